@@ -1,0 +1,42 @@
+# The whole developer interface.  PIP_CONSTRAINT keeps torch at the pinned version in every pip call.
+PY ?= python3.11
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export HF_HUB_OFFLINE ?= 1
+BIN := .venv/bin
+RUN ?= runs/demo
+
+.PHONY: install dev demo test lint format clean
+
+install: .venv/.installed
+dev: .venv/.dev
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PY) -m venv .venv
+	$(BIN)/python -m pip install -q -e .
+	$(BIN)/sasrecllm doctor --guard
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	$(BIN)/sasrecllm doctor --guard
+	touch $@
+
+demo: .venv/.installed
+	$(BIN)/sasrecllm run --config configs/demo.yaml --out $(RUN)
+	$(BIN)/sasrecllm recommend $(RUN) --showcase
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Trivial scorers that every table starts with."""

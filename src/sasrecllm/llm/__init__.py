@@ -1,0 +1,1 @@
+"""The language model with LoRA, the mapping layer and the injection of soft tokens."""

@@ -1,0 +1,1 @@
+"""Prompt templates, and batches of token ids whose slot positions are known by construction."""

@@ -1,0 +1,1 @@
+"""The one training loop, its tasks, and the strategies as data."""

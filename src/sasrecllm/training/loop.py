@@ -1,0 +1,324 @@
+"""The one training loop, for the encoder, the small language model and the LLM stages alike.
+
+Nothing here depends on wall time or on how often the process was killed: the order of the rows is a
+function of (seed, epoch), dropout and sampling are a function of (seed, step, process), and a
+checkpoint holds everything else.  So a resumed run is bit-identical to one that was never stopped.
+The loop touches no disk: it hands its state to a :class:`Store`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from sasrecllm.errors import DivergedError
+from sasrecllm.runtime import Progress, stop_requested
+from sasrecllm.training.settings import LoopSettings
+from sasrecllm.types import FloatArray, IntArray
+
+POOL = 50
+"""Batches in one pool of length-aware batching: rows are shuffled, then sorted within a pool."""
+
+Metrics = dict[str, float | None]
+
+
+class Task(nn.Module):
+    """What is learnt: a module whose ``forward`` gives the summed loss of some examples.
+
+    An example is what is shuffled (a window of a user's history, a prompt, a document); it carries
+    ``weights[i]`` questions.  Parameters with ``requires_grad`` learn; all others are frozen.
+    """
+
+    name: str
+    monitor: str
+    lower_is_better: bool = False
+    lengths: IntArray  # [E] cost of each example, for batches of like length
+    weights: FloatArray  # [E] questions in each example
+    n_validation: int
+
+    def forward(self, examples: IntArray) -> Tensor:
+        """Loss summed over the questions of ``examples``, a scalar."""
+        raise NotImplementedError
+
+    def learn(self) -> None:
+        """Training mode for what learns; what is frozen stays in evaluation mode."""
+        raise NotImplementedError
+
+    def validation_scores(self, positions: IntArray) -> FloatArray:
+        """A number for each validation row in ``positions``; called in evaluation mode."""
+        raise NotImplementedError
+
+    def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """Metrics of the whole validation split, of which ``monitor`` chooses the best state."""
+        raise NotImplementedError
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Name and parameter of everything that learns."""
+        return {n: p for n, p in self.named_parameters() if p.requires_grad}
+
+
+class Store(Protocol):
+    """Where the loop's state is kept; :class:`sasrecllm.checkpoint.CheckpointFolder` is one."""
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Keep this state; it must be whole or absent."""
+        ...
+
+    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest whole state, or None."""
+        ...
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one record to the metrics."""
+        ...
+
+
+@dataclass
+class FitResult:
+    """How a stage ended."""
+
+    steps: int
+    best_step: int
+    best: Metrics
+    stopped_early: bool
+    trained_parameters: int
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+def plan_epoch(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
+    """Every example once, shuffled, in batches of like length; the same for every process."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    pool = batch_size * POOL
+    pools = [order[i : i + pool] for i in range(0, len(order), pool)]
+    ordered = np.concatenate([p[np.argsort(lengths[p], kind="stable")] for p in pools])
+    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def learning_rate(step: int, total: int, settings: LoopSettings) -> float:
+    """Rate of optimiser step ``step`` (from 0): linear warm-up, then cosine to ``min_lr``.
+
+    Warm-up takes at most a fifth of all steps, so that short runs still reach the peak.
+    """
+    warmup = min(settings.warmup_steps, total // 5)
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
+    floor = min(settings.min_lr, settings.lr)
+    done = (step - warmup) / max(1, total - warmup)
+    return floor + (settings.lr - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def fit(
+    task: Task,
+    settings: LoopSettings,
+    store: Store | None = None,
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> FitResult:
+    """Train what requires a gradient in ``task`` and leave it at its best validated state.
+
+    Args:
+        store: where checkpoints go; its latest state is resumed.
+    Raises:
+        DivergedError: the loss or the gradient is not finite; the last good state is in the store.
+    """
+    return _Fit(task, settings, store, progress or Progress(quiet=True), device).run()
+
+
+class _Fit:
+    """State of one run of the loop."""
+
+    def __init__(
+        self, task: Task, settings: LoopSettings, store: Store | None, progress: Progress, device: str
+    ) -> None:
+        self.task, self.settings, self.store, self.progress = task, settings, store, progress
+        self.accelerator = Accelerator(
+            cpu=device == "cpu",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        self.parameters = task.trainable()
+        matrices = [p for p in self.parameters.values() if p.ndim > 1]
+        others = [p for p in self.parameters.values() if p.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr)
+        self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.per_epoch = math.ceil(len(task.lengths) / settings.batch_size)
+        self.total = self.per_epoch * settings.epochs
+        points = settings.epochs * settings.evals_per_epoch
+        self.eval_steps = {round(self.total * (i + 1) / points) for i in range(points)}
+        self.step = self.best_step = self.waited = 0
+        self.best: Metrics = {}
+        self.best_tensors: dict[str, Tensor] = {}
+        self.curve: list[dict[str, Any]] = []
+
+    def run(self) -> FitResult:
+        self._resume()
+        self.progress.start(self.step)
+        stopped = self._stopped_early()
+        while self.step < self.total and not stopped:
+            for batch in self._rest_of_epoch():
+                self._train_step(batch)
+                stopped = self._after_step()
+                if stopped:
+                    break
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.best_tensors.get(name, parameter))
+        self.task.eval()
+        count = sum(p.numel() for p in self.parameters.values())
+        return FitResult(self.step, self.best_step, self.best, stopped, count, self.curve)
+
+    def _rest_of_epoch(self) -> Iterator[IntArray]:
+        """The batches of the current epoch that are still to do."""
+        epoch, done = divmod(self.step, self.per_epoch)
+        plan = plan_epoch(self.task.lengths, self.settings.batch_size, self.settings.seed, epoch)
+        yield from plan[done:]
+
+    def _train_step(self, batch: IntArray) -> None:
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        torch.manual_seed(int(np.random.SeedSequence([self.settings.seed, self.step, rank]).generate_state(1)[0]))  # fmt: skip
+        rate = learning_rate(self.step, self.total, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.task.learn()
+        total_weight = float(self.task.weights[batch].sum())
+        # Every process must take part in every backward pass, so a process without rows of its own
+        # (a last batch smaller than the number of processes) computes one row that counts nothing.
+        mine = batch[rank::world]
+        parts = np.array_split(mine, max(1, min(self.settings.accumulate, len(mine))))
+        loss_value = 0.0
+        for i, part in enumerate(parts):
+            rows, scale = (part, world / total_weight) if len(part) else (batch[:1], 0.0)
+            last = i == len(parts) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                with torch.autocast(
+                    self.accelerator.device.type,
+                    torch.bfloat16,
+                    enabled=self.settings.precision == "bf16",
+                ):
+                    loss = self.model(rows) * scale
+                self.accelerator.backward(loss)
+            loss_value += float(loss.detach()) / world
+        norm = float(nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip))
+        loss_value = self._summed(loss_value)
+        if not (math.isfinite(loss_value) and math.isfinite(norm)):
+            raise DivergedError(
+                f"stage {self.task.name}: step {self.step + 1} of {self.total} gave loss {loss_value}"
+                f" and gradient norm {norm} at learning rate {rate:.3g}",
+                "lower the stage's lr or raise its warmup_steps; the last good checkpoint is kept",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.step % max(1, self.total // 200) == 0:
+            self._log({"step": self.step, "loss": loss_value, "lr": rate, "grad_norm": norm})
+        self.progress.step(self.task.name, self.step, self.total, {"loss": loss_value, **_numbers(self.best)})
+
+    def _after_step(self) -> bool:
+        """Validate and save where it is due; True when the stage should stop."""
+        due = self.step in self.eval_steps
+        if due:
+            self._validate()
+        every = self.settings.save_every
+        if due or (every and self.step % every == 0) or stop_requested():
+            self._save()
+        if stop_requested():
+            raise SystemExit(143)
+        return due and self._stopped_early()
+
+    def _stopped_early(self) -> bool:
+        return 0 < self.settings.patience <= self.waited and self.step < self.total
+
+    def _validate(self) -> None:
+        self.task.eval()
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        n = self.task.n_validation
+        with torch.no_grad():
+            mine = self.task.validation_scores(np.arange(rank, n, world))
+        metrics = self.task.validation_metrics(self._gathered(mine, n))
+        self._log({"step": self.step, "valid": metrics})
+        value = metrics[self.task.monitor]
+        old = self.best.get(self.task.monitor)
+        sign = -1.0 if self.task.lower_is_better else 1.0
+        if not self.best or (value is not None and (old is None or sign * value > sign * old)):
+            self.best, self.best_step, self.waited = metrics, self.step, 0
+            self.best_tensors = {n: p.detach().clone() for n, p in self.parameters.items()}
+        else:
+            self.waited += 1
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in _numbers(metrics).items())
+        mark = " (best)" if self.best_step == self.step else ""
+        self.progress.line(f"{self.task.name}: step {self.step}/{self.total}  valid {shown}{mark}")
+
+    def _gathered(self, mine: FloatArray, n: int) -> FloatArray:
+        """The scores of all processes in the order of the rows, each row once."""
+        world = self.accelerator.num_processes
+        if world == 1:
+            return mine
+        longest = math.ceil(n / world)
+        padded = torch.zeros(longest, dtype=torch.float64)
+        padded[: len(mine)] = torch.from_numpy(mine)
+        whole = self.accelerator.gather(padded.to(self.accelerator.device)).cpu().numpy()
+        return np.asarray(whole.reshape(world, longest).T.reshape(-1)[:n], dtype=np.float64)
+
+    def _summed(self, value: float) -> float:
+        """``value`` added up over all processes."""
+        if self.accelerator.num_processes == 1:
+            return value
+        tensor = torch.tensor(value, device=self.accelerator.device)
+        return float(self.accelerator.reduce(tensor, reduction="sum"))
+
+    def _log(self, record: dict[str, Any]) -> None:
+        self.curve.append(record)
+        if self.store is not None and self.accelerator.is_main_process:
+            self.store.log(record)
+
+    def _save(self) -> None:
+        if self.store is not None and self.accelerator.is_main_process:
+            tensors = {f"now/{n}": p.detach() for n, p in self.parameters.items()}
+            tensors |= {f"best/{n}": t for n, t in self.best_tensors.items()}
+            for i, slots in self.optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer/{i}/{k}": v for k, v in slots.items()}
+            state = {"step": self.step, "best_step": self.best_step, "best": self.best}
+            state |= {"waited": self.waited, "total": self.total, "curve": self.curve}
+            self.store.save(self.step, tensors, state)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        found = self.store.latest() if self.store is not None else None
+        if found is None:
+            return
+        tensors, state = found
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"now/{name}"])
+        self.best_tensors = {
+            n: tensors[f"best/{n}"].to(p.device)
+            for n, p in self.parameters.items()
+            if f"best/{n}" in tensors
+        }
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer/"):
+                _, index, slot = key.split("/")
+                slots.setdefault(int(index), {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self.step, self.best_step, self.best = state["step"], state["best_step"], state["best"]
+        self.waited, self.curve = state["waited"], list(state["curve"])
+        self.progress.line(f"{self.task.name}: resumed at step {self.step}/{self.total}")
+
+
+def _numbers(metrics: Metrics) -> dict[str, float]:
+    return {k: v for k, v in metrics.items() if v is not None}
