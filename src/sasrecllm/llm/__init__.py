@@ -1,1 +1,1 @@
-"""The language model with LoRA, the mapping layer and the injection of soft tokens."""
+"""The language model: backbone, LoRA adapter, mapper, soft-token injection, scorer and fusion."""

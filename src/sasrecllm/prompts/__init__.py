@@ -1,1 +1,1 @@
-"""Prompt templates, and batches of token ids whose slot positions are known by construction."""
+"""Prompts: text templates with named slots, and their assembly into token ids with slot positions."""

@@ -1,0 +1,277 @@
+"""Every setting, checked, in the user's words.
+
+A configuration is YAML with only what differs from the defaults below; ``section.key=value`` on the
+command line and ``SASRECLLM_SECTION__KEY`` in the environment come on top, in that order of growing
+weight: file, environment, command line.  Typos and impossible values fail here, before torch is
+imported, with the key, the value got, what is allowed and the nearest name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sasrecllm.errors import ConfigError, did_you_mean
+
+ENV_PREFIX = "SASRECLLM_"
+NOT_SETTINGS = {"SASRECLLM_DATA"}
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Data(Section):
+    """Where the interactions come from and how they become questions."""
+
+    source: str = Field(
+        "known-world",
+        description="known-world, ml-1m, ml-100k, ml-latest-small, amazon-books, two-table or files",
+    )
+    path: str | None = Field(None, description="file, folder or archive of the source")
+    items_path: str | None = Field(None, description="file with item ids and titles (source: files)")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="our column name -> name in your file"
+    )
+    order: Literal["auto", "file"] = Field(
+        "auto", description="file: rows stand in order and have neither time nor order column"
+    )
+    feedback: Literal["auto", "labels", "ratings", "implicit"] = "auto"
+    threshold: float = Field(4.0, description="a rating of this or more is a like")
+    split: str = Field("auto", description="auto, given, global-time, leave-one-out or collm")
+    split_args: dict[str, Any] = Field(
+        default_factory=dict, description="global-time: valid and test as shares or UTC dates"
+    )
+    negatives: int = Field(4, ge=1, description="implicit feedback: sampled negatives per positive")
+    on_bad_rows: Literal["refuse", "quarantine"] = "refuse"
+    words: dict[str, str] = Field(
+        default_factory=dict, description="domain words of the prompt: item, items, consumed"
+    )
+    world: dict[str, Any] = Field(default_factory=dict, description="parameters of known-world")
+
+
+class Loop(Section):
+    """Settings of the training loop (docs: training/settings.py)."""
+
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(16, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    min_lr: float = Field(8e-5, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    clip: float = Field(1.0, gt=0)
+    accumulate: int = Field(1, ge=1)
+    patience: int = Field(3, ge=0)
+    evals_per_epoch: int = Field(1, ge=1)
+    save_every: int = Field(200, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Encoder(Section):
+    """The collaborative encoder and how it is trained."""
+
+    kind: str = Field("sasrec", description="sasrec, gru4rec, mf, or package.module:Class")
+    width: int = Field(64, ge=1)
+    blocks: int = Field(2, ge=1)
+    heads: int = Field(1, ge=1)
+    length: int = Field(25, ge=1, description="newest history entries that are read")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    likes_only: bool = Field(True, description="false: dislikes are read too, with their feedback")
+    item_bias: bool = True
+    user_bias: bool = False
+    loss: Literal["bce", "softmax", "sampled-softmax", "gbce"] = "bce"
+    negatives: int = Field(64, ge=1, description="for sampled-softmax and gbce")
+    folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")
+    loop: Loop = Loop(epochs=30, batch_size=16, lr=1e-3, warmup_steps=50, patience=4, save_every=0)
+
+
+class Lora(Section):
+    """LoRA through peft; the defaults are the paper's."""
+
+    r: int = Field(8, ge=1)
+    alpha: int = Field(16, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    targets: list[str] | None = Field(None, description="module names; null: the family's own row")
+
+
+class Offline(Section):
+    """The small language model that is built where no pretrained one can be had."""
+
+    vocabulary: int = Field(2000, ge=300)
+    width: int = Field(128, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    positions: int = Field(512, ge=32, description="longest prompt it can read, in tokens")
+    documents: int = Field(
+        20000, ge=1, description="training documents written from the train split's histories"
+    )
+    history: int = Field(8, ge=1, description="titles in one document")
+    loop: Loop = Loop(epochs=2, batch_size=64, lr=3e-3, warmup_steps=50, patience=2)
+
+
+class LLM(Section):
+    """The language model, its adapter and its prompts."""
+
+    backbone: str = Field("offline", description="offline, a hub id, or a local folder")
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    quantize: Literal["none", "nf4"] = "none"
+    lora: Lora = Lora()
+    offline: Offline = Offline()
+    text_prompt: str = Field("paper-text", description="template name or path")
+    soft_prompt: str = Field("paper-soft", description="template name or path")
+    history: int = Field(10, ge=1, description="newest liked titles in the prompt")
+    title_tokens: int = Field(48, ge=1)
+    max_tokens: int = Field(1024, ge=32)
+    score_batch: int = Field(128, ge=1)
+    loop: Loop = Loop()
+
+
+class Mapper(Section):
+    """Encoder vectors to soft tokens."""
+
+    kind: Literal["mlp", "linear"] = "mlp"
+    tokens: int = Field(1, ge=1, description="soft tokens per slot")
+    hidden: int = Field(320, ge=1)
+    absent: float = Field(
+        0.1, ge=0, lt=1, description="share of training targets shown without their vector"
+    )
+
+
+class Fusion(Section):
+    """Calibrated sum of the logits of the LLM, the encoder and the bias terms."""
+
+    enabled: bool = True
+    pairwise: float = Field(1.0, ge=0, description="weight of the within-user ranking loss")
+    ridge: float = Field(1.0, ge=0)
+    components: list[str] = Field(
+        default_factory=lambda: ["llm", "encoder", "item mean", "running mean"]
+    )
+
+
+class Evaluation(Section):
+    """How results are measured."""
+
+    resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
+    ablations: bool = True
+    cutoff: int = Field(10, ge=1, description="k of recommendations")
+
+
+class Config(Section):
+    """A complete run."""
+
+    name: str = "demo"
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", description="auto, cpu or cuda")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
+    data: Data = Data()
+    encoder: Encoder = Encoder()
+    llm: LLM = LLM()
+    mapper: Mapper = Mapper()
+    strategy: str | list[dict[str, Any]] = "hierarchical-freezing"
+    fusion: Fusion = Fusion()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.encoder.width % self.encoder.heads:
+            raise ValueError(
+                f"encoder.width {self.encoder.width} is not a multiple of encoder.heads"
+                f" {self.encoder.heads}"
+            )
+        return self
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The checked configuration out of a YAML file, the environment and ``key=value`` overrides.
+
+    Raises:
+        ConfigError: with file or flag, key, value, what is allowed and the nearest known name.
+    """
+    values: dict[str, Any] = _read_yaml(path) if path is not None else {}
+    for name, text in sorted(os.environ.items()):
+        if name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
+            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            _set(values, key, _parse(text, name), f"environment variable {name}")
+    for override in overrides:
+        key, equals, text = override.removeprefix("--").partition("=")
+        if not equals:
+            raise ConfigError(
+                f"override {override!r} has no '='", "write it as section.key=value, seed=1 say"
+            )
+        _set(values, key, _parse(text, override), f"override {override!r}")
+    return parse_config(values, str(path) if path else "configuration")
+
+
+def parse_config(values: Mapping[str, Any], where: str) -> Config:
+    """Check plain values; ``where`` names their origin in a refusal."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(e) for e in error.errors()]
+        raise ConfigError(
+            f"{where}: " + "\n  ".join(lines),
+            "correct the key; `sasrecllm run --print-config` shows every key with its default",
+        ) from None
+
+
+def _explain(error: Any) -> str:
+    location = [str(p) for p in error["loc"]]
+    key = ".".join(location) or "configuration"
+    if error["type"] == "extra_forbidden":
+        known = _keys(location[:-1])
+        return f"unknown key {key}; allowed here: {', '.join(known)}{did_you_mean(location[-1], known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key} is {error['input']!r}: {message}" if location else message
+
+
+def _keys(path: list[str]) -> list[str]:
+    """Names of the settings inside the section at ``path``."""
+    model: Any = Config
+    for name in path:
+        model = model.model_fields[name].annotation
+    return list(model.model_fields)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise ConfigError(
+            f"--config {path}: no such file" + did_you_mean(str(path), near),
+            "give the path of a YAML file, configs/demo.yaml say",
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config {path} cannot be read: {error}", "mend the YAML") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"--config {path} holds a {type(values).__name__}", "write keys and values: seed: 0"
+        )
+    return values
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{where}: {text!r} is not YAML", "quote the value") from None
+
+
+def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Put ``value`` at the dotted ``key``; what stands above it must be a section."""
+    *path, last = key.split(".")
+    for name in path:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where}: {name} is not a section", "check the dotted key")
+    values[last] = value

@@ -1,0 +1,84 @@
+"""GRU4Rec: a recurrent network over the ids of the user's past items (Hidasi et al., ICLR 2016).
+
+Unlike the paper it starts from a learned state, and shares item vectors between input and output.
+
+Shape legend: B rows, L positions, D width, N layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sasrecllm.encoders.sequence import CausalEncoder, at_least
+from sasrecllm.types import BoolArray
+
+
+class GRU4Rec(CausalEncoder):
+    """Gated recurrent units; state j is the hidden state after j entries, through one linear map.
+
+    Args:
+        blocks: recurrent layers.
+        Others: see :class:`CausalEncoder`.
+
+    Raises:
+        ConfigError: a value is out of its range.
+
+    >>> encoder = GRU4Rec(n_items=5, width=8, length=3)
+    >>> encoder.states(torch.tensor([-1]), torch.tensor([[4, 0, -1]]), None).shape
+    torch.Size([1, 4, 8])
+    """
+
+    kind: ClassVar[str] = "gru4rec"
+
+    def __init__(
+        self,
+        *,
+        n_items: int,
+        n_users: int = 0,
+        width: int = 64,
+        blocks: int = 1,
+        length: int = 50,
+        likes_only: bool = True,
+        item_bias: bool = True,
+        user_bias: bool = False,
+        dropout: float = 0.2,
+        seen_items: BoolArray | None = None,
+    ) -> None:
+        at_least("blocks", blocks, 1)
+        super().__init__(
+            n_items=n_items,
+            n_users=n_users,
+            width=width,
+            length=length,
+            likes_only=likes_only,
+            item_bias=item_bias,
+            user_bias=user_bias,
+            dropout=dropout,
+            seen_items=seen_items,
+        )
+        self.start = nn.Parameter(torch.zeros(blocks, 1, width))
+        self.feedback = None if likes_only else nn.Parameter(torch.randn(2, width) * 0.02)
+        self.recurrent = nn.GRU(width, width, num_layers=blocks, batch_first=True)
+        self.project = nn.Linear(width, width)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Kind and constructor arguments; see :class:`CausalEncoder`."""
+        return super().config | {"blocks": self.recurrent.num_layers}
+
+    def states(self, users_B: Tensor, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:
+        """User vectors after every prefix, [B, L + 1, D]; the users themselves are not read."""
+        inputs_BLD = self._drop(self.entry_vectors(items_BL, feedback_BL, self.feedback))
+        start_NBD = self.start.expand(-1, len(items_BL), -1).contiguous()
+        read_BLD, _ = self.recurrent(inputs_BLD, start_NBD)
+        states: Tensor = self.project(
+            self._drop(torch.cat([start_NBD[-1][:, None], read_BLD], dim=1))
+        )
+        return states
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.dropout, self.training)

@@ -1,0 +1,75 @@
+"""Matrix factorisation: one vector per user, one per item (Koren, Bell & Volinsky, Computer 2009).
+
+It ignores the order of a history.  A user whom training never saw has no vector, so the mean vector
+of what that user liked stands in (zero before the first like).
+
+Shape legend: B rows, L positions, D width.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sasrecllm.encoders.sequence import PAD, CausalEncoder
+from sasrecllm.types import BoolArray
+
+
+class MF(CausalEncoder):
+    """User vector for a known user, mean of the liked items' vectors for any other.
+
+    Args: see :class:`CausalEncoder`; ``dropout`` acts on the user vector.
+
+    >>> encoder = MF(n_items=5, n_users=2, width=8)
+    >>> encoder.states(torch.tensor([0, -1]), torch.tensor([[4, 0], [1, -1]]), None).shape
+    torch.Size([2, 3, 8])
+    """
+
+    kind: ClassVar[str] = "mf"
+
+    def __init__(
+        self,
+        *,
+        n_items: int,
+        n_users: int = 0,
+        width: int = 64,
+        length: int = 50,
+        likes_only: bool = True,
+        item_bias: bool = True,
+        user_bias: bool = True,
+        dropout: float = 0.2,
+        seen_items: BoolArray | None = None,
+    ) -> None:
+        super().__init__(
+            n_items=n_items,
+            n_users=n_users,
+            width=width,
+            length=length,
+            likes_only=likes_only,
+            item_bias=item_bias,
+            user_bias=user_bias,
+            dropout=dropout,
+            seen_items=seen_items,
+        )
+        # Larger than the item table's: a product of two tiny factors hardly moves at first.
+        self.user_table = nn.Parameter(torch.randn(n_users, width) * 0.2)
+
+    def states(self, users_B: Tensor, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:
+        """User vectors after every prefix, [B, L + 1, D]; a known user has the same at each."""
+        states_BLD = self._running_mean(items_BL, feedback_BL)
+        known_B = (users_B >= 0) & (users_B < self.n_users)
+        if bool(known_B.any()):
+            own_BD = self.user_table[torch.where(known_B, users_B, 0)]
+            states_BLD = torch.where(known_B[:, None, None], own_BD[:, None], states_BLD)
+        return nn.functional.dropout(states_BLD, self.dropout, self.training)
+
+    def _running_mean(self, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:
+        counts_BL = items_BL != PAD
+        if not self.likes_only and feedback_BL is not None:
+            counts_BL = counts_BL & (feedback_BL == 1)
+        weights_BL1 = counts_BL[..., None].to(self.item_table.dtype)
+        sums = torch.cumsum(self.item_vectors(items_BL) * weights_BL1, dim=1)
+        means = sums / torch.cumsum(weights_BL1, dim=1).clamp(min=1)
+        return torch.cat([torch.zeros_like(means[:, :1]), means], dim=1)

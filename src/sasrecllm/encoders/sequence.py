@@ -1,0 +1,268 @@
+"""What every collaborative encoder is: a causal pass over a row of items, and one scoring formula.
+
+An encoder reads right-padded rows (pad -1).  ``states`` gives the user vector after each prefix of
+a row, so that one pass scores every training question of a window.  State ``j`` depends on the
+first ``j`` entries alone; hence right padding, which stands after every entry, never reaches a
+state that anybody reads, and rows of any length may share a batch.
+
+Items without a training row.  ``seen_items`` says which items training showed.  An unseen item
+(also an index outside the catalogue, such as -1 or one added after training) has no vector of its
+own: as a target it has the mean vector and the mean bias of the seen items, and in a history it is
+read as that same mean vector, with its feedback and its position.  The mean is taken at every call,
+so it is never stale.  Users outside ``0 <= index < n_users`` have the user bias 0.
+
+Shape legend: B histories, W windows, Q questions, L positions, C candidates, D width, I items.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sasrecllm.errors import ConfigError
+from sasrecllm.types import BoolArray, Histories, IntArray
+
+PAD = -1
+"""What fills a row on the right; inside a history an item outside the catalogue is never PAD."""
+
+ROWS_AT_ONCE = 1024
+"""Histories per causal pass of ``encode``: bounds the memory of a whole test split."""
+
+
+class CausalEncoder(nn.Module, ABC):
+    """A history to a vector of width D, a table of item vectors, and logits from both.
+
+    Args:
+        n_items: size of the catalogue (index range of the item table).
+        n_users: size of the user table; larger indices and -1 are unknown users.
+        width: D.
+        length: newest history entries that are read.
+        likes_only: read the liked entries alone (the paper's choice), or all with their feedback.
+        item_bias: add a learned bias of the item to the logit.
+        user_bias: add a learned bias of the user to the logit.
+        dropout: probability, in [0, 1).
+        seen_items: [n_items] whether training shows the item; all of them unless told.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    kind: ClassVar[str] = ""
+    seen_items: Tensor
+
+    def __init__(
+        self,
+        *,
+        n_items: int,
+        n_users: int = 0,
+        width: int = 64,
+        length: int = 50,
+        likes_only: bool = True,
+        item_bias: bool = True,
+        user_bias: bool = False,
+        dropout: float = 0.2,
+        seen_items: BoolArray | None = None,
+    ) -> None:
+        super().__init__()
+        at_least("n_items", n_items, 1)
+        at_least("n_users", n_users, 0)
+        at_least("width", width, 1)
+        at_least("length", length, 1)
+        if not 0 <= dropout < 1:
+            raise ConfigError(
+                f"encoder: dropout is {dropout}; allowed: at least 0 and below 1",
+                "set dropout: 0.2",
+            )
+        self.n_items, self.n_users, self.width, self.length = n_items, n_users, width, length
+        self.likes_only, self.dropout = likes_only, dropout
+        # Small, so that first logits stand near 0; encoders scale what they read up again.
+        self.item_table = nn.Parameter(torch.randn(n_items, width) * 0.02)
+        self.item_bias = nn.Parameter(torch.zeros(n_items)) if item_bias else None
+        self.user_bias = nn.Parameter(torch.zeros(n_users)) if user_bias else None
+        self.register_buffer("seen_items", torch.ones(n_items, dtype=torch.bool))
+        if seen_items is not None:
+            self.mark_seen(seen_items)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Kind and constructor arguments, plain JSON values: they rebuild and check an encoder."""
+        cls = type(self)
+        return {
+            "kind": self.kind or f"{cls.__module__}:{cls.__qualname__}",
+            "n_items": self.n_items,
+            "n_users": self.n_users,
+            "width": self.width,
+            "length": self.length,
+            "likes_only": self.likes_only,
+            "item_bias": self.item_bias is not None,
+            "user_bias": self.user_bias is not None,
+            "dropout": self.dropout,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.item_table.device
+
+    def mark_seen(self, seen_items: BoolArray) -> None:
+        """Say which items training shows, [n_items]; kept in the state dict.
+
+        Raises:
+            ConfigError: the mask is not as long as the catalogue.
+        """
+        if np.shape(seen_items) != (self.n_items,):
+            raise ConfigError(
+                f"encoder: seen_items has shape {np.shape(seen_items)}; allowed: ({self.n_items},)",
+                "give one truth value per item of the catalogue",
+            )
+        self.seen_items.copy_(torch.as_tensor(np.asarray(seen_items, dtype=np.bool_)))
+
+    @abstractmethod
+    def states(self, users_B: Tensor, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:
+        """User vectors after every prefix, shape [B, L + 1, D]; state 0 has read nothing.
+
+        Args:
+            users_B: user indices; -1 for an unknown user.
+            items_BL: item indices, oldest first, padded on the right with -1; L at most ``length``.
+            feedback_BL: 1 liked, 0 not; only read where ``likes_only`` is off.
+        """
+
+    def encode(self, histories: Histories) -> Tensor:
+        """User vectors after the last ``length`` entries that this encoder reads, shape [B, D]."""
+        read = (histories.liked() if self.likes_only else histories).last(self.length)
+        starts = range(0, len(read), ROWS_AT_ONCE)
+        rows = np.arange(len(read), dtype=np.int64)
+        parts = [self._last_states(read.take(rows[s : s + ROWS_AT_ONCE])) for s in starts]
+        return torch.cat(parts) if parts else self.item_table.new_zeros(0, self.width)
+
+    def _last_states(self, read: Histories) -> Tensor:
+        outside = (read.items < 0) | (read.items >= self.n_items)
+        items = np.where(outside, self.n_items, read.items)  # not PAD: it was an event all the same
+        items_BL = self._on_device(read.padded(items, PAD))
+        feedback_BL = self._on_device(read.padded(read.labels.astype(np.int64), 0))
+        states = self.states(self._on_device(read.users), items_BL, feedback_BL)
+        lengths = self._on_device(np.diff(read.offsets))
+        return states[torch.arange(len(read), device=self.device), lengths]
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """Vectors of ``items`` [...], shape [..., D]; an unseen item has the mean of the seen."""
+        return self._rows_or_mean(self.item_table, items)
+
+    def entry_vectors(
+        self, items_BL: Tensor, feedback_BL: Tensor | None, feedback_2D: Tensor | None
+    ) -> Tensor:
+        """What a sequential encoder reads of each entry, [B, L, D]: zero at a pad.
+
+        Scaled by the root of the width, so that the small item table speaks as loudly as the rest.
+
+        Args:
+            feedback_2D: vectors of disliked and liked, added to the item's; None to ignore feedback.
+        """
+        vectors_BLD = self.item_vectors(items_BL.clamp(min=0))  # a pad is zeroed below
+        if feedback_2D is not None:
+            given_BL = torch.ones_like(items_BL) if feedback_BL is None else feedback_BL
+            vectors_BLD = vectors_BLD + F.embedding(given_BL, feedback_2D)
+        return vectors_BLD * ((items_BL != PAD) * math.sqrt(self.width))[..., None]
+
+    def score(self, user_BD: Tensor, users_B: Tensor, items_BC: Tensor | None) -> Tensor:
+        """The formula: user vector times item vector, plus the biases; shape [B, C].
+
+        Args:
+            items_BC: candidates of each row; None for the whole catalogue, C = n_items.
+        """
+        every = torch.arange(self.n_items, device=self.device)
+        items = every if items_BC is None else items_BC
+        vectors = self.item_vectors(items)
+        if items_BC is None:
+            logits = user_BD @ vectors.T
+        else:
+            logits = torch.einsum("bd,bcd->bc", user_BD, vectors)
+        if self.item_bias is not None:
+            logits = logits + self._rows_or_mean(self.item_bias[:, None], items)[..., 0]
+        if self.user_bias is not None:
+            logits = logits + self._bias_of(self.user_bias, users_B)[:, None]
+        return logits
+
+    def logits(self, histories: Histories, candidates: IntArray | None = None) -> Tensor:
+        """Logits of ``candidates`` [B, C], shape [B, C]; None asks for the whole catalogue."""
+        items = None if candidates is None else self._on_device(candidates)
+        return self.score(self.encode(histories), self._on_device(histories.users), items)
+
+    def pair(self, histories: Histories, targets: IntArray) -> tuple[Tensor, Tensor, Tensor]:
+        """User vectors [B, D], vectors of ``targets`` [B, D] and their logits [B]."""
+        user_BD, items_B = self.encode(histories), self._on_device(targets)
+        users_B = self._on_device(histories.users)
+        logits_B = self.score(user_BD, users_B, items_B[:, None])[:, 0]
+        return user_BD, self.item_vectors(items_B), logits_B
+
+    def window_logits(
+        self,
+        users_W: IntArray | Tensor,
+        items_WL: IntArray | Tensor,
+        feedback_WL: IntArray | Tensor | None,
+        window_Q: IntArray | Tensor,
+        state_Q: IntArray | Tensor,
+        target: IntArray | Tensor | None,
+    ) -> Tensor:
+        """Logits of many questions from one causal pass over W windows (for training).
+
+        Args:
+            users_W, items_WL, feedback_WL: as in :meth:`states`.
+            window_Q: the window that question q is asked in.
+            state_Q: how many entries of that window stand before the question.
+            target: [Q] one item each, [Q, C] candidates, or None for the whole catalogue.
+
+        Returns:
+            [Q], [Q, C] or [Q, n_items], as ``target`` is.
+        """
+        users = self._on_device(users_W)
+        feedback = None if feedback_WL is None else self._on_device(feedback_WL)
+        states = self.states(users, self._on_device(items_WL), feedback)
+        window = self._on_device(window_Q)
+        user_QD = states[window, self._on_device(state_Q)]
+        if target is None:
+            return self.score(user_QD, users[window], None)
+        items = self._on_device(target)
+        logits = self.score(user_QD, users[window], items.reshape(len(items), -1))
+        return logits.reshape(items.shape)
+
+    def _on_device(self, values: Any) -> Tensor:
+        return torch.as_tensor(values, device=self.device).long()
+
+    def _rows_or_mean(self, table_ID: Tensor, items: Tensor) -> Tensor:
+        """Rows of ``table_ID`` at ``items``, or the mean of its seen rows where there is none."""
+        inside = (items >= 0) & (items < self.n_items)
+        rows = torch.where(inside, items, 0)
+        known = inside & self.seen_items[rows]
+        found = F.embedding(rows, table_ID)
+        if bool(known.all()):
+            return found
+        seen = self.seen_items.to(table_ID.dtype)
+        mean = (seen @ table_ID) / seen.sum().clamp(min=1)
+        return torch.where(known[..., None], found, mean)
+
+    def _bias_of(self, bias_U: Tensor, users_B: Tensor) -> Tensor:
+        """Each user's bias, 0 for an unknown user."""
+        if self.n_users == 0:
+            return bias_U.new_zeros(len(users_B))
+        known = (users_B >= 0) & (users_B < self.n_users)
+        return torch.where(known, bias_U[torch.where(known, users_B, 0)], 0.0)
+
+
+def at_least(name: str, got: int, smallest: int) -> None:
+    """Refuse a size below ``smallest``.
+
+    Raises:
+        ConfigError: naming the argument and both values.
+    """
+    if got < smallest:
+        raise ConfigError(
+            f"encoder: {name} is {got}; allowed: {smallest} or more",
+            f"set {name}: {smallest} or more",
+        )

@@ -1,0 +1,58 @@
+"""The encoders by name: one row each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sasrecllm.encoders.gru4rec import GRU4Rec
+from sasrecllm.encoders.mf import MF
+from sasrecllm.encoders.sasrec import SASRec
+from sasrecllm.encoders.sequence import CausalEncoder
+from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.runtime import resolve
+
+ENCODERS: Mapping[str, type[CausalEncoder]] = {
+    SASRec.kind: SASRec,
+    GRU4Rec.kind: GRU4Rec,
+    MF.kind: MF,
+}
+
+
+def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> CausalEncoder:
+    """A fresh encoder, the same for the same ``seed``.
+
+    ``build_encoder(**encoder.config)`` rebuilds one from its configuration.
+
+    Args:
+        kind: a row of :data:`ENCODERS`, or ``package.module:Class``.
+        seed: of the first weights; the global generator is left as it was.
+        arguments: of the encoder.  One that another encoder has and this one has not (``heads`` for
+            a recurrent network) is left out, so that one set of settings builds them all.
+
+    Raises:
+        ConfigError: an unknown kind or argument, or a value out of its range.
+
+    >>> build_encoder("mf", n_items=3, heads=2).config["kind"]
+    'mf'
+    """
+    cls = resolve(kind, ENCODERS, "encoder.kind")
+    own = _argument_names(cls)
+    known = own.union(*map(_argument_names, ENCODERS.values()))
+    for name in arguments:
+        if name not in known:
+            raise ConfigError(
+                f"encoder: {name} is not an argument of {kind}; allowed: {', '.join(sorted(known))}"
+                + did_you_mean(name, known),
+                "rename or remove it",
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cls(**{name: value for name, value in arguments.items() if name in own})
+
+
+def _argument_names(cls: type[CausalEncoder]) -> set[str]:
+    return set(inspect.signature(cls).parameters)

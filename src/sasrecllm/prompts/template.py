@@ -1,0 +1,199 @@
+"""Prompt templates: text files with named slots, checked on load and kept as a tuple of segments.
+
+A slot stands in braces: ``{history}``, ``{dislikes}``, ``{user}``, ``{target}``, ``{item}``.  The two
+list slots may say what joins their titles and what stands for an empty list:
+``{history|; |nothing yet}``.  A word of the domain stands in angle brackets and ends in ``-word``
+(``<item-word>``, ``<items-word>``, ``<consumed-word>``), so that it can never be taken for a slot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sasrecllm.errors import ConfigError, did_you_mean
+
+TEXT = "text"
+LISTS = ("history", "dislikes")
+SLOTS = (*LISTS, "user", "target", "item")
+SOFT_SLOTS = ("user", "item")
+WORDS = ("item", "items", "consumed")
+
+FOLDER = Path(__file__).parent / "templates"
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_WORD = re.compile(r"<([a-z]+)-word>")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One piece of a template: literal text, or a slot to be filled.
+
+    Args:
+        kind: ``text``, or the name of the slot.
+        text: the literal text (``text`` segments only).
+        joiner: what stands between two titles (list slots only).
+        empty: what stands for an empty list (list slots only).
+    """
+
+    kind: str
+    text: str = ""
+    joiner: str = ""
+    empty: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A checked template; history and user stand first, the target last, the answer cue at the end."""
+
+    name: str
+    segments: tuple[Segment, ...]
+
+    def has(self, slot: str) -> bool:
+        """Whether the template has the slot."""
+        return any(s.kind == slot for s in self.segments)
+
+    @property
+    def cue(self) -> str:
+        """The literal text after the last slot; the answer is the next token."""
+        return self.segments[-1].text
+
+    def spoken(self, words: Mapping[str, str]) -> Template:
+        """The same template in the words of a domain: ``{"item": "movie", "items": "movies", ...}``.
+
+        Raises:
+            ConfigError: a word that the template uses is not given.
+        """
+
+        def word(match: re.Match[str]) -> str:
+            if match[1] not in words:
+                raise ConfigError(
+                    f"prompt template {self.name}: no domain word for {match[0]}; given: {dict(words)}",
+                    f"set data.words.{match[1]}",
+                )
+            return words[match[1]]
+
+        return replace(
+            self, segments=tuple(replace(s, text=_WORD.sub(word, s.text)) for s in self.segments)
+        )
+
+
+def load_template(name_or_path: str | Path) -> Template:
+    """A shipped template by name, or a file by path.
+
+    Raises:
+        ConfigError: no such template, or one that breaks a rule; names the file and the slot.
+    """
+    path = FOLDER / f"{name_or_path}.txt"
+    if not path.is_file():
+        path = Path(name_or_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        names = sorted(p.stem for p in FOLDER.glob("*.txt"))
+        raise ConfigError(
+            f"prompt template {str(name_or_path)!r} cannot be read ({type(error).__name__}); "
+            f"shipped: {', '.join(names)}" + did_you_mean(str(name_or_path), names),
+            "give one of these names or the path of a UTF-8 text file",
+        ) from error
+    return parse_template(text, name=str(name_or_path))
+
+
+def parse_template(text: str, name: str = "template") -> Template:
+    """Cut the text of a template into segments and check them.
+
+    Raises:
+        ConfigError: names ``name`` and the slot that breaks a rule.
+
+    >>> [s.kind for s in parse_template("Liked {history}. {target}? Answer:").segments]
+    ['text', 'history', 'text', 'target', 'text']
+    """
+    segments: list[Segment] = []
+    # An editor's last newline is no part of the prompt: the cue must be the last thing.
+    for index, part in enumerate(_BRACES.split(text.rstrip())):
+        if index % 2:
+            segments.append(_slot(part, name))
+        elif part:
+            segments.append(Segment(TEXT, text=part))
+    template = Template(name, tuple(segments))
+    _check_literals(template)
+    _check_order(template)
+    return template
+
+
+def _slot(inside: str, name: str) -> Segment:
+    """The slot written as ``inside`` between its braces."""
+    kind, *more = inside.split("|")
+    if kind not in SLOTS:
+        raise _refusal(
+            name,
+            f"unknown slot {{{kind}}}; allowed: {', '.join(SLOTS)}" + did_you_mean(kind, SLOTS),
+            "rename or remove the slot",
+        )
+    if len(more) > (2 if kind in LISTS else 0):
+        raise _refusal(
+            name,
+            f"slot {{{inside}}} has {len(more)} parts after its name",
+            "write {history|joiner|words for none}; only history and dislikes take them",
+        )
+    if kind not in LISTS:
+        return Segment(kind)
+    joiner, empty = (*more, *("; ", "nothing yet")[len(more) :])
+    return Segment(kind, joiner=joiner, empty=empty)
+
+
+def _check_literals(template: Template) -> None:
+    for segment in template.segments:
+        literal = segment.text
+        if "{" in literal or "}" in literal:
+            raise _refusal(
+                template.name, f"a brace without its partner in {literal!r}", "close the slot"
+            )
+        if "\\n" in literal:
+            raise _refusal(
+                template.name,
+                f"a backslash followed by n in {literal!r} would reach the model as two characters",
+                "break the line instead",
+            )
+        for word in _WORD.findall(literal):
+            if word not in WORDS:
+                raise _refusal(
+                    template.name,
+                    f"unknown domain word <{word}-word>; allowed: "
+                    + ", ".join(f"<{w}-word>" for w in WORDS)
+                    + did_you_mean(word, WORDS),
+                    "rename the word",
+                )
+
+
+def _check_order(template: Template) -> None:
+    kinds = [s.kind for s in template.segments]
+    for slot in SLOTS:
+        if kinds.count(slot) > 1:
+            raise _refusal(template.name, f"slot {{{slot}}} stands twice", "keep one of them")
+    for slot in ("history", "target"):
+        if slot not in kinds:
+            raise _refusal(template.name, f"slot {{{slot}}} is missing", f"add {{{slot}}}")
+    target = kinds.index("target")
+    for slot in (*LISTS, "user"):
+        if slot in kinds and kinds.index(slot) > target:
+            raise _refusal(
+                template.name,
+                f"slot {{{slot}}} stands after {{target}}",
+                "move it before the target, so that candidates can share what stands before them",
+            )
+    if "item" in kinds and kinds.index("item") < target:
+        raise _refusal(
+            template.name, "slot {item} stands before {target}", "move it after the target"
+        )
+    if kinds[-1] != TEXT or not template.cue.strip():
+        raise _refusal(
+            template.name,
+            f"the last thing is the slot {{{kinds[-1]}}}, not the answer cue",
+            "end the template with words that a Yes or No follows, 'Answer:' say",
+        )
+
+
+def _refusal(name: str, what: str, remedy: str) -> ConfigError:
+    return ConfigError(f"prompt template {name}: {what}", remedy)

@@ -1,0 +1,129 @@
+"""Learning together: the LLM answers Yes or No, with LoRA, the mapper and the encoder as parts.
+
+Legend: B questions, D encoder width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sasrecllm.encoders import losses
+from sasrecllm.training.loop import Metrics, Task
+from sasrecllm.training.pretrain import ranking_metrics
+from sasrecllm.types import UNKNOWN, FloatArray, IntArray, Questions
+
+if TYPE_CHECKING:
+    from sasrecllm.llm.model import SoftTokenLLM
+    from sasrecllm.prompts.batch import PromptBuilder
+
+
+class AnswerTask(Task):
+    """BCE on logit(Yes) − logit(No) of the prompt's last position.
+
+    Args:
+        parts: what learns, of ``encoder``, ``adapter``, ``mapper``.
+        encoder: gives user and item vectors; None for text-only prompts.  While it is frozen its
+            vectors are computed once; while it learns they are computed in every step.
+        train_encoder: what gives the vectors of the training rows (cross-fitted encoders), where it
+            is another than ``encoder``.
+        absent: share of training targets shown with the vector of an unseen item, so that the
+            model learns to read the words of a new item.
+    """
+
+    monitor = "auc"
+
+    def __init__(
+        self,
+        name: str,
+        model: SoftTokenLLM,
+        builder: PromptBuilder,
+        questions: Questions,
+        validation: Questions,
+        *,
+        parts: Iterable[str],
+        encoder: nn.Module | None = None,
+        train_encoder: nn.Module | None = None,
+        absent: float = 0.0,
+        score_batch: int = 128,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.name, self.parts, self.device = name, frozenset(parts), device
+        self.model, self.encoder = model, encoder
+        self.builder, self.questions, self.validation = builder, questions, validation
+        self.absent, self.score_batch = absent, score_batch
+        self.lengths = builder.lengths(questions.histories, questions.targets)
+        self.weights = np.ones(len(questions))
+        self.validation_lengths = builder.lengths(validation.histories, validation.targets)
+        self.n_validation = len(validation)
+        model.learn(set(self.parts) - {"encoder"})
+        self.live = "encoder" in self.parts
+        if encoder is not None:
+            encoder.requires_grad_(self.live)
+            self.unseen = torch.full((1,), UNKNOWN, device=device)
+            if not self.live:
+                self.train_vectors = vectors(train_encoder or encoder, questions)
+                self.valid_vectors = vectors(encoder, validation)
+
+    def learn(self) -> None:
+        self.eval()
+        self.model.training_mode(set(self.parts) - {"encoder"})
+        if self.live and self.encoder is not None:
+            self.encoder.train()
+
+    def forward(self, examples: IntArray) -> Tensor:
+        rows = self.questions.take(examples)
+        user_BD, item_BD = self._vectors(rows, examples, training=True)
+        logits_B = self._logits(rows, user_BD, item_BD)
+        labels_B = torch.from_numpy(rows.labels.astype(np.float32)).to(self.device)
+        return losses.bce(logits_B.float(), labels_B).sum()
+
+    def _logits(self, rows: Questions, user_BD: Tensor | None, item_BD: Tensor | None) -> Tensor:
+        batch = self.builder.build(rows.histories, rows.targets)
+        logits: Tensor = self.model(batch, user_BD, item_BD)
+        return logits
+
+    def _vectors(
+        self, rows: Questions, positions: IntArray, training: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if self.encoder is None:
+            return None, None
+        if self.live:
+            user_BD, item_BD, _ = self.encoder.pair(rows.histories, rows.targets)
+        else:
+            at = torch.from_numpy(positions)
+            tables = self.train_vectors if training else self.valid_vectors
+            user_BD, item_BD = tables[0][at], tables[1][at]
+        if training and self.absent:
+            gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.absent
+            item_BD = torch.where(gone_B1, self.encoder.item_vectors(self.unseen), item_BD)
+        return user_BD, item_BD
+
+    def validation_scores(self, positions: IntArray) -> FloatArray:
+        out = np.empty(len(positions))
+        order = np.argsort(self.validation_lengths[positions], kind="stable")
+        for start in range(0, len(order), self.score_batch):
+            at = order[start : start + self.score_batch]
+            rows = self.validation.take(positions[at])
+            logits = self._logits(rows, *self._vectors(rows, positions[at], training=False))
+            out[at] = logits.double().cpu().numpy()
+        return out
+
+    def validation_metrics(self, scores: FloatArray) -> Metrics:
+        return ranking_metrics(scores, self.validation)
+
+
+@torch.no_grad()
+def vectors(encoder: nn.Module, questions: Questions, chunk: int = 2048) -> tuple[Tensor, Tensor]:
+    """User and target-item vectors of every question by a frozen encoder, [B, D] each."""
+    encoder.eval()
+    pairs = []
+    for start in range(0, len(questions), chunk):
+        part = questions.take(np.arange(start, min(start + chunk, len(questions))))
+        pairs.append(encoder.pair(part.histories, part.targets)[:2])
+    return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
