@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sasrecllm.encoders.sequence import CausalEncoder
+from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError
 from sasrecllm.types import UNKNOWN, Histories, IntArray
 
-Answer = Callable[[CausalEncoder, Histories, IntArray], tuple[Tensor, ...]]
+Answer = Callable[[SequentialEncoder, Histories, IntArray], tuple[Tensor, ...]]
 """What an encoder says about some rows: (encoder, their histories, their numbers) to tensors."""
 
 
@@ -59,7 +59,7 @@ class CrossFitted(nn.Module):
     fold_of_user: Tensor
 
     def __init__(
-        self, full: CausalEncoder, folds: Sequence[CausalEncoder], fold_of_user: IntArray
+        self, full: SequentialEncoder, folds: Sequence[SequentialEncoder], fold_of_user: IntArray
     ) -> None:
         super().__init__()
         _check(full, folds, fold_of_user)
@@ -89,7 +89,7 @@ class CrossFitted(nn.Module):
     def logits(self, histories: Histories, candidates: IntArray | None = None) -> Tensor:
         """Logits of ``candidates`` [B, C] (the whole catalogue without), by each user's encoder."""
 
-        def answer(encoder: CausalEncoder, part: Histories, rows: IntArray) -> tuple[Tensor]:
+        def answer(encoder: SequentialEncoder, part: Histories, rows: IntArray) -> tuple[Tensor]:
             return (encoder.logits(part, None if candidates is None else candidates[rows]),)
 
         return self._by_fold(histories, answer, 0)[0]
@@ -123,7 +123,9 @@ class CrossFitted(nn.Module):
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         return [column[back.to(column.device)] for column in columns]
 
-    def _groups(self, users: IntArray) -> Iterator[tuple[CausalEncoder, Tensor | None, IntArray]]:
+    def _groups(
+        self, users: IntArray
+    ) -> Iterator[tuple[SequentialEncoder, Tensor | None, IntArray]]:
         """Encoder, its rotation (None for the full one) and the rows it answers."""
         folds = self.fold_of_user.cpu().numpy()
         inside = (users >= 0) & (users < len(folds))
@@ -134,7 +136,7 @@ class CrossFitted(nn.Module):
         for k, fold in enumerate(self.folds):
             rows = np.flatnonzero(fold_B == k)
             if len(rows):
-                assert isinstance(fold, CausalEncoder)
+                assert isinstance(fold, SequentialEncoder)
                 yield fold, self.rotations_KDD[k], rows
 
 
@@ -144,13 +146,15 @@ def _as_unknown_users(part: Histories) -> Histories:
 
 
 @torch.no_grad()
-def _rotation(fold: CausalEncoder, full: CausalEncoder) -> Tensor:
+def _rotation(fold: SequentialEncoder, full: SequentialEncoder) -> Tensor:
     """Fold space to full space, fitted on the items that both saw in training."""
     both = fold.seen_items & full.seen_items
     return procrustes(fold.item_table[both], full.item_table[both])
 
 
-def _check(full: CausalEncoder, folds: Sequence[CausalEncoder], fold_of_user: IntArray) -> None:
+def _check(
+    full: SequentialEncoder, folds: Sequence[SequentialEncoder], fold_of_user: IntArray
+) -> None:
     if not folds:
         raise ConfigError(
             "cross-fitting has 0 folds; allowed: 1 or more", "set crossfit folds: 2 or more"

@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasrecllm.encoders.sequence import CausalEncoder, at_least
+from sasrecllm.encoders.sequence import SequentialEncoder, at_least
 from sasrecllm.types import BoolArray
 
 
-class GRU4Rec(CausalEncoder):
+class GRU4Rec(SequentialEncoder):
     """Gated recurrent units; state j is the hidden state after j entries, through one linear map.
 
     Args:
         blocks: recurrent layers.
-        Others: see :class:`CausalEncoder`.
+        Others: see :class:`SequentialEncoder`.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -67,7 +67,7 @@ class GRU4Rec(CausalEncoder):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Kind and constructor arguments; see :class:`CausalEncoder`."""
+        """Kind and constructor arguments; see :class:`SequentialEncoder`."""
         return super().config | {"blocks": self.recurrent.num_layers}
 
     def states(self, users_B: Tensor, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:

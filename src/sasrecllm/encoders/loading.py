@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sasrecllm.encoders.sequence import CausalEncoder
+from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import CheckpointError
 
 FREE = frozenset({"dropout"})
@@ -15,7 +15,7 @@ FREE = frozenset({"dropout"})
 
 
 def load_checked(
-    encoder: CausalEncoder, state: Mapping[str, Tensor], config: Mapping[str, Any]
+    encoder: SequentialEncoder, state: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> None:
     """Copy ``state`` into ``encoder``, or refuse and leave the encoder as it was.
 

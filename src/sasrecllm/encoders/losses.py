@@ -2,8 +2,7 @@
 
 Each gives one loss per question, shape [Q]; the caller sums or averages.
 
-Shape legend: Q questions, I items of the catalogue, N negatives of a question, C = 1 + N candidates
-with the positive in column 0.
+Shape legend: Q questions, I items of the catalogue, N negatives of a question, C = 1 + N.
 """
 
 from __future__ import annotations
@@ -38,35 +37,43 @@ def full_softmax(logits_QI: Tensor, targets_Q: Tensor, among_I: Tensor | None = 
     return F.cross_entropy(logits_QI, targets_Q, reduction="none")
 
 
-def sampled_softmax(logits_QC: Tensor, items_QC: Tensor, log_q_QN: Tensor | None = None) -> Tensor:
-    """Cross-entropy of the positive (column 0) against its sampled negatives, [Q].
+def sampled_softmax(
+    positive_Q: Tensor,
+    negatives_QN: Tensor,
+    *,
+    log_q_QN: Tensor | None = None,
+    collides_QN: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of the positive's logit against those of its sampled negatives, [Q].
 
-    A negative that is the positive itself is left out.  With ``log_q_QN``, the log-probability with
-    which each negative was drawn, negatives are reweighted by 1 / (N q): their sum then estimates
-    the full softmax's without bias (Bengio & Senécal, 2008).  The positive, always there, is not.
+    Args:
+        log_q_QN: log-probability with which each negative was drawn.  Negatives are then weighted by
+            1 / (N q), so that their sum estimates the full softmax's without bias (Bengio & Senécal,
+            2008); the positive is always there and keeps its weight.
+        collides_QN: bool, negatives that are the positive itself and so are left out (needed for
+            samplers that may draw it; those of this room never do).
     """
-    positive, negatives = logits_QC[:, :1], logits_QC[:, 1:]
     if log_q_QN is not None:
-        negatives = negatives - log_q_QN - math.log(negatives.shape[1])
-    collides = items_QC[:, 1:] == items_QC[:, :1]
-    negatives = negatives.masked_fill(collides, -math.inf)
-    return torch.cat([positive, negatives], dim=1).logsumexp(dim=1) - positive[:, 0]
+        negatives_QN = negatives_QN - log_q_QN - math.log(negatives_QN.shape[1])
+    if collides_QN is not None:
+        negatives_QN = negatives_QN.masked_fill(collides_QN, -math.inf)
+    both_QC = torch.cat([positive_Q[:, None], negatives_QN], dim=1)
+    return both_QC.logsumexp(dim=1) - positive_Q
 
 
-def gbce(logits_QC: Tensor, n_items: int, t: float = 0.75) -> Tensor:
-    """Generalised binary cross-entropy, mean over the C candidates, [Q].
+def gbce(positive_Q: Tensor, negatives_QN: Tensor, *, n_items: int, t: float = 0.75) -> Tensor:
+    """Generalised binary cross-entropy, mean over the positive and its N negatives, [Q].
 
     The positive's probability is raised to the power beta, which undoes the overconfidence that
-    sampling one negative in many brings: beta = a (t (1 - 1/a) + 1/a) with the sampling rate
+    sampling few negatives of many brings: beta = a (t (1 - 1/a) + 1/a) with the sampling rate
     a = N / (n_items - 1).  t = 0 is plain BCE, t = 1 is fully calibrated (Petrov & Macdonald,
-    RecSys 2023, equations 8 and 13).
+    "gSASRec", RecSys 2023).
 
     Args:
         n_items: items that negatives were drawn from, the positive included; at least 2.
         t: calibration, from 0 to 1.
     """
-    positive, negatives = logits_QC[:, 0], logits_QC[:, 1:]
-    rate = negatives.shape[1] / (n_items - 1)
+    rate = negatives_QN.shape[1] / (n_items - 1)
     beta = rate * (t * (1 - 1 / rate) + 1 / rate)
-    summed = beta * F.softplus(-positive) + F.softplus(negatives).sum(dim=1)
-    return summed / logits_QC.shape[1]
+    summed = beta * F.softplus(-positive_Q) + F.softplus(negatives_QN).sum(dim=1)
+    return summed / (1 + negatives_QN.shape[1])

@@ -13,14 +13,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sasrecllm.encoders.sequence import PAD, CausalEncoder
+from sasrecllm.encoders.sequence import PAD, SequentialEncoder
 from sasrecllm.types import BoolArray
 
 
-class MF(CausalEncoder):
+class MF(SequentialEncoder):
     """User vector for a known user, mean of the liked items' vectors for any other.
 
-    Args: see :class:`CausalEncoder`; ``dropout`` acts on the user vector.
+    Args: see :class:`SequentialEncoder`; ``dropout`` acts on the user vector.
 
     >>> encoder = MF(n_items=5, n_users=2, width=8)
     >>> encoder.states(torch.tensor([0, -1]), torch.tensor([[4, 0], [1, -1]]), None).shape

@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasrecllm.encoders.sequence import CausalEncoder, at_least
+from sasrecllm.encoders.sequence import SequentialEncoder, at_least
 from sasrecllm.errors import ConfigError
 from sasrecllm.types import BoolArray
 
 
-class SASRec(CausalEncoder):
+class SASRec(SequentialEncoder):
     """Self-attentive sequential recommendation; item vectors are shared by input and output.
 
     Args:
         blocks: attention blocks.
         heads: attention heads; must divide ``width``.
-        Others: see :class:`CausalEncoder`.
+        Others: see :class:`SequentialEncoder`.
 
     Raises:
         ConfigError: a value is out of its range, or ``width`` is not a multiple of ``heads``.
@@ -83,7 +83,7 @@ class SASRec(CausalEncoder):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Kind and constructor arguments; see :class:`CausalEncoder`."""
+        """Kind and constructor arguments; see :class:`SequentialEncoder`."""
         return super().config | {"blocks": len(self.blocks), "heads": self.heads}
 
     def states(self, users_B: Tensor, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:

@@ -35,7 +35,7 @@ ROWS_AT_ONCE = 1024
 """Histories per causal pass of ``encode``: bounds the memory of a whole test split."""
 
 
-class CausalEncoder(nn.Module, ABC):
+class SequentialEncoder(nn.Module, ABC):
     """A history to a vector of width D, a table of item vectors, and logits from both.
 
     Args:
@@ -162,7 +162,7 @@ class CausalEncoder(nn.Module, ABC):
         Scaled by the root of the width, so that the small item table speaks as loudly as the rest.
 
         Args:
-            feedback_2D: vectors of disliked and liked, added to the item's; None to ignore feedback.
+            feedback_2D: vectors of disliked and liked, added to the item's; None to ignore them.
         """
         vectors_BLD = self.item_vectors(items_BL.clamp(min=0))  # a pad is zeroed below
         if feedback_2D is not None:

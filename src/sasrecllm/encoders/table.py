@@ -11,18 +11,18 @@ import torch
 from sasrecllm.encoders.gru4rec import GRU4Rec
 from sasrecllm.encoders.mf import MF
 from sasrecllm.encoders.sasrec import SASRec
-from sasrecllm.encoders.sequence import CausalEncoder
+from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.runtime import resolve
 
-ENCODERS: Mapping[str, type[CausalEncoder]] = {
+ENCODERS: Mapping[str, type[SequentialEncoder]] = {
     SASRec.kind: SASRec,
     GRU4Rec.kind: GRU4Rec,
     MF.kind: MF,
 }
 
 
-def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> CausalEncoder:
+def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEncoder:
     """A fresh encoder, the same for the same ``seed``.
 
     ``build_encoder(**encoder.config)`` rebuilds one from its configuration.
@@ -54,5 +54,5 @@ def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> CausalEncode
         return cls(**{name: value for name, value in arguments.items() if name in own})
 
 
-def _argument_names(cls: type[CausalEncoder]) -> set[str]:
+def _argument_names(cls: type[SequentialEncoder]) -> set[str]:
     return set(inspect.signature(cls).parameters)

@@ -1,6 +1,6 @@
-"""Learning apart: the encoder on its own task, and the small language model on training text.
+"""The encoder on its own task, trained apart from the language model.
 
-Legend: W windows, Q questions, C candidates, L positions, B documents, T tokens.
+Legend: W windows, Q questions, L positions.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sasrecllm.encoders import losses
-from sasrecllm.encoders.negatives import uniform_negatives
+from sasrecllm.encoders.negatives import Negatives, uniform_negatives
 from sasrecllm.evaluation.metrics import auc, uauc
-from sasrecllm.llm.offline import lm_losses
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:
     from sasrecllm.data.sequences import Windows
-    from sasrecllm.encoders.sequence import SequentialEncoder
-    from sasrecllm.llm.backbone import Backbone
+    from sasrecllm.encoders.sequence import CausalEncoder
 
 
 def ranking_metrics(scores: FloatArray, questions: Questions) -> Metrics:
@@ -44,7 +42,7 @@ class EncoderTask(Task):
     def __init__(
         self,
         name: str,
-        encoder: SequentialEncoder,
+        encoder: CausalEncoder,
         windows: Windows,
         validation: Questions,
         *,
@@ -58,6 +56,7 @@ class EncoderTask(Task):
         self.implicit = bool((windows.label == 1).all())
         used = (windows.label == 1) if loss != "bce" else np.ones(len(windows.label), dtype=bool)
         self.device = device
+        self.pool = torch.nonzero(self.encoder.seen_items)[:, 0]
         self.users = torch.from_numpy(windows.users).to(device)
         self.items = torch.from_numpy(windows.items).to(device)
         self.feedback = torch.from_numpy(windows.labels.astype(np.int64)).to(device)
@@ -83,40 +82,36 @@ class EncoderTask(Task):
         longest = max(1, int(self.lengths[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
-        candidates = self._candidates(target)
+        drawn = self._negatives(target)
+        asked = None if self.loss == "softmax" else target[:, None]
+        if drawn is not None:
+            asked = torch.cat([target[:, None], drawn.items_QN], dim=1)
         logits = self.encoder.window_logits(
             self.users[at],
             self.items[at, :longest],
             self.feedback[at, :longest],
             torch.from_numpy(window).to(self.device),
             torch.from_numpy(self.state[question]).to(self.device),
-            candidates,
-        )
-        return self._losses(logits.float(), target, label).sum()
-
-    def _candidates(self, target: Tensor) -> Tensor:
-        """Items to score for each question, shape [Q, C]; column 0 is the target but for softmax."""
-        n_items = self.encoder.n_items
+            asked,
+        ).float()
         if self.loss == "softmax":
-            return torch.arange(n_items, device=target.device)
-        count = self.negatives if self.loss != "bce" else int(self.implicit)
-        if not count:
-            return target[:, None]
-        drawn = uniform_negatives(target, n_items=n_items, count=count)
-        return torch.cat([target[:, None], drawn], dim=1)
-
-    def _losses(self, logits: Tensor, target: Tensor, label: Tensor) -> Tensor:
-        """Loss of each question, shape [Q]."""
-        if self.loss == "softmax":
-            return losses.full_softmax(logits, target)
+            return losses.full_softmax(logits, target, self.encoder.seen_items).sum()
         if self.loss == "sampled-softmax":
-            return losses.sampled_softmax(logits[:, 0], logits[:, 1:])
+            assert asked is not None and drawn is not None
+            return losses.sampled_softmax(logits, asked, drawn.log_q_QN).sum()
         if self.loss == "gbce":
-            return losses.gbce(logits[:, 0], logits[:, 1:], n_items=self.encoder.n_items)
-        value = losses.bce(logits[:, 0], label)
+            return losses.gbce(logits, n_items=len(self.pool)).sum()
+        value = losses.bce(logits[:, 0], label).sum()
         if self.implicit:
-            value = value + losses.bce(logits[:, 1], torch.zeros_like(label))
+            value = value + losses.bce(logits[:, 1], torch.zeros_like(label)).sum()
         return value
+
+    def _negatives(self, target: Tensor) -> Negatives | None:
+        """Sampled items for each question, where the loss wants some."""
+        if self.loss == "softmax":
+            return None
+        count = self.negatives if self.loss != "bce" else int(self.implicit)
+        return uniform_negatives(target, count, self.pool) if count else None
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         out = np.empty(len(positions))
@@ -128,55 +123,3 @@ class EncoderTask(Task):
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
         return ranking_metrics(scores, self.validation)
-
-
-class LanguageTask(Task):
-    """Next-token prediction on documents of token ids; every weight of the language model learns.
-
-    Args:
-        documents: token ids of each training document, without padding.
-        held_out: documents of other training users, for early stopping.
-    """
-
-    monitor = "loss"
-    lower_is_better = True
-
-    def __init__(
-        self,
-        name: str,
-        backbone: Backbone,
-        documents: list[IntArray],
-        held_out: list[IntArray],
-        device: str = "cpu",
-    ) -> None:
-        super().__init__()
-        self.name, self.backbone, self.device = name, backbone, device
-        self.documents, self.held_out = documents, held_out
-        self.lengths = np.array([len(d) for d in documents], dtype=np.int64)
-        self.weights = (self.lengths - 1).astype(np.float64)
-        self.n_validation = len(held_out)
-        backbone.requires_grad_(True)
-
-    def learn(self) -> None:
-        self.train()
-
-    def forward(self, examples: IntArray) -> Tensor:
-        return self._sums([self.documents[i] for i in examples]).sum()
-
-    def _sums(self, documents: list[IntArray]) -> Tensor:
-        """Summed loss of each document, shape [B]."""
-        tensors = [torch.from_numpy(d) for d in documents]
-        ids_BT = nn.utils.rnn.pad_sequence(tensors, batch_first=True)
-        lengths_B = torch.tensor([len(d) for d in documents])
-        return lm_losses(self.backbone, ids_BT.to(self.device), lengths_B.to(self.device))
-
-    def validation_scores(self, positions: IntArray) -> FloatArray:
-        out = np.empty(len(positions))
-        for start in range(0, len(positions), 64):
-            chunk = positions[start : start + 64]
-            out[start : start + 64] = self._sums([self.held_out[i] for i in chunk]).double().cpu().numpy()
-        return out
-
-    def validation_metrics(self, scores: FloatArray) -> Metrics:
-        tokens = sum(len(d) - 1 for d in self.held_out)
-        return {"loss": float(scores.sum()) / max(1, tokens)}

@@ -1,0 +1,202 @@
+"""A prepared data set: interactions as arrays, sorted by user and then by the order of the history.
+
+One fact carries everything here: the history of a row is the rows of the same user that stand
+before it.  So a history is a slice, and no row later than its target can enter one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sasrecllm.data import storage
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.negatives import unseen_items
+from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
+from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.types import BoolArray, Histories, IntArray, LabelArray, Questions
+
+__all__ = ["CONTEXT", "TEST", "TRAIN", "VALID", "Dataset"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Interactions [N], sorted by user and order, with the catalogue that their indices mean.
+
+    Args:
+        users, items: indices into the catalogue.
+        labels: 1 liked, 0 not; all 1 for implicit feedback.
+        times: Unix seconds, or the position within the user where ``has_times`` is false.
+        splits: TRAIN, VALID, TEST, or CONTEXT (in histories only).
+        catalog: raw ids and titles.
+        name, words: of the source.
+        implicit: every row is a positive; questions add sampled negatives.
+        negatives: sampled negatives per positive (implicit feedback only).
+        seed: of the sampled negatives.
+        notes: remarks of the preparation that a report must show.
+    """
+
+    users: IntArray
+    items: IntArray
+    labels: LabelArray
+    times: IntArray
+    splits: LabelArray
+    catalog: Catalog
+    name: str
+    words: dict[str, str]
+    has_times: bool = True
+    implicit: bool = False
+    negatives: int = 4
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """First row of every user, and the number of rows at the end, shape [n_users + 1]."""
+        counts = np.bincount(self.users, minlength=self.catalog.n_users)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items in the catalogue."""
+        return self.catalog.n_items
+
+    @property
+    def n_users(self) -> int:
+        """Number of users in the data."""
+        return self.catalog.n_users
+
+    def rows(self, split: str) -> IntArray:
+        """Row numbers of a split, ascending."""
+        return np.flatnonzero(self.splits == _code(split))
+
+    def histories(self, rows: IntArray, last: int | None = None) -> Histories:
+        """What the users of ``rows`` [B] had done before: all earlier rows, whatever their split.
+
+        Args:
+            rows: row numbers.
+            last: keep only the newest entries of each; bounds the memory on long histories.
+        """
+        lengths = rows - self.starts[self.users[rows]]
+        if last is not None:
+            lengths = np.minimum(lengths, last)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(rows - offsets[1:], lengths) + np.arange(offsets[-1])
+        return Histories(
+            self.users[rows],
+            self.items[source],
+            self.labels[source],
+            self.times[source],
+            offsets,
+            self.times[rows],
+        )
+
+    def questions(self, split: str, last: int | None = None) -> Questions:
+        """Every row of a split, in row order, each with its history.
+
+        For implicit feedback ``negatives`` items that are nowhere in the user's list follow each
+        positive, as questions with label 0 and the same history.  Those of the training split are
+        items that training shows: an item that only the future holds would be learnt as disliked.
+        The same seed draws the same items.
+
+        Raises:
+            ConfigError: unknown split.
+            DataError: a user's list leaves too few items to draw from.
+        """
+        rows = self.rows(split)
+        if not self.implicit:
+            return Questions(self.histories(rows, last), self.items[rows], self.labels[rows], rows)
+        pool = np.flatnonzero(self.seen_items) if split == "train" else np.arange(self.n_items)
+        drawn = unseen_items(
+            self.users, self.items, self.users[rows], pool, self.negatives,
+            np.random.default_rng([self.seed, _code(split)]), self.catalog,
+        )  # fmt: skip
+        targets = np.concatenate([self.items[rows][:, None], drawn], axis=1)
+        labels = np.zeros(targets.shape, dtype=np.int8)
+        labels[:, 0] = 1
+        repeated = np.repeat(np.arange(len(rows)), targets.shape[1])
+        histories = self.histories(rows, last).take(repeated)
+        return Questions(histories, targets.reshape(-1), labels.reshape(-1), rows[repeated])
+
+    @cached_property
+    def train_counts(self) -> IntArray:
+        """Training rows of every item, shape [n_items]."""
+        return np.bincount(self.items[self.splits == TRAIN], minlength=self.n_items)
+
+    @property
+    def seen_items(self) -> BoolArray:
+        """Whether a training row shows the item, shape [n_items]."""
+        return self.train_counts > 0
+
+    @cached_property
+    def seen_users(self) -> BoolArray:
+        """Whether the user has a training row, shape [n_users]."""
+        return np.bincount(self.users[self.splits == TRAIN], minlength=self.n_users) > 0
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content: rows, splits, ids, titles, words and the draw of negatives."""
+        summed = hashlib.sha256()
+        for array in (self.users, self.items, self.labels, self.times, self.splits):
+            summed.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        facts = [self.catalog.user_ids, self.words, self.has_times, self.implicit]
+        facts += [self.negatives, self.seed] if self.implicit else []
+        summed.update(json.dumps([self.catalog.digest, *facts], sort_keys=True).encode())
+        return summed.hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for the report: rows, users, items and share of likes, whole and per split."""
+        parts: dict[str, Any] = {}
+        for name in NAMES:
+            rows = self.rows(name)
+            parts[name] = {
+                "rows": len(rows),
+                "users": len(np.unique(self.users[rows])),
+                "items": len(np.unique(self.items[rows])),
+                "liked": round(float(self.labels[rows].mean()), 4) if len(rows) else None,
+                "rows_of_new_users": int((~self.seen_users[self.users[rows]]).sum()),
+                "rows_of_new_items": int((~self.seen_items[self.items[rows]]).sum()),
+            }
+        return {
+            "name": self.name,
+            "rows": len(self),
+            "users": self.n_users,
+            "items": self.n_items,
+            "feedback": "implicit" if self.implicit else "liked or not",
+            "negatives_per_positive": self.negatives if self.implicit else 0,
+            "context_rows": int((self.splits == CONTEXT).sum()),
+            "splits": parts,
+            "notes": list(self.notes),
+            "digest": self.digest,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write two Parquet tables and one JSON file; ids keep their spelling."""
+        storage.save(self, Path(folder))
+
+    @staticmethod
+    def load(folder: Path) -> Dataset:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: a file is missing or damaged, or the content is not what was saved.
+        """
+        return storage.load(Path(folder))
+
+
+def _code(split: str) -> int:
+    if split not in NAMES:
+        raise ConfigError(
+            f"split is {split!r}; allowed: {', '.join(NAMES)}{did_you_mean(split, NAMES)}",
+            "use one of these names",
+        )
+    return NAMES[split]

@@ -1,0 +1,104 @@
+"""The two-table form at the door: what a source hands over, and the one order of every history.
+
+``interactions``: user_id, item_id; label or rating or neither (implicit); timestamp and/or order;
+split optional.  ``items``: item_id, title and any attribute columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+from sasrecllm.errors import DataError
+
+ROW = "__row"
+"""Hidden column: 0-based data row of the file an interaction came from."""
+LINE = "__line"
+"""Hidden column: 1-based line of a text file."""
+
+Order = Literal["auto", "time", "file"]
+
+FILM_WORDS = {"item": "movie", "items": "movies", "consumed": "watched"}
+PLAIN_WORDS = {"item": "item", "items": "items", "consumed": "chosen"}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The canonical two tables of a source, before they are checked.
+
+    Args:
+        interactions: user_id, item_id and the optional columns named above.
+        items: item_id, title and attribute columns.
+        name: name of the data set, for reports.
+        words: the domain's words for prompts: item, items, consumed.
+        order: ``auto``: an ``order`` column fixes each user's order, else time does, ties broken by
+            item id.  ``time``: time comes first and an ``order`` column breaks ties only.
+            ``file``: rows stand in order in the file.
+        split: the rule that ``auto`` stands for with this source; empty where it has none.
+        files: names of the two tables' files, for refusals.
+    """
+
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+    name: str
+    words: dict[str, str] = field(default_factory=lambda: dict(PLAIN_WORDS))
+    order: Order = "auto"
+    split: str = ""
+    files: tuple[str, str] = ("interactions", "items")
+
+
+def ordered(tables: Tables) -> pl.DataFrame:
+    """Checked interactions sorted by user, then in the order of each user's history.
+
+    The result does not depend on the order of the file, unless ``order`` is ``file``.
+
+    Raises:
+        DataError: nothing orders the rows, or the order contradicts the timestamps.
+    """
+    frame = tables.interactions
+    if tables.order == "file":
+        frame = frame.with_columns(pl.col(ROW).alias("order"))
+    has_order, has_time = "order" in frame.columns, "timestamp" in frame.columns
+    if not has_order and not has_time:
+        raise DataError(
+            f"{tables.files[0]}: there is neither a timestamp nor an order column",
+            "name one (data.columns.timestamp=... or data.columns.order=...), or say that the rows"
+            " stand in order in the file: data.order=file",
+        )
+    if tables.order == "time" and not has_time:
+        raise DataError(
+            f"{tables.files[0]}: data.order is time, but there is no timestamp column",
+            "name it (data.columns.timestamp=...) or set data.order=auto",
+        )
+    if has_order and tables.order != "time":
+        frame = frame.sort("user_id", "order")
+        if has_time:
+            _refuse_contradiction(frame, tables.files[0])
+        return frame
+    ties = ["order"] if has_order else []
+    return frame.sort("user_id", "timestamp", *ties, "item_id")
+
+
+def _refuse_contradiction(frame: pl.DataFrame, file: str) -> None:
+    """Refuse an order in which a row with a later timestamp stands before an earlier one."""
+    back = pl.col("timestamp") < pl.col("timestamp").shift(1).over("user_id")
+    wrong = frame.filter(back)
+    if wrong.is_empty():
+        return
+    row = wrong.row(0, named=True)
+    raise DataError(
+        f"{file}: {wrong.height} rows stand after a row of the same user with a later timestamp;"
+        f" the first: user_id {row['user_id']!r}, order {row['order']}, timestamp"
+        f" {row['timestamp']}",
+        "a history may not hold the future: set data.order=time to sort by time with the order"
+        " breaking ties only, or correct the order or the timestamp column",
+    )
+
+
+def shared_moments(frame: pl.DataFrame) -> int:
+    """Number of rows that share user and second with another row (their order is not time's)."""
+    if "timestamp" not in frame.columns:
+        return 0
+    return int(frame.select(pl.struct("user_id", "timestamp").is_duplicated().sum()).item())

@@ -1,0 +1,167 @@
+"""From a source's tables to a data set: check, order, label, index, split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.interactions import Tables, ordered, shared_moments
+from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
+from sasrecllm.data.storage import indices
+from sasrecllm.data.validation import OnBadRows, validate
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.types import LabelArray
+
+Feedback = Literal["auto", "labels", "ratings", "implicit"]
+
+
+def prepare(
+    tables: Tables,
+    *,
+    feedback: Feedback = "auto",
+    threshold: float = 4.0,
+    split: str = "auto",
+    split_args: Mapping[str, Any] | None = None,
+    negatives: int = 4,
+    seed: int = 0,
+    on_bad_rows: OnBadRows = "refuse",
+    quarantine_path: Path | None = None,
+) -> Dataset:
+    """The data set of a source; its digest does not depend on the order of the files' rows.
+
+    Args:
+        tables: what a source handed over.
+        feedback: which column says liked; ``auto`` takes label, else rating, else implicit.
+        threshold: a rating of this or more is a like.
+        split: rule of :mod:`sasrecllm.data.splits`; ``auto`` takes the source's own rule, else the
+            split column, else global time, else leave-one-out.
+        split_args: arguments of the rule.
+        negatives: sampled negatives per positive, for implicit feedback.
+        seed: of the sampled negatives.
+        on_bad_rows: ``refuse`` them, or ``quarantine`` them in ``quarantine_path``.
+        quarantine_path: JSON Lines file for refused rows and their reasons.
+
+    Raises:
+        DataError: the data is invalid, unordered, or leaves a split empty.
+        ConfigError: an argument is wrong.
+    """
+    checked, refused = validate(tables, on_bad_rows=on_bad_rows, quarantine_path=quarantine_path)
+    frame = ordered(checked)
+    kind = _feedback(feedback, frame, tables.files[0])
+    frame = frame.with_columns(_label(kind, threshold).cast(pl.Int8).alias("label"))
+    rule = _rule(split, checked, frame)
+    codes = split_rows(_ordered_rows(frame), rule, split_args or {})
+    kept = frame.with_columns(pl.Series("__code", codes)).filter(pl.col("__code") != DROPPED)
+    catalog = _catalog(kept, checked.items)
+    notes = _notes(kept, kind, rule, frame.height - kept.height, refused, quarantine_path, checked)
+    return Dataset(
+        users=indices(kept["user_id"], catalog.user_ids),
+        items=indices(kept["item_id"], catalog.item_ids),
+        labels=kept["label"].to_numpy(),
+        times=_times(kept).to_numpy(),
+        splits=kept["__code"].cast(pl.Int8).to_numpy(),
+        catalog=catalog,
+        name=tables.name,
+        words=dict(tables.words),
+        has_times="timestamp" in kept.columns,
+        implicit=kind == "implicit",
+        negatives=negatives,
+        seed=seed,
+        notes=tuple(notes),
+    )
+
+
+def _feedback(wanted: Feedback, frame: pl.DataFrame, file: str) -> Feedback:
+    if wanted not in ("auto", "labels", "ratings", "implicit"):
+        raise ConfigError(
+            f"data.feedback is {wanted!r}; allowed: auto, labels, ratings, implicit", "use one"
+        )
+    if wanted == "auto":
+        has = [k for k, c in (("labels", "label"), ("ratings", "rating")) if c in frame.columns]
+        return "implicit" if not has else "labels" if has[0] == "labels" else "ratings"
+    column = {"labels": "label", "ratings": "rating"}.get(wanted)
+    if column is not None and column not in frame.columns:
+        raise DataError(
+            f"{file}: data.feedback is {wanted}, but there is no {column} column",
+            f"name it: data.columns.{column}=<name in your file>, or set data.feedback=auto",
+        )
+    return wanted
+
+
+def _label(kind: Feedback, threshold: float) -> pl.Expr:
+    if kind == "implicit":
+        return pl.lit(1)
+    return pl.col("label") if kind == "labels" else pl.col("rating") >= threshold
+
+
+def _rule(split: str, tables: Tables, frame: pl.DataFrame) -> str:
+    if split != "auto":
+        return split
+    if tables.split:
+        return tables.split
+    if "split" in frame.columns:
+        return "given"
+    return "global-time" if "timestamp" in frame.columns else "leave-one-out"
+
+
+def _times(frame: pl.DataFrame) -> pl.Series:
+    """Unix seconds, or the position within the user where the data has only an order."""
+    if "timestamp" in frame.columns:
+        return frame["timestamp"]
+    position = pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
+    return frame.select(position.alias("times"))["times"]
+
+
+def _ordered_rows(frame: pl.DataFrame) -> OrderedRows:
+    given: LabelArray | None = None
+    if "split" in frame.columns:
+        given = frame["split"].replace_strict(NAMES, return_dtype=pl.Int8).to_numpy()
+    return OrderedRows(
+        users=frame["user_id"].rle_id().cast(pl.Int64).to_numpy(),
+        labels=frame["label"].to_numpy(),
+        times=_times(frame).to_numpy(),
+        has_times="timestamp" in frame.columns,
+        given=given,
+    )
+
+
+def _catalog(frame: pl.DataFrame, items: pl.DataFrame) -> Catalog:
+    """All items of the items table, all users that have a row left, sorted by id."""
+    items = items.sort("item_id")
+    attributes = {c: items[c].to_list() for c in items.columns if c not in ("item_id", "title")}
+    users = frame["user_id"].unique().sort().to_list()
+    return Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
+
+
+def _notes(
+    frame: pl.DataFrame, kind: Feedback, rule: str, dropped: int, refused: int,
+    quarantine_path: Path | None, tables: Tables,
+) -> list[str]:  # fmt: skip
+    """What a reader of the report must know of the preparation."""
+    ties = shared_moments(frame)
+    how = "item id" if "order" not in frame.columns else "the data's own order"
+    labels = frame["label"]
+    crossed = _training_after_questions(frame)
+    remarks = {
+        f"{refused:,} bad rows were set aside in {quarantine_path}": refused,
+        f"split {rule} leaves out {dropped:,} rows": dropped,
+        f"{ties:,} rows share user and second with another row; {how} breaks the tie": ties,
+        f"{crossed:,} training rows stand after a validation or test row of their user": crossed,
+        f"all labels are {labels[0]}: AUC is undefined": kind != "implicit"
+        and labels.n_unique() < 2,
+        "rows follow the order of the file": tables.order == "file",
+    }
+    return [text for text, applies in remarks.items() if applies]
+
+
+def _training_after_questions(frame: pl.DataFrame) -> int:
+    """Training rows behind a row of the same user that is asked about (a given split may do so)."""
+    asked = (pl.col("__code") > TRAIN).cast(pl.Int32).cum_max().over("user_id")
+    late = frame.select(((asked == 1) & (pl.col("__code") == TRAIN)).sum())
+    return int(np.asarray(late.item()))

@@ -1,0 +1,134 @@
+"""Named sources of interactions; each is one function and its row in ``SOURCES``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from sasrecllm.data import archives, columns
+from sasrecllm.data.interactions import Order, Tables
+from sasrecllm.data.readers import read_table
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.runtime import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user said about the source."""
+
+    path: Path | None = None
+    items_path: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    cache: Path | None = None
+
+
+class Source(Protocol):
+    """A source of tables: what a row of ``SOURCES`` is."""
+
+    def __call__(self, request: Request) -> Tables:
+        """The tables behind the request, not yet checked."""
+        ...
+
+
+def load_tables(
+    source: str,
+    *,
+    path: str | Path | None = None,
+    items_path: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    order: Order = "auto",
+    words: Mapping[str, str] | None = None,
+    name: str | None = None,
+    cache: Path | None = None,
+) -> Tables:
+    """The tables of a source.
+
+    Args:
+        source: ``files``, ``two-table``, ``ml-1m``, ``ml-100k``, ``ml-latest-small``,
+            ``amazon-books``, or ``package.module:function`` that takes a :class:`Request`.
+        path: file, folder or archive; named archives are downloaded where it is None.
+        items_path: file with item ids and titles, for ``files``.
+        columns: our column name -> name in the file.
+        order: see :class:`Tables`; ``file`` where the rows stand in order.
+        words: domain words that replace the source's own.
+        name: name of the data set for reports; the source's own by default.
+        cache: folder for downloaded archives.
+
+    Raises:
+        ConfigError: an argument is wrong.
+        DataError: a file is missing or damaged, or cannot be downloaded.
+    """
+    if order not in ("auto", "time", "file"):
+        raise ConfigError(f"data.order is {order!r}; allowed: auto, time, file", "use one of these")
+    reader = resolve(source, SOURCES, "data.source")
+    request = Request(_path(path), _path(items_path), dict(columns or {}), cache)
+    tables = reader(request)
+    return replace(
+        tables,
+        name=name or tables.name,
+        words={**tables.words, **(words or {})},
+        order=tables.order if order == "auto" else order,
+    )
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value).expanduser()
+
+
+def files(request: Request) -> Tables:
+    """Own CSV, Parquet or JSON Lines; the titles in a file of their own or in the same one."""
+    columns.check_map(request.columns)
+    if request.path is None:
+        raise ConfigError("source files needs a file", "set data.path=<your interactions file>")
+    frame = read_table(request.path)
+    if request.items_path is None:
+        titled = columns.items(frame, request.columns, str(request.path), own_file=False)
+        if "title" not in titled.columns:
+            raise DataError(
+                f"{request.path}: no file with item titles was named, and no title column is here",
+                "set data.items_path=<file with item_id and title>, or data.columns.title=...",
+            )
+        items, items_file = titled.unique(), request.path
+    else:
+        items_file = request.items_path
+        items = columns.items(read_table(items_file), request.columns, str(items_file))
+    return Tables(
+        interactions=columns.interactions(frame, request.columns, str(request.path)),
+        items=items,
+        name=request.path.stem,
+        files=(str(request.path), str(items_file)),
+    )
+
+
+def two_table(request: Request) -> Tables:
+    """A folder with interactions.parquet and items.parquet in our own column names."""
+    columns.check_map(request.columns)
+    if request.path is None or not request.path.is_dir():
+        raise DataError(
+            f"source two-table needs a folder, got {request.path}",
+            "set data.path=<folder with interactions.parquet and items.parquet>",
+        )
+    files = request.path / "interactions.parquet", request.path / "items.parquet"
+    frame, items = read_table(files[0]), read_table(files[1])
+    return Tables(
+        interactions=columns.interactions(frame, request.columns, str(files[0])),
+        items=columns.items(items, request.columns, str(files[1])),
+        name=request.path.resolve().name,
+        files=(str(files[0]), str(files[1])),
+    )
+
+
+def _archive(name: str) -> Source:
+    def read(request: Request) -> Tables:
+        return archives.read(name, path=request.path, cache=request.cache)
+
+    return read
+
+
+SOURCES: Mapping[str, Source] = {
+    "files": files,
+    "two-table": two_table,
+    **{name: _archive(name) for name in archives.ARCHIVES},
+}

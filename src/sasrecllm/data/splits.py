@@ -1,0 +1,199 @@
+"""Splits: which rows are learnt from, which are asked about.
+
+A rule takes the ordered rows and returns a code per row.  Rows are never moved: a row that is not
+asked about can still stand in the history of a later one.  Adding a rule is one function and its
+row in ``SPLITS``; ``package.module:function`` works without touching this file.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sasrecllm.errors import ConfigError, DataError, did_you_mean
+from sasrecllm.runtime import resolve
+from sasrecllm.types import IntArray, LabelArray
+
+TRAIN, VALID, TEST = 0, 1, 2
+CONTEXT = -1
+"""Stands in histories, but is neither learnt from nor asked about."""
+DROPPED = -2
+"""Outside the rule: in no history, no question, no count of training rows."""
+
+NAMES = {"train": TRAIN, "valid": VALID, "test": TEST}
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedRows:
+    """What a rule may look at: rows sorted by user, then by the order of the history.
+
+    ``given`` [N] holds codes out of the data's own split column, or is None; ``times`` [N] are Unix
+    seconds only where ``has_times``.
+    """
+
+    users: IntArray
+    labels: LabelArray
+    times: IntArray
+    has_times: bool
+    given: LabelArray | None
+
+
+SplitRule = Callable[..., LabelArray]
+
+
+def given(rows: OrderedRows) -> LabelArray:
+    """The split column of the data."""
+    if rows.given is None:
+        raise DataError(
+            "split is given, but the interactions have no split column",
+            "name it (data.columns.split=...) or choose data.split=global-time or leave-one-out",
+        )
+    return rows.given
+
+
+def global_time(rows: OrderedRows, valid: object = 0.1, test: object = 0.1) -> LabelArray:
+    """One moment cuts off training, a later one validation, for all users alike.
+
+    Args:
+        rows: must have timestamps.
+        valid: share of the rows, or the UTC date at which validation begins.
+        test: share of the rows, or the UTC date at which the test begins.
+
+    Rows of one instant never straddle a cut: they all go to the later side.
+    """
+    if not rows.has_times:
+        raise DataError(
+            "split is global-time, but the interactions have no timestamps",
+            "choose data.split=leave-one-out, or name the column: data.columns.timestamp=...",
+        )
+    moments = [_moment(valid, "valid"), _moment(test, "test")]
+    if all(isinstance(m, float) for m in moments):
+        shares = [float(m) for m in moments]
+        if sum(shares) >= 1:
+            raise ConfigError(
+                f"global-time: valid {valid} and test {test} leave nothing to train on",
+                "give shares whose sum is below 1",
+            )
+        in_order = np.sort(rows.times)
+        kept = [1 - sum(shares), 1 - shares[1]]
+        cuts = [int(in_order[min(len(in_order) - 1, round(len(in_order) * k))]) for k in kept]
+    elif all(isinstance(m, int) for m in moments):
+        cuts = [int(m) for m in moments]
+    else:
+        raise ConfigError(
+            f"global-time: valid is {valid!r} and test is {test!r}",
+            "give two shares (0.1) or two UTC dates (2002-04-01)",
+        )
+    if cuts[0] > cuts[1]:
+        raise ConfigError(
+            f"global-time: validation begins at {valid}, after the test at {test}",
+            "give the earlier date to valid",
+        )
+    return np.digitize(rows.times, np.array(cuts)).astype(np.int8)
+
+
+def leave_one_out(rows: OrderedRows) -> LabelArray:
+    """The last liked row of a user is the test, the one before it the validation.
+
+    Users with fewer than three liked rows (all rows, for implicit feedback) only train.  Disliked
+    rows after a validation target are context: training on them would train on the future.
+    """
+    count = int(rows.users.max(initial=-1)) + 1
+    liked = np.flatnonzero(rows.labels == 1)
+    users = rows.users[liked]
+    totals = np.bincount(users, minlength=count)
+    # Rank from the end among the user's liked rows; 0 is the last.
+    rank = np.cumsum(totals)[users] - 1 - np.arange(len(liked))
+    eligible = totals[users] >= 3
+    codes = np.zeros(len(rows.users), dtype=np.int8)
+    first_valid = np.full(count, len(codes), dtype=np.int64)
+    valid, test = liked[eligible & (rank == 1)], liked[eligible & (rank == 0)]
+    first_valid[rows.users[valid]] = valid
+    codes[np.arange(len(codes)) > first_valid[rows.users]] = CONTEXT
+    codes[valid] = VALID
+    codes[test] = TEST
+    return codes
+
+
+def _utc(year: int, month: int) -> int:
+    return int(dt.datetime(year, month, 1, tzinfo=dt.UTC).timestamp())
+
+
+def collm(rows: OrderedRows) -> LabelArray:
+    """The split of CoLLM (Zhang et al., arXiv 2310.19488) for MovieLens-1M, by UTC month.
+
+    June 2001 to March 2002 train, to August 2002 validation, to January 2003 test; other rows are
+    dropped, also from histories.  The label is rating > 3, which is the default threshold.
+    """
+    if not rows.has_times:
+        raise DataError(
+            "split is collm, but the interactions have no timestamps",
+            "use the source ml-1m, or choose data.split=given",
+        )
+    edges = np.array([_utc(2001, 6), _utc(2002, 4), _utc(2002, 9), _utc(2003, 2)])
+    codes = np.array([DROPPED, TRAIN, VALID, TEST, DROPPED], dtype=np.int8)
+    return codes[np.digitize(rows.times, edges)]
+
+
+SPLITS: Mapping[str, SplitRule] = {
+    "given": given,
+    "global-time": global_time,
+    "leave-one-out": leave_one_out,
+    "collm": collm,
+}
+
+
+def split_rows(rows: OrderedRows, rule: str, args: Mapping[str, Any]) -> LabelArray:
+    """Codes [N] of the named rule, checked: all three splits hold at least one row.
+
+    Raises:
+        ConfigError: an unknown rule or argument.
+        DataError: the rule leaves a split empty.
+    """
+    function = resolve(rule, SPLITS, "data.split")
+    names = _arguments(function)
+    for key in args:
+        if key not in names:
+            raise ConfigError(
+                f"data.split_args has {key!r}; split {rule} takes:"
+                f" {', '.join(names) or 'nothing'}{did_you_mean(key, names)}",
+                "rename or remove it",
+            )
+    codes = np.asarray(function(rows, **args), dtype=np.int8)
+    counts = {name: int((codes == code).sum()) for name, code in NAMES.items()}
+    if min(counts.values()) == 0:
+        listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise DataError(
+            f"split {rule} leaves a part without rows: {listed} of {len(codes):,}",
+            "choose another data.split, or other shares or dates in data.split_args",
+        )
+    return codes
+
+
+def _arguments(function: SplitRule) -> list[str]:
+    code = getattr(function, "__code__", None)
+    return list(code.co_varnames[1 : code.co_argcount]) if code is not None else []
+
+
+def _moment(value: object, name: str) -> float | int:
+    """A share as float, or the Unix second at which a UTC date begins as int."""
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    try:
+        if isinstance(value, str):
+            value = dt.datetime.fromisoformat(value)
+        if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+            value = dt.datetime(value.year, value.month, value.day)
+        if isinstance(value, dt.datetime):
+            aware = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+            return int(aware.timestamp())
+    except ValueError:
+        pass
+    raise ConfigError(
+        f"data.split_args.{name} is {value!r}; allowed: a share between 0 and 1, or a UTC date",
+        "write 0.1 or 2002-04-01",
+    )

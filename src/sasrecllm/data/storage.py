@@ -1,0 +1,109 @@
+"""A prepared data set on disk: two Parquet tables that people can read, and one JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.splits import CONTEXT, NAMES
+from sasrecllm.errors import DataError, ResourceError
+
+if TYPE_CHECKING:
+    from sasrecllm.data.dataset import Dataset
+
+FORMAT = 1
+CODES = {**NAMES, "context": CONTEXT}
+FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
+
+
+def save(dataset: Dataset, folder: Path) -> None:
+    """Write ``dataset``; the JSON file comes last, so a folder without it is unfinished.
+
+    Raises:
+        ResourceError: the disk is full or the folder cannot be written.
+    """
+    catalog = dataset.catalog
+    spelled = {code: name for name, code in CODES.items()}
+    rows = pl.DataFrame(
+        {
+            "user_id": pl.Series(catalog.user_ids, dtype=pl.String).gather(dataset.users),
+            "item_id": pl.Series(catalog.item_ids, dtype=pl.String).gather(dataset.items),
+            "label": dataset.labels,
+            "timestamp" if dataset.has_times else "order": dataset.times,
+            "split": [spelled[int(code)] for code in dataset.splits],
+        }
+    )
+    items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}
+    meta = {key: getattr(dataset, key) for key in FACTS}
+    meta |= {"format": FORMAT, "digest": dataset.digest}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dataset.json").unlink(missing_ok=True)
+        rows.write_parquet(folder / "interactions.parquet")
+        pl.DataFrame(items, schema=dict.fromkeys(items, pl.String)).write_parquet(
+            folder / "items.parquet"
+        )
+        text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
+        (folder / "dataset.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(
+            f"{folder}: the prepared data cannot be written: {error}",
+            "free some space, or choose another run folder",
+        ) from error
+
+
+def load(folder: Path) -> Dataset:
+    """Read what :func:`save` wrote, and check it against its digest."""
+    from sasrecllm.data.dataset import Dataset
+
+    again = "prepare the data again"
+    try:
+        meta: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        if meta.get("format") != FORMAT:
+            raise DataError(f"{folder}: data format {meta.get('format')}; known: {FORMAT}", again)
+        rows = pl.read_parquet(folder / "interactions.parquet")
+        items = pl.read_parquet(folder / "items.parquet")
+        dataset = Dataset(**_arrays(rows, items, meta), **_facts(meta))
+    except FileNotFoundError as error:
+        raise DataError(f"{folder}: no prepared data there ({error})", again) from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        pl.exceptions.PolarsError,
+    ) as e:
+        raise DataError(f"{folder}: the prepared data cannot be read: {e}", again) from None
+    if dataset.digest != meta["digest"]:
+        raise DataError(f"{folder}: the content is not what was saved (digest differs)", again)
+    return dataset
+
+
+def _facts(meta: dict[str, Any]) -> dict[str, Any]:
+    return {key: meta[key] for key in FACTS} | {"notes": tuple(meta["notes"])}
+
+
+def _arrays(rows: pl.DataFrame, items: pl.DataFrame, meta: dict[str, Any]) -> dict[str, Any]:
+    attributes = {c: items[c].to_list() for c in items.columns if c not in ("item_id", "title")}
+    users = rows["user_id"].unique().sort().to_list()
+    catalog = Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
+    times = rows["timestamp" if meta["has_times"] else "order"]
+    return {
+        "users": indices(rows["user_id"], catalog.user_ids),
+        "items": indices(rows["item_id"], catalog.item_ids),
+        "labels": rows["label"].cast(pl.Int8).to_numpy(),
+        "times": times.cast(pl.Int64).to_numpy(),
+        "splits": rows["split"].replace_strict(CODES, return_dtype=pl.Int8).to_numpy(),
+        "catalog": catalog,
+    }
+
+
+def indices(values: pl.Series, ids: list[str]) -> Any:
+    """Position in ``ids`` of every raw id in ``values``, int64 [N]; all must be there."""
+    index = pl.Series(range(len(ids)), dtype=pl.Int64)
+    return values.replace_strict(pl.Series(ids, dtype=pl.String), index).to_numpy()

@@ -1,0 +1,177 @@
+"""The door: tables are refused with file, row, column and value, or their bad rows set aside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from sasrecllm.data import checks
+from sasrecllm.data.catalog import clean_titles
+from sasrecllm.data.checks import Check, parsed
+from sasrecllm.data.interactions import ROW, Tables
+from sasrecllm.errors import ConfigError, DataError, ResourceError, did_you_mean
+
+OnBadRows = Literal["refuse", "quarantine"]
+NUMBERS = {
+    "label": checks.numbers,
+    "rating": checks.numbers,
+    "timestamp": checks.whole_numbers,
+    "order": checks.whole_numbers,
+}
+KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
+
+
+def validate(
+    tables: Tables, *, on_bad_rows: OnBadRows = "refuse", quarantine_path: Path | None = None
+) -> tuple[Tables, int]:
+    """The tables with clean types and without bad rows, and the number of rows set aside.
+
+    ``refuse`` raises on the first bad row; ``quarantine`` writes every bad row with its reason to
+    ``quarantine_path`` (JSON Lines) and goes on without them.
+
+    Raises:
+        DataError: columns are missing, or rows are bad (refuse), or no row is left.
+        ConfigError: quarantine without a path.
+    """
+    if on_bad_rows == "quarantine" and quarantine_path is None:
+        raise ConfigError("on_bad_rows is quarantine, but no file is named", "give quarantine_path")
+    items, bad_items = _items(tables)
+    if on_bad_rows == "refuse":
+        _raise_first(bad_items)
+    rows, bad_rows = _interactions(tables, items)
+    if on_bad_rows == "refuse":
+        _raise_first(bad_rows)
+    refused = pl.concat([bad_items, bad_rows])
+    if quarantine_path is not None and not refused.is_empty():
+        _write(refused, quarantine_path)
+    for frame, file in ((rows, tables.files[0]), (items, tables.files[1])):
+        if frame.is_empty():
+            raise DataError(
+                f"{file}: no usable row ({refused.height} refused)",
+                f"see {quarantine_path} for the reasons" if refused.height else "give data",
+            )
+    return replace(tables, interactions=rows, items=items), refused.height
+
+
+def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items with String ids, clean titles and text attributes, and their bad rows."""
+    file = tables.files[1]
+    frame = _columns(tables.items, ["item_id", "title"], file)
+    frame = checks.ids(frame, "item_id", file)
+    if frame.schema["title"].is_nested():
+        raise DataError(
+            f"{file}, column title: {frame.schema['title']}; allowed: text", "flatten it"
+        )
+    frame = frame.with_columns(clean_titles(frame["title"]).alias(parsed("title")))
+    title = pl.col(parsed("title"))
+    rows = [
+        *checks.id_checks("item_id"),
+        Check("title", title.is_null() | (title == ""), "a title", "give the item a title"),
+        # Every copy is refused: keeping one would make the result depend on the file's order.
+        Check(
+            "item_id", pl.col("item_id").is_duplicated(), "each item once", "keep one of its rows"
+        ),
+    ]
+    bad = checks.refusals(frame, rows, file)
+    good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
+    hidden = [c for c in good.columns if c.startswith("__")]
+    good = good.drop(hidden)
+    nested = [c for c, kind in good.schema.items() if kind.is_nested() or kind == pl.Binary]
+    return good.drop(nested).cast(pl.String), bad
+
+
+def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Interactions with clean types and their row numbers, and the bad rows."""
+    file = tables.files[0]
+    frame = _columns(tables.interactions, ["user_id", "item_id"], file)
+    for column in ("user_id", "item_id"):
+        frame = checks.ids(frame, column, file)
+    present = [c for c in NUMBERS if c in frame.columns]
+    for column in present:
+        frame = NUMBERS[column](frame, column, file)
+    rows = [*checks.id_checks("user_id"), *checks.id_checks("item_id")]
+    for column in present:
+        rows += checks.number_checks(column)
+    rows += [checks.split_check()] if "split" in frame.columns else []
+    known = pl.col("item_id").is_in(items["item_id"].implode())
+    remedy = f"add the item to {tables.files[1]}, or remove the row"
+    rows.append(Check("item_id", ~known, f"items of {tables.files[1]}", remedy))
+    bad = checks.refusals(frame, rows, file)
+    good = frame.join(bad.select(ROW), on=ROW, how="anti", maintain_order="left")
+    good = good.with_columns(pl.col(parsed(c)).cast(KINDS[c]).alias(c) for c in present)
+    again = _repeated(good, tables)
+    bad = pl.concat([bad, checks.refusals(again, [_repeat_check(tables, good)], file)])
+    good = good.join(again.select(ROW), on=ROW, how="anti", maintain_order="left")
+    keep = ["user_id", "item_id", *present, *(["split"] if "split" in frame.columns else []), ROW]
+    return good.select(keep), bad
+
+
+def _repeat_key(tables: Tables, frame: pl.DataFrame) -> list[str]:
+    """What may stand once only; empty where any row may come again (the file's order decides)."""
+    if "order" in frame.columns and tables.order == "auto":
+        return ["user_id", "order"]
+    if tables.order == "file":
+        return ["user_id", "item_id", "timestamp"] if "timestamp" in frame.columns else []
+    marks = [c for c in ("timestamp", "order") if c in frame.columns]
+    return ["user_id", "item_id", *marks] if marks else []
+
+
+def _repeat_check(tables: Tables, frame: pl.DataFrame) -> Check:
+    key = _repeat_key(tables, frame)
+    allowed = f"each ({', '.join(key)}) once"
+    return Check(key[-1] if key else "user_id", pl.lit(True), allowed, "remove the repeated row")
+
+
+def _repeated(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    """Rows that repeat another one; which copy stays does not depend on the file's order."""
+    key = _repeat_key(tables, frame)
+    if not key:
+        return frame.clear()
+    copies = frame.filter(pl.struct(key).is_duplicated())
+    rest = [c for c in ("item_id", *NUMBERS, "split") if c in frame.columns and c not in key]
+    copies = copies.sort(*key, *rest, ROW)
+    return copies.filter(~pl.struct(key).is_first_distinct()).sort(ROW)
+
+
+def _columns(frame: pl.DataFrame, needed: list[str], file: str) -> pl.DataFrame:
+    """Refuse missing columns; number the rows."""
+    for column in needed:
+        if column not in frame.columns:
+            shown = [c for c in frame.columns if not c.startswith("__")]
+            raise DataError(
+                f"{file} has no column {column}; its columns: {', '.join(shown) or 'none'}"
+                + did_you_mean(column, shown),
+                f"name it: data.columns.{column}=<name in your file>",
+            )
+    if frame.is_empty():
+        raise DataError(f"{file} has no rows", "give a table with at least one row")
+    if ROW not in frame.columns:
+        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+    return frame
+
+
+def _raise_first(refused: pl.DataFrame) -> None:
+    """Refuse the table because of its first bad row."""
+    if refused.is_empty():
+        return
+    first = refused.sort(ROW).row(0, named=True)
+    line = "" if first["line"] is None else f" (line {first['line']})"
+    more = f"; {refused.height:,} bad rows in all" if refused.height > 1 else ""
+    raise DataError(
+        f"{first['file']}, row {first['row']}{line}, column {first['column']}: {first['value']};"
+        f" allowed: {first['allowed']}{more}",
+        f"{first['remedy']}; or set data.on_bad_rows=quarantine to go on without bad rows",
+    )
+
+
+def _write(refused: pl.DataFrame, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refused.drop(ROW).write_ndjson(path)
+    except OSError as error:
+        raise ResourceError(
+            f"{path} cannot be written: {error}", "choose another folder"
+        ) from error

@@ -1,0 +1,296 @@
+"""The parts of one run, put together: the only place where settings, data and weights meet.
+
+Training stages, the results table and the served recommender all take their parts from here, so
+there is no second way to build or to load one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sasrecllm.baselines.table import BASELINES
+from sasrecllm.baselines.trivial import TrainMeans
+from sasrecllm.checkpoint import load_part, save_part
+from sasrecllm.config import Config
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.encoders.sequence import CausalEncoder
+from sasrecllm.encoders.table import build_encoder
+from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.llm.backbone import Backbone, add_lora, load_backbone
+from sasrecllm.llm.fusion import Fusion, FusionWeights
+from sasrecllm.llm.mapper import build_mapper
+from sasrecllm.llm.model import SoftTokenLLM
+from sasrecllm.llm.scorer import LLMScorer
+from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.template import load_template
+from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.training.strategies import Stage
+from sasrecllm.types import Scorer
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an ablation takes away from the language model."""
+
+    zero_soft: bool = False
+    blank_titles: bool = False
+
+
+class Assembly:
+    """Parts are built when first asked for; a stage's :class:`~sasrecllm.types.Scorer` is made here.
+
+    Args:
+        config: the run's settings.
+        dataset: the prepared data.
+        backbone_path: hub id or folder of the language model (the run's own for ``offline``).
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, backbone_path: str, device: str) -> None:
+        self.config, self.dataset, self.device = config, dataset, device
+        self.backbone_path = backbone_path
+        self.fusion: FusionWeights | None = None
+        train = dataset.rows("train")
+        self.means = TrainMeans.fit(
+            dataset.users[train],
+            dataset.items[train],
+            dataset.labels[train],
+            n_users=dataset.n_users,
+            n_items=dataset.n_items,
+        )
+
+    def new_encoder(self, seed: int) -> CausalEncoder:
+        """A fresh encoder as configured, which knows the items of the training split."""
+        c = self.config.encoder
+        return build_encoder(
+            c.kind,
+            seed=seed,
+            n_items=self.dataset.n_items,
+            n_users=self.dataset.n_users,
+            width=c.width,
+            blocks=c.blocks,
+            heads=c.heads,
+            length=c.length,
+            dropout=c.dropout,
+            likes_only=c.likes_only,
+            item_bias=c.item_bias,
+            user_bias=c.user_bias,
+            seen_items=self.dataset.seen_items,
+        ).to(self.device)
+
+    @cached_property
+    def encoder(self) -> CausalEncoder:
+        """The run's collaborative encoder."""
+        return self.new_encoder(self.config.seed)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The language model with its adapter; the adapter starts as the identity."""
+        c = self.config.llm
+        backbone = load_backbone(
+            self.backbone_path,
+            dtype=c.dtype,
+            quantize=None if c.quantize == "none" else c.quantize,
+            device=self.device,
+        )
+        add_lora(
+            backbone,
+            r=c.lora.r,
+            alpha=c.lora.alpha,
+            dropout=c.lora.dropout,
+            targets=c.lora.targets,
+            seed=self.config.seed,
+        )
+        return backbone
+
+    @cached_property
+    def model(self) -> SoftTokenLLM:
+        """Language model and mapper; text prompts leave the mapper unused."""
+        c = self.config.mapper
+        mapper = build_mapper(
+            c.kind,
+            width=self.encoder.width,
+            hidden=c.hidden,
+            llm_width=self.backbone.hidden_size,
+            tokens=c.tokens,
+            embedding_norm=self.backbone.embedding_norm,
+            seed=self.config.seed,
+        )
+        builder = self.builder("soft")
+        return SoftTokenLLM(self.backbone, mapper, builder.yes_id, builder.no_id).to(self.device)
+
+    @cached_property
+    def titles(self) -> TitleTokens:
+        """The catalogue's titles, tokenised once."""
+        return TitleTokens(
+            self.backbone.tokenizer, self.dataset.catalog.titles, self.config.llm.title_tokens
+        )
+
+    def builder(self, prompt: str) -> PromptBuilder:
+        """Prompt builder of the ``text`` or the ``soft`` template."""
+        c = self.config.llm
+        return PromptBuilder(
+            load_template(c.text_prompt if prompt == "text" else c.soft_prompt),
+            self.backbone.tokenizer,
+            self.titles,
+            self.dataset.words,
+            history_length=c.history,
+            max_tokens=c.max_tokens,
+            soft_tokens=self.config.mapper.tokens,
+        )
+
+    # Parts on disk -------------------------------------------------------------------------------
+
+    def requires(self, part: str) -> dict[str, str]:
+        """Digests that a part on disk must have been trained with."""
+        catalog = {"catalog": self.dataset.catalog.digest}
+        if part in ("adapter", "mapper"):
+            return {"backbone": self.backbone.digest}
+        return catalog
+
+    def save(self, part: str, folder: Path) -> None:
+        """Commit one part."""
+        if part == "encoder":
+            tensors, about = self.encoder.state_dict(), self.encoder.config
+        elif part == "mapper":
+            tensors, about = self.model.mapper.state_dict(), self.model.mapper.config
+        elif part == "adapter":
+            tensors, about = self.backbone.adapter_tensors(), self.backbone.adapter_config
+        else:
+            assert self.fusion is not None
+            tensors, about = {}, self.fusion.to_dict()
+        save_part(folder, tensors, about, self.requires(part))
+
+    def load(self, part: str, folder: Path) -> None:
+        """Load one part, strictly.
+
+        Raises:
+            CheckpointError: damaged, of another shape, or trained with other data or another LLM.
+        """
+        tensors, about = load_part(folder, self.requires(part))
+        if part == "encoder":
+            load_checked(self.encoder, tensors, about)
+        elif part == "mapper":
+            self.model.mapper.load_checked(tensors, about)
+        elif part == "adapter":
+            self.backbone.load_adapter(tensors, about)
+        else:
+            self.fusion = FusionWeights.from_dict(about)
+
+    # Scorers -------------------------------------------------------------------------------------
+
+    def scorer(self, stage: Stage, prompt: str, change: Change | None = None) -> Scorer:
+        """The scorer that ``stage`` ends with.
+
+        Args:
+            prompt: of the last answer stage up to this one; used by the fusion.
+        """
+        if stage.task == "encode":
+            return EncoderScorer(stage.row, self.encoder)
+        if stage.task == "answer":
+            return self.llm_scorer(stage.row, stage.prompt, change)
+        assert self.fusion is not None
+        return Fusion(
+            stage.row,
+            self.fusion,
+            [self.component(name, prompt, change) for name in self.fusion.components],
+            self.dataset.seen_items,
+        )
+
+    def llm_scorer(self, name: str, prompt: str, change: Change | None = None) -> LLMScorer:
+        """The language model as a scorer, with the weights that it has now."""
+        change = change or Change()
+        builder = self.builder(prompt)
+        if change.blank_titles:
+            builder = builder.with_titles(self.titles.blanked())
+        return LLMScorer(
+            name,
+            self.model,
+            builder,
+            encoder=self.encoder if prompt == "soft" else None,
+            batch_size=self.config.llm.score_batch,
+            device=self.device,
+            zero_soft=change.zero_soft,
+        )
+
+    def component(self, name: str, prompt: str, change: Change | None = None) -> Scorer:
+        """One summand of the fusion, by name.
+
+        Raises:
+            ConfigError: neither ``llm`` nor ``encoder`` nor a baseline.
+        """
+        if name == "llm":
+            return self.llm_scorer("llm", prompt, change)
+        if name == "encoder":
+            return EncoderScorer("encoder", self.encoder)
+        if name in BASELINES:
+            return BASELINES[name](self.means)
+        raise ConfigError(
+            f"fusion.components has {name!r}; allowed: llm, encoder, {', '.join(BASELINES)}",
+            "rename or remove it",
+        )
+
+    def trainable_counts(self) -> dict[str, int]:
+        """Parameters of each part (the adapter's and the mapper's are what the paper trains)."""
+        adapter = sum(t.numel() for t in self.backbone.adapter_tensors().values())
+        return {
+            "encoder": sum(p.numel() for p in self.encoder.parameters()),
+            "adapter": adapter,
+            "mapper": sum(p.numel() for p in self.model.mapper.parameters()),
+            "language model without adapter": sum(p.numel() for p in self.backbone.parameters())
+            - adapter,
+        }
+
+
+def part_folders(
+    stages: Mapping[str, Stage], folder: Path, until: str | None = None
+) -> dict[str, Path]:
+    """Part -> folder of its newest version among the stages up to ``until`` (all without)."""
+    found: dict[str, Path] = {}
+    for number, (name, stage) in enumerate(stages.items(), 1):
+        where = stage_folder(folder, number, name)
+        found |= {part: foreign_part(Path(run), part) for part, run in stage.load.items()}
+        found |= {part: where / "parts" / part for part in stage.train}
+        if name == until:
+            break
+    return found
+
+
+def stage_folder(folder: Path, number: int, name: str) -> Path:
+    """Folder of the ``number``-th stage of a run."""
+    return folder / "stages" / f"{number}-{name}"
+
+
+def foreign_part(run: Path, part: str) -> Path:
+    """Where another run (or a folder of parts) keeps its newest ``part``.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (run / "part.json").is_file():
+        return run
+    found = sorted(
+        run.glob(f"stages/*/parts/{part}"), key=lambda p: int(p.parts[-3].split("-")[0])
+    )
+    if not found:
+        raise CheckpointError(
+            f"load: {run} has no trained {part}",
+            f"give a run folder whose strategy trained its {part}, or the part's own folder",
+        )
+    return found[-1]
+
+
+def mapper_samples(user_BD: torch.Tensor, item_BD: torch.Tensor, count: int = 4096) -> Any:
+    """Evenly spaced rows of both tables, for the mapper's normalisation."""
+    rows = np.linspace(0, len(user_BD) - 1, min(count, len(user_BD))).astype(np.int64)
+    at = torch.from_numpy(rows)
+    return user_BD[at], item_BD[at]
