@@ -111,9 +111,12 @@ class Offline(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     positions: int = Field(512, ge=32, description="longest prompt it can read, in tokens")
     documents: int = Field(
-        20000, ge=1, description="training documents written from the train split's histories"
+        20000, ge=1, description="training questions written out with their answers"
     )
     history: int = Field(8, ge=1, description="titles in one document")
+    answer_weight: float = Field(
+        20.0, ge=1, description="tokens that the answer of a document counts for"
+    )
     loop: Loop = Loop(epochs=2, batch_size=64, lr=3e-3, warmup_steps=50, patience=2)
 
 

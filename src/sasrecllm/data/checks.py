@@ -148,8 +148,9 @@ def refusals(frame: pl.DataFrame, checks: Iterable[Check], file: str) -> pl.Data
         [pl.when(check.bad).then(pl.lit(n, pl.Int32)) for n, check in enumerate(rows)]
     )
     bad = frame.with_columns(failed.alias("__check")).filter(pl.col("__check").is_not_null())
-    values = [repr(row[rows[row["__check"]].column])[:80] for row in bad.iter_rows(named=True)]
     found = [rows[n] for n in bad["__check"]]
+    cells = {column: bad[column].to_list() for column in {check.column for check in rows}}
+    values = [repr(cells[check.column][n])[:80] for n, check in enumerate(found)]
     line = bad[LINE] if LINE in bad.columns else pl.Series([None] * bad.height, dtype=pl.Int64)
     return pl.DataFrame(
         {

@@ -71,7 +71,7 @@ def items(
     found = _found(frame, ITEM_COLUMNS, {**shared, **title, **own}, file)
     keep = [pl.col(theirs).alias(ours) for ours, theirs in found.items()]
     if not own_file:
-        return frame.select(*keep)
+        return frame.select(*keep, *([LINE] if LINE in frame.columns else []))
     rest = [c for c in frame.columns if c not in found.values() and c not in found]
     return frame.select(*keep, *rest)
 

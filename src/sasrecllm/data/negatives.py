@@ -52,7 +52,8 @@ def unseen_items(
     owner = met // width
     gaps = owner * width + (met % width) - (np.arange(len(met)) - first[owner])
     before = np.searchsorted(gaps, asked[:, None] * width + picks, side="right")
-    return pool[picks + before - first[asked][:, None]]
+    drawn: IntArray = pool[picks + before - first[asked][:, None]]
+    return drawn
 
 
 def _distinct(limits: IntArray, count: int, rng: np.random.Generator) -> IntArray:

@@ -67,16 +67,14 @@ def _delimited(path: Path) -> pl.DataFrame:
 
 def _header(path: Path) -> str:
     """The first line of a text file, which must be UTF-8."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8-sig") as packed:
-                return packed.readline().rstrip("\r\n")
-        with path.open(encoding="utf-8-sig", newline="\n") as text:
-            return text.readline().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}, line 1 or near it: not UTF-8 ({error})", UTF8_REMEDY) from None
+        with opened(path, "rb") as raw:
+            return bytes(raw.readline()).decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
     except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "check the file") from None
+        raise DataError(f"{path} cannot be read: {error}", "fetch or write it again") from None
 
 
 def _with_lines(frame: pl.DataFrame) -> pl.DataFrame:
@@ -154,30 +152,33 @@ def _json_lines(path: Path) -> pl.DataFrame:
     try:
         schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
         plain = {n: pl.String for n, kind in schema.items() if not kind.is_nested()}
-        frame = pl.read_ndjson(path, infer_schema_length=None, schema_overrides=plain)
+        return pl.read_ndjson(path, infer_schema_length=None, schema_overrides=plain)
     except READ_ERRORS as error:
         raise _bad_json(path, error) from None
-    return frame.with_columns((pl.int_range(pl.len(), dtype=pl.Int64) + 1).alias(LINE))
 
 
 def _bad_json(path: Path, error: Exception) -> DataError:
     """The line at which a JSON Lines file goes wrong."""
-    number = 0
+    remedy = "write one JSON object a line, in braces"
     try:
         with path.open(encoding="utf-8") as text:
-            for number, line in enumerate(text, 1):  # noqa: B007
-                found = json.loads(line) if line.strip() else {}
-                if not isinstance(found, dict):
-                    raise ValueError(f"line {number} is not an object in braces")
+            for number, line in enumerate(text, 1):
+                fault = _json_fault(line)
+                if fault:
+                    return DataError(f"{path}, line {number}: {fault}", remedy)
     except UnicodeDecodeError:
         return _not_utf8(path)
-    except (ValueError, RecursionError) as fault:
-        return DataError(
-            f"{path}, line {number}: {fault}", "write one JSON object a line, in braces"
-        )
     except OSError:
         pass
-    return DataError(f"{path} cannot be read: {error}", "write one JSON object a line, in braces")
+    return DataError(f"{path} cannot be read: {error}", remedy)
+
+
+def _json_fault(line: str) -> str:
+    try:
+        found = json.loads(line) if line.strip() else {}
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return "" if isinstance(found, dict) else f"a {type(found).__name__}, not an object"
 
 
 READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+import polars as pl
+
 from sasrecllm.data import archives, columns
-from sasrecllm.data.interactions import Order, Tables
+from sasrecllm.data.interactions import ROW, Order, Tables
 from sasrecllm.data.readers import read_table
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.runtime import resolve
@@ -90,7 +92,10 @@ def files(request: Request) -> Tables:
                 f"{request.path}: no file with item titles was named, and no title column is here",
                 "set data.items_path=<file with item_id and title>, or data.columns.title=...",
             )
-        items, items_file = titled.unique(), request.path
+        # Each title once; a refusal still names the row of the file it came from.
+        numbered = titled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+        items = numbered.unique(["item_id", "title"], keep="first", maintain_order=True)
+        items_file = request.path
     else:
         items_file = request.items_path
         items = columns.items(read_table(items_file), request.columns, str(items_file))

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sasrecllm.baselines.table import BASELINES
@@ -170,13 +169,17 @@ class Assembly:
             tensors, about = {}, self.fusion.to_dict()
         save_part(folder, tensors, about, self.requires(part))
 
+    def read(self, part: str, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors and config of a part on disk, checked against this run's data and LLM."""
+        return load_part(folder, self.requires(part))
+
     def load(self, part: str, folder: Path) -> None:
         """Load one part, strictly.
 
         Raises:
             CheckpointError: damaged, of another shape, or trained with other data or another LLM.
         """
-        tensors, about = load_part(folder, self.requires(part))
+        tensors, about = self.read(part, folder)
         if part == "encoder":
             load_checked(self.encoder, tensors, about)
         elif part == "mapper":
@@ -218,7 +221,6 @@ class Assembly:
             builder,
             encoder=self.encoder if prompt == "soft" else None,
             batch_size=self.config.llm.score_batch,
-            device=self.device,
             zero_soft=change.zero_soft,
         )
 
@@ -287,10 +289,3 @@ def foreign_part(run: Path, part: str) -> Path:
             f"give a run folder whose strategy trained its {part}, or the part's own folder",
         )
     return found[-1]
-
-
-def mapper_samples(user_BD: torch.Tensor, item_BD: torch.Tensor, count: int = 4096) -> Any:
-    """Evenly spaced rows of both tables, for the mapper's normalisation."""
-    rows = np.linspace(0, len(user_BD) - 1, min(count, len(user_BD))).astype(np.int64)
-    at = torch.from_numpy(rows)
-    return user_BD[at], item_BD[at]

@@ -133,7 +133,7 @@ class PromptBuilder:
         ids_BT[np.repeat(rows, widths), np.repeat(columns, widths) + within] = self._pool[
             np.repeat(starts, widths) + within
         ]
-        return PromptBatch(ids_BT, lengths_B, *_slot_places(layout), self._prefix(layout))
+        return PromptBatch(ids_BT, lengths_B, *_slot_places(layout, self.soft_tokens), self._prefix(layout))
 
     def _encode_literals(self) -> None:
         """Fill the front of the pool with every fixed piece of the template, each tokenised alone."""
@@ -256,8 +256,25 @@ class PromptBuilder:
         return any(self.template.has(s) for s in SOFT_SLOTS)
 
 
-def _slot_places(layout: _Layout) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    raise NotImplementedError
+def _slot_places(
+    layout: _Layout, soft_tokens: int
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Rows, columns, kinds and indices [S] of all soft tokens: k consecutive places of every slot."""
+    k = np.arange(soft_tokens, dtype=np.int64)
+    parts = [
+        (
+            np.repeat(rows, soft_tokens),
+            (columns[:, None] + k).reshape(-1),
+            np.full(len(rows) * soft_tokens, kind, dtype=np.int64),
+            np.tile(k, len(rows)),
+        )
+        for rows, columns, kind in layout.slots
+    ]
+    if not parts:
+        nothing = np.empty(0, dtype=np.int64)
+        return nothing, nothing, nothing, nothing
+    rows, columns, kinds, index = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return rows, columns, kinds, index
 
 
 def _within(widths: IntArray) -> IntArray:

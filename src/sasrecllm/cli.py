@@ -1,0 +1,217 @@
+"""The command line: verbs to pipeline functions, refusals to exit codes; no logic of its own.
+
+Heavy packages are imported inside the verbs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sasrecllm.errors import SasrecllmError
+from sasrecllm.runtime import request_stop
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="SASRec, a LoRA-tuned language model and soft tokens between them.",
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file with what differs from the defaults")
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME]")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on the terminal")]
+RunFolder = Annotated[Path, typer.Argument(help="a finished run folder")]
+OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def main() -> None:
+    """Entry point: exit codes as in ``errors``; a traceback only for our own bugs."""
+    signal.signal(signal.SIGTERM, request_stop)
+    try:
+        app(standalone_mode=False)
+    except SasrecllmError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+        sys.exit(130)
+    except Exception as error:
+        # A misspelt flag is the parser's own exception; it knows how to show itself and its code.
+        show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if show is None or code is None:
+            raise
+        show()
+        sys.exit(code)
+
+
+@app.command(context_settings=OVERRIDES)
+def run(
+    context: typer.Context,
+    config: ConfigFile = None,
+    out: Out = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="print the resolved configuration and stop")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="prepare, time a few steps of each stage, estimate")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="delete the run folder first")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Data to report in one command; the same command goes on after an interruption.
+
+    Settings are overridden by dotted keys.  Example:
+
+    sasrecllm run --config configs/demo.yaml --out runs/mine seed=1 encoder.width=32
+    """
+    chosen = _config(config, context.args)
+    if print_config:
+        _print_yaml(chosen)
+        return
+    opened = _open(chosen, out, quiet, force)
+    if dry_run:
+        from sasrecllm.pipeline.estimate import estimate
+
+        estimate(opened)
+        return
+    from sasrecllm.pipeline.contents import run_all
+
+    run_all(opened)
+    _show_results(opened.folder)
+
+
+@app.command(context_settings=OVERRIDES)
+def prepare(
+    context: typer.Context, config: ConfigFile = None, out: Out = None, quiet: Quiet = False
+) -> None:
+    """Only read, check, order and split the data.
+
+    sasrecllm prepare data.source=files data.path=log.csv data.items_path=items.csv
+    """
+    from sasrecllm.pipeline.prepare import prepare as prepare_data
+
+    opened = _open(_config(config, context.args), out, quiet, force=False)
+    dataset = prepare_data(opened)
+    typer.echo(f"{opened.folder / 'data'}: {dataset.summary()['splits']}")
+
+
+@app.command(context_settings=OVERRIDES)
+def train(
+    context: typer.Context, config: ConfigFile = None, out: Out = None, quiet: Quiet = False
+) -> None:
+    """Data and training without evaluation; ``run`` on the same folder adds the rest.
+
+    sasrecllm train --config configs/demo.yaml --out runs/mine
+    """
+    from sasrecllm.pipeline.contents import train_all
+
+    train_all(_open(_config(config, context.args), out, quiet, force=False))
+
+
+@app.command()
+def evaluate(folder: RunFolder, quiet: Quiet = False) -> None:
+    """Judge a trained run on the whole test split again and print its table.
+
+    sasrecllm evaluate runs/demo
+    """
+    from sasrecllm.pipeline.contents import evaluate_again
+
+    evaluate_again(_reopen(folder, quiet))
+    _show_results(folder)
+
+
+@app.command()
+def report(folder: RunFolder, quiet: Quiet = False) -> None:
+    """Write the plots and report.html of an evaluated run again.
+
+    sasrecllm report runs/demo
+    """
+    from sasrecllm.pipeline.contents import report_again
+
+    report_again(_reopen(folder, quiet))
+    typer.echo(folder / "report.html")
+
+
+@app.command()
+def recommend(
+    folder: RunFolder,
+    user: Annotated[str | None, typer.Option(help="id of a known user")] = None,
+    liked: Annotated[list[str] | None, typer.Option(help="id of a liked item; repeatable")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="length of the list")] = 10,
+    showcase: Annotated[
+        bool, typer.Option(help="the run's own three cases: warm user, new user, new item")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table")] = False,
+) -> None:
+    """Recommend items to a known user or to a new one with a few liked items.
+
+    sasrecllm recommend runs/demo --liked m0003 --liked m0151 -k 5
+    """
+    from sasrecllm.pipeline.present import load_showcase, print_lists
+
+    if showcase:
+        print_lists(load_showcase(folder), as_json)
+        return
+    from sasrecllm.inference.recommender import SASRecLLM
+
+    system = SASRecLLM.from_pretrained(folder)
+    found = system.recommend(user=user, history=list(liked) if liked else None, k=k)
+    heading = f"user {user}" if user is not None else f"liked {', '.join(liked or [])}"
+    print_lists({heading: [r.to_dict() for r in found]}, as_json)
+
+
+@app.command()
+def doctor(
+    guard: Annotated[
+        bool, typer.Option(help="only fail (exit 3) if CUDA packages sit on a machine without a GPU")
+    ] = False,
+) -> None:
+    """Versions, device, hub state and free disk; fails if the installation is wrong."""
+    from sasrecllm import runtime
+
+    runtime.check_cuda_packages()
+    if not guard:
+        for key, value in runtime.diagnosis().items():
+            typer.echo(f"{key:14} {value}")
+
+
+def _config(path: Path | None, overrides: list[str]) -> Any:
+    from sasrecllm.config import load_config
+
+    return load_config(path, overrides)
+
+
+def _open(config: Any, out: Path | None, quiet: bool, force: bool) -> Any:
+    from sasrecllm.pipeline.folder import open_run
+
+    command = "sasrecllm " + " ".join(sys.argv[1:])
+    return open_run(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
+
+
+def _reopen(folder: Path, quiet: bool) -> Any:
+    from sasrecllm.pipeline.folder import reopen_run
+
+    return reopen_run(folder, quiet=quiet)
+
+
+def _print_yaml(config: Any) -> None:
+    import yaml
+
+    typer.echo(yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _show_results(folder: Path) -> None:
+    from sasrecllm.pipeline.present import print_results
+
+    print_results(folder)

@@ -1,0 +1,112 @@
+"""The mapping layer: encoder vectors to soft tokens of the language model.
+
+Shared by the user slot and the item slot, as in the paper (Linear d→320, ReLU, Linear 320→hidden·k).
+Encoder vectors are normalised first (on ML-1M item vectors spread by .02–.07, user vectors by
+.5–1.1), and every soft token is scaled to the mean norm of the LLM's token embeddings, so that it
+speaks as loudly as a word.
+
+Legend: S soft slots, D encoder width, K soft tokens per slot, H hidden size of the LLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sasrecllm.errors import CheckpointError, ConfigError, did_you_mean
+
+KINDS = ("mlp", "linear")
+
+
+class Mapper(nn.Module):
+    """Vectors [S, D] of users (kind 0) or items (kind 1) to soft tokens [S, K, H].
+
+    Args:
+        kind: ``mlp`` (the paper's) or ``linear``.
+        width: D.
+        hidden: units between the two layers of the MLP.
+        llm_width: H.
+        tokens: K.
+        embedding_norm: norm that every soft token gets.
+    """
+
+    means_2D: Tensor
+    stds_2D: Tensor
+    embedding_norm: Tensor
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        width: int,
+        llm_width: int,
+        hidden: int = 320,
+        tokens: int = 1,
+        embedding_norm: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ConfigError(
+                f"mapper.kind is {kind!r}; allowed: {', '.join(KINDS)}{did_you_mean(kind, KINDS)}",
+                "choose one of these",
+            )
+        self.config: dict[str, Any] = {
+            "kind": kind, "width": width, "llm_width": llm_width, "hidden": hidden, "tokens": tokens
+        }  # fmt: skip
+        self.tokens, self.llm_width = tokens, llm_width
+        out = llm_width * tokens
+        self.layers: nn.Module = (
+            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
+            if kind == "mlp"
+            else nn.Linear(width, out)
+        )
+        self.register_buffer("means_2D", torch.zeros(2, width))
+        self.register_buffer("stds_2D", torch.ones(2, width))
+        self.register_buffer("embedding_norm", torch.tensor(float(embedding_norm)))
+
+    @torch.no_grad()
+    def fit_normalisation(self, user_BD: Tensor, item_BD: Tensor) -> None:
+        """Take mean and spread of both kinds of vectors from the training rows.
+
+        The spread is one number a kind: directions keep their relative sizes.
+        """
+        for kind, vectors in enumerate((user_BD, item_BD)):
+            self.means_2D[kind] = vectors.mean(0)
+            self.stds_2D[kind] = (vectors - vectors.mean(0)).square().mean().sqrt().clamp(min=1e-6)
+
+    def forward(self, vectors_SD: Tensor, kinds_S: Tensor) -> Tensor:
+        """Soft tokens [S, K, H] of vectors [S, D] whose slots are of ``kinds_S`` (0 user, 1 item)."""
+        normal = (vectors_SD - self.means_2D[kinds_S]) / self.stds_2D[kinds_S]
+        raw = self.layers(normal).view(-1, self.tokens, self.llm_width)
+        size = raw.square().mean(-1, keepdim=True).add(1e-6).sqrt() * self.llm_width**0.5
+        scaled: Tensor = raw / size * self.embedding_norm
+        return scaled
+
+    def load_checked(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+        """Load, or refuse with both values.
+
+        Raises:
+            CheckpointError: another kind, width, language model width or number of tokens.
+        """
+        for key, mine in self.config.items():
+            if config.get(key) != mine:
+                raise CheckpointError(
+                    f"the mapper was trained with {key} = {config.get(key)!r}, this run has {mine!r}",
+                    "use the mapper's own settings, or train it again",
+                )
+        try:
+            self.load_state_dict(dict(tensors), strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"the mapper's tensors do not fit: {error}", "train the mapper again"
+            ) from error
+
+
+def build_mapper(kind: str, *, seed: int = 0, **arguments: Any) -> Mapper:
+    """A fresh mapper, the same for the same seed; see :class:`Mapper`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Mapper(kind, **arguments)

@@ -1,0 +1,87 @@
+"""A language model that reads soft tokens and answers Yes or No.
+
+Vectors come in as arguments: the model knows no encoder and no data.
+
+Legend: B prompts, T tokens, S soft-token places, D encoder width, H hidden size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.injection import inject
+from sasrecllm.llm.mapper import Mapper
+from sasrecllm.prompts.batch import PromptBatch
+
+
+class SoftTokenLLM(nn.Module):
+    """Backbone and mapper; the score is logit(Yes) − logit(No) at the prompt's last position.
+
+    Args:
+        yes_id, no_id: the answer tokens, found with the tokenizer.
+    """
+
+    def __init__(self, backbone: Backbone, mapper: Mapper, yes_id: int, no_id: int) -> None:
+        super().__init__()
+        self.backbone, self.mapper = backbone, mapper
+        self.yes_id, self.no_id = yes_id, no_id
+
+    def forward(
+        self,
+        batch: PromptBatch,
+        user_BD: Tensor | None = None,
+        item_BD: Tensor | None = None,
+        zero_soft: bool = False,
+    ) -> Tensor:
+        """Score of each prompt, [B].
+
+        Args:
+            user_BD, item_BD: vectors for the slots; needed where the prompts have slots.
+            zero_soft: put zeros in the slots (an ablation).
+
+        Raises:
+            ValueError: prompts with slots came without vectors.
+        """
+        device = self.mapper.embedding_norm.device
+        embeds_BTH = self.backbone.embed(torch.from_numpy(batch.ids_BT).to(device))
+        if len(batch.slot_rows):
+            if user_BD is None or item_BD is None:
+                raise ValueError("the prompts have soft slots, but no vectors were given")
+            rows, columns, kinds, index = (
+                torch.from_numpy(a).to(device)
+                for a in (batch.slot_rows, batch.slot_columns, batch.slot_kinds, batch.slot_index)
+            )
+            soft_SH = self._soft(user_BD, item_BD, rows, kinds, index)
+            if zero_soft:
+                soft_SH = torch.zeros_like(soft_SH)
+            embeds_BTH = inject(embeds_BTH, rows, columns, soft_SH)
+        lengths_B = torch.from_numpy(batch.lengths_B).to(device)
+        hidden_BH = self.backbone.hidden_last(embeds_BTH, lengths_B)
+        return self.backbone.answer_logits(hidden_BH, self.yes_id, self.no_id)
+
+    def _soft(
+        self, user_BD: Tensor, item_BD: Tensor, rows_S: Tensor, kinds_S: Tensor, index_S: Tensor
+    ) -> Tensor:
+        """The soft token of every place, [S, H]: each prompt's two vectors are mapped once."""
+        B = len(user_BD)
+        slot_kinds = torch.arange(2, device=rows_S.device).repeat_interleave(B)
+        both_2BKH = self.mapper(torch.cat([user_BD, item_BD]), slot_kinds)
+        chosen: Tensor = both_2BKH[kinds_S * B + rows_S, index_S]
+        return chosen
+
+    def learn(self, parts: set[str]) -> None:
+        """Let ``parts`` (of ``adapter``, ``mapper``) learn and freeze everything else."""
+        self.requires_grad_(False)
+        if "mapper" in parts:
+            self.mapper.requires_grad_(True)
+        if "adapter" in parts:
+            for parameter in self.backbone.adapter_parameters():
+                parameter.requires_grad_(True)
+
+    def training_mode(self, parts: set[str]) -> None:
+        """Training mode for ``parts``; what is frozen stays in evaluation mode, dropout and all."""
+        self.eval()
+        self.mapper.train("mapper" in parts)
+        self.backbone.adapter_mode("adapter" in parts)

@@ -1,0 +1,84 @@
+"""The run folder: its settings, its log, and what may go on in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sasrecllm import runtime
+from sasrecllm.checkpoint import write_json
+from sasrecllm.config import Config, Loop
+from sasrecllm.errors import ConfigError
+from sasrecllm.training.settings import LoopSettings
+from sasrecllm.training.strategies import Stage, stages_of
+
+
+@dataclass
+class Run:
+    """One run folder at work."""
+
+    folder: Path
+    config: Config
+    command: str
+    progress: runtime.Progress
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """Name -> stage, in order."""
+        return {
+            s.name: s for s in stages_of(self.config.strategy, self.config.fusion.enabled)
+        }
+
+    def loop(self, base: Loop, changes: Mapping[str, Any] | None = None) -> LoopSettings:
+        """Loop settings of a stage: the section's, with the stage's own on top."""
+        try:
+            chosen = Loop.model_validate({**base.model_dump(), **(changes or {})})
+        except ValueError as error:
+            raise ConfigError(f"strategy: a stage's loop is wrong: {error}", "correct it") from None
+        return LoopSettings(**chosen.model_dump(), seed=self.config.seed)
+
+
+def open_run(folder: Path, config: Config, command: str, *, quiet: bool = False) -> Run:
+    """Create a run folder, or open the one that stands there for going on.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration.
+    """
+    resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    path = folder / "config.yaml"
+    if path.exists() and path.read_text(encoding="utf-8") != resolved:
+        old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raise ConfigError(
+            f"{folder} holds a run of another configuration:"
+            f" {_first_difference(old, config.model_dump())}",
+            "give another --out, or delete the folder",
+        )
+
+    def write(text: str) -> None:
+        with (folder / "log.txt").open("a", encoding="utf-8") as stream:
+            stream.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
+
+    run = Run(folder, config, command, runtime.Progress(write, quiet))
+    if runtime.is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(resolved, encoding="utf-8")
+        about = {"command": command, "git": runtime.git_revision(), **runtime.versions()}
+        write_json(folder / "env.json", about)
+    runtime.wait_for_all()
+    return run
+
+
+def _first_difference(old: Any, new: Any, path: str = "") -> str:
+    """The first key in which two nested settings differ, with both values."""
+    for key in {**old, **new}:
+        a, b = old.get(key), new.get(key)
+        if a != b:
+            if isinstance(a, dict) and isinstance(b, dict):
+                return _first_difference(a, b, f"{path}{key}.")
+            return f"{path}{key} is {a!r} there, {b!r} here"
+    return "only the spelling differs"

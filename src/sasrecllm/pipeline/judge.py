@@ -1,0 +1,117 @@
+"""From the scores of every stage to ``results.json``: one table, one set of rows, one set of resamples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sasrecllm import runtime
+from sasrecllm.baselines.table import ALWAYS, BASELINES
+from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.evaluation.ablations import ShuffledHistory
+from sasrecllm.evaluation.intervals import UserBootstrap, interval
+from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.evaluation.protocol import compare, score_questions
+from sasrecllm.evaluation.slices import slices_by_cause
+from sasrecllm.inference.assembly import Assembly, Change, part_folders, stage_folder
+from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.train import last_prompt, load_scores
+from sasrecllm.training.strategies import Stage
+from sasrecllm.types import FloatArray, Questions, Scorer
+
+
+def load_assembly(run: Run, dataset: Dataset, backbone_path: str) -> Assembly:
+    """All parts of a trained run, as its last stage left them."""
+    parts = Assembly(run.config, dataset, backbone_path, runtime.pick_device(run.config.device))
+    for part, folder in part_folders(run.stages, run.folder).items():
+        parts.load(part, folder)
+    return parts
+
+
+def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
+    """Rows, slices, paired differences and ablations of the test split; skipped where they stand."""
+    path = run.folder / "results.json"
+    if path.is_file():
+        return dict(read_json(path))
+    valid, test = dataset.questions("valid"), dataset.questions("test")
+    parts = load_assembly(run, dataset, backbone_path)
+    scores: dict[str, FloatArray] = {}
+    validation: dict[str, FloatArray] = {}
+    for name in ALWAYS:
+        scorer = BASELINES[name](parts.means)
+        scores[name], validation[name] = score_questions(scorer, test), score_questions(scorer, valid)
+    for number, stage in enumerate(run.stages.values(), 1):
+        found = load_scores(stage_folder(run.folder, number, stage.name))
+        scores[stage.row], validation[stage.row] = found["test"], found["valid"]
+    evaluations = compare(
+        scores,
+        test,
+        validation_scores=validation,
+        validation_labels=valid.labels,
+        slices=slices_by_cause(
+            test,
+            seen_users=dataset.seen_users,
+            seen_items=dataset.seen_items,
+            train_counts=dataset.train_counts,
+        ),
+        resamples=run.config.evaluation.resamples,
+        seed=run.config.seed,
+    )
+    final = list(run.stages.values())[-1]
+    results = {
+        "final": final.row,
+        "trivial": list(ALWAYS),
+        "seed": run.config.seed,
+        "resamples": run.config.evaluation.resamples,
+        "rows": {k: v.to_dict() for k, v in evaluations.items()},
+        "ablations": ablate(run, parts, final, test, scores[final.row])
+        if run.config.evaluation.ablations
+        else {},
+        "parameters": parts.trainable_counts(),
+    }
+    write_json(path, results)
+    return results
+
+
+def ablate(
+    run: Run, parts: Assembly, final: Stage, test: Questions, whole: FloatArray
+) -> dict[str, dict[str, list[float | None]]]:
+    """Change of the final row when one thing is taken away: ablation -> metric -> [value, low, high]."""
+    boot = UserBootstrap(
+        test.histories.users, run.config.evaluation.resamples, run.config.seed
+    )
+    users, labels = test.histories.users, test.labels
+    out = {}
+    for name, scorer in _ablations(run, parts, final):
+        run.progress.line(f"ablation: {name}")
+        got = score_questions(scorer, test)
+        changes = {}
+        for metric, value in (("auc", auc), ("uauc", lambda s, y: uauc(s, y, users).value)):
+            before, after = value(whole, labels), value(got, labels)
+            draws = getattr(boot, metric)(got, labels) - getattr(boot, metric)(whole, labels)
+            difference = after - before if before is not None and after is not None else None
+            changes[metric] = interval(difference, draws).to_list()
+        out[name] = changes
+    return out
+
+
+def _ablations(run: Run, parts: Assembly, final: Stage) -> Iterator[tuple[str, Scorer]]:
+    prompt = last_prompt(run) if final.task == "fuse" else final.prompt
+    uses_llm = final.task == "answer" or (final.task == "fuse" and parts.fusion is not None)
+    yield (
+        "history shuffled",
+        ShuffledHistory(parts.scorer(final, prompt), seed=run.config.seed),
+    )
+    if uses_llm and prompt == "soft":
+        yield "soft tokens zeroed", parts.scorer(final, prompt, Change(zero_soft=True))
+    if uses_llm:
+        yield "titles blanked", parts.scorer(final, prompt, Change(blank_titles=True))
+
+
+def liked_counts(questions: Questions) -> Any:
+    """Liked items in each question's history, [B]."""
+    liked = questions.histories.labels == 1
+    return np.bincount(questions.histories.owners[liked], minlength=len(questions))

@@ -1,0 +1,105 @@
+"""Data and language model: what must stand before a stage can train."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sasrecllm import runtime
+from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, write_json
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.pipeline.folder import Run
+
+
+def prepare(run: Run) -> Dataset:
+    """Read, check, order and split the data into ``data/``."""
+    folder = run.folder / "data"
+    if not is_whole(folder) and runtime.is_main_process():
+        from sasrecllm.data.prepare import prepare as prepare_tables
+        from sasrecllm.data.sources import load_tables
+        from sasrecllm.data.world import known_world, world_tables
+
+        c = run.config.data
+        truth = None
+        if c.source == "known-world":
+            world = known_world(**({"seed": run.config.seed} | c.world))
+            tables, truth = world_tables(world), world
+        else:
+            tables = load_tables(
+                c.source,
+                path=c.path,
+                items_path=c.items_path,
+                columns=c.columns,
+                order=c.order,
+                on_progress=run.progress.line,
+            )
+        quarantine = run.folder / "quarantine.jsonl"
+        dataset = prepare_tables(
+            tables,
+            feedback=c.feedback,
+            threshold=c.threshold,
+            split=c.split,
+            split_args=c.split_args,
+            negatives=c.negatives,
+            seed=run.config.seed,
+            on_bad_rows=c.on_bad_rows,
+            quarantine_path=quarantine,
+        )
+
+        def write(temporary: Path) -> None:
+            dataset.save(temporary)
+            if truth is not None:
+                write_json(temporary / "truth.json", truth.facts(dataset))
+
+        shutil.rmtree(folder, ignore_errors=True)
+        commit_folder(folder, write)
+        counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
+        run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
+        for note in dataset.notes:
+            run.progress.line(f"data: {note}")
+    runtime.wait_for_all()
+    return Dataset.load(folder)
+
+
+def language_model(run: Run, dataset: Dataset) -> str:
+    """Build and pretrain the offline language model into ``llm/``; returns what to load.
+
+    It reads the training split's histories and the catalogue's titles, nothing else of validation
+    or test.
+    """
+    c = run.config.llm
+    if c.backbone != "offline":
+        return c.backbone
+    folder = run.folder / "llm"
+    if not is_whole(folder):
+        from sasrecllm.training.language import pretrain_offline
+
+        o = c.offline
+        backbone = pretrain_offline(
+            dataset.catalog.titles,
+            dataset.words,
+            dataset.questions("train"),
+            text_prompt=c.text_prompt,
+            soft_prompt=c.soft_prompt,
+            vocabulary=o.vocabulary,
+            width=o.width,
+            layers=o.layers,
+            heads=o.heads,
+            dropout=o.dropout,
+            positions=min(o.positions, c.max_tokens),
+            documents=o.documents,
+            history=o.history,
+            title_tokens=c.title_tokens,
+            answer_weight=o.answer_weight,
+            loop=run.loop(o.loop),
+            store=CheckpointFolder(run.folder / "stages" / "0-language" / "checkpoints"),
+            progress=run.progress,
+            device=runtime.pick_device(run.config.device),
+        )
+        if runtime.is_main_process():
+            from sasrecllm.llm.backbone import save_backbone
+
+            shutil.rmtree(folder, ignore_errors=True)
+            commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))
+        runtime.wait_for_all()
+    return str(folder)

@@ -1,0 +1,162 @@
+"""What a run shows at its end: recommendations for three cases, plots, and the report."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sasrecllm import runtime
+from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.evaluation import plots, report
+from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.inference.assembly import stage_folder
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.judge import liked_counts
+from sasrecllm.pipeline.train import load_scores
+
+
+def choose_cases(dataset: Dataset) -> dict[str, str]:
+    """A warm user, a new user and a new item of the test split: the ones with the most test rows."""
+    rows = dataset.rows("test")
+    users, items = dataset.users[rows], dataset.items[rows]
+    new_user, new_item = ~dataset.seen_users[users], ~dataset.seen_items[items]
+    cases = {}
+    if (~new_user).any():
+        cases["warm user"] = dataset.catalog.user_id(_commonest(users[~new_user]))
+    if new_user.any():
+        cases["new user"] = dataset.catalog.user_id(_commonest(users[new_user]))
+    if new_item.any():
+        cases["new item"] = dataset.catalog.item_id(_commonest(items[new_item]))
+    return cases
+
+
+def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Ten recommendations for a warm and a new user, and ten users for a new item."""
+    path = run.folder / "showcase.json"
+    if path.is_file():
+        return dict(read_json(path))
+    system = SASRecLLM.from_pretrained(run.folder, run.config.device)
+    k = run.config.evaluation.cutoff
+    shown: dict[str, Any] = {}
+    for case, raw in choose_cases(dataset).items():
+        if case == "new item":
+            title = dataset.catalog.title(int(dataset.catalog.item_index([raw])[0]))
+            lines = [
+                {
+                    "rank": a["rank"],
+                    "item_id": a["user_id"],
+                    "title": f"user {a['user_id']}, who liked {a['recently_liked']!r}",
+                    "probability": a["probability"],
+                    "flags": [],
+                }
+                for a in system.audience(raw, k)
+            ]
+            shown[f"{case} {raw}, {title!r}: who would like it"] = lines
+        else:
+            shown[f"{case} {raw}"] = [r.to_dict() for r in system.recommend(user=raw, k=k)]
+    write_json(path, shown)
+    return shown
+
+
+def write_report(run: Run, dataset: Dataset) -> None:
+    """Plots as SVG files, ``results.md`` and the self-contained ``report.html``."""
+    results = read_json(run.folder / "results.json")
+    drawn = draw(run, dataset, results)
+    folder = run.folder / "plots"
+    folder.mkdir(exist_ok=True)
+    for name, svg in drawn.items():
+        (folder / f"{name.split(':')[0].replace(' ', '-').lower()}.svg").write_text(svg, "utf-8")
+    truth = run.folder / "data" / "truth.json"
+    inputs = report.ReportInputs(
+        title=f"{run.config.name} ({dataset.name})",
+        command=run.command,
+        seed=run.config.seed,
+        final=results["final"],
+        trivial=results["trivial"],
+        rows=results["rows"],
+        ablations=results["ablations"],
+        plots=drawn,
+        facts=_facts(run, dataset, results),
+        truth=read_json(truth) if truth.is_file() else None,
+        recommendations=read_json(run.folder / "showcase.json"),
+        notes=_notes(run, dataset),
+        config_yaml=yaml.safe_dump(run.config.model_dump(), sort_keys=False, allow_unicode=True),
+    )
+    table = report.markdown_table(results["rows"], results["final"])
+    (run.folder / "results.md").write_text(table + "\n", encoding="utf-8")
+    (run.folder / "report.html").write_text(report.html_report(inputs), encoding="utf-8")
+
+
+def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
+    """Title -> SVG of every picture."""
+    stages = list(enumerate(run.stages.values(), 1))
+    curves = {}
+    for number, stage in stages:
+        path = stage_folder(run.folder, number, stage.name) / "metrics.jsonl"
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            curves[stage.name] = [json.loads(line) for line in lines]
+    test = dataset.questions("test")
+    by_row = {
+        s.row: load_scores(stage_folder(run.folder, n, s.name))["test"] for n, s in stages
+    }
+    final = results["final"]
+    probabilities = {
+        name: Calibration(**results["rows"][name]["calibration"]).probabilities(scores)
+        for name, scores in by_row.items()
+        if name == final
+    }
+    bars = {name: row["intervals"] for name, row in results["rows"].items()}
+    return {
+        "Metrics: every row with its interval": plots.metric_bars(bars, results["trivial"]),
+        "History: AUC by the number of likes known": plots.auc_by_history(
+            by_row, test.labels, liked_counts(test), results["trivial"]
+        ),
+        "Calibration: said against true share of likes": plots.calibration_plot(
+            probabilities, test.labels
+        ),
+        "Curves: training loss and validation AUC of each stage": plots.training_curves(curves),
+    }
+
+
+def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    summary = dataset.summary()
+    data = {k: v for k, v in summary.items() if k not in ("splits", "notes")}
+    for name, part in summary["splits"].items():
+        data[f"{name} split"] = ", ".join(f"{k} {v}" for k, v in part.items())
+    training = {}
+    for number, stage in enumerate(run.stages.values(), 1):
+        about = read_json(stage_folder(run.folder, number, stage.name) / "stage.json")
+        training[stage.name] = (
+            f"{runtime.readable_seconds(about['seconds'])}; trains {', '.join(stage.train)}"
+        )
+    return {
+        "Data": data,
+        "Training": training,
+        "Parameters": {k: f"{v:,}" for k, v in results["parameters"].items()},
+        "Versions": read_json(run.folder / "env.json"),
+    }
+
+
+def _notes(run: Run, dataset: Dataset) -> list[str]:
+    notes = list(dataset.notes)
+    if run.config.llm.backbone == "offline":
+        notes.append(
+            "The language model was built within this run, from random weights: its tokenizer and its"
+            " pretraining saw the catalogue's titles and the training split's histories and answers,"
+            " and no row of validation or test."
+        )
+    notes.append(
+        "Early stopping, calibration and fusion were fitted on the validation split; the test split"
+        " was scored once, at the end of each stage."
+    )
+    return notes
+
+
+def _commonest(index: Any) -> int:
+    return int(np.bincount(index).argmax())

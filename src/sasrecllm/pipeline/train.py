@@ -1,0 +1,273 @@
+"""Training the stages of a strategy, one after another, each into its own folder.
+
+A finished stage has ``stage.json``, its ``parts/`` and its ``scores/`` of the validation and the test
+rows; it is never trained again.  The scores are written by the very scorer that the stage ends with,
+so a row of the table cannot come from other weights than the parts on disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sasrecllm import runtime
+from sasrecllm.checkpoint import CheckpointFolder, save_part, write_json
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.sequences import windows
+from sasrecllm.encoders.crossfit import CrossFitted
+from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.sequence import CausalEncoder
+from sasrecllm.evaluation.protocol import score_questions
+from sasrecllm.inference.assembly import Assembly, foreign_part, part_folders, stage_folder
+from sasrecllm.llm.fusion import fit_fusion
+from sasrecllm.pipeline.folder import Run
+from sasrecllm.training.finetune import AnswerTask, vectors
+from sasrecllm.training.loop import FitResult, fit
+from sasrecllm.training.pretrain import EncoderTask
+from sasrecllm.training.strategies import Stage
+from sasrecllm.types import FloatArray, Questions
+
+
+def train_stages(run: Run, dataset: Dataset, backbone_path: str) -> None:
+    """Train every stage that is not finished yet."""
+    Trainer(run, dataset, backbone_path).train_all()
+
+
+class Trainer:
+    """The parts in memory while stage after stage changes them."""
+
+    def __init__(self, run: Run, dataset: Dataset, backbone_path: str) -> None:
+        self.run, self.dataset = run, dataset
+        self.device = runtime.pick_device(run.config.device)
+        self.parts = Assembly(run.config, dataset, backbone_path, self.device)
+        self.loaded: dict[str, Path] = {}
+        self.questions = {name: dataset.questions(name) for name in ("train", "valid", "test")}
+
+    def train_all(self) -> None:
+        for number, stage in enumerate(self.run.stages.values(), 1):
+            folder = stage_folder(self.run.folder, number, stage.name)
+            if (folder / "stage.json").is_file():
+                self.run.progress.line(f"stage {stage.name}: finished already")
+                continue
+            self._bring_in(stage, number)
+            self._train(stage, folder)
+            runtime.wait_for_all()
+
+    def _bring_in(self, stage: Stage, number: int) -> None:
+        """Load what earlier stages trained or what ``load`` names, where memory holds something else."""
+        before = dict(list(self.run.stages.items())[: number - 1])
+        wanted = part_folders(before, self.run.folder)
+        wanted |= {part: foreign_part(Path(path), part) for part, path in stage.load.items()}
+        for part, folder in wanted.items():
+            if self.loaded.get(part) != folder:
+                self.parts.load(part, folder)
+                self.loaded[part] = folder
+
+    def _train(self, stage: Stage, folder: Path) -> None:
+        started = time.monotonic()
+        self.run.progress.line(f"stage {stage.name}: {stage.task}, trains {', '.join(stage.train)}")
+        if stage.task == "encode":
+            result = self._encode(stage, folder)
+        elif stage.task == "answer":
+            result = self._answer(stage, folder)
+        else:
+            result = self._fuse(stage)
+        trained = time.monotonic() - started
+        if runtime.is_main_process():
+            for part in stage.train:
+                self.parts.save(part, folder / "parts" / part)
+            self._save_scores(stage, folder)
+            about = {"name": stage.name, "row": stage.row, "task": stage.task}
+            about |= {"train": list(stage.train), "prompt": stage.prompt, "result": result}
+            about |= {"seconds": round(trained, 1)}
+            write_json(folder / "stage.json", about)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        self.loaded |= {part: folder / "parts" / part for part in stage.train}
+        self.run.progress.line(f"stage {stage.name}: {runtime.readable_seconds(trained)}")
+
+    # The tasks -----------------------------------------------------------------------------------
+
+    def _encode(self, stage: Stage, folder: Path) -> dict[str, Any]:
+        result = self._fit_encoder(stage, self.parts.encoder, folder, stage.name)
+        if self._wants_folds():
+            fold_of_user = self._fold_of_user()
+            for fold in range(self.run.config.encoder.folds):
+                # The same seed as the full encoder: equal beginnings keep the spaces close.
+                encoder = self.parts.new_encoder(self.run.config.seed)
+                target = folder / "parts" / f"fold-{fold}"
+                if not target.exists():
+                    name = f"{stage.name} without fold {fold + 1}/{self.run.config.encoder.folds}"
+                    self._fit_encoder(stage, encoder, folder / f"fold-{fold}", name, fold_of_user != fold)
+                    if runtime.is_main_process():
+                        needs = self.parts.requires("encoder")
+                        save_part(target, encoder.state_dict(), encoder.config, needs)
+                        shutil.rmtree(folder / f"fold-{fold}", ignore_errors=True)
+                runtime.wait_for_all()
+        return _about(result)
+
+    def _fit_encoder(
+        self,
+        stage: Stage,
+        encoder: CausalEncoder,
+        folder: Path,
+        name: str,
+        users: Any = None,
+    ) -> FitResult:
+        """Train one encoder on the training rows, of ``users`` [n_users] only where that is given."""
+        c = self.run.config.encoder
+        rows = self.dataset.rows("train")
+        if users is not None:
+            rows = rows[users[self.dataset.users[rows]]]
+            seen = np.bincount(self.dataset.items[rows], minlength=self.dataset.n_items) > 0
+            encoder.mark_seen(seen)
+        task = EncoderTask(
+            name,
+            encoder,
+            windows(self.dataset, length=c.length, likes_only=c.likes_only, rows=rows),
+            self.questions["valid"],
+            loss=c.loss,
+            negatives=c.negatives,
+            device=self.device,
+        )
+        store = CheckpointFolder(folder / "checkpoints")
+        return fit(task, self.run.loop(c.loop, stage.loop), store, self.run.progress, self.device)
+
+    def _answer(self, stage: Stage, folder: Path) -> dict[str, Any]:
+        soft = stage.prompt == "soft"
+        crossfitted = self._crossfitted() if soft and stage.vectors == "crossfit" else None
+        if "mapper" in stage.train:
+            tables = vectors(crossfitted or self.parts.encoder, self.questions["train"])
+            self.parts.model.mapper.fit_normalisation(*tables)
+        task = AnswerTask(
+            stage.name,
+            self.parts.model,
+            self.parts.builder(stage.prompt),
+            self.questions["train"],
+            self.questions["valid"],
+            parts=stage.train,
+            encoder=self.parts.encoder if soft else None,
+            train_encoder=crossfitted,
+            absent=self.run.config.mapper.absent if soft else 0.0,
+            score_batch=self.run.config.llm.score_batch,
+            device=self.device,
+        )
+        store = CheckpointFolder(folder / "checkpoints")
+        settings = self.run.loop(self.run.config.llm.loop, stage.loop)
+        return _about(fit(task, settings, store, self.run.progress, self.device))
+
+    def _fuse(self, stage: Stage) -> dict[str, Any]:
+        c = self.run.config.fusion
+        columns = [self._component_scores(name, "valid") for name in c.components]
+        valid = self.questions["valid"]
+        self.parts.fusion = fit_fusion(
+            np.stack(columns, axis=1),
+            valid.labels,
+            valid.histories.users,
+            ~self.dataset.seen_items[valid.targets],
+            components=tuple(c.components),
+            pairwise=c.pairwise,
+            ridge=c.ridge,
+        )
+        return {"weights": self.parts.fusion.to_dict()}
+
+    # What the tasks need -------------------------------------------------------------------------
+
+    def _wants_folds(self) -> bool:
+        return self.run.config.encoder.folds > 1 and any(
+            s.task == "answer" and s.prompt == "soft" and s.vectors == "crossfit"
+            for s in self.run.stages.values()
+        )
+
+    def _fold_of_user(self) -> Any:
+        """Seeded fold of every user, [n_users]."""
+        rng = np.random.default_rng([self.run.config.seed, 7])
+        return rng.permutation(self.dataset.n_users) % self.run.config.encoder.folds
+
+    def _crossfitted(self) -> nn.Module | None:
+        """The fold encoders of this run's encode stage, or None where it has none."""
+        for number, stage in enumerate(self.run.stages.values(), 1):
+            folder = stage_folder(self.run.folder, number, stage.name) / "parts"
+            if stage.task == "encode" and (folder / "fold-0").exists():
+                folds = []
+                for fold in range(self.run.config.encoder.folds):
+                    encoder = self.parts.new_encoder(self.run.config.seed)
+                    tensors, about = self.parts.read("encoder", folder / f"fold-{fold}")
+                    load_checked(encoder, tensors, about)
+                    folds.append(encoder)
+                return CrossFitted(self.parts.encoder, folds, self._fold_of_user())
+        return None
+
+    def _component_scores(self, name: str, split: str) -> FloatArray:
+        """Scores of one summand of the fusion: a finished stage's, or a baseline's."""
+        row = {"llm": "answer", "encoder": "encode"}.get(name)
+        if row is None:
+            return score_questions(self.parts.component(name, "text"), self.questions[split])
+        done = [
+            stage_folder(self.run.folder, n, s.name)
+            for n, s in enumerate(self.run.stages.values(), 1)
+            if s.task == row
+        ]
+        if not done:
+            return score_questions(
+                self.parts.component(name, self._prompt()), self.questions[split]
+            )
+        return load_scores(done[-1])[split]
+
+    def _prompt(self) -> str:
+        """Prompt of the last answer stage: what the fusion's LLM is asked."""
+        return last_prompt(self.run)
+
+    def _save_scores(self, stage: Stage, folder: Path) -> None:
+        """Scores of the whole validation and test split by the scorer that this stage ends with."""
+        scores = {}
+        for split in ("valid", "test"):
+            asked = self.questions[split]
+            if stage.task == "fuse":
+                assert self.parts.fusion is not None
+                columns = [self._component_scores(n, split) for n in self.parts.fusion.components]
+                unseen = ~self.dataset.seen_items[asked.targets]
+                scores[split] = self.parts.fusion.combine(np.stack(columns, axis=1), unseen)
+            else:
+                scores[split] = self._scored(stage, asked)
+        tensors = {k: torch.from_numpy(v) for k, v in scores.items()}
+        about = {"row": stage.row, "rows": {k: len(v) for k, v in scores.items()}}
+        save_part(folder / "scores", tensors, about, {"data": self.dataset.digest})
+
+    def _scored(self, stage: Stage, asked: Questions) -> FloatArray:
+        scorer = self.parts.scorer(stage, stage.prompt)
+        self.run.progress.start()
+        return score_questions(
+            scorer,
+            asked,
+            progress=lambda done, total: self.run.progress.step(f"scoring {stage.row}", done, total),
+        )
+
+
+def load_scores(folder: Path) -> dict[str, FloatArray]:
+    """Scores of a finished stage: split -> [rows of the split]."""
+    from sasrecllm.checkpoint import load_part
+
+    tensors, _ = load_part(folder / "scores", {})
+    return {k: v.double().numpy() for k, v in tensors.items()}
+
+
+def last_prompt(run: Run) -> str:
+    """Prompt of the last answer stage of a run."""
+    prompts = [s.prompt for s in run.stages.values() if s.task == "answer"]
+    return prompts[-1] if prompts else "text"
+
+
+def _about(result: FitResult) -> dict[str, Any]:
+    return {
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "best": result.best,
+        "stopped_early": result.stopped_early,
+        "trained_parameters": result.trained_parameters,
+    }

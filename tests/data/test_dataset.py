@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.data.dataset import CONTEXT, Dataset
+from sasrecllm.data.interactions import Tables
+from sasrecllm.data.prepare import prepare
+from sasrecllm.errors import ConfigError, DataError
+
+HARD_IDS = ["007", "7", "1e5", "NaN", "🎬", "18446744073709551617", " x ", "e\u0301", "\u00e9"]
+
+
+def log(seed: int, users: int = 12, items: int = 30, rows: int = 240) -> list[tuple]:
+    rng = random.Random(seed)
+    pairs = rng.sample([(u, i) for u in range(users) for i in range(items)], rows)
+    return [(f"u{u}", f"i{i}", rng.randint(0, 1), rng.randint(0, 60)) for u, i in pairs]
+
+
+def as_tables(rows: list[tuple], columns: str = "user_id item_id label timestamp") -> Tables:
+    frame = pl.DataFrame(rows, schema=columns.split(), orient="row")
+    ids = sorted(set(frame["item_id"]))
+    return Tables(frame, pl.DataFrame({"item_id": ids, "title": [f"T {i}" for i in ids]}), "log")
+
+
+def spelled(dataset: Dataset) -> list[tuple]:
+    names = dataset.catalog
+    return [
+        (names.user_id(u), names.item_id(i), int(y), int(t))
+        for u, i, y, t in zip(
+            dataset.users, dataset.items, dataset.labels, dataset.times, strict=True
+        )
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6))
+def test_shuffled_files_give_the_same_data_set_and_no_row_sees_its_future(seed: int) -> None:
+    rows = log(seed)
+    dataset = prepare(as_tables(rows))
+    mixed = rows[:]
+    random.Random(seed + 1).shuffle(mixed)
+    tables = as_tables(mixed)
+    tables = Tables(tables.interactions, tables.items.sample(fraction=1, shuffle=True), "log")
+    assert prepare(tables).digest == dataset.digest
+    assert sorted(spelled(dataset)) == sorted(rows)
+
+    everything = dataset.histories(np.arange(len(dataset)))
+    assert (everything.times <= everything.asked_at[everything.owners]).all()
+    for row in range(0, len(dataset), 17):
+        alone = dataset.histories(np.array([row]))
+        start = dataset.starts[dataset.users[row]]
+        assert alone.items.tolist() == dataset.items[start:row].tolist()
+        assert alone.items.tolist() == everything.take(np.array([row])).items.tolist()
+    newest = dataset.histories(np.arange(len(dataset)), last=3)
+    assert newest.items.tolist() == everything.last(3).items.tolist()
+
+
+def test_ties_of_one_second_are_broken_by_item_id() -> None:
+    rows = [("u", i, 1, 5) for i in ("b", "a", "c")] + [("u", "d", 1, 9), ("u", "e", 1, 10)]
+    dataset = prepare(as_tables(rows), split_args={"valid": 0.2, "test": 0.2})
+    assert [dataset.catalog.item_id(i) for i in dataset.items] == ["a", "b", "c", "d", "e"]
+    assert "3 rows share user and second" in dataset.notes[0]
+
+
+def test_an_order_column_is_never_sorted_again_by_time() -> None:
+    rows = [("u", i, 1, 5, n) for n, i in enumerate("zyxwv")]
+    columns = "user_id item_id label timestamp order"
+    dataset = prepare(as_tables(rows[::-1], columns), split="leave-one-out")
+    assert "".join(dataset.catalog.item_id(i) for i in dataset.items) == "zyxwv"
+
+
+def test_an_order_that_contradicts_time_is_refused_and_can_break_ties_instead() -> None:
+    rows = [("u", "c", 1, 9, 0), ("u", "b", 1, 5, 1), ("u", "a", 1, 5, 2), ("u", "d", 1, 9, 3)]
+    tables = as_tables(rows, "user_id item_id label timestamp order")
+    with pytest.raises(DataError, match=r"'u', order 1, timestamp 5"):
+        prepare(tables)
+    timed = Tables(tables.interactions, tables.items, "log", order="time")
+    dataset = prepare(timed, split="leave-one-out")
+    assert "".join(dataset.catalog.item_id(i) for i in dataset.items) == "bacd"
+
+
+def test_no_clock_at_all_is_refused_unless_the_file_order_is_named() -> None:
+    rows = [("u", i, 1) for i in "dbca"]
+    tables = as_tables(rows, "user_id item_id label")
+    with pytest.raises(DataError, match="neither a timestamp nor an order") as refusal:
+        prepare(tables)
+    assert "data.order=file" in refusal.value.remedy
+    dataset = prepare(Tables(tables.interactions, tables.items, "log", order="file"))
+    assert "".join(dataset.catalog.item_id(i) for i in dataset.items) == "dbca"
+    assert dataset.times.tolist() == [0, 1, 2, 3] and not dataset.has_times
+
+
+@pytest.mark.parametrize("hard", HARD_IDS)
+def test_ids_come_back_spelled_the_same(hard: str, tmp_path) -> None:
+    rows = [(hard, i, 1, n) for n, i in enumerate([*HARD_IDS, "x"])]
+    dataset = prepare(as_tables(rows), split="leave-one-out")
+    dataset.save(tmp_path)
+    for found in (dataset, Dataset.load(tmp_path)):
+        assert [found.catalog.item_id(i) for i in found.items] == [*HARD_IDS, "x"]
+        assert found.catalog.item_index([hard]).tolist() == [found.catalog.item_ids.index(hard)]
+        assert found.catalog.user_index([hard, "nobody"]).tolist() == [0, -1]
+
+
+def test_save_and_load_keep_everything(tmp_path) -> None:
+    dataset = prepare(as_tables(log(3)), split="leave-one-out", seed=5)
+    assert (dataset.splits == CONTEXT).any()
+    dataset.save(tmp_path / "a")
+    again = Dataset.load(tmp_path / "a")
+    assert again.digest == dataset.digest and again.summary() == dataset.summary()
+    for name in ("users", "items", "labels", "times", "splits"):
+        got, kept = getattr(again, name), getattr(dataset, name)
+        assert got.dtype == kept.dtype and got.tolist() == kept.tolist()
+
+
+def test_a_damaged_copy_is_refused(tmp_path) -> None:
+    dataset = prepare(as_tables(log(3)))
+    dataset.save(tmp_path)
+    with pytest.raises(DataError, match="no prepared data"):
+        Dataset.load(tmp_path / "nowhere")
+    file = tmp_path / "interactions.parquet"
+    rows = pl.read_parquet(file)
+    rows.with_columns(label=1 - pl.col("label")).write_parquet(file)
+    with pytest.raises(DataError, match="digest differs"):
+        Dataset.load(tmp_path)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cannot be read"):
+        Dataset.load(tmp_path)
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(DataError, match="data format None"):
+        Dataset.load(tmp_path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_negatives_are_new_to_the_user_different_and_drawn_by_seed(seed: int, count: int) -> None:
+    rows = [(u, i, t) for u, i, _, t in log(seed, users=8, items=25, rows=100)]
+    tables = as_tables(rows, "user_id item_id timestamp")
+    dataset = prepare(tables, negatives=count, seed=seed)
+    assert dataset.implicit
+    for split in ("train", "valid", "test"):
+        asked = dataset.questions(split)
+        again = dataset.questions(split)
+        assert asked.targets.tolist() == again.targets.tolist()
+        targets = asked.targets.reshape(-1, count + 1)
+        assert targets[:, 0].tolist() == dataset.items[dataset.rows(split)].tolist()
+        assert asked.labels.reshape(targets.shape).tolist() == [[1] + [0] * count] * len(targets)
+        assert asked.rows.tolist() == np.repeat(dataset.rows(split), count + 1).tolist()
+        for user, drawn in zip(asked.histories.users[:: count + 1], targets, strict=True):
+            met = set(dataset.items[dataset.users == user])
+            assert len(set(drawn[1:])) == count and not met & set(drawn[1:])
+            assert split != "train" or dataset.seen_items[drawn].all()
+        positives = asked.histories.take(np.arange(0, len(asked), count + 1))
+        assert positives.items.tolist() == dataset.histories(dataset.rows(split)).items.tolist()
+
+
+def test_every_item_a_user_never_met_is_drawn_about_equally_often() -> None:
+    rows = [("u", f"i{n}", n) for n in (1, 4, 5, 9)] + [("v", f"i{n}", 2) for n in range(10)]
+    tables = as_tables(rows, "user_id item_id timestamp")
+    dataset = prepare(tables, split="leave-one-out", negatives=2)
+    from sasrecllm.data.negatives import unseen_items
+
+    asked = np.zeros(6000, dtype=np.int64)
+    rng = np.random.default_rng(0)
+    drawn = unseen_items(
+        dataset.users, dataset.items, asked, np.arange(10), 2, rng, dataset.catalog
+    )
+    counts = np.bincount(drawn.ravel(), minlength=10)
+    assert set(np.flatnonzero(counts)) == {0, 2, 3, 6, 7, 8}
+    assert abs(counts[counts > 0] - 2000).max() < 150
+
+
+def test_a_user_who_met_nearly_everything_is_named() -> None:
+    rows = [("greedy", f"i{n}", n) for n in range(9)] + [("v", "i9", 2)]
+    dataset = prepare(as_tables(rows, "user_id item_id timestamp"), split="leave-one-out")
+    with pytest.raises(DataError, match=r"'greedy' leaves 1 items"):
+        dataset.questions("test")
+
+
+def test_ratings_are_cut_at_the_threshold() -> None:
+    rows = [("u", f"i{n}", r, n) for n, r in enumerate([1, 2, 3, 3.5, 4, 5.0])]
+    tables = as_tables(
+        [(u, i, float(r), t) for u, i, r, t in rows], "user_id item_id rating timestamp"
+    )
+    assert prepare(tables, split_args={"valid": 0.2, "test": 0.2}).labels.tolist() == [0] * 4 + [
+        1,
+        1,
+    ]
+    lower = prepare(tables, threshold=3.5, split_args={"valid": 0.2, "test": 0.2})
+    assert lower.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    implicit = prepare(tables, feedback="implicit", split="leave-one-out")
+    assert implicit.implicit and implicit.labels.tolist() == [1] * 6
+
+
+def test_wrong_words_are_refused() -> None:
+    dataset = prepare(as_tables(log(1)))
+    with pytest.raises(ConfigError, match="did you mean 'valid'"):
+        dataset.rows("vald")
+    with pytest.raises(ConfigError, match=r"data\.feedback"):
+        prepare(as_tables(log(1)), feedback="stars")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no rating column"):
+        prepare(as_tables(log(1)), feedback="ratings")
+    allpos = [(u, i, 1, t) for u, i, _, t in log(1)]
+    assert "all labels are 1: AUC is undefined" in prepare(as_tables(allpos)).notes
+
+
+def test_the_collm_copy_keeps_its_rows_counts_and_order(data_root) -> None:
+    from sasrecllm.data.sources import load_tables
+
+    dataset = prepare(load_tables("two-table", path=data_root / "ml-1m-collm"))
+    rows = pl.read_parquet(data_root / "ml-1m-collm" / "interactions.parquet")
+    assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [33891, 10401, 7331]
+    assert (int((~dataset.seen_items[dataset.items[dataset.rows("test")]]).sum())) == 93
+    assert (dataset.n_items, dataset.n_users) == (3255, 838)
+    # CoLLM's history of a row: the liked items among the user's rows with a smaller order.
+    asked = dataset.questions("test")
+    liked = asked.histories.liked()
+    ids = [dataset.catalog.item_id(i) for i in liked.items]
+    for question in range(0, len(asked), 479):
+        user = dataset.catalog.user_id(int(asked.histories.users[question]))
+        item = dataset.catalog.item_id(int(asked.targets[question]))
+        mine = rows.filter(pl.col("user_id") == int(user))
+        order = mine.filter(pl.col("item_id") == int(item))["order"][0]
+        wanted = mine.filter((pl.col("order") < order) & (pl.col("label") == 1)).sort("order")
+        got = ids[liked.offsets[question] : liked.offsets[question + 1]]
+        assert got == [str(i) for i in wanted["item_id"]]
+    assert not (np.diff(liked.offsets) == 0).all()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.data.dataset import TRAIN, Dataset
+from sasrecllm.data.interactions import Tables
+from sasrecllm.data.prepare import prepare
+from sasrecllm.data.sequences import windows
+from sasrecllm.errors import ConfigError
+
+
+def world(seed: int, split: str) -> Dataset:
+    rng = random.Random(seed)
+    rows = [
+        (f"u{u}", f"i{rng.randrange(40)}", rng.randint(0, 1), 10 * n + u)
+        for u in range(6)
+        for n in range(rng.choice([1, 4, 15, 40]))
+    ] + [("late", f"i{n}", 1, 500 + n) for n in range(9)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "label", "timestamp"], orient="row")
+    ids = [f"i{n}" for n in range(40)]
+    return prepare(Tables(frame, pl.DataFrame({"item_id": ids, "title": ids}), "w"), split=split)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 12),
+    st.booleans(),
+    st.sampled_from(["global-time", "leave-one-out"]),
+    st.booleans(),
+)
+def test_a_window_shows_the_newest_end_of_the_history_and_nothing_later(
+    seed: int, length: int, likes_only: bool, split: str, some: bool
+) -> None:
+    dataset = world(seed, split)
+    rows = dataset.rows("train")[:: 3 if some else 1]
+    cut = windows(dataset, length=length, likes_only=likes_only, rows=rows)
+    assert sorted(cut.row) == sorted(rows)
+    history = dataset.histories(cut.row)
+    history = history.liked() if likes_only else history
+    for q in range(len(cut.row)):
+        w, state = int(cut.window[q]), int(cut.state[q])
+        full = history.items[history.offsets[q] : history.offsets[q + 1]]
+        feedback = history.labels[history.offsets[q] : history.offsets[q + 1]]
+        assert state >= min(len(full), max(1, length // 2))
+        assert cut.items[w, :state].tolist() == full[len(full) - state :].tolist()
+        assert cut.labels[w, :state].tolist() == feedback[len(full) - state :].tolist()
+        assert cut.users[w] == dataset.users[cut.row[q]]
+        assert cut.question_offsets[w] <= q < cut.question_offsets[w + 1]
+    assert cut.target.tolist() == dataset.items[cut.row].tolist()
+    assert cut.label.tolist() == dataset.labels[cut.row].tolist()
+    assert (np.diff(cut.question_offsets) > 0).all()
+    assert (cut.items >= 0).sum(axis=1).tolist() == cut.lengths.tolist()
+    assert ((cut.items >= 0) == (np.arange(length) < cut.lengths[:, None])).all()
+
+
+def test_the_work_is_a_fraction_of_one_history_per_row() -> None:
+    dataset = world(1, "leave-one-out")
+    rows = dataset.rows("train")
+    cut = windows(dataset, length=10, likes_only=False, rows=rows)
+    assert len(cut) < len(rows) / 3
+
+
+def test_empty_and_impossible_windows() -> None:
+    dataset = world(1, "global-time")
+    none = windows(dataset, length=4, likes_only=True, rows=np.array([], dtype=np.int64))
+    assert len(none) == 0 and none.items.shape == (0, 4) and none.question_offsets.tolist() == [0]
+    with pytest.raises(ConfigError):
+        windows(dataset, length=0, likes_only=True, rows=dataset.rows("train"))
+    with pytest.raises(ConfigError):
+        windows(dataset, length=4, likes_only=True, rows=np.flatnonzero(dataset.splits != TRAIN))

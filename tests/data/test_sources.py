@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import gzip
+import random
+import sys
+import types
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.data.interactions import Tables
+from sasrecllm.data.prepare import prepare
+from sasrecllm.data.readers import read_table
+from sasrecllm.data.sources import load_tables
+from sasrecllm.errors import ConfigError, DataError, SasrecllmError
+
+ROWS = [
+    ("007", "🎬", "1", "11"),
+    ("7", "1e5", "0", "12"),
+    ("18446744073709551617", "NaN", "1", "13"),
+]
+HEADER = ("user_id", "item_id", "label", "timestamp")
+ITEMS = 'item_id,title,genre\n🎬,Clap,x\n1e5,Many,y\nNaN,"Not, a ""number""",z\n'
+
+
+def csv_text(rows=ROWS, header=HEADER, separator=",", end="\n") -> str:
+    return "".join(separator.join(row) + end for row in [header, *rows])
+
+
+def own(folder: Path, name: str, content: str | bytes, items: str = ITEMS, **given) -> Tables:
+    folder.mkdir(exist_ok=True)
+    data = content if isinstance(content, bytes) else content.encode()
+    (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    (folder / "items.csv").write_text(items, encoding="utf-8")
+    return load_tables("files", path=folder / name, items_path=folder / "items.csv", **given)
+
+
+def content(tables: Tables) -> list[tuple]:
+    return tables.interactions.select("user_id", "item_id", "label", "timestamp").rows()
+
+
+JSON = "".join(
+    f'{{"user_id": "{u}", "item_id": "{i}", "label": {y}, "timestamp": {t}}}\n'
+    for u, i, y, t in ROWS
+)
+SAME = {
+    "plain": ("log.csv", csv_text()),
+    "CRLF": ("log.csv", csv_text(end="\r\n")),
+    "BOM": ("log.csv", b"\xef\xbb\xbf" + csv_text().encode()),
+    "tabs": ("log.tsv", csv_text(separator="\t")),
+    "semicolons": ("log.csv", csv_text(separator=";")),
+    "blank lines at the end": ("log.csv", csv_text() + "\n\n"),
+    "no line feed at the end": ("log.csv", csv_text().rstrip("\n")),
+    "gzip": ("log.csv.gz", csv_text()),
+    "JSON Lines": ("log.jsonl", JSON),
+    "RecBole": ("log.inter", csv_text(
+        header=("user_id:token", "item_id:token", "label:float", "timestamp:float"),
+        separator="\t")),
+    "MovieLens names": ("log.csv", csv_text(header=("userId", "movieId", "liked", "timestamp"))),
+    "Amazon names": (
+        "log.csv", csv_text(header=("reviewerID", "asin", "label", "unixReviewTime"))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_however_a_file_is_written_it_reads_the_same_and_ids_keep_their_spelling(
+    case: str, tmp_path: Path
+) -> None:
+    name, text = SAME[case]
+    assert content(own(tmp_path, name, text)) == [*ROWS]
+
+
+def test_big_numbers_in_json_keep_all_their_digits(tmp_path: Path) -> None:
+    line = '{"user_id": 18446744073709551617, "item_id": "NaN", "label": 1, "timestamp": 1}\n'
+    assert content(own(tmp_path, "log.jsonl", line))[0][0] == "18446744073709551617"
+
+
+def test_a_parquet_file_and_one_with_ids_that_lost_their_spelling(tmp_path: Path) -> None:
+    frame = pl.DataFrame(ROWS, schema=list(HEADER), orient="row")
+    frame.write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "items.csv").write_text(ITEMS, encoding="utf-8")
+    place = {"path": tmp_path / "log.parquet", "items_path": tmp_path / "items.csv"}
+    assert content(load_tables("files", **place)) == ROWS
+    frame.with_columns(user_id=pl.Series([7.0, 8.0, 9.0])).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"column user_id: ids are of type Float64"):
+        prepare(load_tables("files", **place))
+
+
+def test_a_column_map_and_titles_in_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "views.csv"
+    path.write_text("who,what,when,label on it\na,x,1,X\na,y,2,Y\nb,x,3,X\n")
+    names = {"user_id": "who", "item_id": "what", "timestamp": "when", "title": "label on it"}
+    words = {"item": "film"}
+    tables = load_tables("files", path=path, columns=names, words=words, name="views")
+    shelf = tables.items.select("item_id", "title").rows()
+    assert shelf == [("x", "X"), ("y", "Y")] and tables.name == "views"
+    assert tables.words == {"item": "film", "items": "items", "consumed": "chosen"}
+    assert prepare(tables, split_args={"valid": 0.3, "test": 0.3}).implicit
+    path.write_text(path.read_text() + "b,y,4,Z\n")
+    with pytest.raises(
+        DataError, match=r"row 2 \(line 3\), column item_id: 'y'; allowed: each item"
+    ):
+        prepare(load_tables("files", path=path, columns=names))
+    del names["title"]
+    with pytest.raises(DataError, match="no file with item titles"):
+        load_tables("files", path=path, columns=names)
+
+
+def test_the_items_file_may_have_names_of_its_own(tmp_path: Path) -> None:
+    items = "sku code,title\n🎬,Clap\n1e5,Many\nNaN,None\n"
+    names = {"items.item_id": "sku code"}
+    tables = own(tmp_path, "log.csv", csv_text(), items, columns=names)
+    assert tables.items["item_id"].to_list() == ["🎬", "1e5", "NaN"]
+    assert "genre" in own(tmp_path, "log.csv", csv_text()).items.columns
+
+
+REFUSED = {
+    "a field too many": (
+        "log.csv",
+        csv_text() + "a,b,1,1,9\n",
+        "line 5: 5 fields; the header has 4",
+    ),
+    "an unclosed quote": ("log.csv", csv_text() + '"a,b,1,1\n', "line 5"),
+    "a quote inside a field": ("log.csv", csv_text() + 'a,"b"c,1,1\n', "line 5"),
+    "latin-1": ("log.csv", csv_text().encode() + b"Am\xe9lie,NaN,1,1\n", "line 5: byte 0xe9"),
+    "latin-1 header": ("log.csv", "us\xe9r,item\n1,2\n".encode("latin-1"), "line 1: byte 0xe9"),
+    "an empty file": ("log.csv", "", "is empty"),
+    "two columns of one name": ("log.csv", "user_id,user_id\n1,2\n", "two columns are named"),
+    "two columns of one meaning": ("log.csv", "user,uid,item_id\na,b,c\n", "user, uid may each be"),
+    "JSON cut off": ("log.jsonl", JSON + '{"user_id":', "line 4"),
+    "JSON of lists": ("log.jsonl", "[1]\n", "line 1: a list, not an object"),
+    "JSON in latin-1": ("log.jsonl", b'{"user_id": "\xe9"}\n', "line 1: byte 0xe9"),
+    "damaged Parquet": ("log.parquet", b"PAR1 nothing PAR1", "no readable Parquet file"),
+    "unknown kind": ("log.xlsx", "x", "files of kind '.xlsx' are not read"),
+    "broken gzip": ("log.dat.gz", None, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_damaged_file_is_refused_with_its_place(case: str, tmp_path: Path) -> None:
+    name, text, words = REFUSED[case]
+    with pytest.raises(DataError) as refusal:
+        if text is None:
+            (tmp_path / name).write_bytes(b"no gzip")
+            read_table(tmp_path / name)
+        own(tmp_path, name, text)
+    assert words in str(refusal.value) and name in refusal.value.what and refusal.value.remedy
+
+
+BAD_LINES = {
+    "a short row": ("a,NaN,1\n", "row 4 (line 5), column timestamp: None"),
+    "a blank line inside": ("\na,NaN,1,4\n", "row 4 (line 5), column user_id: None"),
+    "a NUL": ("a\x00,NaN,1,4\n", "row 4 (line 5), column user_id"),
+    "a bad row after a field of two lines": (
+        '"a\nb",NaN,1,4\nx,NaN,?,5\n', "row 4 (line 5), column user_id"),
+    "a bad value after a title of two lines": ("x,NaN,?,5\n", "row 4 (line 5), column label: '?'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_bad_row_of_a_text_file_is_named_with_its_line(case: str, tmp_path: Path) -> None:
+    lines, words = BAD_LINES[case]
+    with pytest.raises(DataError) as refusal:
+        prepare(own(tmp_path, "log.csv", csv_text() + lines))
+    assert words in str(refusal.value) and "log.csv" in str(refusal.value)
+
+
+def test_lines_are_counted_through_quoted_line_breaks(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('a,b\n"x\ny",1\n2,3\n"p\n\nq",4\n5,6\n')
+    assert read_table(tmp_path / "t.csv")["__line"].to_list() == [2, 4, 5, 8]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    edits=st.lists(
+        st.tuples(st.integers(0, 400), st.binary(max_size=3), st.integers(0, 3)), max_size=4
+    ),
+    name=st.sampled_from(["log.csv", "log.jsonl", "log.parquet", "log.tsv"]),
+)
+def test_a_file_with_flipped_bytes_is_refused_or_read_but_never_crashes(
+    edits, name, tmp_path_factory
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    if name.endswith("parquet"):
+        pl.DataFrame(ROWS, schema=list(HEADER), orient="row").write_parquet(folder / name)
+        data = (folder / name).read_bytes()
+    else:
+        data = (JSON if "json" in name else csv_text()).encode()
+    for place, new, cut in edits:
+        at = place % (len(data) + 1)
+        data = data[:at] + new + data[at + cut :]
+    try:
+        dataset = prepare(own(folder, name, data), split="leave-one-out")
+    except SasrecllmError as refusal:
+        assert refusal.what and refusal.remedy and refusal.exit_code in (2, 4)
+    else:
+        assert set(dataset.catalog.item_ids) == {"🎬", "1e5", "NaN"}
+
+
+def test_shuffled_files_prepare_the_same_data_set(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    rows = [(f"u{n % 7}", rng.choice(["🎬", "1e5", "NaN"]), "1", str(n // 3)) for n in range(60)]
+    rows = list({(u, i, t): (u, i, y, t) for u, i, y, t in rows}.values())
+    digests = set()
+    for _ in range(4):
+        rng.shuffle(rows)
+        head, *shelf = ITEMS.splitlines(keepends=True)
+        rng.shuffle(shelf)
+        tables = own(tmp_path, "log.csv", csv_text(rows), head + "".join(shelf))
+        digests.add(prepare(tables).digest)
+    assert len(digests) == 1
+
+
+def test_swapped_columns_and_endless_fields(tmp_path: Path) -> None:
+    swapped = csv_text(header=("item_id", "user_id", "label", "timestamp"))
+    with pytest.raises(
+        DataError, match=r"row 1 \(line 2\), column item_id: '007'; allowed: items of"
+    ):
+        prepare(own(tmp_path, "log.csv", swapped))
+    with pytest.raises(DataError, match="ids up to 128 bytes"):
+        prepare(own(tmp_path, "log.csv", csv_text() + "x" * 3_000_000 + ",NaN,1,4\n"))
+    long = ITEMS + f"long,{'x' * 3_000_000},g\n"
+    tables = own(tmp_path, "log.csv", csv_text(), long)
+    assert (
+        len(prepare(tables, split_args={"valid": 0.3, "test": 0.3}).catalog.title(2)) == 3_000_000
+    )
+
+
+def test_wrong_settings_are_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'user_id'"):
+        own(tmp_path, "log.csv", csv_text(), columns={"userid": "x"})
+    with pytest.raises(DataError, match="no column 'users'"):
+        own(tmp_path, "log.csv", csv_text(), columns={"user_id": "users"})
+    with pytest.raises(ConfigError, match="did you mean 'ml-1m'"):
+        load_tables("ml1m")
+    with pytest.raises(ConfigError, match=r"data\.order"):
+        load_tables("ml-1m", order="backwards")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="needs a file"):
+        load_tables("files")
+    with pytest.raises(DataError, match=r"no such file; did you mean 'log\.csv'"):
+        load_tables("files", path=tmp_path / "logs.csv")
+    with pytest.raises(DataError, match="needs a folder"):
+        load_tables("two-table", path=tmp_path / "log.csv")
+
+
+def test_a_source_of_ones_own_needs_no_fork(monkeypatch) -> None:
+    module = types.ModuleType("my_source")
+    shelf = pl.DataFrame({"item_id": ["x"], "title": ["X"]})
+    log = pl.DataFrame({"user_id": ["u"], "item_id": ["x"]})
+    module.read = lambda request: Tables(log, shelf, str(request.path))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "my_source", module)
+    assert load_tables("my_source:read", path="here").name == "here"
+
+
+@pytest.mark.parametrize(
+    ("folder", "rows", "implicit", "order"),
+    [
+        ("ml-latest-small", 100_836, False, "auto"),
+        ("ml-100k", 100_000, False, "time"),
+        ("lastfm-llara", 52_925, True, "auto"),
+        ("amazon-office-minionerec", 22_447, True, "auto"),
+        ("amazon-bundle-electronic", 6_165, True, "auto"),
+        ("goodreads-sprec", 54_885, True, "auto"),
+    ],
+)
+def test_the_two_table_folders(data_root, folder, rows, implicit, order) -> None:
+    dataset = prepare(load_tables("two-table", path=data_root / folder, order=order))
+    assert len(dataset) == rows and dataset.implicit == implicit and dataset.name == folder
+    everything = dataset.histories(dataset.rows("test"))
+    assert (everything.times <= everything.asked_at[everything.owners]).all()

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.data.splits import (
+    CONTEXT,
+    DROPPED,
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALID,
+    OrderedRows,
+    collm,
+    global_time,
+    leave_one_out,
+    split_rows,
+)
+from sasrecllm.errors import ConfigError, DataError, SasrecllmError
+
+
+def ordered(users, times, labels=None, has_times=True, given=None) -> OrderedRows:
+    labels = np.ones(len(users)) if labels is None else labels
+    return OrderedRows(
+        np.asarray(users, dtype=np.int64), np.asarray(labels, dtype=np.int8),
+        np.asarray(times, dtype=np.int64), has_times, given,
+    )  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 30), min_size=10, max_size=80),
+    st.floats(0.05, 0.4),
+    st.floats(0.05, 0.4),
+)
+def test_one_instant_never_straddles_a_cut(times, valid, test) -> None:
+    rows = ordered(np.arange(len(times)), times)
+    codes = global_time(rows, valid=valid, test=test)
+    for earlier, later in ((TRAIN, VALID), (VALID, TEST), (TRAIN, TEST)):
+        left, right = rows.times[codes == earlier], rows.times[codes == later]
+        assert not len(left) or not len(right) or left.max() < right.min()
+    assert (codes >= TRAIN).all() and len(codes) == len(times)
+
+
+def test_shares_are_met_where_nothing_is_tied() -> None:
+    codes = global_time(ordered(np.arange(100), np.arange(100)), valid=0.2, test=0.1)
+    assert [int((codes == c).sum()) for c in (TRAIN, VALID, TEST)] == [70, 20, 10]
+
+
+def test_dates_are_utc_and_a_cut_belongs_to_the_later_side() -> None:
+    day = 86_400
+    rows = ordered([0, 1, 2, 3], [day - 1, day, 2 * day - 1, 2 * day])
+    for valid in ("1970-01-02", dt.date(1970, 1, 2), dt.datetime(1970, 1, 2)):
+        codes = global_time(rows, valid=valid, test="1970-01-03T00:00:00+00:00")
+        assert codes.tolist() == [TRAIN, VALID, VALID, TEST]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"valid": 0.6, "test": 0.5},
+        {"valid": 0.1, "test": "1970-01-02"},
+        {"valid": "1970-01-03", "test": "1970-01-02"},
+        {"valid": "soon", "test": "later"},
+        {"valid": 2, "test": 0.1},
+        {"valid": True, "test": 0.1},
+        {"vald": 0.1},
+    ],
+)
+def test_impossible_arguments_are_refused(args) -> None:
+    with pytest.raises(ConfigError):
+        split_rows(ordered(np.arange(50), np.arange(50)), "global-time", args)
+
+
+def test_leave_one_out_takes_liked_rows_only_and_leaves_the_future_out_of_training() -> None:
+    users = [0] * 6 + [1] * 2 + [2] * 4 + [3] * 3
+    labels = [*(1, 1, 0, 1, 0, 0), *(1, 1), *(0, 1, 1, 0), *(1, 1, 1)]
+    codes = leave_one_out(ordered(users, np.arange(15), labels))
+    assert codes.tolist() == [
+        *[TRAIN, VALID, CONTEXT, TEST, CONTEXT, CONTEXT],
+        *[TRAIN, TRAIN],
+        *[TRAIN, TRAIN, TRAIN, TRAIN],  # two likes are too few
+        *[TRAIN, VALID, TEST],
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=60))
+def test_leave_one_out_never_trains_behind_a_target(rows) -> None:
+    rows = sorted(rows, key=lambda r: r[0])
+    users, labels = np.array(rows).T
+    users = np.unique(users, return_inverse=True)[1]
+    codes = leave_one_out(ordered(users, np.arange(len(users)), labels))
+    for user in np.unique(users):
+        mine, liked = codes[users == user], labels[users == user]
+        assert (mine == TEST).sum() == (mine == VALID).sum() == (liked.sum() >= 3)
+        if liked.sum() >= 3:
+            valid, test = int(np.argmax(mine == VALID)), int(np.argmax(mine == TEST))
+            assert valid < test and (mine[:valid] == TRAIN).all()
+            assert not (mine[valid:] == TRAIN).any()
+            assert not liked[test + 1 :].any() and not liked[valid + 1 : test].any()
+
+
+def test_collm_months() -> None:
+    stamps = ["2001-05-31T23:59:59", "2001-06-01", "2002-03-31T23:59:59", "2002-04-01",
+              "2002-08-31T23:59:59", "2002-09-01", "2003-01-31T23:59:59", "2003-02-01"]  # fmt: skip
+    times = [int(dt.datetime.fromisoformat(s + "+00:00" if "T" in s else s + "T00:00:00+00:00")
+                 .timestamp()) for s in stamps]  # fmt: skip
+    codes = collm(ordered(np.arange(8), times))
+    assert codes.tolist() == [DROPPED, TRAIN, TRAIN, VALID, VALID, TEST, TEST, DROPPED]
+
+
+def only_first_trains(rows: OrderedRows, valid_row: int = 1) -> np.ndarray:
+    codes = np.full(len(rows.users), TEST, dtype=np.int8)
+    codes[0], codes[valid_row] = TRAIN, VALID
+    return codes
+
+
+def test_a_rule_of_ones_own_needs_no_fork(monkeypatch) -> None:
+    import sys
+    import types
+
+    module = types.ModuleType("my_splits")
+    module.rule = only_first_trains  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "my_splits", module)
+    codes = split_rows(ordered([0, 1, 2], [1, 2, 3]), "my_splits:rule", {"valid_row": 2})
+    assert codes.tolist() == [TRAIN, TEST, VALID]
+
+
+@pytest.mark.parametrize("rule", SPLITS)
+def test_rules_that_cannot_apply_say_so(rule) -> None:
+    with pytest.raises(SasrecllmError) as refusal:
+        split_rows(ordered([0, 0], [0, 1], has_times=False), rule, {})
+    assert refusal.value.exit_code == 4
+
+
+def test_names_are_checked() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'global-time'"):
+        split_rows(ordered([0], [0]), "globaltime", {})
+    with pytest.raises(DataError, match="train 2, valid 0, test 0"):
+        split_rows(ordered([0, 0], [0, 1], given=np.array([0, 0], dtype=np.int8)), "given", {})
