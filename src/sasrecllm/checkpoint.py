@@ -117,7 +117,10 @@ def read_json(path: Path) -> Any:
 
 
 def save_part(
-    folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], requires: Mapping[str, str]
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    requires: Mapping[str, str],
 ) -> None:
     """Commit one trained part (encoder, mapper, adapter, ...).
 

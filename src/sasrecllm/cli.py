@@ -23,7 +23,8 @@ app = typer.Typer(
 )
 
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML file with what differs from the defaults")
+    Path | None,
+    typer.Option("--config", "-c", help="YAML file with what differs from the defaults"),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME]")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on the terminal")]
@@ -174,7 +175,8 @@ def recommend(
 @app.command()
 def doctor(
     guard: Annotated[
-        bool, typer.Option(help="only fail (exit 3) if CUDA packages sit on a machine without a GPU")
+        bool,
+        typer.Option(help="only fail (exit 3) if CUDA packages sit on a machine without a GPU"),
     ] = False,
 ) -> None:
     """Versions, device, hub state and free disk; fails if the installation is wrong."""

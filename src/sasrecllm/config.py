@@ -40,8 +40,9 @@ class Data(Section):
     columns: dict[str, str] = Field(
         default_factory=dict, description="our column name -> name in your file"
     )
-    order: Literal["auto", "file"] = Field(
-        "auto", description="file: rows stand in order and have neither time nor order column"
+    order: Literal["auto", "time", "file"] = Field(
+        "auto",
+        description="time: sort by time, an order column breaks ties only; file: rows stand in order",
     )
     feedback: Literal["auto", "labels", "ratings", "implicit"] = "auto"
     threshold: float = Field(4.0, description="a rating of this or more is a like")
@@ -110,9 +111,7 @@ class Offline(Section):
     heads: int = Field(4, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     positions: int = Field(512, ge=32, description="longest prompt it can read, in tokens")
-    documents: int = Field(
-        20000, ge=1, description="training questions written out with their answers"
-    )
+    documents: int = Field(20000, ge=1, description="training questions written out with their answers")
     history: int = Field(8, ge=1, description="titles in one document")
     answer_weight: float = Field(
         20.0, ge=1, description="tokens that the answer of a document counts for"
@@ -192,15 +191,20 @@ class Config(Section):
         return self
 
 
-def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def load_config(
+    path: Path | None = None, overrides: Iterable[str] = (), *, environment: bool = True
+) -> Config:
     """The checked configuration out of a YAML file, the environment and ``key=value`` overrides.
+
+    Args:
+        environment: read ``SASRECLLM_*``; off for the settings of a finished run.
 
     Raises:
         ConfigError: with file or flag, key, value, what is allowed and the nearest known name.
     """
     values: dict[str, Any] = _read_yaml(path) if path is not None else {}
     for name, text in sorted(os.environ.items()):
-        if name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
+        if environment and name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
             _set(values, key, _parse(text, name), f"environment variable {name}")
     for override in overrides:

@@ -21,10 +21,19 @@ from sasrecllm.errors import ConfigError, EnvironmentRefusal, did_you_mean
 
 T = TypeVar("T")
 
-PACKAGES = (
-    "sasrecllm torch transformers peft accelerate safetensors tokenizers numpy polars pydantic "
-    "bitsandbytes"
-).split()
+PACKAGES = [
+    "sasrecllm",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "polars",
+    "pydantic",
+    "bitsandbytes",
+]
 
 
 def resolve(name: str, table: Mapping[str, T], what: str = "name") -> T:
@@ -99,7 +108,10 @@ def git_revision(folder: Path | None = None) -> str | None:
     where = folder or Path(__file__).parent
     try:
         done = subprocess.run(
-            ["git", "-C", str(where), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+            ["git", "-C", str(where), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -137,6 +149,30 @@ def request_stop(*_: object) -> None:
 def stop_requested() -> bool:
     """Whether :func:`request_stop` was called in this process."""
     return _stop
+
+
+def wait_for_all() -> None:
+    """Let the processes of a torchrun job meet; nothing in an ordinary process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+def diagnosis() -> dict[str, str]:
+    """What ``sasrecllm doctor`` shows: versions, device, threads, hub and disk."""
+    import torch
+
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+    return {
+        **versions(),
+        "device": pick_device(),
+        "threads": str(torch.get_num_threads()),
+        "hub": "offline (HF_HUB_OFFLINE=1)" if offline else "online",
+        "HF_HOME": os.environ.get("HF_HOME", "~/.cache/huggingface"),
+        "free disk": f"{free:.1f} GB",
+    }
 
 
 def readable_seconds(seconds: float) -> str:

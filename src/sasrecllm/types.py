@@ -56,7 +56,12 @@ class Histories:
         counts = np.bincount(self.owners[mask], minlength=len(self))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(
-            self.users, self.items[mask], self.labels[mask], self.times[mask], offsets, self.asked_at
+            self.users,
+            self.items[mask],
+            self.labels[mask],
+            self.times[mask],
+            offsets,
+            self.asked_at,
         )
 
     def liked(self) -> Histories:
@@ -114,7 +119,10 @@ class Questions:
 class Scorer(Protocol):
     """Anything that can be judged by ``evaluate`` and served: histories and candidates to scores."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of its row in a results table."""
+        ...
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Score ``candidates`` [B, C] (item indices); higher is better, shape [B, C].

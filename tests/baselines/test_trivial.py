@@ -11,9 +11,7 @@ from sasrecllm.types import Histories
 
 
 def _ml1m(data_root):
-    frame = pl.read_parquet(data_root / "ml-1m-collm" / "interactions.parquet").sort(
-        "user_id", "order"
-    )
+    frame = pl.read_parquet(data_root / "ml-1m-collm" / "interactions.parquet").sort("user_id", "order")
     user, item = (frame[c].to_numpy().astype(np.int64) for c in ("user_id", "item_id"))
     label, time = frame["label"].to_numpy(), frame["timestamp"].to_numpy()
     return user, item, label, time, frame["split"].to_numpy()
@@ -30,9 +28,7 @@ def test_figures_of_the_mission(data_root):
     lengths = rows - first
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     entries = np.concatenate([np.arange(a, b) for a, b in zip(first, rows, strict=True)])
-    histories = Histories(
-        user[rows], item[entries], label[entries], time[entries], offsets, time[rows]
-    )
+    histories = Histories(user[rows], item[entries], label[entries], time[entries], offsets, time[rows])
     got = {}
     for name in ALWAYS:
         scores = BASELINES[name](means).score(histories, item[rows][:, None])[:, 0]

@@ -140,9 +140,7 @@ def test_an_unseen_item_is_the_mean_of_the_seen_ones_everywhere(encoder):
     mean = encoder.item_table[seen].mean(0)
     unseen = torch.tensor([3, 7, -1, N_ITEMS, 10**6])
     torch.testing.assert_close(encoder.item_vectors(unseen), mean.expand(5, -1))
-    torch.testing.assert_close(
-        encoder.item_vectors(torch.tensor([[2]]))[0, 0], encoder.item_table[2]
-    )
+    torch.testing.assert_close(encoder.item_vectors(torch.tensor([[2]]))[0, 0], encoder.item_table[2])
     scores = encoder.logits(histories([[1]], [0]), np.array([[3, 7, -1, N_ITEMS]]))[0]
     torch.testing.assert_close(scores, scores[0].expand(4))
     by_hand = encoder.encode(histories([[1]], [0]))[0] @ mean + encoder.item_bias[seen].mean()

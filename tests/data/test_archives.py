@@ -140,9 +140,7 @@ class Web:
         assert timeout <= 10
         self.asked += 1
         body = self.pages[asked.full_url]
-        answer = io.BytesIO(
-            body[: len(body) - self.cut] if asked.full_url.endswith("zip") else body
-        )
+        answer = io.BytesIO(body[: len(body) - self.cut] if asked.full_url.endswith("zip") else body)
         answer.headers = Message()  # type: ignore[attr-defined]
         answer.headers["Content-Length"] = str(len(body))  # type: ignore[attr-defined]
         return answer

@@ -9,9 +9,7 @@ from sasrecllm.errors import DataError
 
 @pytest.fixture
 def shelf() -> Catalog:
-    return Catalog(
-        ["007", "7", "🎬"], ["Bond", "Seven", "Action"], ["a"], {"genre": ["x", None, "y"]}
-    )
+    return Catalog(["007", "7", "🎬"], ["Bond", "Seven", "Action"], ["a"], {"genre": ["x", None, "y"]})
 
 
 def test_ids_and_indices(shelf: Catalog) -> None:

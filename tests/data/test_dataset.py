@@ -32,9 +32,7 @@ def spelled(dataset: Dataset) -> list[tuple]:
     names = dataset.catalog
     return [
         (names.user_id(u), names.item_id(i), int(y), int(t))
-        for u, i, y, t in zip(
-            dataset.users, dataset.items, dataset.labels, dataset.times, strict=True
-        )
+        for u, i, y, t in zip(dataset.users, dataset.items, dataset.labels, dataset.times, strict=True)
     ]
 
 
@@ -167,9 +165,7 @@ def test_every_item_a_user_never_met_is_drawn_about_equally_often() -> None:
 
     asked = np.zeros(6000, dtype=np.int64)
     rng = np.random.default_rng(0)
-    drawn = unseen_items(
-        dataset.users, dataset.items, asked, np.arange(10), 2, rng, dataset.catalog
-    )
+    drawn = unseen_items(dataset.users, dataset.items, asked, np.arange(10), 2, rng, dataset.catalog)
     counts = np.bincount(drawn.ravel(), minlength=10)
     assert set(np.flatnonzero(counts)) == {0, 2, 3, 6, 7, 8}
     assert abs(counts[counts > 0] - 2000).max() < 150
@@ -184,9 +180,7 @@ def test_a_user_who_met_nearly_everything_is_named() -> None:
 
 def test_ratings_are_cut_at_the_threshold() -> None:
     rows = [("u", f"i{n}", r, n) for n, r in enumerate([1, 2, 3, 3.5, 4, 5.0])]
-    tables = as_tables(
-        [(u, i, float(r), t) for u, i, r, t in rows], "user_id item_id rating timestamp"
-    )
+    tables = as_tables([(u, i, float(r), t) for u, i, r, t in rows], "user_id item_id rating timestamp")
     assert prepare(tables, split_args={"valid": 0.2, "test": 0.2}).labels.tolist() == [0] * 4 + [
         1,
         1,

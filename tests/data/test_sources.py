@@ -43,8 +43,7 @@ def content(tables: Tables) -> list[tuple]:
 
 
 JSON = "".join(
-    f'{{"user_id": "{u}", "item_id": "{i}", "label": {y}, "timestamp": {t}}}\n'
-    for u, i, y, t in ROWS
+    f'{{"user_id": "{u}", "item_id": "{i}", "label": {y}, "timestamp": {t}}}\n' for u, i, y, t in ROWS
 )
 SAME = {
     "plain": ("log.csv", csv_text()),
@@ -100,9 +99,7 @@ def test_a_column_map_and_titles_in_the_same_file(tmp_path: Path) -> None:
     assert tables.words == {"item": "film", "items": "items", "consumed": "chosen"}
     assert prepare(tables, split_args={"valid": 0.3, "test": 0.3}).implicit
     path.write_text(path.read_text() + "b,y,4,Z\n")
-    with pytest.raises(
-        DataError, match=r"row 2 \(line 3\), column item_id: 'y'; allowed: each item"
-    ):
+    with pytest.raises(DataError, match=r"row 2 \(line 3\), column item_id: 'y'; allowed: each item"):
         prepare(load_tables("files", path=path, columns=names))
     del names["title"]
     with pytest.raises(DataError, match="no file with item titles"):
@@ -216,17 +213,13 @@ def test_shuffled_files_prepare_the_same_data_set(tmp_path: Path) -> None:
 
 def test_swapped_columns_and_endless_fields(tmp_path: Path) -> None:
     swapped = csv_text(header=("item_id", "user_id", "label", "timestamp"))
-    with pytest.raises(
-        DataError, match=r"row 1 \(line 2\), column item_id: '007'; allowed: items of"
-    ):
+    with pytest.raises(DataError, match=r"row 1 \(line 2\), column item_id: '007'; allowed: items of"):
         prepare(own(tmp_path, "log.csv", swapped))
     with pytest.raises(DataError, match="ids up to 128 bytes"):
         prepare(own(tmp_path, "log.csv", csv_text() + "x" * 3_000_000 + ",NaN,1,4\n"))
     long = ITEMS + f"long,{'x' * 3_000_000},g\n"
     tables = own(tmp_path, "log.csv", csv_text(), long)
-    assert (
-        len(prepare(tables, split_args={"valid": 0.3, "test": 0.3}).catalog.title(2)) == 3_000_000
-    )
+    assert len(prepare(tables, split_args={"valid": 0.3, "test": 0.3}).catalog.title(2)) == 3_000_000
 
 
 def test_wrong_settings_are_refused_with_the_nearest_name(tmp_path: Path) -> None:

@@ -54,9 +54,7 @@ def test_a_bad_row_is_named_with_file_row_column_and_value(case: str) -> None:
         validate(tables([*GOOD, row]))
     shown = str(refusal.value)
     where = r"row 1" if case.endswith("other rating") else "row 5"
-    assert (
-        f"log.csv, {where}, column {column}: " in shown and value in shown and "allowed: " in shown
-    )
+    assert f"log.csv, {where}, column {column}: " in shown and value in shown and "allowed: " in shown
     assert refusal.value.exit_code == 4 and "quarantine" in refusal.value.remedy
 
 
@@ -75,9 +73,7 @@ def test_what_quarantine_keeps_does_not_depend_on_the_files_order(tmp_path: Path
     rows = [*GOOD, ("u", "a", 2.0, 1), ("u", "a", 5.0, 1), ("v", "a", 2.0, 9)]
     kept = []
     for order in (rows, rows[::-1]):
-        clean, count = validate(
-            tables(order), on_bad_rows="quarantine", quarantine_path=tmp_path / "q"
-        )
+        clean, count = validate(tables(order), on_bad_rows="quarantine", quarantine_path=tmp_path / "q")
         kept.append(sorted(clean.interactions.select(NAMES).rows()))
         assert count == 2
     assert kept[0] == kept[1]
@@ -98,9 +94,7 @@ def test_a_bad_item_is_named_and_its_rows_go_with_it(case: str, tmp_path: Path) 
     with pytest.raises(DataError, match=r"films\.csv, row (1|4), column (title|item_id)"):
         validate(tables(GOOD, items=items))
     path = tmp_path / "q.jsonl"
-    clean, count = validate(
-        tables(GOOD, items=items), on_bad_rows="quarantine", quarantine_path=path
-    )
+    clean, count = validate(tables(GOOD, items=items), on_bad_rows="quarantine", quarantine_path=path)
     rows_of_a = 2 if case == "item twice" else 0
     assert clean.interactions.height == 4 - rows_of_a
     assert count == (2 if rows_of_a else 1) + rows_of_a == len(path.read_text().splitlines())
@@ -198,9 +192,7 @@ def test_whatever_comes_in_it_is_refused_or_right(
     names = ["user_id", "item_id", value, clock]
     columns = zip(*rows, strict=True) if rows else [[]] * 4
     texts = [[None if x is None else str(x) for x in column] for column in columns]
-    frame = pl.DataFrame(
-        dict(zip(names, texts, strict=True)), schema=dict.fromkeys(names, pl.String)
-    )
+    frame = pl.DataFrame(dict(zip(names, texts, strict=True)), schema=dict.fromkeys(names, pl.String))
     shelf = pl.DataFrame(items, schema={"item_id": pl.String, "title": pl.String}, orient="row")
     path = tmp_path_factory.mktemp("q") / "q.jsonl"
     given_tables = Tables(frame, shelf, "t", order=order)

@@ -40,7 +40,7 @@ class TrainMeans:
         mean = float(labels.mean()) if len(labels) else 0.5
         item_mean = _smoothed(items, labels, n_items, mean, prior)
         user_mean = _smoothed(users, labels, n_users, mean, prior)
-        likes = np.bincount(items, labels, minlength=n_items)
+        likes = np.bincount(items, labels, minlength=n_items).astype(np.float64)
         return cls(mean, item_mean, user_mean, likes, prior)
 
     def item(self, items: IntArray) -> FloatArray:
@@ -134,9 +134,7 @@ class Popularity:
         return _lookup(self.means.likes, candidates, 0.0)
 
 
-def _smoothed(
-    index: IntArray, labels: LabelArray, n: int, mean: float, prior: float
-) -> FloatArray:
+def _smoothed(index: IntArray, labels: LabelArray, n: int, mean: float, prior: float) -> FloatArray:
     count = np.bincount(index, minlength=n)
     total = np.bincount(index, labels, minlength=n)
     return np.asarray((total + prior * mean) / (count + prior), dtype=np.float64)

@@ -61,9 +61,7 @@ class Files:
                 if info.file_size > MEMBER_BYTES:
                     raise DataError(f"{self.place}: {file} is too large", "fetch the archive again")
                 return packed.read(info)
-        raise DataError(
-            f"{self.place}: no {file} inside", f"set data.path to the {self.name} archive"
-        )
+        raise DataError(f"{self.place}: no {file} inside", f"set data.path to the {self.name} archive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +85,7 @@ def read(name: str, *, path: Path | None, cache: Path | None) -> Tables:
         path = got[0] if len(got) == 1 else folder
     elif not path.exists():
         listed = ", ".join(u for u, _ in archive.urls)
-        raise DataError(
-            f"{path}: no such file or folder", f"fetch {listed} and set data.path to it"
-        )
+        raise DataError(f"{path}: no such file or folder", f"fetch {listed} and set data.path to it")
     download.check_beside(path)
     return archive.reader(Files(name, path))
 

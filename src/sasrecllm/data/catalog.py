@@ -120,14 +120,10 @@ class Catalog:
         cleaned = clean_titles(pl.Series("title", list(titles), dtype=pl.String)).to_list()
         for raw, title in zip(ids, cleaned, strict=False):
             if not raw or not title:
-                raise DataError(
-                    f"new item {raw!r} has the title {title!r}", "give an id and a title"
-                )
+                raise DataError(f"new item {raw!r} has the title {title!r}", "give an id and a title")
             if raw in self._item_of:
                 raise DataError(f"new item {raw!r} is in the catalogue already", "leave it out")
-        extra = {
-            name: [*values, *[None] * len(cleaned)] for name, values in self.attributes.items()
-        }
+        extra = {name: [*values, *[None] * len(cleaned)] for name, values in self.attributes.items()}
         return replace(
             self,
             item_ids=[*self.item_ids, *ids],

@@ -144,9 +144,7 @@ def refusals(frame: pl.DataFrame, checks: Iterable[Check], file: str) -> pl.Data
     A row is listed once, with the first check that it fails.
     """
     rows = list(checks)
-    failed = pl.coalesce(
-        [pl.when(check.bad).then(pl.lit(n, pl.Int32)) for n, check in enumerate(rows)]
-    )
+    failed = pl.coalesce([pl.when(check.bad).then(pl.lit(n, pl.Int32)) for n, check in enumerate(rows)])
     bad = frame.with_columns(failed.alias("__check")).filter(pl.col("__check").is_not_null())
     found = [rows[n] for n in bad["__check"]]
     cells = {column: bad[column].to_list() for column in {check.column for check in rows}}

@@ -39,8 +39,7 @@ def check_map(columns: Mapping[str, str]) -> None:
     for ours in columns:
         if ours not in known:
             raise ConfigError(
-                f"data.columns has {ours!r}; allowed: {', '.join(known)}"
-                + did_you_mean(ours, known),
+                f"data.columns has {ours!r}; allowed: {', '.join(known)}" + did_you_mean(ours, known),
                 "write our name first: data.columns.user_id=<name in your file>",
             )
 

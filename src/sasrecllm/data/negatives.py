@@ -42,8 +42,7 @@ def unseen_items(
     if len(poor):
         user = int(poor[0])
         raise DataError(
-            f"user {catalog.user_id(user)!r} leaves {free[user]} items to draw {count} negatives"
-            " from",
+            f"user {catalog.user_id(user)!r} leaves {free[user]} items to draw {count} negatives from",
             "lower data.negatives, or leave that user out",
         )
     picks = _distinct(free[asked], count, rng)

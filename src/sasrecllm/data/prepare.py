@@ -153,8 +153,7 @@ def _notes(
         f"split {rule} leaves out {dropped:,} rows": dropped,
         f"{ties:,} rows share user and second with another row; {how} breaks the tie": ties,
         f"{crossed:,} training rows stand after a validation or test row of their user": crossed,
-        f"all labels are {labels[0]}: AUC is undefined": kind != "implicit"
-        and labels.n_unique() < 2,
+        f"all labels are {labels[0]}: AUC is undefined": kind != "implicit" and labels.n_unique() < 2,
         "rows follow the order of the file": tables.order == "file",
     }
     return [text for text, applies in remarks.items() if applies]

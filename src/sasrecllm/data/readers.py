@@ -111,8 +111,7 @@ def _explained(path: Path, separator: str, error: Exception) -> DataError:
         return _not_utf8(path)
     except csv.Error as fault:
         return DataError(
-            f"{path}, line {begin}: {fault} (a quotation mark is not closed, or stands inside a"
-            " field)",
+            f"{path}, line {begin}: {fault} (a quotation mark is not closed, or stands inside a field)",
             'close the quoted field; a quotation mark inside one is written twice: ""',
         )
     except OSError:

@@ -56,9 +56,7 @@ def windows(dataset: Dataset, *, length: int, likes_only: bool, rows: IntArray) 
     if length < 1:
         raise ConfigError(f"window length is {length}; allowed: 1 or more", "set encoder.length")
     if (dataset.splits[rows] != TRAIN).any():
-        raise ConfigError(
-            "windows were asked for rows outside the training split", "train rows only"
-        )
+        raise ConfigError("windows were asked for rows outside the training split", "train rows only")
     is_entry = dataset.splits == TRAIN
     if likes_only:
         is_entry = is_entry & (dataset.labels == 1)

@@ -62,18 +62,14 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
     frame = _columns(tables.items, ["item_id", "title"], file)
     frame = checks.ids(frame, "item_id", file)
     if frame.schema["title"].is_nested():
-        raise DataError(
-            f"{file}, column title: {frame.schema['title']}; allowed: text", "flatten it"
-        )
+        raise DataError(f"{file}, column title: {frame.schema['title']}; allowed: text", "flatten it")
     frame = frame.with_columns(clean_titles(frame["title"]).alias(parsed("title")))
     title = pl.col(parsed("title"))
     rows = [
         *checks.id_checks("item_id"),
         Check("title", title.is_null() | (title == ""), "a title", "give the item a title"),
         # Every copy is refused: keeping one would make the result depend on the file's order.
-        Check(
-            "item_id", pl.col("item_id").is_duplicated(), "each item once", "keep one of its rows"
-        ),
+        Check("item_id", pl.col("item_id").is_duplicated(), "each item once", "keep one of its rows"),
     ]
     bad = checks.refusals(frame, rows, file)
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
@@ -172,6 +168,4 @@ def _write(refused: pl.DataFrame, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         refused.drop(ROW).write_ndjson(path)
     except OSError as error:
-        raise ResourceError(
-            f"{path} cannot be written: {error}", "choose another folder"
-        ) from error
+        raise ResourceError(f"{path} cannot be written: {error}", "choose another folder") from error

@@ -1,13 +1,16 @@
 """The embedded default: a small world whose truth is known.
 
-Every item has a *theme*, which the words of its title betray, a crowd *cluster*, which only the
-behaviour of users betrays, and a *quality*.  Every user has tastes over themes and over clusters and
-a *level* (mild or strict) that drifts.  A user likes an item with probability
+Every item has words, a *theme* that its words betray, an *appeal* that is the sum of what its words
+are worth to everybody, a crowd *cluster*, which only the behaviour of users betrays, and a *quality*
+that nothing betrays but its own ratings.  Every user has tastes over themes and over clusters and a
+*level* (mild or strict) that drifts.  A user likes an item with probability
 
-    P(like) = sigmoid(level_u(t) + a * taste_u[theme] + b * crowd_u[cluster] + c * quality)
+    P(like) = sigmoid(level_u(t) + a * appeal + b * taste_u[theme] + c * crowd_u[cluster]
+                      + d * quality)
 
-so a reader of words sees one half of the preference, a reader of ids the other, and on an item that
-is new only the words are left.  New users and new items arrive in the validation period and in the
+so a reader of words sees one part of the preference, a reader of ids another, and on an item that is
+new only the words are left.  Whose taste a theme meets takes both: the words of the item and the
+behaviour of the user.  New users and new items arrive in the validation period and in the
 test period.  The probabilities are kept: their AUC is the Bayes ceiling.
 """
 
@@ -33,7 +36,8 @@ class WorldSettings:
 
     Args:
         rows: mean number of rows of a user.
-        theme, cluster, quality, level, drift: sizes of the effects on the logit.
+        themes, nouns: themes, and words that betray each of them.
+        appeal, theme, cluster, quality, level, drift: sizes of the effects on the logit.
         new_users, new_items: share of users and items that arrive after training.
         days: length of the world's time; validation and test begin at ``cuts`` of it.
     """
@@ -41,11 +45,13 @@ class WorldSettings:
     users: int = 800
     items: int = 400
     rows: int = 40
-    themes: int = 6
+    themes: int = 4
+    nouns: int = 8
     clusters: int = 2
-    theme: float = 2.0
-    cluster: float = 1.8
-    quality: float = 0.5
+    appeal: float = 1.3
+    theme: float = 1.6
+    cluster: float = 1.6
+    quality: float = 0.3
     level: float = 0.7
     drift: float = 0.3
     new_users: float = 0.2
@@ -105,7 +111,9 @@ class _Generator:
         self.user_cluster = _tastes(rng, s.users, s.clusters)
         self.user_level = rng.normal(size=s.users) * s.level
         self.user_drift = rng.normal(size=s.users) * s.drift
-        self.item_birth = self._births(s.items, s.new_items, 0.05)
+        self.titles = self._titles()
+        self.item_appeal = self._appeals()
+        self.item_birth = self._births(s.items, s.new_items, 0.0)
         self.user_birth = self._births(s.users, s.new_users, 0.30)
 
     def world(self) -> World:
@@ -114,6 +122,7 @@ class _Generator:
         logit = (
             self.user_level[user]
             + self.user_drift[user] * age * 2
+            + self.s.appeal * self.item_appeal[item]
             + self.s.theme * self.user_theme[user, self.item_theme[item]]
             + self.s.cluster * self.user_cluster[user, self.item_cluster[item]]
             + self.s.quality * self.item_quality[item]
@@ -133,7 +142,7 @@ class _Generator:
         items = pl.DataFrame(
             {
                 "item_id": [f"m{i:04d}" for i in range(self.s.items)],
-                "title": self._titles(),
+                "title": self.titles,
                 "theme": [self.themes[t] for t in self.item_theme],
                 "cluster": self.item_cluster,
             }
@@ -174,7 +183,7 @@ class _Generator:
         """A unique title for every item, out of its theme's words."""
         titles: dict[str, None] = {}
         for theme in self.item_theme:
-            words = THEMES[self.themes[theme]]
+            words = THEMES[self.themes[theme]][: self.s.nouns]
             while True:
                 a, b = self.rng.choice(len(words), 2, replace=False)
                 pattern = PATTERNS[self.rng.integers(len(PATTERNS))]
@@ -184,6 +193,17 @@ class _Generator:
                     titles[title] = None
                     break
         return list(titles)
+
+    def _appeals(self) -> FloatArray:
+        """What the words of each title are worth to everybody, standardised."""
+        worth: dict[str, float] = {}
+        sums = np.zeros(len(self.titles))
+        for index, title in enumerate(self.titles):
+            for word in title.split():
+                if word in {"The", "the", "of", "and"}:
+                    continue
+                sums[index] += worth.setdefault(word, float(self.rng.normal()))
+        return np.asarray((sums - sums.mean()) / sums.std(), dtype=np.float64)
 
     def _counts(self, user: IntArray, item: IntArray, split: Any) -> dict[str, int]:
         train = split == "train"

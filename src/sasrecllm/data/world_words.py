@@ -7,21 +7,41 @@ theme can be read from its words and nothing else can.
 from __future__ import annotations
 
 THEMES: dict[str, tuple[str, ...]] = {
-    "sea": tuple("Harbour Tide Sailor Reef Anchor Captain Lighthouse Storm Voyage Island Mast Gull".split()),
-    "war": tuple("Battle Soldier Trench Regiment Bugle Siege Rifle General Front Medal March Barracks".split()),
-    "space": tuple("Orbit Comet Galaxy Rocket Nebula Planet Astronaut Moonbase Starship Eclipse Meteor Void".split()),
-    "cooking": tuple("Kitchen Recipe Chef Oven Spice Bakery Feast Butter Saffron Supper Pastry Vineyard".split()),
-    "romance": tuple("Kiss Bride Letter Waltz Sweetheart Wedding Promise Valentine Bouquet Darling Embrace Vow".split()),
-    "court": tuple("Verdict Judge Witness Lawyer Trial Jury Alibi Oath Prosecutor Evidence Appeal Bailiff".split()),
-    "horror": tuple("Ghost Crypt Vampire Curse Scream Coffin Werewolf Haunting Shadow Demon Graveyard Fang".split()),
-    "west": tuple("Saddle Sheriff Canyon Outlaw Ranch Stagecoach Prairie Revolver Cowboy Saloon Mustang Spur".split()),
-    "music": tuple("Melody Piano Concert Violin Ballad Drummer Orchestra Chorus Serenade Trumpet Encore Lullaby".split()),
-    "sport": tuple("Goal Champion Stadium Boxer Referee League Sprint Trophy Coach Racket Marathon Goalkeeper".split()),
+    "sea": tuple(["Harbour", "Tide", "Sailor", "Reef", "Anchor", "Captain", "Lighthouse", "Storm", "Voyage", "Island", "Mast", "Gull"]),
+    "war": tuple(["Battle", "Soldier", "Trench", "Regiment", "Bugle", "Siege", "Rifle", "General", "Front", "Medal", "March", "Barracks"]),
+    "space": tuple(["Orbit", "Comet", "Galaxy", "Rocket", "Nebula", "Planet", "Astronaut", "Moonbase", "Starship", "Eclipse", "Meteor", "Void"]),
+    "cooking": tuple(["Kitchen", "Recipe", "Chef", "Oven", "Spice", "Bakery", "Feast", "Butter", "Saffron", "Supper", "Pastry", "Vineyard"]),
+    "romance": tuple(["Kiss", "Bride", "Letter", "Waltz", "Sweetheart", "Wedding", "Promise", "Valentine", "Bouquet", "Darling", "Embrace", "Vow"]),
+    "court": tuple(["Verdict", "Judge", "Witness", "Lawyer", "Trial", "Jury", "Alibi", "Oath", "Prosecutor", "Evidence", "Appeal", "Bailiff"]),
+    "horror": tuple(["Ghost", "Crypt", "Vampire", "Curse", "Scream", "Coffin", "Werewolf", "Haunting", "Shadow", "Demon", "Graveyard", "Fang"]),
+    "west": tuple(["Saddle", "Sheriff", "Canyon", "Outlaw", "Ranch", "Stagecoach", "Prairie", "Revolver", "Cowboy", "Saloon", "Mustang", "Spur"]),
+    "music": tuple(["Melody", "Piano", "Concert", "Violin", "Ballad", "Drummer", "Orchestra", "Chorus", "Serenade", "Trumpet", "Encore", "Lullaby"]),
+    "sport": tuple(["Goal", "Champion", "Stadium", "Boxer", "Referee", "League", "Sprint", "Trophy", "Coach", "Racket", "Marathon", "Goalkeeper"]),
 }  # fmt: skip
 
 QUALIFIERS: tuple[str, ...] = tuple(
-    "Silent Last Golden Broken Hidden Second Lonely Distant Forgotten Secret Red Endless Little "
-    "Burning Winter Summer Midnight First Stolen Quiet".split()
+    [
+        "Silent",
+        "Last",
+        "Golden",
+        "Broken",
+        "Hidden",
+        "Second",
+        "Lonely",
+        "Distant",
+        "Forgotten",
+        "Secret",
+        "Red",
+        "Endless",
+        "Little",
+        "Burning",
+        "Winter",
+        "Summer",
+        "Midnight",
+        "First",
+        "Stolen",
+        "Quiet",
+    ]
 )
 
 PATTERNS: tuple[str, ...] = (

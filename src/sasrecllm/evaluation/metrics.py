@@ -42,9 +42,7 @@ def uauc(scores: FloatArray, labels: LabelArray, users: IntArray) -> PerUser:
     return PerUser(mean, len(defined), len(values))
 
 
-def auc_by_user(
-    scores: FloatArray, labels: LabelArray, users: IntArray
-) -> tuple[FloatArray, IntArray]:
+def auc_by_user(scores: FloatArray, labels: LabelArray, users: IntArray) -> tuple[FloatArray, IntArray]:
     """AUC of each distinct user (NaN where only one label occurs) and the users, ascending."""
     if not len(scores):
         return np.empty(0), np.empty(0, dtype=np.int64)

@@ -64,7 +64,9 @@ def training_curves(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return _svg(figure)
 
 
-def metric_bars(rows: Mapping[str, Mapping[str, Sequence[float | None]]], trivial: Sequence[str]) -> str:
+def metric_bars(
+    rows: Mapping[str, Mapping[str, Sequence[float | None]]], trivial: Sequence[str]
+) -> str:
     """AUC and UAUC of every row with 95 % intervals; ``rows``: name -> metric -> [value, low, high]."""
     figure, axes = _figure(8.4, 0.34 * len(rows) + 0.9, 2)
     names = list(rows)[::-1]
@@ -110,9 +112,7 @@ def auc_by_history(
         line = [np.nan if p is None else p for p in points]
         style = {"color": TRIVIAL, "lw": 1} if name in trivial else {"lw": 2}
         axis.plot(range(len(ticks)), line, marker="o", ms=3, label=name, **style)
-    axis.set_xticks(
-        range(len(ticks)), [f"{t}\n{c} rows" for t, c in zip(ticks, counts, strict=True)]
-    )
+    axis.set_xticks(range(len(ticks)), [f"{t}\n{c} rows" for t, c in zip(ticks, counts, strict=True)])
     axis.set_xlabel("liked items in the history")
     axis.set_ylabel("AUC")
     axis.legend(frameon=False, fontsize=7, labelcolor=INK)

@@ -126,10 +126,7 @@ def headline(inputs: ReportInputs) -> str:
             else "surely worse than" if difference[2] < 0
             else "not surely different from"
         )  # fmt: skip
-        sentence += (
-            f" On AUC it is {verdict} the best trivial row, {best}"
-            f" ({span(difference, True)})."
-        )
+        sentence += f" On AUC it is {verdict} the best trivial row, {best} ({span(difference, True)})."
     return sentence
 
 

@@ -21,7 +21,7 @@ from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.encoders.sequence import CausalEncoder
+from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.llm.backbone import Backbone, add_lora, load_backbone
@@ -67,7 +67,7 @@ class Assembly:
             n_items=dataset.n_items,
         )
 
-    def new_encoder(self, seed: int) -> CausalEncoder:
+    def new_encoder(self, seed: int) -> SequentialEncoder:
         """A fresh encoder as configured, which knows the items of the training split."""
         c = self.config.encoder
         return build_encoder(
@@ -87,7 +87,7 @@ class Assembly:
         ).to(self.device)
 
     @cached_property
-    def encoder(self) -> CausalEncoder:
+    def encoder(self) -> SequentialEncoder:
         """The run's collaborative encoder."""
         return self.new_encoder(self.config.seed)
 
@@ -280,9 +280,7 @@ def foreign_part(run: Path, part: str) -> Path:
     """
     if (run / "part.json").is_file():
         return run
-    found = sorted(
-        run.glob(f"stages/*/parts/{part}"), key=lambda p: int(p.parts[-3].split("-")[0])
-    )
+    found = sorted(run.glob(f"stages/*/parts/{part}"), key=lambda p: int(p.parts[-3].split("-")[0]))
     if not found:
         raise CheckpointError(
             f"load: {run} has no trained {part}",

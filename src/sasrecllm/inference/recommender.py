@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.table import BASELINES
 from sasrecllm.checkpoint import choose_run, read_json
 from sasrecllm.config import Config, load_config
 from sasrecllm.data.dataset import Dataset
@@ -53,9 +52,7 @@ class SASRecLLM:
         calibration: score to probability, fitted on the validation split.
     """
 
-    def __init__(
-        self, parts: Assembly, scorer: Scorer, calibration: Calibration | None = None
-    ) -> None:
+    def __init__(self, parts: Assembly, scorer: Scorer, calibration: Calibration | None = None) -> None:
         self.parts, self.scorer = parts, scorer
         self.name = scorer.name
         self.dataset = parts.dataset
@@ -70,7 +67,11 @@ class SASRecLLM:
         Raises:
             CheckpointError: not a finished run, or a part of it is damaged.
         """
-        folder = choose_run(Path(run))
+        return cls.load(choose_run(Path(run)), device)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> SASRecLLM:
+        """Load an evaluated run folder, finished or not."""
         config = load_config(folder / "config.yaml", environment=False)
         dataset = Dataset.load(folder / "data")
         parts = Assembly(config, dataset, backbone_of(folder, config), pick_device(device))
@@ -227,6 +228,3 @@ def last_prompt(stages: Any) -> str:
     """Prompt of the last answer stage: what a fusion's language model is asked."""
     prompts: list[str] = [s.prompt for s in stages if isinstance(s, Stage) and s.task == "answer"]
     return prompts[-1] if prompts else "text"
-
-
-__all__ = ["BASELINES", "Recommendation", "SASRecLLM"]

@@ -102,9 +102,7 @@ def fit_fusion(
     )
 
 
-def _pairs(
-    labels: LabelArray, users: IntArray, most: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _pairs(labels: LabelArray, users: IntArray, most: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """(liked row, other row) of one user, and weights that give every user the same say."""
     liked, other, weight = [], [], []
     order = np.argsort(users, kind="stable")

@@ -41,9 +41,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
 
 def lm_losses(
-    backbone: Backbone, ids_BT: Tensor, lengths_B: Tensor, last_weight: float = 1.0
+    backbone: Backbone, ids_BT: Tensor, lengths_B: Tensor, weights_BT: Tensor | None = None
 ) -> Tensor:
-    """Next-token cross-entropy summed over each document, [B]; its last token counts ``last_weight``.
+    """Next-token cross-entropy summed over each document, [B].
+
+    Args:
+        weights_BT: what each token counts as the next one; 1 without.
 
     The only place with logits over the vocabulary; they are computed ``CHUNK`` places at a time and
     again in the backward pass, so memory does not grow with the batch.
@@ -61,8 +64,8 @@ def lm_losses(
         checkpoint(loss, hidden_NH[i : i + CHUNK], next_N[i : i + CHUNK], use_reentrant=False)
         for i in range(0, len(next_N), CHUNK)
     ]
-    weight_BT = torch.where(places == (lengths_B - 2)[:, None], last_weight, 1.0)
     owner_N = torch.arange(len(ids_BT), device=ids_BT.device)[:, None].expand_as(real_BT)[real_BT]
-    return torch.zeros(len(ids_BT), device=ids_BT.device).index_add(
-        0, owner_N, torch.cat(parts) * weight_BT[real_BT]
-    )
+    losses_N = torch.cat(parts)
+    if weights_BT is not None:
+        losses_N = losses_N * weights_BT[:, 1:][real_BT]
+    return torch.zeros(len(ids_BT), device=ids_BT.device).index_add(0, owner_N, losses_N)

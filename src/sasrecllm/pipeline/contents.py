@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import file_digest, read_json, write_json
+from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.data.dataset import Dataset
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import judge
 from sasrecllm.pipeline.prepare import language_model, prepare
@@ -22,29 +23,43 @@ def run_all(run: Run) -> dict[str, Any]:
     """The main job, from data to report; returns what ``run.json`` says."""
     finished = run.folder / "run.json"
     if finished.is_file():
-        run.progress.line(f"{run.folder} is finished already; delete it to train again")
+        run.progress.line(f"{run.folder} is finished already; --force trains it again")
         return dict(read_json(finished))
     started = time.monotonic()
-    dataset = prepare(run)
-    language_model(run, dataset)
-    train_stages(run, dataset)
+    dataset, backbone = train_all(run)
     if runtime.is_main_process():
-        judge(run, dataset)
+        judge(run, dataset, backbone)
         showcase(run, dataset)
         write_report(run, dataset)
-        write_json(
-            finished,
-            {
-                "name": run.config.name,
-                "stages": list(run.stages),
-                "seconds": round(time.monotonic() - started, 1),
-                "data": dataset.digest,
-                "config": file_digest(run.folder / "config.yaml"),
-            },
-        )
+        seconds = time.monotonic() - started
+        about = {"name": run.config.name, "stages": list(run.stages), "seconds": round(seconds, 1)}
+        write_json(finished, about | {"data": dataset.digest})
         run.progress.line(
-            f"finished in {runtime.readable_seconds(time.monotonic() - started)}:"
-            f" {run.folder / 'report.html'}"
+            f"finished in {runtime.readable_seconds(seconds)}: {run.folder / 'report.html'}"
         )
     runtime.wait_for_all()
     return dict(read_json(finished))
+
+
+def train_all(run: Run) -> tuple[Dataset, str]:
+    """Data, language model and every stage; returns the data and where the language model lies."""
+    if run.config.threads:
+        import torch
+
+        torch.set_num_threads(run.config.threads)
+    dataset = prepare(run)
+    backbone = language_model(run, dataset)
+    train_stages(run, dataset, backbone)
+    return dataset, backbone
+
+
+def evaluate_again(run: Run) -> None:
+    """Judge a trained run anew."""
+    (run.folder / "results.json").unlink(missing_ok=True)
+    dataset = Dataset.load(run.folder / "data")
+    judge(run, dataset, language_model(run, dataset))
+
+
+def report_again(run: Run) -> None:
+    """Write plots and report of an evaluated run anew."""
+    write_report(run, Dataset.load(run.folder / "data"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import Any
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import write_json
-from sasrecllm.config import Config, Loop
+from sasrecllm.checkpoint import choose_run, read_json, write_json
+from sasrecllm.config import Config, Loop, load_config
 from sasrecllm.errors import ConfigError
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage, stages_of
@@ -30,9 +31,7 @@ class Run:
     @property
     def stages(self) -> dict[str, Stage]:
         """Name -> stage, in order."""
-        return {
-            s.name: s for s in stages_of(self.config.strategy, self.config.fusion.enabled)
-        }
+        return {s.name: s for s in stages_of(self.config.strategy, self.config.fusion.enabled)}
 
     def loop(self, base: Loop, changes: Mapping[str, Any] | None = None) -> LoopSettings:
         """Loop settings of a stage: the section's, with the stage's own on top."""
@@ -43,12 +42,16 @@ class Run:
         return LoopSettings(**chosen.model_dump(), seed=self.config.seed)
 
 
-def open_run(folder: Path, config: Config, command: str, *, quiet: bool = False) -> Run:
+def open_run(
+    folder: Path, config: Config, command: str, *, quiet: bool = False, force: bool = False
+) -> Run:
     """Create a run folder, or open the one that stands there for going on.
 
     Raises:
         ConfigError: the folder holds a run of another configuration.
     """
+    if force and runtime.is_main_process():
+        _delete_run(folder)
     resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
     path = folder / "config.yaml"
     if path.exists() and path.read_text(encoding="utf-8") != resolved:
@@ -71,6 +74,31 @@ def open_run(folder: Path, config: Config, command: str, *, quiet: bool = False)
         write_json(folder / "env.json", about)
     runtime.wait_for_all()
     return run
+
+
+def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
+    """A run folder that was trained before, with its own settings and command.
+
+    Raises:
+        CheckpointError: there is no run.
+    """
+    if not (folder / "config.yaml").is_file():
+        choose_run(folder)
+    config = load_config(folder / "config.yaml", environment=False)
+    command = read_json(folder / "env.json")["command"]
+    return open_run(folder, config, command, quiet=quiet)
+
+
+def _delete_run(folder: Path) -> None:
+    """Remove a run folder, and only a run folder."""
+    if not folder.exists():
+        return
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(
+            f"--force: {folder} holds no config.yaml, so it is not a run folder",
+            "delete it by hand if you mean it, or give another --out",
+        )
+    shutil.rmtree(folder)
 
 
 def _first_difference(old: Any, new: Any, path: str = "") -> str:

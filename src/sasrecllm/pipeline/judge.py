@@ -42,7 +42,10 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
     validation: dict[str, FloatArray] = {}
     for name in ALWAYS:
         scorer = BASELINES[name](parts.means)
-        scores[name], validation[name] = score_questions(scorer, test), score_questions(scorer, valid)
+        scores[name], validation[name] = (
+            score_questions(scorer, test),
+            score_questions(scorer, valid),
+        )
     for number, stage in enumerate(run.stages.values(), 1):
         found = load_scores(stage_folder(run.folder, number, stage.name))
         scores[stage.row], validation[stage.row] = found["test"], found["valid"]
@@ -80,9 +83,7 @@ def ablate(
     run: Run, parts: Assembly, final: Stage, test: Questions, whole: FloatArray
 ) -> dict[str, dict[str, list[float | None]]]:
     """Change of the final row when one thing is taken away: ablation -> metric -> [value, low, high]."""
-    boot = UserBootstrap(
-        test.histories.users, run.config.evaluation.resamples, run.config.seed
-    )
+    boot = UserBootstrap(test.histories.users, run.config.evaluation.resamples, run.config.seed)
     users, labels = test.histories.users, test.labels
     out = {}
     for name, scorer in _ablations(run, parts, final):

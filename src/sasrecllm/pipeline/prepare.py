@@ -17,13 +17,12 @@ def prepare(run: Run) -> Dataset:
     if not is_whole(folder) and runtime.is_main_process():
         from sasrecllm.data.prepare import prepare as prepare_tables
         from sasrecllm.data.sources import load_tables
-        from sasrecllm.data.world import known_world, world_tables
+        from sasrecllm.pipeline.world import truth_facts, world_tables
 
         c = run.config.data
-        truth = None
+        world = None
         if c.source == "known-world":
-            world = known_world(**({"seed": run.config.seed} | c.world))
-            tables, truth = world_tables(world), world
+            world, tables = world_tables({"seed": run.config.seed} | c.world)
         else:
             tables = load_tables(
                 c.source,
@@ -31,7 +30,7 @@ def prepare(run: Run) -> Dataset:
                 items_path=c.items_path,
                 columns=c.columns,
                 order=c.order,
-                on_progress=run.progress.line,
+                words=c.words,
             )
         quarantine = run.folder / "quarantine.jsonl"
         dataset = prepare_tables(
@@ -48,8 +47,8 @@ def prepare(run: Run) -> Dataset:
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
-            if truth is not None:
-                write_json(temporary / "truth.json", truth.facts(dataset))
+            if world is not None:
+                write_json(temporary / "truth.json", truth_facts(world, dataset))
 
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.checkpoint import choose_run, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation import plots, report
 from sasrecllm.evaluation.calibration import Calibration
@@ -40,7 +42,7 @@ def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
     path = run.folder / "showcase.json"
     if path.is_file():
         return dict(read_json(path))
-    system = SASRecLLM.from_pretrained(run.folder, run.config.device)
+    system = SASRecLLM.load(run.folder, run.config.device)
     k = run.config.evaluation.cutoff
     shown: dict[str, Any] = {}
     for case, raw in choose_cases(dataset).items():
@@ -61,6 +63,42 @@ def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
             shown[f"{case} {raw}"] = [r.to_dict() for r in system.recommend(user=raw, k=k)]
     write_json(path, shown)
     return shown
+
+
+def load_showcase(folder: Path) -> dict[str, Any]:
+    """The recommendation lists that a finished run shows."""
+    return dict(read_json(choose_run(folder) / "showcase.json"))
+
+
+def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
+    """Recommendation lists for the terminal, or as JSON for a program."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if as_json:
+        print(json.dumps(lists, ensure_ascii=False, indent=2))
+        return
+    for heading, lines in lists.items():
+        table = Table(title=escape(heading), title_justify="left")
+        for column in ("rank", "id", "title", "P(like)", ""):
+            table.add_column(column)
+        for line in lines:
+            cells = [str(line["rank"]), line["item_id"], line["title"]]
+            cells += [f"{line['probability']:.2f}", ", ".join(line["flags"])]
+            table.add_row(*map(escape, cells))
+        Console().print(table)
+
+
+def print_results(folder: Path) -> None:
+    """The results table of a run for the terminal."""
+    from rich.console import Console
+
+    results = read_json(folder / "results.json")
+    rows = results["rows"]
+    test_rows = rows[results["final"]]["rows"]
+    title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
+    Console(width=None).print(report.console_table(rows, results["final"], title))
 
 
 def write_report(run: Run, dataset: Dataset) -> None:
@@ -102,9 +140,7 @@ def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
             lines = path.read_text(encoding="utf-8").splitlines()
             curves[stage.name] = [json.loads(line) for line in lines]
     test = dataset.questions("test")
-    by_row = {
-        s.row: load_scores(stage_folder(run.folder, n, s.name))["test"] for n, s in stages
-    }
+    by_row = {s.row: load_scores(stage_folder(run.folder, n, s.name))["test"] for n, s in stages}
     final = results["final"]
     probabilities = {
         name: Calibration(**results["rows"][name]["calibration"]).probabilities(scores)

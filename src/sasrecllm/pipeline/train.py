@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from sasrecllm import runtime
 from sasrecllm.checkpoint import CheckpointFolder, save_part, write_json
@@ -22,16 +21,17 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
 from sasrecllm.encoders.crossfit import CrossFitted
 from sasrecllm.encoders.loading import load_checked
-from sasrecllm.encoders.sequence import CausalEncoder
+from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.inference.assembly import Assembly, foreign_part, part_folders, stage_folder
 from sasrecllm.llm.fusion import fit_fusion
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.training.finetune import AnswerTask, vectors
-from sasrecllm.training.loop import FitResult, fit
+from sasrecllm.training.loop import FitResult, Task, fit
 from sasrecllm.training.pretrain import EncoderTask
+from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage
-from sasrecllm.types import FloatArray, Questions
+from sasrecllm.types import FloatArray, IntArray, Questions
 
 
 def train_stages(run: Run, dataset: Dataset, backbone_path: str) -> None:
@@ -83,7 +83,7 @@ class Trainer:
             for part in stage.train:
                 self.parts.save(part, folder / "parts" / part)
             self._save_scores(stage, folder)
-            about = {"name": stage.name, "row": stage.row, "task": stage.task}
+            about: dict[str, Any] = {"name": stage.name, "row": stage.row, "task": stage.task}
             about |= {"train": list(stage.train), "prompt": stage.prompt, "result": result}
             about |= {"seconds": round(trained, 1)}
             write_json(folder / "stage.json", about)
@@ -103,7 +103,9 @@ class Trainer:
                 target = folder / "parts" / f"fold-{fold}"
                 if not target.exists():
                     name = f"{stage.name} without fold {fold + 1}/{self.run.config.encoder.folds}"
-                    self._fit_encoder(stage, encoder, folder / f"fold-{fold}", name, fold_of_user != fold)
+                    self._fit_encoder(
+                        stage, encoder, folder / f"fold-{fold}", name, fold_of_user != fold
+                    )
                     if runtime.is_main_process():
                         needs = self.parts.requires("encoder")
                         save_part(target, encoder.state_dict(), encoder.config, needs)
@@ -114,7 +116,7 @@ class Trainer:
     def _fit_encoder(
         self,
         stage: Stage,
-        encoder: CausalEncoder,
+        encoder: SequentialEncoder,
         folder: Path,
         name: str,
         users: Any = None,
@@ -126,7 +128,13 @@ class Trainer:
             rows = rows[users[self.dataset.users[rows]]]
             seen = np.bincount(self.dataset.items[rows], minlength=self.dataset.n_items) > 0
             encoder.mark_seen(seen)
-        task = EncoderTask(
+        task = self._encoder_task(name, encoder, rows)
+        store = CheckpointFolder(folder / "checkpoints")
+        return fit(task, self.run.loop(c.loop, stage.loop), store, self.run.progress, self.device)
+
+    def _encoder_task(self, name: str, encoder: SequentialEncoder, rows: IntArray) -> EncoderTask:
+        c = self.run.config.encoder
+        return EncoderTask(
             name,
             encoder,
             windows(self.dataset, length=c.length, likes_only=c.likes_only, rows=rows),
@@ -135,16 +143,28 @@ class Trainer:
             negatives=c.negatives,
             device=self.device,
         )
-        store = CheckpointFolder(folder / "checkpoints")
-        return fit(task, self.run.loop(c.loop, stage.loop), store, self.run.progress, self.device)
+
+    def task_of(self, stage: Stage) -> tuple[Task, LoopSettings]:
+        """What ``stage`` would train on the parts in memory, and how."""
+        c = self.run.config
+        if stage.task == "encode":
+            rows = self.dataset.rows("train")
+            task: Task = self._encoder_task(stage.name, self.parts.encoder, rows)
+            return task, self.run.loop(c.encoder.loop, stage.loop)
+        return self._answer_task(stage), self.run.loop(c.llm.loop, stage.loop)
 
     def _answer(self, stage: Stage, folder: Path) -> dict[str, Any]:
+        task, settings = self.task_of(stage)
+        store = CheckpointFolder(folder / "checkpoints")
+        return _about(fit(task, settings, store, self.run.progress, self.device))
+
+    def _answer_task(self, stage: Stage) -> AnswerTask:
         soft = stage.prompt == "soft"
         crossfitted = self._crossfitted() if soft and stage.vectors == "crossfit" else None
         if "mapper" in stage.train:
             tables = vectors(crossfitted or self.parts.encoder, self.questions["train"])
             self.parts.model.mapper.fit_normalisation(*tables)
-        task = AnswerTask(
+        return AnswerTask(
             stage.name,
             self.parts.model,
             self.parts.builder(stage.prompt),
@@ -157,9 +177,6 @@ class Trainer:
             score_batch=self.run.config.llm.score_batch,
             device=self.device,
         )
-        store = CheckpointFolder(folder / "checkpoints")
-        settings = self.run.loop(self.run.config.llm.loop, stage.loop)
-        return _about(fit(task, settings, store, self.run.progress, self.device))
 
     def _fuse(self, stage: Stage) -> dict[str, Any]:
         c = self.run.config.fusion
@@ -189,7 +206,7 @@ class Trainer:
         rng = np.random.default_rng([self.run.config.seed, 7])
         return rng.permutation(self.dataset.n_users) % self.run.config.encoder.folds
 
-    def _crossfitted(self) -> nn.Module | None:
+    def _crossfitted(self) -> CrossFitted | None:
         """The fold encoders of this run's encode stage, or None where it has none."""
         for number, stage in enumerate(self.run.stages.values(), 1):
             folder = stage_folder(self.run.folder, number, stage.name) / "parts"
@@ -214,9 +231,7 @@ class Trainer:
             if s.task == row
         ]
         if not done:
-            return score_questions(
-                self.parts.component(name, self._prompt()), self.questions[split]
-            )
+            return score_questions(self.parts.component(name, self._prompt()), self.questions[split])
         return load_scores(done[-1])[split]
 
     def _prompt(self) -> str:

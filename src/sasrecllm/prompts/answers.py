@@ -30,9 +30,7 @@ def answer_ids(
     return found.yes_id, found.no_id
 
 
-def answered_cue(
-    tokenizer: Tokenizer, cue: str, answers: tuple[str, str] = ANSWERS
-) -> AnsweredCue:
+def answered_cue(tokenizer: Tokenizer, cue: str, answers: tuple[str, str] = ANSWERS) -> AnsweredCue:
     """Where the two answered cues part.
 
     Some tokenizers put a token of its own (a bare space) between cue and answer; it belongs to the

@@ -16,9 +16,9 @@ import numpy as np
 
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.prompts.answers import answered_cue
-from sasrecllm.prompts.template import LISTS, SOFT_SLOTS, TEXT, Segment, Template
+from sasrecllm.prompts.template import LISTS, SHOWS, SOFT_SLOTS, TEXT, Segment, Template
 from sasrecllm.prompts.titles import TitleTokens, Tokenizer, token_ids
-from sasrecllm.types import BoolArray, Histories, IntArray
+from sasrecllm.types import BoolArray, Histories, IntArray, LabelArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +133,17 @@ class PromptBuilder:
         ids_BT[np.repeat(rows, widths), np.repeat(columns, widths) + within] = self._pool[
             np.repeat(starts, widths) + within
         ]
-        return PromptBatch(ids_BT, lengths_B, *_slot_places(layout, self.soft_tokens), self._prefix(layout))
+        return PromptBatch(
+            ids_BT, lengths_B, *_slot_places(layout, self.soft_tokens), self._prefix(layout)
+        )
 
     def _encode_literals(self) -> None:
         """Fill the front of the pool with every fixed piece of the template, each tokenised alone."""
         cue = answered_cue(self.tokenizer, self.template.cue)
         self.yes_id, self.no_id = cue.yes_id, cue.no_id
-        texts = sorted({t for s in self.template.segments for t in (s.text, s.joiner, s.empty)})
+        texts = sorted(
+            {t for s in self.template.segments for t in (s.text, s.joiner, s.empty, s.disliked)}
+        )
         found = dict(zip(texts, token_ids(self.tokenizer, texts, foreign=False), strict=True))
         found[self.template.cue] = cue.cue
         bos = self.tokenizer.bos_token_id
@@ -187,7 +191,8 @@ class PromptBuilder:
     def _check(self, histories: Histories, targets: IntArray) -> None:
         if len(histories) != len(targets):
             raise DataError(
-                f"{len(histories)} histories and {len(targets)} targets", "give one target a history"
+                f"{len(histories)} histories and {len(targets)} targets",
+                "give one target a history",
             )
         lost = np.flatnonzero((targets < 0) | (targets >= len(self.titles)))
         if len(lost):
@@ -208,15 +213,22 @@ class PromptBuilder:
         costs = np.zeros(len(known), dtype=np.int64)
         for segment in self.template.segments:
             if segment.kind in LISTS:
-                mine = known & (histories.labels == (1 if segment.kind == "history" else 0))
+                mine = known & np.isin(histories.labels, SHOWS[segment.kind])
                 later = _sum_to_end(mine.astype(np.int64), histories.offsets) - mine
                 shown |= mine & (later < self.history_length)
-                joiner = self._places["=" + segment.joiner][1]
+                _, joiner = self._after(segment, histories.labels[mine])
                 costs[mine] = self.titles.lengths[histories.items[mine]] + joiner
         # The budget counts the longest title for the target, so that what stands before the target
         # is the same for every target.
         costs[~shown] = 0
         return shown & (_sum_to_end(costs, histories.offsets) <= self.max_tokens - self._fixed)
+
+    def _after(self, segment: Segment, labels: LabelArray) -> tuple[IntArray, IntArray]:
+        """Start in the pool and width of what follows each listed title."""
+        liked = self._places["=" + segment.joiner]
+        other = self._places["=" + segment.disliked] if segment.kind == "events" else liked
+        places: IntArray = np.array([other, liked], dtype=np.int64)[labels.astype(np.int64)]
+        return places[:, 0], places[:, 1]
 
     def _put_fixed(self, layout: _Layout, key: str, rows: IntArray) -> None:
         """The same piece in each of ``rows``."""
@@ -228,23 +240,24 @@ class PromptBuilder:
         self, layout: _Layout, segment: Segment, histories: Histories, shown: BoolArray
     ) -> None:
         """The titles of a list slot with their joiners, or its words for an empty list."""
-        mine = np.flatnonzero(shown & (histories.labels == (1 if segment.kind == "history" else 0)))
+        mine = np.flatnonzero(shown & np.isin(histories.labels, SHOWS[segment.kind]))
         rows = histories.owners[mine]
         starts, widths = self._title(histories.items[mine])
-        joiner, joiner_width = self._places["=" + segment.joiner]
+        joiners, joiner_widths = self._after(segment, histories.labels[mine])
+        # A joiner stands between two titles; the feedback of an event follows the last one too.
         joined = np.append(rows[1:] == rows[:-1], np.zeros(min(1, len(rows)), dtype=np.bool_))
-        both = widths + joined * joiner_width
+        joined |= segment.kind == "events"
+        both = widths + joined * joiner_widths
         before = np.cumsum(both) - both
         columns = layout.at_B[rows] + before - before[np.searchsorted(rows, rows)]
         layout.put(rows, columns, starts, widths)
         at = np.flatnonzero(joined)
-        joiners, joiner_widths = np.full_like(at, joiner), np.full_like(at, joiner_width)
-        layout.put(rows[at], columns[at] + widths[at], joiners, joiner_widths)
+        layout.put(rows[at], columns[at] + widths[at], joiners[at], joiner_widths[at])
         counts = np.bincount(rows, minlength=len(layout.at_B))
         self._put_fixed(layout, "=" + segment.empty, np.flatnonzero(counts == 0))
-        layout.at_B = layout.at_B + np.bincount(
-            rows, weights=both, minlength=len(layout.at_B)
-        ).astype(np.int64)
+        layout.at_B = layout.at_B + np.bincount(rows, weights=both, minlength=len(layout.at_B)).astype(
+            np.int64
+        )
 
     def _prefix(self, layout: _Layout) -> IntArray:
         assert layout.prefix_B is not None, "every template has a target"
@@ -256,9 +269,7 @@ class PromptBuilder:
         return any(self.template.has(s) for s in SOFT_SLOTS)
 
 
-def _slot_places(
-    layout: _Layout, soft_tokens: int
-) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+def _slot_places(layout: _Layout, soft_tokens: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Rows, columns, kinds and indices [S] of all soft tokens: k consecutive places of every slot."""
     k = np.arange(soft_tokens, dtype=np.int64)
     parts = [

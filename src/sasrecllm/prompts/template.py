@@ -1,8 +1,9 @@
 """Prompt templates: text files with named slots, checked on load and kept as a tuple of segments.
 
-A slot stands in braces: ``{history}``, ``{dislikes}``, ``{user}``, ``{target}``, ``{item}``.  The two
-list slots may say what joins their titles and what stands for an empty list:
-``{history|; |nothing yet}``.  A word of the domain stands in angle brackets and ends in ``-word``
+A slot stands in braces: ``{history}``, ``{dislikes}``, ``{events}``, ``{user}``, ``{target}``,
+``{item}``.  The list slots may say what joins their titles and what stands for an empty list:
+``{history|; |nothing yet}``.  ``{events}`` lists likes and dislikes together in their order, each
+title followed by what its feedback says: ``{events|? Yes. |? No. |}``.  A word of the domain stands in angle brackets and ends in ``-word``
 (``<item-word>``, ``<items-word>``, ``<consumed-word>``), so that it can never be taken for a slot.
 """
 
@@ -16,7 +17,8 @@ from pathlib import Path
 from sasrecllm.errors import ConfigError, did_you_mean
 
 TEXT = "text"
-LISTS = ("history", "dislikes")
+LISTS = ("history", "dislikes", "events")
+SHOWS = {"history": (1,), "dislikes": (0,), "events": (0, 1)}
 SLOTS = (*LISTS, "user", "target", "item")
 SOFT_SLOTS = ("user", "item")
 WORDS = ("item", "items", "consumed")
@@ -35,12 +37,14 @@ class Segment:
         text: the literal text (``text`` segments only).
         joiner: what stands between two titles (list slots only).
         empty: what stands for an empty list (list slots only).
+        disliked: what follows a disliked title (``events`` only; ``joiner`` follows a liked one).
     """
 
     kind: str
     text: str = ""
     joiner: str = ""
     empty: str = ""
+    disliked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,13 @@ def _slot(inside: str, name: str) -> Segment:
             f"unknown slot {{{kind}}}; allowed: {', '.join(SLOTS)}" + did_you_mean(kind, SLOTS),
             "rename or remove the slot",
         )
+    if kind == "events":
+        if len(more) != 3:
+            raise _refusal(
+                name, f"slot {{{inside}}} has {len(more)} parts after its name",
+                "write {events|after a liked title|after a disliked title|words for none}",
+            )  # fmt: skip
+        return Segment(kind, joiner=more[0], disliked=more[1], empty=more[2])
     if len(more) > (2 if kind in LISTS else 0):
         raise _refusal(
             name,
@@ -172,9 +183,10 @@ def _check_order(template: Template) -> None:
     for slot in SLOTS:
         if kinds.count(slot) > 1:
             raise _refusal(template.name, f"slot {{{slot}}} stands twice", "keep one of them")
-    for slot in ("history", "target"):
-        if slot not in kinds:
-            raise _refusal(template.name, f"slot {{{slot}}} is missing", f"add {{{slot}}}")
+    if "target" not in kinds:
+        raise _refusal(template.name, "slot {target} is missing", "add {target}")
+    if "history" not in kinds and "events" not in kinds:
+        raise _refusal(template.name, "slot {history} is missing", "add {history} or {events}")
     target = kinds.index("target")
     for slot in (*LISTS, "user"):
         if slot in kinds and kinds.index(slot) > target:
@@ -184,9 +196,7 @@ def _check_order(template: Template) -> None:
                 "move it before the target, so that candidates can share what stands before them",
             )
     if "item" in kinds and kinds.index("item") < target:
-        raise _refusal(
-            template.name, "slot {item} stands before {target}", "move it after the target"
-        )
+        raise _refusal(template.name, "slot {item} stands before {target}", "move it after the target")
     if kinds[-1] != TEXT or not template.cue.strip():
         raise _refusal(
             template.name,

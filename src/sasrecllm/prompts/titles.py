@@ -102,9 +102,7 @@ def _plain_ids(tokenizer: Tokenizer, titles: Sequence[str], max_tokens: int) -> 
     return rows
 
 
-def _in_pieces(
-    tokenizer: Tokenizer, title: str, contents: list[str], control: set[int]
-) -> list[int]:
+def _in_pieces(tokenizer: Tokenizer, title: str, contents: list[str], control: set[int]) -> list[int]:
     """Tokenise a title in pieces that cut every added token in two.
 
     ``split_special_tokens`` reaches special tokens only; one that was added as plain text would still

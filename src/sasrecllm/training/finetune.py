@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.training.loop import Metrics, Task
@@ -18,6 +18,8 @@ from sasrecllm.training.pretrain import ranking_metrics
 from sasrecllm.types import UNKNOWN, FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:
+    from sasrecllm.encoders.crossfit import CrossFitted
+    from sasrecllm.encoders.sequence import SequentialEncoder
     from sasrecllm.llm.model import SoftTokenLLM
     from sasrecllm.prompts.batch import PromptBuilder
 
@@ -46,8 +48,8 @@ class AnswerTask(Task):
         validation: Questions,
         *,
         parts: Iterable[str],
-        encoder: nn.Module | None = None,
-        train_encoder: nn.Module | None = None,
+        encoder: SequentialEncoder | None = None,
+        train_encoder: CrossFitted | None = None,
         absent: float = 0.0,
         score_batch: int = 128,
         device: str = "cpu",
@@ -119,7 +121,9 @@ class AnswerTask(Task):
 
 
 @torch.no_grad()
-def vectors(encoder: nn.Module, questions: Questions, chunk: int = 2048) -> tuple[Tensor, Tensor]:
+def vectors(
+    encoder: SequentialEncoder | CrossFitted, questions: Questions, chunk: int = 2048
+) -> tuple[Tensor, Tensor]:
     """User and target-item vectors of every question by a frozen encoder, [B, D] each."""
     encoder.eval()
     pairs = []

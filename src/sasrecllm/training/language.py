@@ -97,8 +97,9 @@ def pretrain_offline(
         backbone,
         [d for d, h in zip(written, held, strict=True) if not h],
         [d for d, h in zip(written, held, strict=True) if h],
-        answer_weight,
-        device,
+        answers=(builder.yes_id, builder.no_id),
+        answer_weight=answer_weight,
+        device=device,
     )
     fit(task, loop, store, progress, device)
     return backbone.eval()
@@ -129,6 +130,7 @@ class LanguageTask(Task):
     Args:
         documents: token ids of each training document, without padding.
         held_out: documents of other training users, for early stopping.
+        answers: the ids of Yes and No, which count ``answer_weight`` tokens each.
     """
 
     monitor = "loss"
@@ -140,15 +142,17 @@ class LanguageTask(Task):
         backbone: Backbone,
         documents: list[IntArray],
         held_out: list[IntArray],
+        *,
+        answers: tuple[int, int] = (-1, -1),
         answer_weight: float = 1.0,
         device: str = "cpu",
     ) -> None:
         super().__init__()
         self.name, self.backbone, self.device = name, backbone, device
         self.documents, self.held_out = documents, held_out
-        self.answer_weight = answer_weight
+        self.answers, self.answer_weight = np.array(answers), answer_weight
         self.lengths = np.array([len(d) for d in documents], dtype=np.int64)
-        self.weights = self.lengths - 2 + answer_weight
+        self.weights = np.array([self._token_weights(d)[1:].sum() for d in documents])
         self.n_validation = len(held_out)
         backbone.requires_grad_(True)
 
@@ -163,17 +167,29 @@ class LanguageTask(Task):
         tensors = [torch.from_numpy(d) for d in documents]
         ids_BT = nn.utils.rnn.pad_sequence(tensors, batch_first=True)
         lengths_B = torch.tensor([len(d) for d in documents])
-        return lm_losses(
-            self.backbone, ids_BT.to(self.device), lengths_B.to(self.device), self.answer_weight
+        weights_BT = nn.utils.rnn.pad_sequence(
+            [torch.from_numpy(self._token_weights(d)).float() for d in documents], batch_first=True
         )
+        return lm_losses(
+            self.backbone,
+            ids_BT.to(self.device),
+            lengths_B.to(self.device),
+            weights_BT.to(self.device),
+        )
+
+    def _token_weights(self, document: IntArray) -> FloatArray:
+        """What each token counts: an answer more than a word of a title."""
+        return np.where(np.isin(document, self.answers), self.answer_weight, 1.0)
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         out = np.empty(len(positions))
         for start in range(0, len(positions), 64):
             chunk = positions[start : start + 64]
-            out[start : start + 64] = self._sums([self.held_out[i] for i in chunk]).double().cpu().numpy()
+            out[start : start + 64] = (
+                self._sums([self.held_out[i] for i in chunk]).double().cpu().numpy()
+            )
         return out
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
-        weight = sum(len(d) - 2 + self.answer_weight for d in self.held_out)
-        return {"loss": float(scores.sum()) / max(1, weight)}
+        weight = sum(self._token_weights(d)[1:].sum() for d in self.held_out)
+        return {"loss": float(scores.sum()) / max(1.0, weight)}

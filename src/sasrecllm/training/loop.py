@@ -138,7 +138,12 @@ class _Fit:
     """State of one run of the loop."""
 
     def __init__(
-        self, task: Task, settings: LoopSettings, store: Store | None, progress: Progress, device: str
+        self,
+        task: Task,
+        settings: LoopSettings,
+        store: Store | None,
+        progress: Progress,
+        device: str,
     ) -> None:
         self.task, self.settings, self.store, self.progress = task, settings, store, progress
         self.accelerator = Accelerator(
@@ -224,7 +229,12 @@ class _Fit:
         self.step += 1
         if self.step % max(1, self.total // 200) == 0:
             self._log({"step": self.step, "loss": loss_value, "lr": rate, "grad_norm": norm})
-        self.progress.step(self.task.name, self.step, self.total, {"loss": loss_value, **{f"best {k}": v for k, v in _numbers(self.best).items()}})
+        self.progress.step(
+            self.task.name,
+            self.step,
+            self.total,
+            {"loss": loss_value, **{f"best {k}": v for k, v in _numbers(self.best).items()}},
+        )
 
     def _after_step(self) -> bool:
         """Validate and save where it is due; True when the stage should stop."""

@@ -19,7 +19,7 @@ from sasrecllm.types import FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:
     from sasrecllm.data.sequences import Windows
-    from sasrecllm.encoders.sequence import CausalEncoder
+    from sasrecllm.encoders.sequence import SequentialEncoder
 
 
 def ranking_metrics(scores: FloatArray, questions: Questions) -> Metrics:
@@ -42,7 +42,7 @@ class EncoderTask(Task):
     def __init__(
         self,
         name: str,
-        encoder: CausalEncoder,
+        encoder: SequentialEncoder,
         windows: Windows,
         validation: Questions,
         *,
@@ -97,10 +97,11 @@ class EncoderTask(Task):
         if self.loss == "softmax":
             return losses.full_softmax(logits, target, self.encoder.seen_items).sum()
         if self.loss == "sampled-softmax":
-            assert asked is not None and drawn is not None
-            return losses.sampled_softmax(logits, asked, drawn.log_q_QN).sum()
+            assert drawn is not None
+            log_q_QN = drawn.log_q_QN
+            return losses.sampled_softmax(logits[:, 0], logits[:, 1:], log_q_QN=log_q_QN).sum()
         if self.loss == "gbce":
-            return losses.gbce(logits, n_items=len(self.pool)).sum()
+            return losses.gbce(logits[:, 0], logits[:, 1:], n_items=len(self.pool)).sum()
         value = losses.bce(logits[:, 0], label).sum()
         if self.implicit:
             value = value + losses.bce(logits[:, 1], torch.zeros_like(label)).sum()

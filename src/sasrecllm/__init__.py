@@ -1,0 +1,62 @@
+"""SASRec, a LoRA-tuned language model and soft tokens between them.
+
+The public API; every name is imported when it is first used, so ``import sasrecllm`` is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sasrecllm.config import Config, load_config
+    from sasrecllm.data.dataset import Dataset
+    from sasrecllm.data.prepare import prepare
+    from sasrecllm.data.sources import load_tables
+    from sasrecllm.encoders.sasrec import SASRec
+    from sasrecllm.errors import SasrecllmError
+    from sasrecllm.evaluation.protocol import evaluate
+    from sasrecllm.inference.recommender import Recommendation, SASRecLLM
+    from sasrecllm.types import Histories, Questions, Scorer, SequenceEncoder
+
+_HOMES = {
+    "Config": "config",
+    "Dataset": "data.dataset",
+    "Histories": "types",
+    "Questions": "types",
+    "Recommendation": "inference.recommender",
+    "SASRec": "encoders.sasrec",
+    "SASRecLLM": "inference.recommender",
+    "SasrecllmError": "errors",
+    "Scorer": "types",
+    "SequenceEncoder": "types",
+    "evaluate": "evaluation.protocol",
+    "load_config": "config",
+    "load_tables": "data.sources",
+    "prepare": "data.prepare",
+}
+
+__all__ = [
+    "Config",
+    "Dataset",
+    "Histories",
+    "Questions",
+    "Recommendation",
+    "SASRec",
+    "SASRecLLM",
+    "SasrecllmError",
+    "Scorer",
+    "SequenceEncoder",
+    "evaluate",
+    "load_config",
+    "load_tables",
+    "prepare",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sasrecllm' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sasrecllm.{_HOMES[name]}"), name)

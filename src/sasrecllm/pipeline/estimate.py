@@ -1,0 +1,85 @@
+"""``--dry-run``: what a run would cost here, from a few real steps of every stage."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sasrecllm import runtime
+from sasrecllm.config import Offline
+from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.prepare import language_model, prepare
+from sasrecllm.pipeline.train import Trainer
+from sasrecllm.training.loop import Task
+from sasrecllm.training.settings import LoopSettings
+
+STEPS = 3
+
+
+def estimate(run: Run) -> float:
+    """Prepare the data, time a few steps of each stage on fresh parts, and say the sum in seconds.
+
+    The data stays in the run folder for the real run; everything else is thrown away.  Early stopping
+    can only make a stage shorter than said.
+    """
+    dataset = prepare(run)
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = Run(Path(scratch), run.config, run.command, runtime.Progress(quiet=True))
+        backbone, total = run.config.llm.backbone, 0.0
+        if backbone == "offline":
+            total += _language_seconds(run, trial, dataset)
+            backbone = str(trial.folder / "llm")
+        trainer = Trainer(trial, dataset, backbone)
+        for stage in run.stages.values():
+            if stage.task == "fuse":
+                continue
+            task, settings = trainer.task_of(stage)
+            copies = 1 + (run.config.encoder.folds if stage.task == "encode" else 0)
+            seconds = copies * stage_seconds(task, settings)
+            total += seconds
+            run.progress.line(
+                f"stage {stage.name}: {len(task.lengths)} examples, at most {settings.epochs} epochs,"
+                f" {sum(p.numel() for p in task.trainable().values()):,} parameters learn,"
+                f" about {runtime.readable_seconds(seconds)}"
+            )
+    run.progress.line(f"in all about {runtime.readable_seconds(total)}, evaluation not counted")
+    return total
+
+
+def stage_seconds(task: Task, settings: LoopSettings) -> float:
+    """Seconds of a whole stage, from ``STEPS`` training steps and one share of the validation."""
+    task.learn()
+    size = settings.batch_size
+    order = np.argsort(task.lengths, kind="stable")
+    middle = order[len(order) // 2 :][: size * STEPS]
+    started = time.monotonic()
+    for start in range(0, len(middle), size):
+        task(middle[start : start + size]).backward()
+    step = (time.monotonic() - started) / max(1, math.ceil(len(middle) / size))
+    asked = np.linspace(0, task.n_validation - 1, min(256, task.n_validation)).astype(np.int64)
+    task.eval()
+    started = time.monotonic()
+    task.validation_scores(np.unique(asked))
+    validation = (time.monotonic() - started) / max(1, len(np.unique(asked))) * task.n_validation
+    steps = math.ceil(len(task.lengths) / size) * settings.epochs
+    return step * steps + validation * settings.epochs * settings.evals_per_epoch
+
+
+def _language_seconds(run: Run, trial: Run, dataset: object) -> float:
+    """Build the small model with a handful of documents, and scale that up."""
+    full: Offline = run.config.llm.offline
+    few = full.model_copy(update={"documents": 200, "loop": full.loop.model_copy(update={"epochs": 1})})
+    llm = run.config.llm.model_copy(update={"offline": few})
+    short = Run(trial.folder, run.config.model_copy(update={"llm": llm}), run.command, trial.progress)
+    started = time.monotonic()
+    language_model(short, dataset)  # type: ignore[arg-type]
+    seconds = (time.monotonic() - started) * full.documents * full.loop.epochs / 200
+    run.progress.line(
+        f"language model: {full.documents} documents, {full.loop.epochs} epochs,"
+        f" about {runtime.readable_seconds(seconds)}"
+    )
+    return seconds
