@@ -150,7 +150,7 @@ def load_part(folder: Path, requires: Mapping[str, str]) -> tuple[dict[str, Tens
         got = about["requires"].get(key)
         if got is not None and got != wanted:
             raise CheckpointError(
-                f"{folder} was trained with another {key}: {key} {got[:12]}, this run has {wanted[:12]}",
+                f"{folder} was trained with another {key} ({got[:12]}; this run has {wanted[:12]})",
                 f"use a part trained with the same {key}, or train this part here",
             )
     return _load_tensors(folder / "weights.safetensors"), about["config"]

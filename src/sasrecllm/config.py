@@ -111,12 +111,13 @@ class Offline(Section):
     heads: int = Field(4, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     positions: int = Field(512, ge=32, description="longest prompt it can read, in tokens")
-    documents: int = Field(20000, ge=1, description="training questions written out with their answers")
-    history: int = Field(8, ge=1, description="titles in one document")
-    answer_weight: float = Field(
-        20.0, ge=1, description="tokens that the answer of a document counts for"
+    documents: int = Field(13000, ge=20, description="documents of each of the two phases")
+    history: int = Field(10, ge=1, description="titles in one document's history")
+    answered: int = Field(8, ge=1, description="answered targets in a document of the second phase")
+    titles_loop: Loop = Loop(epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=0)
+    answers_loop: Loop = Loop(
+        epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=2, evals_per_epoch=4
     )
-    loop: Loop = Loop(epochs=2, batch_size=64, lr=3e-3, warmup_steps=50, patience=2)
 
 
 class LLM(Section):

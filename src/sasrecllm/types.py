@@ -144,7 +144,7 @@ class SequenceEncoder(Protocol):
         ...
 
     def item_vectors(self, items: torch.Tensor) -> torch.Tensor:
-        """Vectors of ``items`` [...], shape [..., D]; an item unseen in training gets the mean vector."""
+        """Vectors of ``items`` [...], shape [..., D]; an unseen item gets the mean vector."""
         ...
 
     def logits(self, histories: Histories, candidates: IntArray) -> torch.Tensor:

@@ -164,6 +164,9 @@ def load_backbone(
     """
     _refuse_unreachable(name_or_path)
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # the run has its own
 
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "use_safetensors": True}
     if quantize == "nf4":

@@ -87,10 +87,10 @@ def fit_fusion(
             margin_P = score_Q[liked_P] - score_Q[other_P]
             loss = loss + pairwise * (F.softplus(-margin_P) * weight_P).sum()
         loss = loss + ridge * weights.square().sum() / len(y_Q)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     found = weights.detach().numpy()
     half = len(found) // 2
     return FusionWeights(

@@ -41,12 +41,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
 
 def lm_losses(
-    backbone: Backbone, ids_BT: Tensor, lengths_B: Tensor, weights_BT: Tensor | None = None
+    backbone: Backbone, ids_BT: Tensor, lengths_B: Tensor, counts_BT: Tensor | None = None
 ) -> Tensor:
     """Next-token cross-entropy summed over each document, [B].
 
     Args:
-        weights_BT: what each token counts as the next one; 1 without.
+        counts_BT: bool, which tokens count as the next one; all of them without.
 
     The only place with logits over the vocabulary; they are computed ``CHUNK`` places at a time and
     again in the backward pass, so memory does not grow with the batch.
@@ -54,6 +54,8 @@ def lm_losses(
     states_BTH = backbone.hidden(backbone.embed(ids_BT))[:, :-1]
     places = torch.arange(ids_BT.shape[1] - 1, device=ids_BT.device)
     real_BT = places < (lengths_B - 1)[:, None]
+    if counts_BT is not None:
+        real_BT = real_BT & counts_BT[:, 1:]
     hidden_NH, next_N = states_BTH[real_BT], ids_BT[:, 1:][real_BT]
     head = backbone.causal.get_output_embeddings()
 
@@ -65,7 +67,5 @@ def lm_losses(
         for i in range(0, len(next_N), CHUNK)
     ]
     owner_N = torch.arange(len(ids_BT), device=ids_BT.device)[:, None].expand_as(real_BT)[real_BT]
-    losses_N = torch.cat(parts)
-    if weights_BT is not None:
-        losses_N = losses_N * weights_BT[:, 1:][real_BT]
+    losses_N = torch.cat(parts) if parts else hidden_NH.sum(dim=-1)
     return torch.zeros(len(ids_BT), device=ids_BT.device).index_add(0, owner_N, losses_N)

@@ -72,14 +72,22 @@ def stage_seconds(task: Task, settings: LoopSettings) -> float:
 def _language_seconds(run: Run, trial: Run, dataset: object) -> float:
     """Build the small model with a handful of documents, and scale that up."""
     full: Offline = run.config.llm.offline
-    few = full.model_copy(update={"documents": 200, "loop": full.loop.model_copy(update={"epochs": 1})})
+    once = {"epochs": 1, "evals_per_epoch": 1}
+    few = full.model_copy(
+        update={
+            "documents": 200,
+            "titles_loop": full.titles_loop.model_copy(update=once),
+            "answers_loop": full.answers_loop.model_copy(update=once),
+        }
+    )
     llm = run.config.llm.model_copy(update={"offline": few})
     short = Run(trial.folder, run.config.model_copy(update={"llm": llm}), run.command, trial.progress)
+    epochs = max(full.titles_loop.epochs, full.answers_loop.epochs)
     started = time.monotonic()
     language_model(short, dataset)  # type: ignore[arg-type]
-    seconds = (time.monotonic() - started) * full.documents * full.loop.epochs / 200
+    seconds = (time.monotonic() - started) * full.documents * epochs / 200
     run.progress.line(
-        f"language model: {full.documents} documents, {full.loop.epochs} epochs,"
+        f"language model: {full.documents} documents, {epochs} epochs,"
         f" about {runtime.readable_seconds(seconds)}"
     )
     return seconds

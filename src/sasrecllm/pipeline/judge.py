@@ -1,4 +1,4 @@
-"""From the scores of every stage to ``results.json``: one table, one set of rows, one set of resamples."""
+"""From the scores of every stage to ``results.json``: one table on one set of rows and resamples."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
 def ablate(
     run: Run, parts: Assembly, final: Stage, test: Questions, whole: FloatArray
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Change of the final row when one thing is taken away: ablation -> metric -> [value, low, high]."""
+    """Change of the final row without one thing: ablation -> metric -> [value, low, high]."""
     boot = UserBootstrap(test.histories.users, run.config.evaluation.resamples, run.config.seed)
     users, labels = test.histories.users, test.labels
     out = {}

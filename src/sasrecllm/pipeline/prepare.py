@@ -71,27 +71,25 @@ def language_model(run: Run, dataset: Dataset) -> str:
         return c.backbone
     folder = run.folder / "llm"
     if not is_whole(folder):
-        from sasrecllm.training.language import pretrain_offline
+        from sasrecllm.training.language import LanguageSettings, pretrain_offline
 
         o = c.offline
+        folders = [run.folder / "stages" / f"0-language-{phase}" for phase in ("titles", "answers")]
         backbone = pretrain_offline(
             dataset.catalog.titles,
             dataset.words,
             dataset.questions("train"),
             text_prompt=c.text_prompt,
             soft_prompt=c.soft_prompt,
-            vocabulary=o.vocabulary,
-            width=o.width,
-            layers=o.layers,
-            heads=o.heads,
-            dropout=o.dropout,
-            positions=min(o.positions, c.max_tokens),
-            documents=o.documents,
-            history=o.history,
-            title_tokens=c.title_tokens,
-            answer_weight=o.answer_weight,
-            loop=run.loop(o.loop),
-            store=CheckpointFolder(run.folder / "stages" / "0-language" / "checkpoints"),
+            settings=LanguageSettings(
+                **o.model_dump(exclude={"titles_loop", "answers_loop"}),
+                title_tokens=c.title_tokens,
+            ),
+            loops=(run.loop(o.titles_loop), run.loop(o.answers_loop)),
+            stores=(
+                CheckpointFolder(folders[0] / "checkpoints"),
+                CheckpointFolder(folders[1] / "checkpoints"),
+            ),
             progress=run.progress,
             device=runtime.pick_device(run.config.device),
         )

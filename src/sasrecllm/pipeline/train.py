@@ -50,6 +50,7 @@ class Trainer:
         self.questions = {name: dataset.questions(name) for name in ("train", "valid", "test")}
 
     def train_all(self) -> None:
+        """Every stage of the strategy, in order; finished ones are passed over."""
         for number, stage in enumerate(self.run.stages.values(), 1):
             folder = stage_folder(self.run.folder, number, stage.name)
             if (folder / "stage.json").is_file():
@@ -60,7 +61,7 @@ class Trainer:
             runtime.wait_for_all()
 
     def _bring_in(self, stage: Stage, number: int) -> None:
-        """Load what earlier stages trained or what ``load`` names, where memory holds something else."""
+        """Load what earlier stages trained or ``load`` names, where memory holds something else."""
         before = dict(list(self.run.stages.items())[: number - 1])
         wanted = part_folders(before, self.run.folder)
         wanted |= {part: foreign_part(Path(path), part) for part, path in stage.load.items()}

@@ -249,7 +249,7 @@ class PromptBuilder:
         joined |= segment.kind == "events"
         both = widths + joined * joiner_widths
         before = np.cumsum(both) - both
-        columns = layout.at_B[rows] + before - before[np.searchsorted(rows, rows)]
+        columns = (layout.at_B[rows] + before - before[np.searchsorted(rows, rows)]).astype(np.int64)
         layout.put(rows, columns, starts, widths)
         at = np.flatnonzero(joined)
         layout.put(rows[at], columns[at] + widths[at], joiners[at], joiner_widths[at])

@@ -3,8 +3,9 @@
 A slot stands in braces: ``{history}``, ``{dislikes}``, ``{events}``, ``{user}``, ``{target}``,
 ``{item}``.  The list slots may say what joins their titles and what stands for an empty list:
 ``{history|; |nothing yet}``.  ``{events}`` lists likes and dislikes together in their order, each
-title followed by what its feedback says: ``{events|? Yes. |? No. |}``.  A word of the domain stands in angle brackets and ends in ``-word``
-(``<item-word>``, ``<items-word>``, ``<consumed-word>``), so that it can never be taken for a slot.
+title followed by what its feedback says: ``{events|? Yes. |? No. |}``.  A word of the domain stands
+in angle brackets and ends in ``-word`` (``<item-word>``, ``<items-word>``, ``<consumed-word>``), so
+that it can never be taken for a slot.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ made of; so no added token of the tokenizer, special or plain, may come out of o
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -69,7 +70,7 @@ class TitleTokens:
         return self.flat[self.offsets[item] : self.offsets[item + 1]]
 
     def extended(self, titles: Sequence[str]) -> TitleTokens:
-        """These titles and then ``titles``, which get the next item indices; only they are tokenised."""
+        """These titles and then ``titles``, which get the next indices; only they are tokenised."""
         new = TitleTokens(self.tokenizer, titles, self.max_tokens)
         return self._with(
             np.concatenate([self.flat, new.flat]), np.concatenate([self.lengths, new.lengths])
@@ -113,6 +114,6 @@ def _in_pieces(tokenizer: Tokenizer, title: str, contents: list[str], control: s
     if longest_first:
         match = re.compile("|".join(re.escape(c) for c in longest_first))
         cuts = [0, *(m.start() + 1 for m in match.finditer(title)), len(title)]
-        pieces = [title[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+        pieces = [title[a:b] for a, b in itertools.pairwise(cuts) if b > a]
     found = token_ids(tokenizer, pieces, foreign=True)
     return [i for ids in found for i in ids if i not in control]

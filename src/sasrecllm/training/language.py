@@ -6,6 +6,7 @@ Legend: B documents, T tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,13 +22,36 @@ from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runtime import Progress
 from sasrecllm.training.loop import Metrics, Store, Task, fit
 from sasrecllm.training.settings import LoopSettings
-from sasrecllm.types import FloatArray, IntArray, Questions
+from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Questions
 
 if TYPE_CHECKING:
     from sasrecllm.llm.backbone import Backbone
 
 HELD_OUT = 0.05
 """Share of the training users whose documents are kept for early stopping."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageSettings:
+    """Size of the small language model and of its training text.
+
+    Args:
+        vocabulary: tokens of the byte-level BPE.
+        documents: documents of each of the two phases.
+        history: titles in a document's history, at most.
+        answered: answered targets in a document of the second phase.
+    """
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    dropout: float
+    positions: int
+    documents: int
+    history: int
+    answered: int
+    title_tokens: int
 
 
 def pretrain_offline(
@@ -37,84 +61,116 @@ def pretrain_offline(
     *,
     text_prompt: str,
     soft_prompt: str,
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    dropout: float,
-    positions: int,
-    documents: int,
-    history: int,
-    title_tokens: int,
-    answer_weight: float,
-    loop: LoopSettings,
-    store: Store | None = None,
+    settings: LanguageSettings,
+    loops: tuple[LoopSettings, LoopSettings],
+    stores: tuple[Store | None, Store | None] = (None, None),
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> Backbone:
     """Tokenizer and small Llama, from nothing but titles and the training split.
 
-    A document is the text prompt of a training question followed by its true answer.  So the model
-    meets sequences of liked titles, the form of the question, and what follows from the one for the
-    other.  Validation and test rows are never read.
+    Two phases, which a small model needs: first it reads lists of titles that one user liked, so that
+    words which are liked together come to lie together; then it reads the prompt of the task with
+    answered targets, where only the answers count.  Asked for both at once it learns neither in the
+    same time (docs/log.md).  Validation and test rows are never read.
 
     Args:
         titles: the catalogue's titles.
         questions: the training split.
-        documents: how many questions are written out (seeded choice).
-        history: titles in one document.
-        answer_weight: tokens that the answer counts for in the loss.
     """
     template = load_template(text_prompt)
     literals = _literals(template, words) + _literals(load_template(soft_prompt), words)
-    tokenizer = train_tokenizer([*titles, *[" " + t for t in titles], *literals * 100], vocabulary)
+    spaced = [" " + title for title in titles]
+    tokenizer = train_tokenizer([*titles, *spaced, *literals * 100], settings.vocabulary)
     builder = PromptBuilder(
         template,
         tokenizer,
-        TitleTokens(tokenizer, titles, title_tokens),
+        TitleTokens(tokenizer, titles, settings.title_tokens),
         words,
-        history_length=history,
-        max_tokens=positions,
+        history_length=settings.history,
+        max_tokens=settings.positions,
     )
-    rng = np.random.default_rng([loop.seed, 3])
-    chosen = rng.permutation(len(questions))[:documents]
-    asked = questions.take(np.sort(chosen))
-    held_users = np.unique(asked.histories.users)
-    held_users = held_users[rng.random(len(held_users)) < HELD_OUT]
-    written = write_documents(builder, asked)
-    held = np.isin(asked.histories.users, held_users)
     backbone = build_llama(
         tokenizer,
-        width=width,
-        layers=layers,
-        heads=heads,
-        positions=positions + title_tokens,
-        dropout=dropout,
-        seed=loop.seed,
+        width=settings.width,
+        layers=settings.layers,
+        heads=settings.heads,
+        positions=settings.positions * 4,
+        dropout=settings.dropout,
+        seed=loops[0].seed,
     ).to(device)
-    task = LanguageTask(
-        "language",
-        backbone,
-        [d for d, h in zip(written, held, strict=True) if not h],
-        [d for d, h in zip(written, held, strict=True) if h],
-        answers=(builder.yes_id, builder.no_id),
-        answer_weight=answer_weight,
-        device=device,
-    )
-    fit(task, loop, store, progress, device)
+    rng = np.random.default_rng([loops[0].seed, 3])
+    writer = DocumentWriter(builder, questions, rng)
+    held = int(settings.documents * HELD_OUT)
+    for name, loop, store in zip(("titles", "answers"), loops, stores, strict=True):
+        answered = settings.answered if name == "answers" else 0
+        documents = [writer.write(answered) for _ in range(settings.documents)]
+        task = LanguageTask(
+            f"language ({name})",
+            backbone,
+            documents[held:],
+            [writer.write(answered, held_out=True) for _ in range(held)],
+            only=(builder.yes_id, builder.no_id) if answered else None,
+            device=device,
+        )
+        fit(task, loop, store, progress, device)
     return backbone.eval()
 
 
-def write_documents(builder: PromptBuilder, questions: Questions) -> list[IntArray]:
-    """Token ids of every question's prompt and its true answer."""
-    documents = []
-    for start in range(0, len(questions), 1024):
-        part = questions.take(np.arange(start, min(start + 1024, len(questions))))
-        batch = builder.build(part.histories, part.targets)
-        answers = np.where(part.labels == 1, builder.yes_id, builder.no_id)
-        for ids, length, answer in zip(batch.ids_BT, batch.lengths_B, answers, strict=True):
-            documents.append(np.append(ids[:length], answer))
-    return documents
+class DocumentWriter:
+    """Writes training text: a few liked titles of one user, then some answered targets of the same.
+
+    Which titles and in which order is drawn anew for each document: a small model would otherwise
+    learn the few real histories by heart.  A share of the users is kept for held-out documents.
+
+    Args:
+        questions: the training split; a user's rows are what is written about.
+    """
+
+    def __init__(self, builder: PromptBuilder, questions: Questions, rng: np.random.Generator) -> None:
+        self.builder, self.rng = builder, rng
+        order = np.argsort(questions.histories.users, kind="stable")
+        self.items, self.labels = questions.targets[order], questions.labels[order]
+        users = questions.histories.users[order]
+        starts = np.flatnonzero(np.diff(users, prepend=-1))
+        self.ranges = list(zip(starts, np.append(starts[1:], len(users)), strict=True))
+        out = rng.random(len(self.ranges)) < HELD_OUT
+        sizes = np.array([b - a for a, b in self.ranges], dtype=np.float64)
+        self.chances = [sizes * ~out, sizes * (out if out.any() else 1.0)]
+
+    def write(self, answered: int, held_out: bool = False) -> IntArray:
+        """Token ids of one document with ``answered`` targets; without any, a list of liked titles."""
+        chance = self.chances[held_out]
+        start, end = self.ranges[self.rng.choice(len(chance), p=chance / chance.sum())]
+        rows = self.rng.permutation(np.arange(start, end))
+        liked = rows[self.labels[rows] == 1]
+        most = self.builder.history_length
+        shown = liked[: self.rng.integers(min(3, most), most + 1) if answered else most]
+        asked = np.setdiff1d(rows, shown, assume_unique=True)[: max(1, answered)]
+        if not len(asked):
+            asked = rows[:1]
+        history = _likes(self.items[shown])
+        batch = self.builder.build(
+            history.take(np.zeros(len(asked), dtype=np.int64)), self.items[asked]
+        )
+        prefix = batch.ids_BT[0, : batch.prefix_lengths_B[0]]
+        if not answered:
+            return prefix
+        parts = [prefix]
+        for ids, length, at, label in zip(
+            batch.ids_BT, batch.lengths_B, batch.prefix_lengths_B, self.labels[asked], strict=True
+        ):
+            answer = self.builder.yes_id if label == 1 else self.builder.no_id
+            parts += [ids[at:length], np.array([answer])]
+        return np.concatenate(parts)
+
+
+def _likes(items: IntArray) -> Histories:
+    """One history of liked items."""
+    n = len(items)
+    places = np.arange(n, dtype=np.int64)
+    ones = np.ones(n, dtype=np.int8)
+    return Histories(np.array([-1]), items, ones, places, np.array([0, n]), np.array([n]))
 
 
 def _literals(template: Template, words: Mapping[str, str]) -> list[str]:
@@ -130,7 +186,7 @@ class LanguageTask(Task):
     Args:
         documents: token ids of each training document, without padding.
         held_out: documents of other training users, for early stopping.
-        answers: the ids of Yes and No, which count ``answer_weight`` tokens each.
+        only: the ids that count as next tokens (the answers); None for all.
     """
 
     monitor = "loss"
@@ -143,16 +199,14 @@ class LanguageTask(Task):
         documents: list[IntArray],
         held_out: list[IntArray],
         *,
-        answers: tuple[int, int] = (-1, -1),
-        answer_weight: float = 1.0,
+        only: tuple[int, int] | None = None,
         device: str = "cpu",
     ) -> None:
         super().__init__()
         self.name, self.backbone, self.device = name, backbone, device
-        self.documents, self.held_out = documents, held_out
-        self.answers, self.answer_weight = np.array(answers), answer_weight
+        self.documents, self.held_out, self.only = documents, held_out, only
         self.lengths = np.array([len(d) for d in documents], dtype=np.int64)
-        self.weights = np.array([self._token_weights(d)[1:].sum() for d in documents])
+        self.weights = np.array([self._counts(d)[1:].sum() for d in documents], dtype=np.float64)
         self.n_validation = len(held_out)
         backbone.requires_grad_(True)
 
@@ -164,32 +218,31 @@ class LanguageTask(Task):
 
     def _sums(self, documents: list[IntArray]) -> Tensor:
         """Summed loss of each document, shape [B]."""
-        tensors = [torch.from_numpy(d) for d in documents]
-        ids_BT = nn.utils.rnn.pad_sequence(tensors, batch_first=True)
-        lengths_B = torch.tensor([len(d) for d in documents])
-        weights_BT = nn.utils.rnn.pad_sequence(
-            [torch.from_numpy(self._token_weights(d)).float() for d in documents], batch_first=True
+        ids_BT, counts_BT = (
+            nn.utils.rnn.pad_sequence([torch.from_numpy(v) for v in values], batch_first=True)
+            for values in (documents, [self._counts(d) for d in documents])
         )
+        lengths_B = torch.tensor([len(d) for d in documents])
         return lm_losses(
             self.backbone,
             ids_BT.to(self.device),
             lengths_B.to(self.device),
-            weights_BT.to(self.device),
+            counts_BT.to(self.device),
         )
 
-    def _token_weights(self, document: IntArray) -> FloatArray:
-        """What each token counts: an answer more than a word of a title."""
-        return np.where(np.isin(document, self.answers), self.answer_weight, 1.0)
+    def _counts(self, document: IntArray) -> BoolArray:
+        """Which tokens count as the next one."""
+        if self.only is None:
+            return np.ones(len(document), dtype=np.bool_)
+        return np.isin(document, self.only)
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         out = np.empty(len(positions))
         for start in range(0, len(positions), 64):
-            chunk = positions[start : start + 64]
-            out[start : start + 64] = (
-                self._sums([self.held_out[i] for i in chunk]).double().cpu().numpy()
-            )
+            part = [self.held_out[i] for i in positions[start : start + 64]]
+            out[start : start + 64] = self._sums(part).double().cpu().numpy()
         return out
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
-        weight = sum(self._token_weights(d)[1:].sum() for d in self.held_out)
-        return {"loss": float(scores.sum()) / max(1.0, weight)}
+        tokens = sum(int(self._counts(d)[1:].sum()) for d in self.held_out)
+        return {"loss": float(scores.sum()) / max(1, tokens)}

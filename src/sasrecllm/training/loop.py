@@ -193,7 +193,8 @@ class _Fit:
 
     def _train_step(self, batch: IntArray) -> None:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        torch.manual_seed(int(np.random.SeedSequence([self.settings.seed, self.step, rank]).generate_state(1)[0]))  # fmt: skip
+        draw = np.random.SeedSequence([self.settings.seed, self.step, rank]).generate_state(1)
+        torch.manual_seed(int(draw[0]))
         rate = learning_rate(self.step, self.total, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

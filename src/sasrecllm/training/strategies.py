@@ -29,6 +29,15 @@ LEARNABLE = {
 }
 
 
+def _one_of(stage: Stage, key: str, got: str, allowed: Any) -> None:
+    if got not in allowed:
+        raise ConfigError(
+            f"stage {stage.name!r}: {key} is {got!r}; allowed: {', '.join(allowed)}"
+            + did_you_mean(got, allowed),
+            "use one of these",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One stage of training.
@@ -148,12 +157,3 @@ def _spelt_out(number: int, fields: dict[str, Any]) -> Stage:
         )
     values = dict(fields) | {"train": tuple(fields["train"])}
     return Stage(**({"row": fields["name"]} | values))
-
-
-def _one_of(stage: Stage, key: str, got: str, allowed: Any) -> None:
-    if got not in allowed:
-        raise ConfigError(
-            f"stage {stage.name!r}: {key} is {got!r}; allowed: {', '.join(allowed)}"
-            + did_you_mean(got, allowed),
-            "use one of these",
-        )

@@ -1,0 +1,89 @@
+"""Typos and impossible values are refused at once, by name."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.config import Config, load_config
+from sasrecllm.errors import ConfigError
+
+
+def leaves(model, path=()):
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and hasattr(inner, "model_fields"):
+            yield from leaves(inner, (*path, name))
+        else:
+            yield (*path, name)
+
+
+KEYS = sorted(".".join(p) for p in leaves(Config))
+
+
+def test_file_environment_and_override_in_that_order(tmp_path, monkeypatch):
+    path = tmp_path / "c.yaml"
+    path.write_text("seed: 1\nencoder: {width: 32, length: 9}\n")
+    monkeypatch.setenv("SASRECLLM_ENCODER__WIDTH", "48")
+    monkeypatch.setenv("SASRECLLM_ENCODER__LENGTH", "11")
+    config = load_config(path, ["encoder.width=16"])
+    assert (config.seed, config.encoder.width, config.encoder.length) == (1, 16, 11)
+    assert load_config(path, environment=False).encoder.length == 9
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("encoder.wdth=3", "did you mean 'width'"),
+        ("encodr.width=3", "did you mean 'encoder'"),
+        ("encoder.width=abc", "encoder.width is 'abc'"),
+        ("encoder.width=-1", "encoder.width is -1"),
+        ("encoder.heads=3", "not a multiple of encoder.heads"),
+        ("llm.dtype=fp8", "llm.dtype is 'fp8'"),
+        ("seed", "has no '='"),
+    ],
+)
+def test_refusals_name_key_value_and_remedy(override, says):
+    with pytest.raises(ConfigError) as refused:
+        load_config(None, [override])
+    assert says in str(refused.value) and "\n  -> " in str(refused.value)
+    assert refused.value.exit_code == 2
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\n")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(broken)
+    broken.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="holds a list"):
+        load_config(broken)
+
+
+@settings(max_examples=300, deadline=None)
+@given(key=st.sampled_from(KEYS), place=st.integers(0, 30), letter=st.sampled_from("aeiox_1"))
+def test_a_typo_in_any_key_is_refused_with_the_nearest_name(key, place, letter):
+    *path, last = key.split(".")
+    typo = last[: place % (len(last) + 1)] + letter + last[place % (len(last) + 1) :]
+    wrong = ".".join([*path, typo])
+    if wrong in KEYS:
+        return
+    with pytest.raises(ConfigError) as refused:
+        load_config(None, [f"{wrong}=1"])
+    assert typo in str(refused.value)
+
+
+def test_a_typo_gets_the_right_hint_nine_times_in_ten():
+    right = total = 0
+    for key in KEYS:
+        *path, last = key.split(".")
+        for at in range(len(last)):
+            typo = last[:at] + last[at + 1 :]
+            if not typo or ".".join([*path, typo]) in KEYS:
+                continue
+            total += 1
+            with pytest.raises(ConfigError) as refused:
+                load_config(None, [f"{'.'.join([*path, typo])}=1"])
+            right += f"did you mean {last!r}" in str(refused.value)
+    assert total > 300 and right / total >= 0.9

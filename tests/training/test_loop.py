@@ -1,0 +1,146 @@
+"""The one loop: shuffled, exact to resume, honest about the best state, loud when it diverges."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sasrecllm.checkpoint import CheckpointFolder
+from sasrecllm.errors import DivergedError
+from sasrecllm.training.loop import Task, fit, learning_rate, plan_epoch
+from sasrecllm.training.settings import LoopSettings
+
+
+class Line(Task):
+    """Least squares on y = 3x - 1 with dropout in the way; validation is the negative error."""
+
+    monitor = "score"
+
+    def __init__(self, n=64, poison_at=None):
+        super().__init__()
+        self.name = "line"
+        torch.manual_seed(1)
+        self.net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+        x = torch.linspace(-1, 1, n)
+        self.x, self.y = torch.stack([x, x**2], 1), 3 * x - 1
+        self.lengths = np.arange(n) % 7
+        self.weights = np.ones(n)
+        self.n_validation = n
+        self.calls = 0
+        self.seen = []
+        self.poison_at = poison_at
+        self.kill_at = None
+
+    def learn(self):
+        self.train()
+
+    def forward(self, examples):
+        self.calls += 1
+        self.seen.append(examples)
+        if self.kill_at == self.calls:
+            raise KeyboardInterrupt
+        error = self.net(self.x[examples])[:, 0] - self.y[examples]
+        if self.poison_at == self.calls:
+            error = error * float("nan")
+        return error.square().sum()
+
+    def validation_scores(self, positions):
+        return (self.net(self.x[positions])[:, 0] - self.y[positions]).square().double().numpy()
+
+    def validation_metrics(self, scores):
+        assert len(scores) == self.n_validation
+        return {"score": -float(scores.mean())}
+
+
+SETTINGS = LoopSettings(epochs=4, batch_size=8, lr=0.02, warmup_steps=3, patience=0, save_every=3)
+
+
+def test_every_example_once_an_epoch_and_another_order_in_the_next():
+    lengths = np.arange(103) % 10
+    first, second = (np.concatenate(plan_epoch(lengths, 8, 0, e)) for e in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(103))
+    assert list(first) != list(second) and list(first) != list(range(103))
+    assert list(first) == list(np.concatenate(plan_epoch(lengths, 8, 0, 0)))
+
+
+def test_batches_hold_like_lengths():
+    lengths = np.random.default_rng(0).integers(1, 100, 2000)
+    spread = np.mean([np.ptp(lengths[b]) for b in plan_epoch(lengths, 16, 0, 0)])
+    assert spread < 10  # random batches spread over about 90
+
+
+def test_schedule_warms_up_once_and_ends_at_the_floor():
+    rates = [
+        learning_rate(s, 100, LoopSettings(lr=1.0, min_lr=0.1, warmup_steps=10)) for s in range(100)
+    ]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] == pytest.approx(0.1, abs=1e-2)
+
+
+def test_it_learns_and_keeps_the_best_state_not_the_last():
+    task = Line()
+    result = fit(task, SETTINGS)
+    curve = [r["valid"]["score"] for r in result.curve if "valid" in r]
+    assert result.best["score"] == max(curve) and curve[0] < max(curve)
+    with torch.no_grad():
+        again = task.validation_metrics(task.validation_scores(np.arange(64)))
+    assert again["score"] == pytest.approx(result.best["score"], abs=1e-9)
+
+
+def test_accumulation_leaves_the_gradient_as_it_is():
+    plain, split = Line(), Line()
+    for task, accumulate in ((plain, 1), (split, 4)):
+        task.net[2].p = 0.0
+        fit(task, LoopSettings(epochs=2, batch_size=8, lr=0.02, accumulate=accumulate, patience=0))
+    for a, b in zip(plain.parameters(), split.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("kill_at", [1, 2, 5, 9, 14, 20, 31])
+def test_resume_is_bit_identical(tmp_path, kill_at):
+    whole = Line()
+    store = CheckpointFolder(tmp_path / "whole" / "checkpoints")
+    fit(whole, SETTINGS, store)
+    killed = Line()
+    killed.kill_at = kill_at
+    where = tmp_path / "killed" / "checkpoints"
+    with pytest.raises(KeyboardInterrupt):
+        fit(killed, SETTINGS, CheckpointFolder(where))
+    resumed = Line()
+    result = fit(resumed, SETTINGS, CheckpointFolder(where))
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert (tmp_path / "whole/metrics.jsonl").read_text() == (
+        tmp_path / "killed/metrics.jsonl"
+    ).read_text()
+    lost = kill_at - 1 - (32 - len(resumed.seen))
+    assert 0 <= lost <= SETTINGS.save_every
+    assert result.steps == 32
+
+
+def test_early_stopping_counts_evaluations_without_a_better_value():
+    class Flat(Line):
+        def validation_metrics(self, scores):
+            return {"score": 1.0}
+
+    result = fit(Flat(), LoopSettings(epochs=10, batch_size=8, patience=2))
+    assert result.stopped_early and result.steps == 3 * 8 and result.best_step == 8
+
+
+def test_nan_stops_with_exit_7_and_keeps_the_last_good_checkpoint(tmp_path):
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    with pytest.raises(DivergedError, match=r"step 14 of 32 gave loss nan.*learning rate") as stopped:
+        fit(Line(poison_at=14), SETTINGS, store)
+    assert stopped.value.exit_code == 7
+    tensors, state = store.latest()
+    assert state["step"] == 12 and all(t.isfinite().all() for t in tensors.values())
+
+
+def test_metrics_are_json_lines_without_time(tmp_path):
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    fit(Line(), SETTINGS, store)
+    records = [json.loads(line) for line in store.metrics.read_text().splitlines()]
+    assert {k for r in records for k in r} == {"step", "loss", "lr", "grad_norm", "valid"}
