@@ -107,10 +107,11 @@ def test_states_agree_with_encode(encoder):
     vectors = encoder.encode(WORLD)
     for b in range(len(WORLD)):
         row = read.take(np.array([b]))
-        items = torch.from_numpy(np.where(row.items < 0, N_ITEMS, row.items))[None]
-        labels = torch.from_numpy(row.labels.astype(np.int64))[None]
-        states = encoder.states(torch.from_numpy(row.users), items, labels)
-        torch.testing.assert_close(states[0, -1], vectors[b], atol=1e-5, rtol=0)
+        items = row.padded(np.where(row.items < 0, N_ITEMS, row.items), -1)
+        labels = row.padded(row.labels.astype(np.int64), 0)
+        grids = torch.from_numpy(items), torch.from_numpy(labels)
+        states = encoder.states(torch.from_numpy(row.users), *grids)
+        torch.testing.assert_close(states[0, len(row.items)], vectors[b], atol=1e-5, rtol=0)
 
 
 def test_only_the_newest_entries_count(encoder):

@@ -99,7 +99,9 @@ def test_ml_100k_and_ml_latest_small_files(tmp_path: Path) -> None:
     assert tables.interactions["__line"].to_list() == [2]
 
 
-def test_amazon_books_takes_titles_from_the_metadata(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [1, 1 << 27])
+def test_amazon_books_takes_titles_from_the_metadata(piece: int, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(archives, "PIECE_BYTES", piece)
     (tmp_path / "Books.csv").write_text("0001,A1,5.0,100\n0002,A1,1.0,200\n0001,A2,4.0,300\n")
     meta = (
         '{"asin":"0001","title":"One","also_buy":["x"],"price":""}\n{"title":"Two","asin":"0002"}\n'
@@ -158,6 +160,9 @@ def test_a_download_is_checked_against_its_publisher_and_kept(tmp_path: Path, mo
     assert load_tables("ml-1m", cache=tmp_path / "c").interactions.height == 3
     assert load_tables("ml-1m", cache=tmp_path / "c").interactions.height == 3
     assert web.asked == 2  # the second time the copy on disk serves
+    told: list[tuple[str, int, int]] = []
+    load_tables("ml-1m", cache=tmp_path / "d", report=lambda *said: told.append(said))
+    assert told == [("download ml-1m.zip, MB", 0, 0)]  # a small file: one piece, below a megabyte
     kept = tmp_path / "c" / "ml-1m"
     digest = hashlib.sha256(body).hexdigest()
     assert (kept / "ml-1m.zip.sha256").read_text() == f"{digest}  ml-1m.zip\n"

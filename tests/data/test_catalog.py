@@ -33,7 +33,8 @@ def test_new_items_go_to_the_end(shelf: Catalog) -> None:
     ]
     assert shelf.n_items == 3 and longer.item_index(["0"]).tolist() == [4]
     for ids, titles in ((["7"], ["again"]), (["new"], [" "]), ([""], ["t"]), (["new"], []),
-                        (["n", "n"], ["a", "b"])):  # fmt: skip
+                        (["n", "n"], ["a", "b"]), (["\ud800"], ["t"]),
+                        (["n"], ["t\ud800"])):  # fmt: skip
         with pytest.raises(DataError):
             shelf.extended(ids, titles)
 

@@ -200,7 +200,31 @@ def test_wrong_words_are_refused() -> None:
     with pytest.raises(DataError, match="no rating column"):
         prepare(as_tables(log(1)), feedback="ratings")
     allpos = [(u, i, 1, t) for u, i, _, t in log(1)]
-    assert "all labels are 1: AUC is undefined" in prepare(as_tables(allpos)).notes
+    notes = prepare(as_tables(allpos)).notes
+    assert "all labels of train, valid, test are the same: AUC is undefined there" in notes
+    for name, value in (("threshold", float("nan")), ("negatives", 0), ("seed", -1)):
+        with pytest.raises(ConfigError, match=f"{name} is {value}"):
+            prepare(as_tables(log(1)), **{name: value})
+
+
+def test_a_full_disk_is_a_refusal_of_its_own(tmp_path) -> None:
+    import resource
+    import signal
+
+    from sasrecllm.errors import ResourceError
+
+    dataset = prepare(as_tables(log(1)))
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, kept[1]))
+        with pytest.raises(ResourceError, match="cannot be written"):
+            dataset.save(tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+        signal.signal(signal.SIGXFSZ, handler)
+    with pytest.raises(DataError):
+        Dataset.load(tmp_path / "full")
 
 
 def test_the_collm_copy_keeps_its_rows_counts_and_order(data_root) -> None:

@@ -114,6 +114,42 @@ def test_the_items_file_may_have_names_of_its_own(tmp_path: Path) -> None:
     assert "genre" in own(tmp_path, "log.csv", csv_text()).items.columns
 
 
+def test_a_gzip_that_ends_too_early(tmp_path: Path) -> None:
+    packed = gzip.compress(csv_text([*ROWS] * 3000).encode())
+    (tmp_path / "log.csv.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=r"log\.csv\.gz cannot be read"):
+        read_table(tmp_path / "log.csv.gz")
+
+
+def test_a_json_id_with_a_fraction_has_lost_its_spelling(tmp_path: Path) -> None:
+    line = '{"user_id": 7.0, "item_id": "NaN", "label": 1, "timestamp": 1.0}\n'
+    with pytest.raises(DataError, match="column user_id: ids are of type Float64"):
+        prepare(own(tmp_path, "log.jsonl", line))
+
+
+def test_a_column_that_is_mapped_elsewhere_keeps_its_one_meaning(tmp_path: Path) -> None:
+    rows = [(u, i, str(n + 3), t) for n, (u, i, _, t) in enumerate(ROWS)]
+    tables = own(tmp_path, "log.csv", csv_text(rows), columns={"rating": "label"})
+    assert "label" not in tables.interactions.columns
+    assert prepare(tables, split_args={"valid": 0.3, "test": 0.3}).labels.tolist() == [0, 1, 1]
+
+
+def test_columns_named_like_our_hidden_ones_do_no_harm(tmp_path: Path) -> None:
+    frame = pl.DataFrame(ROWS, schema=list(HEADER), orient="row")
+    hidden = frame.with_columns(pl.lit("x").alias("__row"), pl.lit("y").alias("__line"))
+    hidden.write_parquet(tmp_path / "log.parquet")
+    hidden.write_csv(tmp_path / "log.csv")
+    hidden.write_ndjson(tmp_path / "log.jsonl")
+    (tmp_path / "items.csv").write_text(ITEMS, encoding="utf-8")
+    for kind, line in (("parquet", ""), ("csv", r" \(line 2\)"), ("jsonl", "")):
+        place = {"path": tmp_path / f"log.{kind}", "items_path": tmp_path / "items.csv"}
+        tables = load_tables("files", **place)
+        assert content(tables) == ROWS
+        broken = tables.interactions.with_columns(pl.lit("z").alias("item_id"))
+        with pytest.raises(DataError, match=f"row 1{line}, column item_id: 'z'"):
+            prepare(Tables(broken, tables.items, "t"))
+
+
 REFUSED = {
     "a field too many": (
         "log.csv",
@@ -133,6 +169,17 @@ REFUSED = {
     "damaged Parquet": ("log.parquet", b"PAR1 nothing PAR1", "no readable Parquet file"),
     "unknown kind": ("log.xlsx", "x", "files of kind '.xlsx' are not read"),
     "broken gzip": ("log.dat.gz", None, "cannot be read"),
+    "a field too many in a gzip": ("log.csv.gz", csv_text() + "a,b,1,1,9\n", "line 5: 5 fields"),
+    "latin-1 in a gzip": (
+        "log.csv.gz",
+        csv_text().encode() + b"Am\xe9lie,NaN,1,1\n",
+        "line 5: byte 0xe9",
+    ),
+    "UTF-16": ("log.csv", csv_text().encode("utf-16"), "is UTF-16"),
+    "carriage returns alone": ("log.csv", csv_text(end="\r"), "line 1: lines end with a carriage"),
+    "JSON with a BOM": ("log.jsonl", b"\xef\xbb\xbf" + JSON.encode(), "byte order mark"),
+    "JSON with NaN": ("log.jsonl", JSON + '{"timestamp": NaN}\n', "line 4: NaN is no JSON value"),
+    "an empty JSON file": ("log.jsonl", "", "is empty"),
 }
 
 

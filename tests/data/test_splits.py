@@ -131,6 +131,26 @@ def test_a_rule_of_ones_own_needs_no_fork(monkeypatch) -> None:
     assert codes.tolist() == [TRAIN, TEST, VALID]
 
 
+@pytest.mark.parametrize(
+    ("codes", "words"), [([0, 1, 2, 9], r"values \[9\]"), ([0, 1, 2], r"shape \(3,\) for 4 rows")]
+)
+def test_what_a_rule_of_ones_own_gives_back_is_checked(monkeypatch, codes, words) -> None:
+    import functools
+    import sys
+    import types
+
+    def rule(rows: OrderedRows, answer: list[int]) -> np.ndarray:
+        return np.array(answer)
+
+    module = types.ModuleType("odd_splits")
+    module.rule = functools.partial(rule, answer=codes)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "odd_splits", module)
+    rows = ordered([0, 1, 2, 3], [1, 2, 3, 4])
+    with pytest.raises(ConfigError, match=words):
+        split_rows(rows, "odd_splits:rule", {})
+    assert split_rows(rows, "odd_splits:rule", {"answer": [0, 1, 2, 0]}).tolist() == [0, 1, 2, 0]
+
+
 @pytest.mark.parametrize("rule", SPLITS)
 def test_rules_that_cannot_apply_say_so(rule) -> None:
     with pytest.raises(SasrecllmError) as refusal:

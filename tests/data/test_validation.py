@@ -130,6 +130,20 @@ def test_a_bad_table_is_refused_with_the_column(case: str) -> None:
     assert words in str(refusal.value) and refusal.value.remedy
 
 
+def test_titles_that_are_no_text_are_refused() -> None:
+    for titles in ([b"A\xff"], pl.Series([object()], dtype=pl.Object), [["A"]]):
+        shelf = pl.DataFrame({"item_id": ["a"], "title": titles})
+        with pytest.raises(DataError, match=r"films\.csv, column title: values are of type"):
+            validate(Tables(tables(GOOD).interactions, shelf, "t", files=("l", "films.csv")))
+
+
+def test_a_quarantine_file_of_an_earlier_run_does_not_stay(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    for rows, refused in (([*GOOD, ("u", "a", math.nan, 9)], 1), (GOOD, 0)):
+        _, count = validate(tables(rows), on_bad_rows="quarantine", quarantine_path=path)
+        assert count == refused and path.exists() == bool(refused)
+
+
 def test_no_row_left_and_quarantine_without_a_file() -> None:
     with pytest.raises(ConfigError, match="no file is named"):
         validate(tables(GOOD), on_bad_rows="quarantine")
@@ -160,6 +174,20 @@ def test_odd_but_meaningful_tables_are_accepted(case: str) -> None:
 
 
 def test_dates_become_utc_seconds() -> None:
+    texts = {
+        "1970-01-02": 86_400,
+        "1970-01-02 00:00:01": 86_401,
+        "1970-01-02T00:01": 86_460,
+        "1970-01-02T00:00:01Z": 86_401,
+        "1970-01-02T09:00:01.9+09:00": 86_401,
+        " 12.0 ": 12,
+    }
+    rows = [(f"u{n}", "a", 1.0, text) for n, text in enumerate(texts)]
+    clean, _ = validate(tables(rows))
+    assert clean.interactions["timestamp"].to_list() == list(texts.values())
+    for wrong in ("1970-13-01", "02/01/1970", "1969-12-31"):
+        with pytest.raises(DataError, match=rf"row 1, column timestamp: '?{wrong[:2]}"):
+            validate(tables([("u", "a", 1.0, wrong)]))
     second = pl.datetime(1970, 1, 2, 0, 0, 1).alias("timestamp")
     frame = tables(GOOD).interactions.with_columns(second)
     clean, _ = validate(Tables(frame, tables(GOOD).items, "t"))

@@ -21,6 +21,7 @@ from sasrecllm.data.interactions import FILM_WORDS, LINE, Tables
 from sasrecllm.errors import DataError
 
 MEMBER_BYTES = 1 << 30
+PIECE_BYTES = 1 << 27
 BOOK_WORDS = {"item": "book", "items": "books", "consumed": "read"}
 
 
@@ -72,7 +73,9 @@ class Archive:
     reader: Callable[[Files], Tables]
 
 
-def read(name: str, *, path: Path | None, cache: Path | None) -> Tables:
+def read(
+    name: str, *, path: Path | None, cache: Path | None, report: download.Report | None = None
+) -> Tables:
     """The tables of the archive ``name``, from ``path`` (folder or zip) or from its publisher.
 
     Raises:
@@ -81,7 +84,7 @@ def read(name: str, *, path: Path | None, cache: Path | None) -> Tables:
     archive = ARCHIVES[name]
     if path is None:
         folder = (cache or _cache()) / name
-        got = [download.fetch(u, folder / u.rsplit("/", 1)[1], md5) for u, md5 in archive.urls]
+        got = [download.fetch(u, folder / u.rsplit("/", 1)[1], md5, report) for u, md5 in archive.urls]
         path = got[0] if len(got) == 1 else folder
     elif not path.exists():
         listed = ", ".join(u for u, _ in archive.urls)
@@ -159,7 +162,10 @@ def _ml_latest_small(files: Files) -> Tables:
 
 
 def _amazon_books(files: Files) -> Tables:
-    """Ratings are lines ``item,user,rating,time`` without header; titles are JSON Lines in gzip."""
+    """Ratings are lines ``item,user,rating,time`` without header; titles are JSON Lines in gzip.
+
+    The whole category has some 51 million ratings; preparing them takes about 300 bytes a row.
+    """
     if not files.place.is_dir():
         raise DataError(
             f"{files.place}: source amazon-books is a folder of two files",
@@ -171,21 +177,29 @@ def _amazon_books(files: Files) -> Tables:
         ratings = pl.read_csv(
             ratings_file, has_header=False, new_columns=names, infer_schema=False
         ).with_row_index(LINE, offset=1)
-        with gzip.open(meta, "rb") as packed:
-            schema = pl.Schema({"asin": pl.String, "title": pl.String})
-            items = pl.read_ndjson(packed.read(), schema=schema)
+        items = _titles(meta, ratings.select("item_id").unique())
     except (pl.exceptions.PolarsError, OSError, EOFError) as error:
         raise DataError(f"{files.place}: {error}", "fetch the two files again") from None
-    titled = items.filter(pl.col("title").str.strip_chars() != "")
-    titled = titled.unique("asin", keep="first", maintain_order=True)
-    met = titled.join(ratings.select("item_id"), left_on="asin", right_on="item_id", how="semi")
     return Tables(
         interactions=ratings.with_columns(pl.col(LINE).cast(pl.Int64)),
-        items=met.select(pl.col("asin").alias("item_id"), "title"),
+        items=items,
         name="amazon-books",
         words=dict(BOOK_WORDS),
         files=(str(ratings_file), str(meta)),
     )
+
+
+def _titles(meta: Path, wanted: pl.DataFrame) -> pl.DataFrame:
+    """First title of every item in ``wanted``, read in pieces: unpacked, the file fills a memory."""
+    schema = pl.Schema({"asin": pl.String, "title": pl.String})
+    named = pl.col("title").str.strip_chars() != ""
+    found = [pl.DataFrame(schema=schema)]
+    with gzip.open(meta, "rb") as packed:
+        while lines := packed.readlines(PIECE_BYTES):
+            piece = pl.read_ndjson(b"".join(lines), schema=schema).filter(named)
+            found.append(piece.join(wanted, left_on="asin", right_on="item_id", how="semi"))
+    items = pl.concat(found).unique("asin", keep="first", maintain_order=True)
+    return items.rename({"asin": "item_id"})
 
 
 # GroupLens publishes an MD5 beside each archive, <address of the archive>.md5 (linked as "checksum"

@@ -117,7 +117,11 @@ class Catalog:
         Raises:
             DataError: an id is empty or known already, a title is empty, or the counts differ.
         """
-        cleaned = clean_titles(pl.Series("title", list(titles), dtype=pl.String)).to_list()
+        try:
+            pl.Series(list(ids), dtype=pl.String)
+            cleaned = clean_titles(pl.Series(list(titles), dtype=pl.String)).to_list()
+        except UnicodeEncodeError as error:
+            raise DataError(f"new item: {error.object!r} is no Unicode text", "correct it") from None
         for raw, title in zip(ids, cleaned, strict=False):
             if not raw or not title:
                 raise DataError(f"new item {raw!r} has the title {title!r}", "give an id and a title")

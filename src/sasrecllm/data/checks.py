@@ -18,6 +18,11 @@ ID_BYTES = 128
 LATEST = 100_000_000_000
 """Seconds beyond this (the year 5138) are milliseconds."""
 
+ISO_8601 = [
+    *[(f, None) for f in ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f")],
+    ("%Y-%m-%d %H:%M:%S%.f%#z", "UTC"),
+]
+
 SPLIT_NAMES = ("train", "valid", "test")
 
 
@@ -65,15 +70,34 @@ def numbers(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
     return frame.with_columns(value.alias(parsed(column)))
 
 
-def whole_numbers(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
-    """Add the values of a time or order column as Int64; null where they are none.
+def seconds(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
+    """Add the values of a time column as Unix seconds; null where they are none.
 
-    Dates become Unix seconds (UTC); text may be written as ``978300760`` or ``978300760.0``.
+    Numbers are Unix seconds already.  Dates, also as ISO 8601 text, are UTC unless they say
+    otherwise.
     """
-    kind = frame.schema[column]
+    kind, name = frame.schema[column], parsed(column)
     if kind in (pl.Date, pl.Datetime):
         value = pl.col(column).cast(pl.Datetime("us")).dt.epoch("s")
-    elif kind == pl.String:
+        return frame.with_columns(value.alias(name))
+    frame = whole_numbers(frame, column, file)
+    if kind != pl.String or frame[name].null_count() == 0:
+        return frame
+    text = pl.col(column).str.strip_chars().str.replace("T", " ", literal=True)
+    dates = [
+        text.str.to_datetime(form, time_unit="us", strict=False, time_zone=zone).dt.epoch("s")
+        for form, zone in ISO_8601
+    ]
+    return frame.with_columns(pl.coalesce(name, *dates).alias(name))
+
+
+def whole_numbers(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
+    """Add the values of a column of whole numbers as Int64; null where they are none.
+
+    Text may be written as ``978300760`` or ``978300760.0``.
+    """
+    kind = frame.schema[column]
+    if kind == pl.String:
         text = pl.col(column).str.strip_chars()
         value = text.cast(pl.Int64, strict=False).fill_null(_whole(text))
     elif kind.is_float():
@@ -123,7 +147,7 @@ def number_checks(column: str) -> list[Check]:
                   "divide the column by 1000 (or 1000000 for microseconds)"),
         ],
     }  # fmt: skip
-    kinds = {"timestamp": "whole Unix seconds", "order": "whole numbers"}
+    kinds = {"timestamp": "whole Unix seconds or an ISO 8601 date", "order": "whole numbers"}
     allowed = {"label": "0 or 1", "rating": "a finite number"} | kinds
     return [
         Check(column, finite, allowed[column], "correct the value, or remove the row"),
@@ -146,19 +170,21 @@ def refusals(frame: pl.DataFrame, checks: Iterable[Check], file: str) -> pl.Data
     rows = list(checks)
     failed = pl.coalesce([pl.when(check.bad).then(pl.lit(n, pl.Int32)) for n, check in enumerate(rows)])
     bad = frame.with_columns(failed.alias("__check")).filter(pl.col("__check").is_not_null())
-    found = [rows[n] for n in bad["__check"]]
-    cells = {column: bad[column].to_list() for column in {check.column for check in rows}}
-    values = [repr(cells[check.column][n])[:80] for n, check in enumerate(found)]
-    line = bad[LINE] if LINE in bad.columns else pl.Series([None] * bad.height, dtype=pl.Int64)
-    return pl.DataFrame(
-        {
-            ROW: bad[ROW].cast(pl.Int64),
-            "file": pl.Series([file] * bad.height, dtype=pl.String),
-            "row": bad[ROW].cast(pl.Int64) + 1,
-            "line": line.cast(pl.Int64),
-            "column": pl.Series([c.column for c in found], dtype=pl.String),
-            "value": pl.Series(values, dtype=pl.String),
-            "allowed": pl.Series([c.allowed for c in found], dtype=pl.String),
-            "remedy": pl.Series([c.remedy for c in found], dtype=pl.String),
-        }
+    if LINE not in bad.columns:
+        bad = bad.with_columns(pl.lit(None, pl.Int64).alias(LINE))
+    told = [_told(bad.filter(pl.col("__check") == n), c, file) for n, c in enumerate(rows)]
+    return pl.concat(told).sort(ROW)
+
+
+def _told(bad: pl.DataFrame, check: Check, file: str) -> pl.DataFrame:
+    """What a refusal says of the rows that fail ``check``."""
+    return bad.select(
+        pl.col(ROW).cast(pl.Int64),
+        pl.lit(file).alias("file"),
+        (pl.col(ROW) + 1).cast(pl.Int64).alias("row"),
+        pl.col(LINE).cast(pl.Int64).alias("line"),
+        pl.lit(check.column).alias("column"),
+        pl.Series("value", [repr(v)[:80] for v in bad[check.column]], dtype=pl.String),
+        pl.lit(check.allowed).alias("allowed"),
+        pl.lit(check.remedy).alias("remedy"),
     )

@@ -83,7 +83,7 @@ def _found(
     for ours in wanted:
         if ours in columns:
             found[ours] = _mapped(frame, ours, columns[ours], file)
-        elif ours in frame.columns:
+        elif ours in frame.columns and ours not in columns.values():
             found[ours] = ours
         else:
             near = [

@@ -9,6 +9,7 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -18,10 +19,12 @@ TIMEOUT = 10.0
 """Seconds without a byte after which the network counts as absent."""
 BLOCK = 1 << 20
 _MD5 = re.compile(r"\b[0-9a-fA-F]{32}\b")  # in GNU or BSD form
+Report = Callable[[str, int, int], None]
+"""What is done, how much of it, and of how much."""
 FAILURES = (OSError, http.client.HTTPException, ValueError)
 
 
-def fetch(url: str, target: Path, checksum_url: str | None) -> Path:
+def fetch(url: str, target: Path, checksum_url: str | None, report: Report | None = None) -> Path:
     """Download ``url`` to ``target`` unless it stands there, and check it against its publisher.
 
     Args:
@@ -29,6 +32,7 @@ def fetch(url: str, target: Path, checksum_url: str | None) -> Path:
         target: where it belongs; it appears there only when it is whole.
         checksum_url: publisher's MD5 file for it; None where the publisher gives none, and then
             the SHA-256 is written beside the file, so that a later copy can be compared.
+        report: is told what arrives, the megabytes done, and those announced.
 
     Raises:
         DataError: no network, a refusal by the server, or a checksum that differs.
@@ -42,7 +46,7 @@ def fetch(url: str, target: Path, checksum_url: str | None) -> Path:
         part = Path(name)
         try:
             with os.fdopen(handle, "wb") as out:
-                md5, sha256 = _copy(url, out)
+                md5, sha256 = _copy(url, out, report)
             if expected is not None and md5 != expected:
                 raise DataError(
                     f"{url}: MD5 is {md5}, its publisher says {expected} ({checksum_url})",
@@ -79,7 +83,7 @@ def check_beside(archive: Path) -> None:
         )
 
 
-def _copy(url: str, out: IO[bytes]) -> tuple[str, str]:
+def _copy(url: str, out: IO[bytes], report: Report | None) -> tuple[str, str]:
     """Write what ``url`` answers; MD5 and SHA-256 of it."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with _open(url) as answer:
@@ -90,6 +94,9 @@ def _copy(url: str, out: IO[bytes]) -> tuple[str, str]:
             md5.update(block)
             sha256.update(block)
             count += len(block)
+            if report is not None:
+                name, total = url.rsplit("/", 1)[1], int(announced or count)
+                report(f"download {name}, MB", count >> 20, max(count, total) >> 20)
     if announced is not None and count != int(announced):
         raise OSError(f"{count} of {announced} bytes arrived")
     return md5.hexdigest(), sha256.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +51,9 @@ def prepare(
     Raises:
         DataError: the data is invalid, unordered, or leaves a split empty.
         ConfigError: an argument is wrong.
+        ResourceError: the refused rows cannot be written.
     """
+    _check_arguments(threshold, negatives, seed)
     checked, refused = validate(tables, on_bad_rows=on_bad_rows, quarantine_path=quarantine_path)
     frame = ordered(checked)
     kind = _feedback(feedback, frame, tables.files[0])
@@ -75,6 +78,17 @@ def prepare(
         seed=seed,
         notes=tuple(notes),
     )
+
+
+def _check_arguments(threshold: float, negatives: int, seed: int) -> None:
+    checks = [
+        ("threshold", threshold, "a finite number", math.isfinite(threshold)),
+        ("negatives", negatives, "1 or more", negatives >= 1),
+        ("seed", seed, "0 or more", seed >= 0),
+    ]
+    for name, value, allowed, fine in checks:
+        if not fine:
+            raise ConfigError(f"{name} is {value}; allowed: {allowed}", f"correct {name}")
 
 
 def _feedback(wanted: Feedback, frame: pl.DataFrame, file: str) -> Feedback:
@@ -146,17 +160,24 @@ def _notes(
     """What a reader of the report must know of the preparation."""
     ties = shared_moments(frame)
     how = "item id" if "order" not in frame.columns else "the data's own order"
-    labels = frame["label"]
+    flat = [] if kind == "implicit" else _one_class(frame)
     crossed = _training_after_questions(frame)
     remarks = {
         f"{refused:,} bad rows were set aside in {quarantine_path}": refused,
         f"split {rule} leaves out {dropped:,} rows": dropped,
         f"{ties:,} rows share user and second with another row; {how} breaks the tie": ties,
         f"{crossed:,} training rows stand after a validation or test row of their user": crossed,
-        f"all labels are {labels[0]}: AUC is undefined": kind != "implicit" and labels.n_unique() < 2,
+        f"all labels of {', '.join(flat)} are the same: AUC is undefined there": flat,
         "rows follow the order of the file": tables.order == "file",
     }
     return [text for text, applies in remarks.items() if applies]
+
+
+def _one_class(frame: pl.DataFrame) -> list[str]:
+    """Splits that hold likes alone or dislikes alone."""
+    kinds = frame.group_by("__code").agg(pl.col("label").n_unique())
+    flat = kinds.filter(pl.col("label") < 2)["__code"].to_list()
+    return [name for name, code in NAMES.items() if code in flat]
 
 
 def _training_after_questions(frame: pl.DataFrame) -> int:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 
-from sasrecllm.data.interactions import LINE
+from sasrecllm.data.interactions import LINE, ROW
 from sasrecllm.errors import DataError, did_you_mean
 
+BOM_REMEDY = "remove it: tail -c +4 old.jsonl > new.jsonl"
 UTF8_REMEDY = "convert it: iconv -f ISO-8859-1 -t UTF-8 old.csv > new.csv"
 READ_ERRORS = (pl.exceptions.PolarsError, OSError, UnicodeError, ValueError)
+HIDDEN = (LINE, ROW)  # ours; a user's columns of these names are left out
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -59,6 +63,7 @@ def _delimited(path: Path) -> pl.DataFrame:
     except READ_ERRORS as error:
         raise _explained(path, separator, error) from None
     names = next(csv.reader([header], delimiter=separator), [])
+    frame = frame.drop(HIDDEN, strict=False)
     repeated = sorted({n for n in names if names.count(n) > 1})
     if repeated:
         raise DataError(f"{path}, line 1: two columns are named {repeated[0]!r}", "rename one")
@@ -67,14 +72,24 @@ def _delimited(path: Path) -> pl.DataFrame:
 
 def _header(path: Path) -> str:
     """The first line of a text file, which must be UTF-8."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opened(path, "rb") as raw:
-            return bytes(raw.readline()).decode("utf-8-sig").rstrip("\r\n")
+        with _raw(path) as raw:
+            header = raw.readline().decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}", "fetch or write it again") from None
+    if "\r" in header:
+        raise DataError(
+            f"{path}, line 1: lines end with a carriage return alone",
+            "convert the line ends: tr '\\r' '\\n' < old.csv > new.csv",
+        )
+    return header
+
+
+def _raw(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked where it is compressed."""
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _with_lines(frame: pl.DataFrame) -> pl.DataFrame:
@@ -96,7 +111,7 @@ def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:
 def _explained(path: Path, separator: str, error: Exception) -> DataError:
     """The line at which a damaged text file goes wrong, found by a slower reader."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as text:
+        with _raw(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
             reader = csv.reader(text, delimiter=separator, strict=True)
             width = len(next(reader))
             begin = reader.line_num + 1
@@ -114,20 +129,23 @@ def _explained(path: Path, separator: str, error: Exception) -> DataError:
             f"{path}, line {begin}: {fault} (a quotation mark is not closed, or stands inside a field)",
             'close the quoted field; a quotation mark inside one is written twice: ""',
         )
-    except OSError:
-        pass
+    except (OSError, EOFError) as fault:
+        return DataError(f"{path} cannot be read: {fault}", "fetch or write it again")
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(f"{path} cannot be read: {first}", "check the file near the place named")
 
 
 def _not_utf8(path: Path) -> DataError:
     """Name the line and the byte that are not UTF-8."""
-    with path.open("rb") as raw:
+    with _raw(path) as raw:
         for number, line in enumerate(raw, 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
                 byte = line[error.start]
+                if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    remedy = "convert it: iconv -f UTF-16 -t UTF-8 old.csv > new.csv"
+                    return DataError(f"{path} is UTF-16, not UTF-8", remedy)
                 return DataError(
                     f"{path}, line {number}: byte 0x{byte:02x} is not UTF-8 (latin-1 perhaps)",
                     UTF8_REMEDY,
@@ -137,7 +155,7 @@ def _not_utf8(path: Path) -> DataError:
 
 def _parquet(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path).drop(HIDDEN, strict=False)
     except BaseException as error:  # a panic of the reader is no subclass of Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
@@ -149,9 +167,14 @@ def _parquet(path: Path) -> pl.DataFrame:
 
 def _json_lines(path: Path) -> pl.DataFrame:
     try:
+        with _raw(path) as raw:
+            if raw.read(3) == b"\xef\xbb\xbf":
+                raise DataError(f"{path} begins with a byte order mark", BOM_REMEDY)
         schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
-        plain = {n: pl.String for n, kind in schema.items() if not kind.is_nested()}
-        return pl.read_ndjson(path, infer_schema_length=None, schema_overrides=plain)
+        # Numbers with a fraction stay numbers: as text 1.0 would have become 1, an id of its own.
+        plain = {n: pl.String for n, k in schema.items() if not k.is_nested() and not k.is_float()}
+        frame = pl.read_ndjson(path, infer_schema_length=None, schema_overrides=plain)
+        return frame.drop(HIDDEN, strict=False)
     except READ_ERRORS as error:
         raise _bad_json(path, error) from None
 
@@ -160,24 +183,31 @@ def _bad_json(path: Path, error: Exception) -> DataError:
     """The line at which a JSON Lines file goes wrong."""
     remedy = "write one JSON object a line, in braces"
     try:
-        with path.open(encoding="utf-8") as text:
+        with _raw(path) as raw, io.TextIOWrapper(raw, "utf-8") as text:
+            number = 0
             for number, line in enumerate(text, 1):
                 fault = _json_fault(line)
                 if fault:
                     return DataError(f"{path}, line {number}: {fault}", remedy)
     except UnicodeDecodeError:
         return _not_utf8(path)
-    except OSError:
-        pass
+    except (OSError, EOFError) as fault:
+        return DataError(f"{path} cannot be read: {fault}", "fetch or write it again")
+    if number == 0:
+        return DataError(f"{path} is empty", "give a table with at least one row")
     return DataError(f"{path} cannot be read: {error}", remedy)
 
 
 def _json_fault(line: str) -> str:
     try:
-        found = json.loads(line) if line.strip() else {}
+        found = json.loads(line, parse_constant=_no_constant) if line.strip() else {}
     except (ValueError, RecursionError) as error:
         return str(error)
     return "" if isinstance(found, dict) else f"a {type(found).__name__}, not an object"
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value; leave the field out, or write null")
 
 
 READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {

@@ -10,6 +10,7 @@ from typing import Protocol
 import polars as pl
 
 from sasrecllm.data import archives, columns
+from sasrecllm.data.download import Report
 from sasrecllm.data.interactions import ROW, Order, Tables
 from sasrecllm.data.readers import read_table
 from sasrecllm.errors import ConfigError, DataError
@@ -24,6 +25,7 @@ class Request:
     items_path: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     cache: Path | None = None
+    report: Report | None = None
 
 
 class Source(Protocol):
@@ -44,6 +46,7 @@ def load_tables(
     words: Mapping[str, str] | None = None,
     name: str | None = None,
     cache: Path | None = None,
+    report: Report | None = None,
 ) -> Tables:
     """The tables of a source.
 
@@ -57,6 +60,7 @@ def load_tables(
         words: domain words that replace the source's own.
         name: name of the data set for reports; the source's own by default.
         cache: folder for downloaded archives.
+        report: is told how a download goes: what, megabytes done, megabytes in all.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -65,7 +69,7 @@ def load_tables(
     if order not in ("auto", "time", "file"):
         raise ConfigError(f"data.order is {order!r}; allowed: auto, time, file", "use one of these")
     reader = resolve(source, SOURCES, "data.source")
-    request = Request(_path(path), _path(items_path), dict(columns or {}), cache)
+    request = Request(_path(path), _path(items_path), dict(columns or {}), cache, report)
     tables = reader(request)
     return replace(
         tables,
@@ -127,7 +131,7 @@ def two_table(request: Request) -> Tables:
 
 def _archive(name: str) -> Source:
     def read(request: Request) -> Tables:
-        return archives.read(name, path=request.path, cache=request.cache)
+        return archives.read(name, path=request.path, cache=request.cache, report=request.report)
 
     return read
 

@@ -8,6 +8,7 @@ row in ``SPLITS``; ``package.module:function`` works without touching this file.
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,13 @@ def split_rows(rows: OrderedRows, rule: str, args: Mapping[str, Any]) -> LabelAr
                 "rename or remove it",
             )
     codes = np.asarray(function(rows, **args), dtype=np.int8)
+    foreign = set(np.unique(codes).tolist()) - {*NAMES.values(), CONTEXT, DROPPED}
+    if codes.shape != rows.users.shape or foreign:
+        raise ConfigError(
+            f"split {rule} gave codes of shape {codes.shape} for {len(rows.users)} rows"
+            + (f", with the values {sorted(foreign)}" if foreign else ""),
+            "give one of TRAIN, VALID, TEST, CONTEXT and DROPPED for every row",
+        )
     counts = {name: int((codes == code).sum()) for name, code in NAMES.items()}
     if min(counts.values()) == 0:
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -175,8 +183,8 @@ def split_rows(rows: OrderedRows, rule: str, args: Mapping[str, Any]) -> LabelAr
 
 
 def _arguments(function: SplitRule) -> list[str]:
-    code = getattr(function, "__code__", None)
-    return list(code.co_varnames[1 : code.co_argcount]) if code is not None else []
+    """Names of what a rule takes besides the rows."""
+    return list(inspect.signature(function).parameters)[1:]
 
 
 def _moment(value: object, name: str) -> float | int:

@@ -49,7 +49,7 @@ def save(dataset: Dataset, folder: Path) -> None:
         )
         text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
-    except OSError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:  # polars wraps a full disk in its own
         raise ResourceError(
             f"{folder}: the prepared data cannot be written: {error}",
             "free some space, or choose another run folder",

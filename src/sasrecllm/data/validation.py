@@ -18,7 +18,7 @@ OnBadRows = Literal["refuse", "quarantine"]
 NUMBERS = {
     "label": checks.numbers,
     "rating": checks.numbers,
-    "timestamp": checks.whole_numbers,
+    "timestamp": checks.seconds,
     "order": checks.whole_numbers,
 }
 KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
@@ -45,7 +45,7 @@ def validate(
     if on_bad_rows == "refuse":
         _raise_first(bad_rows)
     refused = pl.concat([bad_items, bad_rows])
-    if quarantine_path is not None and not refused.is_empty():
+    if on_bad_rows == "quarantine" and quarantine_path is not None:
         _write(refused, quarantine_path)
     for frame, file in ((rows, tables.files[0]), (items, tables.files[1])):
         if frame.is_empty():
@@ -61,8 +61,11 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
     file = tables.files[1]
     frame = _columns(tables.items, ["item_id", "title"], file)
     frame = checks.ids(frame, "item_id", file)
-    if frame.schema["title"].is_nested():
-        raise DataError(f"{file}, column title: {frame.schema['title']}; allowed: text", "flatten it")
+    if _no_text(frame.schema["title"]):
+        raise DataError(
+            f"{file}, column title: values are of type {frame.schema['title']}; allowed: text",
+            "store the titles as text",
+        )
     frame = frame.with_columns(clean_titles(frame["title"]).alias(parsed("title")))
     title = pl.col(parsed("title"))
     rows = [
@@ -75,8 +78,12 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
     hidden = [c for c in good.columns if c.startswith("__")]
     good = good.drop(hidden)
-    nested = [c for c, kind in good.schema.items() if kind.is_nested() or kind == pl.Binary]
-    return good.drop(nested).cast(pl.String), bad
+    foreign = [c for c, kind in good.schema.items() if _no_text(kind)]
+    return good.drop(foreign).cast(pl.String), bad
+
+
+def _no_text(kind: pl.DataType) -> bool:
+    return kind.is_nested() or kind in (pl.Binary, pl.Object)
 
 
 def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -164,7 +171,10 @@ def _raise_first(refused: pl.DataFrame) -> None:
 
 
 def _write(refused: pl.DataFrame, path: Path) -> None:
+    """Write the refused rows; without any, no file of an earlier run stays to be mistaken for it."""
     try:
+        if refused.is_empty():
+            return path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         refused.drop(ROW).write_ndjson(path)
     except OSError as error:

@@ -20,7 +20,9 @@ def bce(logits_Q: Tensor, labels_Q: Tensor) -> Tensor:
     >>> round(bce(torch.tensor([0.0]), torch.tensor([1])).item(), 4)
     0.6931
     """
-    return F.binary_cross_entropy_with_logits(logits_Q, labels_Q.to(logits_Q.dtype), reduction="none")
+    return F.binary_cross_entropy_with_logits(
+        logits_Q, labels_Q.to(logits_Q.dtype), reduction="none"
+    )
 
 
 def full_softmax(logits_QI: Tensor, targets_Q: Tensor, among_I: Tensor | None = None) -> Tensor:
@@ -45,9 +47,9 @@ def sampled_softmax(
     """Cross-entropy of the positive's logit against those of its sampled negatives, [Q].
 
     Args:
-        log_q_QN: log-probability with which each negative was drawn.  Negatives are then weighted by
-            1 / (N q), so that their sum estimates the full softmax's without bias (Bengio & Senécal,
-            2008); the positive is always there and keeps its weight.
+        log_q_QN: log-probability with which each negative was drawn.  Negatives are then weighted
+            by 1 / (N q), so that their sum estimates the full softmax's without bias (Bengio &
+            Senécal, 2008); the positive is always there and keeps its weight.
         collides_QN: bool, negatives that are the positive itself and so are left out (needed for
             samplers that may draw it; those of this room never do).
     """

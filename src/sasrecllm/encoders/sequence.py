@@ -129,7 +129,8 @@ class SequentialEncoder(nn.Module, ABC):
 
         Args:
             users_B: user indices; -1 for an unknown user.
-            items_BL: item indices, oldest first, padded on the right with -1; L at most ``length``.
+            items_BL: item indices, oldest first, padded on the right with -1;
+                1 <= L <= ``length``.
             feedback_BL: 1 liked, 0 not; only read where ``likes_only`` is off.
         """
 

@@ -92,7 +92,7 @@ def console_table(rows: Rows, reference: str, title: str) -> Table:
     for column in ("row", "AUC", "UAUC", "log loss"):
         table.add_column(column)
     for metric in ("AUC", "UAUC"):
-        table.add_column(f"Δ{metric} of the last row", justify="right")
+        table.add_column(f"last row's gain, {metric}", justify="right")
     for name, row in rows.items():
         better = rows[reference]["differences"].get(name, {})
         cells = [name, span(row["intervals"]["auc"]), span(row["intervals"]["uauc"])]

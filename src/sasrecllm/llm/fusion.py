@@ -64,41 +64,51 @@ def fit_fusion(
 ) -> FusionWeights:
     """Fit on validation scores by BCE + ``pairwise`` · within-user ranking loss (both means).
 
-    Weights for new items are the common ones plus a correction that the ridge pulls to zero, so a
-    validation split without new items gives both kinds of items the same weights.
+    No weight is negative.  Without that bound the ranking loss would turn the running mean against
+    itself: among the rows of one user with both labels, what was liked earlier is missing later, so a
+    negative weight raises UAUC out of the metric's own conditioning (docs/log.md), not out of taste.
+    Weights for new items are pulled by the ridge to those for known items, so a validation split
+    without new items gives both the same.
 
     Args:
-        ridge: strength of the pull, as that many pseudo-rows.
+        ridge: strength of the pulls, as that many pseudo-rows.
         max_pairs: pairs are sampled beyond this many.
     """
     means, stds = scores_QF.mean(0), np.maximum(scores_QF.std(0), 1e-9)
-    z = torch.from_numpy(np.concatenate([(scores_QF - means) / stds, np.ones((len(labels_Q), 1))], 1))
-    x_QW = torch.cat([z, z * torch.from_numpy(unseen_Q.astype(np.float64))[:, None]], dim=1)
+    z_QF = torch.from_numpy((scores_QF - means) / stds)
+    unseen_Q1 = torch.from_numpy(unseen_Q.astype(np.float64))[:, None]
     y_Q = torch.from_numpy(labels_Q.astype(np.float64))
     liked_P, other_P, weight_P = _pairs(labels_Q, users_Q, max_pairs, seed)
-    weights = torch.zeros(x_QW.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+    count = scores_QF.shape[1]
+    # Rows: known items, new items.  Squares of free numbers keep the weights from being negative.
+    roots_2F = torch.full((2, count), 0.5, dtype=torch.float64, requires_grad=True)
+    biases_2 = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [roots_2F, biases_2], max_iter=300, line_search_fn="strong_wolfe", tolerance_change=1e-12
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        score_Q = x_QW @ weights
+        weights_2F = roots_2F.square()
+        both_Q2 = z_QF @ weights_2F.T + biases_2
+        score_Q = (both_Q2[:, :1] * (1 - unseen_Q1) + both_Q2[:, 1:] * unseen_Q1)[:, 0]
         loss = F.binary_cross_entropy_with_logits(score_Q, y_Q)
         if len(liked_P):
             margin_P = score_Q[liked_P] - score_Q[other_P]
             loss = loss + pairwise * (F.softplus(-margin_P) * weight_P).sum()
-        loss = loss + ridge * weights.square().sum() / len(y_Q)
+        apart = (weights_2F[0] - weights_2F[1]).square().sum() + (biases_2[0] - biases_2[1]) ** 2
+        loss = loss + ridge * (weights_2F[0].square().sum() + 10 * apart) / len(y_Q)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    found = weights.detach().numpy()
-    half = len(found) // 2
+    rows = torch.cat([roots_2F.square(), biases_2[:, None]], dim=1).detach().numpy()
     return FusionWeights(
         tuple(components),
         tuple(map(float, means)),
         tuple(map(float, stds)),
-        tuple(map(float, found[:half])),
-        tuple(map(float, found[:half] + found[half:])),
+        tuple(map(float, rows[0])),
+        tuple(map(float, rows[1])),
     )
 
 

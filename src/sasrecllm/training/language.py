@@ -146,7 +146,9 @@ class DocumentWriter:
         liked = rows[self.labels[rows] == 1]
         most = self.builder.history_length
         shown = liked[: self.rng.integers(min(3, most), most + 1) if answered else most]
-        asked = np.setdiff1d(rows, shown, assume_unique=True)[: max(1, answered)]
+        # Drawn apart from the history: in the order of ``rows`` the first ones left over would be
+        # mostly disliked, and their place alone would give the answer away.
+        asked = self.rng.permutation(rows[~np.isin(rows, shown)])[: max(1, answered)]
         if not len(asked):
             asked = rows[:1]
         history = _likes(self.items[shown])

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.table import build_encoder
+from sasrecllm.errors import CheckpointError
+
+SETTINGS = {"kind": "sasrec", "n_items": 6, "n_users": 2, "width": 8, "heads": 2, "length": 4}
+
+
+@pytest.mark.parametrize(
+    ("key", "theirs"),
+    [
+        ("heads", 4),  # the shapes agree, the scores would not
+        ("length", 5),
+        ("width", 16),
+        ("n_items", 7),
+        ("n_users", 3),
+        ("blocks", 1),
+        ("kind", "gru4rec"),
+        ("likes_only", False),
+        ("item_bias", False),
+    ],
+)
+def test_another_setting_is_refused_with_both_values(key, theirs):
+    mine = build_encoder(**SETTINGS)
+    before = {name: tensor.clone() for name, tensor in mine.state_dict().items()}
+    other = build_encoder(**(SETTINGS | {key: theirs}), seed=1)
+    with pytest.raises(CheckpointError) as refusal:
+        load_checked(mine, other.state_dict(), other.config)
+    if key != "kind":
+        assert key in refusal.value.what
+        assert repr(theirs) in refusal.value.what and repr(mine.config[key]) in refusal.value.what
+    assert all(torch.equal(before[name], t) for name, t in mine.state_dict().items())
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_refused():
+    mine = build_encoder(**SETTINGS)
+    state = mine.state_dict()
+    without = {k: v for k, v in state.items() if k != "norm.weight"}
+    with pytest.raises(CheckpointError, match=r"lacks \['norm\.weight'\]"):
+        load_checked(mine, without, mine.config)
+    with pytest.raises(CheckpointError, match="unexpected \\['more'\\]"):
+        load_checked(mine, state | {"more": torch.zeros(1)}, mine.config)
+    with pytest.raises(CheckpointError, match="\\(3,\\)"):
+        load_checked(mine, state | {"norm.weight": torch.zeros(3)}, mine.config)
+    with pytest.raises(CheckpointError, match="float16"):
+        load_checked(mine, state | {"norm.weight": torch.zeros(8).half()}, mine.config)
+
+
+def test_a_missing_setting_is_refused():
+    mine = build_encoder(**SETTINGS)
+    config = {k: v for k, v in mine.config.items() if k != "heads"}
+    with pytest.raises(CheckpointError, match="heads = None"):
+        load_checked(mine, mine.state_dict(), config)
+
+
+def test_another_dropout_is_welcome():
+    mine, other = build_encoder(**SETTINGS), build_encoder(**SETTINGS, dropout=0.5, seed=1)
+    load_checked(mine, other.state_dict(), other.config)
+    assert torch.equal(mine.item_table, other.item_table)

@@ -1,0 +1,155 @@
+"""Prompts: places known by construction, titles that stay text, the oldest history cut first."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.llm.offline import train_tokenizer
+from sasrecllm.prompts.answers import answer_ids
+from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.template import load_template, parse_template
+from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.types import Histories
+
+WORDS = {"item": "book", "items": "books", "consumed": "read"}
+TOKENIZER = train_tokenizer(["The Silent Harbour", "Liked: Next: Answer: Yes No"] * 3, 320)
+
+
+def history(items, labels=None):
+    n = len(items)
+    labels = np.ones(n, dtype=np.int8) if labels is None else np.array(labels, dtype=np.int8)
+    return Histories(
+        np.array([0]), np.array(items, dtype=np.int64), labels, np.arange(n), np.array([0, n]),
+        np.array([n]),
+    )  # fmt: skip
+
+
+def builder(titles, template="paper-soft", tokenizer=TOKENIZER, **options):
+    made = load_template(template) if isinstance(template, str) else template
+    return PromptBuilder(made, tokenizer, TitleTokens(tokenizer, titles), WORDS, **options)
+
+
+def text(built, row=0):
+    return TOKENIZER.decode(built.ids_BT[row, : built.lengths_B[row]])
+
+
+def test_a_prompt_reads_as_the_template_says():
+    titles = ["Emma", "Dune", "Ulysses"]
+    shown = text(builder(titles, "paper-text").build(history([0, 1]), np.array([2])))
+    assert shown == (
+        'A user has read the following books and given them high ratings: "Emma", "Dune". From this,'
+        ' predict whether the user would enjoy the book titled "Ulysses". Answer with "Yes" or "No".'
+        " Answer:"
+    )
+    assert "nothing yet" in text(builder(titles, "short-text").build(history([]), np.array([2])))
+
+
+def test_events_show_likes_and_dislikes_in_their_order():
+    template = parse_template("{events|? Yes\n|? No\n|}{target}?")
+    built = builder(["A", "B", "C"], template).build(history([1, 0], [0, 1]), np.array([2]))
+    assert text(built) == "B? No\nA? Yes\nC?"
+
+
+NASTY = st.text(max_size=60) | st.sampled_from(
+    ["<pad>", "</s>", "<s>", "<unk>", "<|im_end|>", "{user}", "[UserEmb]", "\u202e gnirts", "👩‍👩‍👧", "x" * 10_000,
+     "<s></s><s>", "<pa<pad>d>", "Yes", " No", "\ud800", ""]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    titles=st.lists(NASTY, min_size=4, max_size=6),
+    shown=st.lists(st.integers(0, 3), max_size=6),
+    soft=st.integers(1, 3),
+    limit=st.integers(200, 400),
+)
+def test_titles_never_become_control_tokens_and_slots_stand_where_planned(titles, shown, soft, limit):
+    made = builder(titles, max_tokens=limit, soft_tokens=soft)
+    built = made.build(history(shown), np.array([3]))
+    length = int(built.lengths_B[0])
+    assert length <= limit and made.lengths(history(shown), np.array([3]))[0] == length
+    # Two slots of k places each; nothing else in the prompt is a control token.
+    places = list(zip(built.slot_kinds, built.slot_index, strict=True))
+    assert places == [(kind, i) for kind in (0, 1) for i in range(soft)]
+    control = set(TOKENIZER.all_special_ids)
+    ids = list(built.ids_BT[0, :length])
+    outside = [t for c, t in enumerate(ids) if c not in set(built.slot_columns)]
+    assert not control & set(outside)
+    user, item = built.slot_columns[:soft], built.slot_columns[soft:]
+    assert list(np.diff(user)) == list(np.diff(item)) == [1] * (soft - 1)
+    target = list(TitleTokens(TOKENIZER, titles).of(3))
+    at = int(built.prefix_lengths_B[0])
+    assert ids[at : at + len(target)] == target and user[-1] < at <= item[0]
+    assert TOKENIZER.decode(ids).endswith("Answer:")
+
+
+def test_a_plain_added_token_in_a_title_stays_text():
+    tokenizer = train_tokenizer(["The Silent Harbour"] * 3, 320)
+    tokenizer.add_tokens(["[UserEmb]"])
+    ids = TitleTokens(tokenizer, ["about [UserEmb] and </s>"]).of(0)
+    assert not set(ids) & set(tokenizer.added_tokens_decoder)
+    assert tokenizer.decode(ids) == "about [UserEmb] and </s>"
+
+
+def test_the_oldest_history_goes_first_and_the_target_never():
+    titles = [f"title {i} " + "word " * 5 for i in range(12)]
+    wide = builder(titles, "short-text", max_tokens=1000).build(history(range(10)), np.array([11]))
+    tight = builder(titles, "short-text", max_tokens=200).build(history(range(10)), np.array([11]))
+    assert "title 0" in text(wide)
+    assert "title 0" not in text(tight) and "title 9" in text(tight) and "title 11" in text(tight)
+
+
+def test_what_stands_before_the_target_is_the_same_for_every_target():
+    titles = ["a", "b" * 40, "c", "d"]
+    built = builder(titles, "short-soft").build(
+        history([0, 2]).take(np.array([0, 0])), np.array([1, 3])
+    )
+    at = built.prefix_lengths_B
+    assert at[0] == at[1] and list(built.ids_BT[0, : at[0]]) == list(built.ids_BT[1, : at[0]])
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="max_tokens"):
+        builder(["a"], "paper-soft", max_tokens=40)
+    with pytest.raises(DataError, match="has no title"):
+        builder(["a"]).build(history([]), np.array([1]))
+    with pytest.raises(ConfigError, match="no domain word"):
+        PromptBuilder(load_template("paper-text"), TOKENIZER, TitleTokens(TOKENIZER, ["a"]), {})
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{history} {target} {usr}? Answer:", "did you mean 'user'"),
+        ("{target} {history}? Answer:", "stands after {target}"),
+        ("{history} {target} {user}? Answer:", "stands after {target}"),
+        ("{history} {item} {target}? Answer:", "before {target}"),
+        ("{history} {target} {target}? Answer:", "stands twice"),
+        ("{history}? Answer:", "{target} is missing"),
+        ("{target}? Answer:", "{history} is missing"),
+        ("{history} {target}", "not the answer cue"),
+        ("{history} {target}?\\nAnswer:", "backslash"),
+        ("{history {target}? Answer:", "brace without its partner"),
+        ("{history} {target} <itm-word>? Answer:", "did you mean 'item'"),
+        ("{events|a} {target}? Answer:", "write {events|"),
+    ],
+)
+def test_bad_templates_are_refused_by_slot(template, says):
+    with pytest.raises(ConfigError) as refused:
+        parse_template(template, "mine.txt")
+    assert says in str(refused.value) and "mine.txt" in str(refused.value)
+
+
+def test_a_template_may_be_a_file(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("{history}: {target}? Answer:\n", encoding="utf-8")
+    assert load_template(path).cue == "? Answer:"
+    with pytest.raises(ConfigError, match="did you mean 'paper-soft'"):
+        load_template("paper-sotf")
+
+
+def test_answer_tokens_come_from_the_tokenizer():
+    yes, no = answer_ids(TOKENIZER)
+    assert TOKENIZER.convert_ids_to_tokens([yes, no]) == ["ĠYes", "ĠNo"]

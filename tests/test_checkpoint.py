@@ -1,0 +1,128 @@
+"""A folder is whole or absent, whatever happens while it is written; damage is found and named."""
+
+import errno
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrecllm import checkpoint
+from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, load_part, save_part
+from sasrecllm.errors import CheckpointError, ResourceError
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2)}
+
+
+def test_a_part_comes_back_and_belongs_to_its_data(tmp_path):
+    save_part(tmp_path / "p", TENSORS, {"width": 3}, {"catalog": "x" * 64})
+    tensors, config = load_part(tmp_path / "p", {"catalog": "x" * 64})
+    assert torch.equal(tensors["a"], TENSORS["a"]) and config == {"width": 3}
+    with pytest.raises(CheckpointError, match="another catalog") as refused:
+        load_part(tmp_path / "p", {"catalog": "y" * 64})
+    assert refused.value.exit_code == 5
+
+
+@settings(max_examples=150, deadline=None)
+@given(which=st.integers(0, 2), at=st.integers(0, 10_000), bit=st.integers(0, 7), cut=st.booleans())
+def test_every_flipped_bit_and_every_cut_is_found(tmp_path_factory, which, at, bit, cut):
+    folder = tmp_path_factory.mktemp("damage") / "p"
+    save_part(folder, TENSORS, {"width": 3}, {})
+    path = sorted(p for p in folder.iterdir())[which]
+    data = bytearray(path.read_bytes())
+    if cut:
+        data = data[: at % len(data)]
+    else:
+        data[at % len(data)] ^= 1 << bit
+    path.write_bytes(bytes(data))
+    with pytest.raises((CheckpointError, UnicodeDecodeError)):
+        load_part(folder, {})
+    assert not is_whole(folder)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may clean up after it."""
+
+
+@pytest.mark.parametrize("kind", ["killed", "full"])
+def test_a_save_that_dies_at_any_point_leaves_the_last_checkpoint(tmp_path, monkeypatch, kind):
+    """Fail the n-th call that touches the disk, for n = 1, 2, 3 ... until a save goes through."""
+    points = 0
+    while True:
+        folder = tmp_path / f"{kind}-{points}" / "checkpoints"
+        store = CheckpointFolder(folder)
+        store.save(1, TENSORS, {"step": 1})
+        left = [points]
+
+        def count(function, left=left):
+            def call(*args, **kwargs):
+                left[0] -= 1
+                if left[0] < 0:
+                    if kind == "killed":
+                        raise Killed
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return function(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patched:
+            for name in ("_save_tensors", "write_json", "_flush", "_replace"):
+                patched.setattr(checkpoint, name, count(getattr(checkpoint, name)))
+            try:
+                store.save(2, {"a": torch.zeros(2, 3)}, {"step": 2})
+                done = True
+            except (Killed, ResourceError) as error:
+                done = False
+                if kind == "full":
+                    assert error.exit_code == 6 and str(folder) in str(error)
+                    assert not list(folder.glob("*.tmp"))
+        tensors, state = CheckpointFolder(folder).latest()
+        assert state["step"] in ((2,) if done else (1, 2))
+        assert torch.equal(tensors["a"], TENSORS["a"] if state["step"] == 1 else torch.zeros(2, 3))
+        if done:
+            break
+        points += 1
+    assert points >= 6
+
+
+def test_only_the_last_two_checkpoints_stay(tmp_path):
+    store = CheckpointFolder(tmp_path / "c")
+    for step in range(1, 6):
+        store.save(step, TENSORS, {"step": step})
+    assert [p.name for p in sorted((tmp_path / "c").iterdir())] == ["step-00000004", "step-00000005"]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
+    store = CheckpointFolder(tmp_path / "c")
+    for step in (1, 2):
+        store.save(step, TENSORS, {"step": step})
+    os.truncate(tmp_path / "c" / "step-00000002" / "state.safetensors", 20)
+    assert store.latest()[1]["step"] == 1
+
+
+def test_metrics_are_cut_back_to_the_resumed_step(tmp_path):
+    store = CheckpointFolder(tmp_path / "c")
+    store.log({"step": 1, "loss": 0.5})
+    store.save(1, TENSORS, {"step": 1})
+    store.log({"step": 2, "loss": 0.4})
+    with store.metrics.open("a") as stream:
+        stream.write('{"step": 3, "lo')  # a kill in the middle of a line
+    store.latest()
+    assert store.metrics.read_text() == '{"step": 1, "loss": 0.5}\n'
+
+
+def test_commit_leaves_nothing_behind_when_the_writer_fails(tmp_path):
+    def write(folder):
+        (folder / "x").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ResourceError, match="MB free"):
+        commit_folder(tmp_path / "f", write)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_manifest_is_not_a_checkpoint(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"MANIFEST.sha256 is missing"):
+        load_part(tmp_path, {})
