@@ -24,14 +24,17 @@ def backbone(tokenizer):
 
 @pytest.fixture
 def builders(tokenizer):
+    from functools import cache
+
     from sasrecllm.prompts.batch import PromptBuilder
     from sasrecllm.prompts.template import load_template
     from sasrecllm.prompts.titles import TitleTokens
 
-    titles = TitleTokens(tokenizer, TITLES, 16)
+    titles = cache(lambda lead: TitleTokens(tokenizer, TITLES, 16, lead))
 
     def build(name, **options):
-        return PromptBuilder(load_template(name), tokenizer, titles, WORDS, **options)
+        template = load_template(name)
+        return PromptBuilder(template, tokenizer, titles(template.lead), WORDS, **options)
 
     return build
 

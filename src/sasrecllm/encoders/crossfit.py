@@ -67,9 +67,7 @@ class CrossFitted(nn.Module):
         self.full, self.folds = full, nn.ModuleList(folds)
         rotations = torch.stack([_rotation(fold, full) for fold in folds])
         self.register_buffer("rotations_KDD", rotations)
-        self.register_buffer(
-            "fold_of_user", torch.as_tensor(np.array(fold_of_user, dtype=np.int64))
-        )
+        self.register_buffer("fold_of_user", torch.as_tensor(np.array(fold_of_user, dtype=np.int64)))
         self.train(False)
 
     def train(self, mode: bool = True) -> CrossFitted:
@@ -123,9 +121,7 @@ class CrossFitted(nn.Module):
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         return [column[back.to(column.device)] for column in columns]
 
-    def _groups(
-        self, users: IntArray
-    ) -> Iterator[tuple[SequentialEncoder, Tensor | None, IntArray]]:
+    def _groups(self, users: IntArray) -> Iterator[tuple[SequentialEncoder, Tensor | None, IntArray]]:
         """Encoder, its rotation (None for the full one) and the rows it answers."""
         folds = self.fold_of_user.cpu().numpy()
         inside = (users >= 0) & (users < len(folds))
@@ -152,9 +148,7 @@ def _rotation(fold: SequentialEncoder, full: SequentialEncoder) -> Tensor:
     return procrustes(fold.item_table[both], full.item_table[both])
 
 
-def _check(
-    full: SequentialEncoder, folds: Sequence[SequentialEncoder], fold_of_user: IntArray
-) -> None:
+def _check(full: SequentialEncoder, folds: Sequence[SequentialEncoder], fold_of_user: IntArray) -> None:
     if not folds:
         raise ConfigError(
             "cross-fitting has 0 folds; allowed: 1 or more", "set crossfit folds: 2 or more"

@@ -75,9 +75,7 @@ class GRU4Rec(SequentialEncoder):
         inputs_BLD = self._drop(self.entry_vectors(items_BL, feedback_BL, self.feedback))
         start_NBD = self.start.expand(-1, len(items_BL), -1).contiguous()
         read_BLD, _ = self.recurrent(inputs_BLD, start_NBD)
-        states: Tensor = self.project(
-            self._drop(torch.cat([start_NBD[-1][:, None], read_BLD], dim=1))
-        )
+        states: Tensor = self.project(self._drop(torch.cat([start_NBD[-1][:, None], read_BLD], dim=1)))
         return states
 
     def _drop(self, values: Tensor) -> Tensor:

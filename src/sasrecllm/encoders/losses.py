@@ -20,9 +20,7 @@ def bce(logits_Q: Tensor, labels_Q: Tensor) -> Tensor:
     >>> round(bce(torch.tensor([0.0]), torch.tensor([1])).item(), 4)
     0.6931
     """
-    return F.binary_cross_entropy_with_logits(
-        logits_Q, labels_Q.to(logits_Q.dtype), reduction="none"
-    )
+    return F.binary_cross_entropy_with_logits(logits_Q, labels_Q.to(logits_Q.dtype), reduction="none")
 
 
 def full_softmax(logits_QI: Tensor, targets_Q: Tensor, among_I: Tensor | None = None) -> Tensor:

@@ -58,6 +58,7 @@ class Assembly:
         self.config, self.dataset, self.device = config, dataset, device
         self.backbone_path = backbone_path
         self.fusion: FusionWeights | None = None
+        self._titles: dict[str, TitleTokens] = {}
         train = dataset.rows("train")
         self.means = TrainMeans.fit(
             dataset.users[train],
@@ -127,20 +128,21 @@ class Assembly:
         builder = self.builder("soft")
         return SoftTokenLLM(self.backbone, mapper, builder.yes_id, builder.no_id).to(self.device)
 
-    @cached_property
-    def titles(self) -> TitleTokens:
-        """The catalogue's titles, tokenised once."""
-        return TitleTokens(
-            self.backbone.tokenizer, self.dataset.catalog.titles, self.config.llm.title_tokens
-        )
+    def titles(self, lead: str) -> TitleTokens:
+        """The catalogue's titles with what stands before each in a template, tokenised once."""
+        if lead not in self._titles:
+            catalog, most = self.dataset.catalog, self.config.llm.title_tokens
+            self._titles[lead] = TitleTokens(self.backbone.tokenizer, catalog.titles, most, lead)
+        return self._titles[lead]
 
     def builder(self, prompt: str) -> PromptBuilder:
         """Prompt builder of the ``text`` or the ``soft`` template."""
         c = self.config.llm
+        template = load_template(c.text_prompt if prompt == "text" else c.soft_prompt)
         return PromptBuilder(
-            load_template(c.text_prompt if prompt == "text" else c.soft_prompt),
+            template,
             self.backbone.tokenizer,
-            self.titles,
+            self.titles(template.lead),
             self.dataset.words,
             history_length=c.history,
             max_tokens=c.max_tokens,
@@ -214,7 +216,7 @@ class Assembly:
         change = change or Change()
         builder = self.builder(prompt)
         if change.blank_titles:
-            builder = builder.with_titles(self.titles.blanked())
+            builder = builder.with_titles(builder.titles.blanked())
         return LLMScorer(
             name,
             self.model,

@@ -24,6 +24,7 @@ def prepare(run: Run) -> Dataset:
         if c.source == "known-world":
             world, tables = world_tables({"seed": run.config.seed} | c.world)
         else:
+            run.progress.start()
             tables = load_tables(
                 c.source,
                 path=c.path,
@@ -31,6 +32,7 @@ def prepare(run: Run) -> Dataset:
                 columns=c.columns,
                 order=c.order,
                 words=c.words,
+                report=run.progress.step,
             )
         quarantine = run.folder / "quarantine.jsonl"
         dataset = prepare_tables(

@@ -54,6 +54,8 @@ class Template:
 
     name: str
     segments: tuple[Segment, ...]
+    lead: str = ""
+    """A space that belongs to the titles: most tokenizers join a space with the word after it."""
 
     def has(self, slot: str) -> bool:
         """Whether the template has the slot."""
@@ -121,10 +123,38 @@ def parse_template(text: str, name: str = "template") -> Template:
             segments.append(_slot(part, name))
         elif part:
             segments.append(Segment(TEXT, text=part))
-    template = Template(name, tuple(segments))
+    template = _with_lead(Template(name, tuple(segments)))
     _check_literals(template)
     _check_order(template)
     return template
+
+
+def _with_lead(template: Template) -> Template:
+    """Move the space before each title into the title, where every title has one.
+
+    ``; The Reef`` is two tokens of ordinary text, ``;`` and `` The``; cut before the title it would
+    end in a lone space, and the first word of a title would be another token than the same word
+    elsewhere.
+    """
+    kinds = [s.kind for s in template.segments]
+    before = [i - 1 for i, k in enumerate(kinds) if i and (k in LISTS or k == "target")]
+    texts = [template.segments[i].text for i in before if kinds[i] == TEXT]
+    joiners = [j for s in template.segments if s.kind in LISTS for j in (s.joiner, s.disliked) if j]
+    if not texts or not all(t.endswith(" ") for t in (*texts, *joiners)) or kinds[0] in LISTS:
+        return template
+    changed = list(template.segments)
+    for i in before:
+        if kinds[i] == TEXT:
+            changed[i] = replace(changed[i], text=changed[i].text[:-1])
+    for i, segment in enumerate(changed):
+        if segment.kind in LISTS:
+            changed[i] = replace(
+                segment,
+                joiner=segment.joiner[:-1],
+                disliked=segment.disliked[:-1],
+                empty=" " + segment.empty,
+            )
+    return replace(template, segments=tuple(changed), lead=" ")
 
 
 def _slot(inside: str, name: str) -> Segment:

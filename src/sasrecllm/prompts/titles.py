@@ -52,12 +52,16 @@ class TitleTokens:
     Args:
         titles: title of every item, by item index.
         max_tokens: longer titles are cut to their first ``max_tokens`` tokens.
+        lead: what stands before every title (:attr:`~sasrecllm.prompts.template.Template.lead`).
     """
 
-    def __init__(self, tokenizer: Tokenizer, titles: Sequence[str], max_tokens: int = 48) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, titles: Sequence[str], max_tokens: int = 48, lead: str = ""
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
-        rows = _plain_ids(tokenizer, titles, max_tokens)
+        self.lead = lead
+        rows = _plain_ids(tokenizer, [lead + title for title in titles], max_tokens)
         self.lengths: IntArray = np.array([len(r) for r in rows], dtype=np.int64)
         self.offsets: IntArray = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
         self.flat: IntArray = np.array([i for r in rows for i in r], dtype=np.int64)
@@ -71,18 +75,18 @@ class TitleTokens:
 
     def extended(self, titles: Sequence[str]) -> TitleTokens:
         """These titles and then ``titles``, which get the next indices; only they are tokenised."""
-        new = TitleTokens(self.tokenizer, titles, self.max_tokens)
+        new = TitleTokens(self.tokenizer, titles, self.max_tokens, self.lead)
         return self._with(
             np.concatenate([self.flat, new.flat]), np.concatenate([self.lengths, new.lengths])
         )
 
     def blanked(self, word: str = "something") -> TitleTokens:
         """Every title replaced by one neutral word: the ablation without the titles' meaning."""
-        blank = TitleTokens(self.tokenizer, [word], self.max_tokens)
+        blank = TitleTokens(self.tokenizer, [word], self.max_tokens, self.lead)
         return self._with(np.tile(blank.flat, len(self)), np.repeat(blank.lengths, len(self)))
 
     def _with(self, flat: IntArray, lengths: IntArray) -> TitleTokens:
-        made = TitleTokens(self.tokenizer, [], self.max_tokens)
+        made = TitleTokens(self.tokenizer, [], self.max_tokens, self.lead)
         made.flat, made.lengths = flat, lengths
         made.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return made

@@ -85,7 +85,7 @@ def pretrain_offline(
     builder = PromptBuilder(
         template,
         tokenizer,
-        TitleTokens(tokenizer, titles, settings.title_tokens),
+        TitleTokens(tokenizer, titles, settings.title_tokens, template.lead),
         words,
         history_length=settings.history,
         max_tokens=settings.positions,

@@ -1,0 +1,244 @@
+"""The walk: one tiny run from generated data to report, then everything that can be done with it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sasrecllm.checkpoint import file_digest, read_json
+
+TINY = Path(__file__).parent / "tiny.yaml"
+COMMAND = [sys.executable, "-m", "sasrecllm"]
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "NO_COLOR": "1",
+    "COLUMNS": "200",
+}
+
+
+def call(*arguments, expect=0):
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, timeout=280
+    )
+    assert done.returncode == expect, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("walk") / "tiny"
+    call("run", "--config", TINY, "--out", folder, "--quiet")
+    return folder
+
+
+def weights(folder):
+    """Digest of every trained part and of every file of scores."""
+    found = sorted(folder.glob("stages/*/parts/*/weights.safetensors"))
+    found += sorted(folder.glob("stages/*/scores/weights.safetensors"))
+    return {str(p.relative_to(folder)): file_digest(p) for p in found}
+
+
+def test_the_table_starts_with_the_trivial_rows_and_covers_every_test_row(run):
+    results = read_json(run / "results.json")
+    names = list(results["rows"])
+    assert names[:3] == ["item mean", "item mean + user mean", "item mean + running mean"]
+    assert names[3:] == [
+        "SASRec",
+        "text-only LLM",
+        "SASRecLLM (mapper)",
+        "SASRecLLM",
+        "SASRecLLM + fusion",
+    ]
+    summary = read_json(run / "data" / "truth.json")["parameters"]
+    assert {r["rows"] for r in results["rows"].values()} == {summary["rows_test"]}
+    for row in results["rows"].values():
+        for value, low, high in row["intervals"].values():
+            assert value is None or low <= value <= high
+    assert set(results["ablations"]) == {"history shuffled", "soft tokens zeroed", "titles blanked"}
+
+
+def test_the_report_stands_alone(run):
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)\s*=\s*["']?https?:""", html) and "<script" not in html
+    for text in (
+        "known world",
+        "Bayes ceiling",
+        "warm user",
+        "new user",
+        "new item",
+        "no row of validation",
+    ):
+        assert text in html
+    assert len(list((run / "plots").glob("*.svg"))) == 4
+    assert "| item mean |" in (run / "results.md").read_text(encoding="utf-8")
+
+
+def test_the_showcase_has_ten_lines_for_each_case(run):
+    shown = read_json(run / "showcase.json")
+    assert len(shown) == 3 and all(len(lines) == 10 for lines in shown.values())
+    assert all(line["title"] for lines in shown.values() for line in lines)
+
+
+def test_a_finished_run_is_not_trained_again(run):
+    before = weights(run)
+    assert "finished already" in call("run", "--config", TINY, "--out", run)
+    assert weights(run) == before
+    message = call("run", "--config", TINY, "--out", run, "seed=9", expect=2)
+    assert "seed is 0 there, 9 here" in message
+
+
+def test_the_same_seed_gives_the_same_bits_and_the_same_table(run, tmp_path):
+    call("run", "--config", TINY, "--out", tmp_path / "again", "--quiet")
+    assert weights(tmp_path / "again") == weights(run)
+    assert read_json(tmp_path / "again/results.json") == read_json(run / "results.json")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(run, tmp_path, seed):
+    """SIGKILL up to four times anywhere in the run, then let it finish."""
+    rng = np.random.default_rng(seed)
+    folder = tmp_path / "killed"
+    command = [*COMMAND, "run", "--config", str(TINY), "--out", str(folder), "--quiet"]
+    for _ in range(4):
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
+        time.sleep(float(rng.uniform(2.5, 9)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    call("run", "--config", TINY, "--out", folder, "--quiet")
+    assert weights(folder) == weights(run), f"seed {seed}"
+    for name in ("results.json", "showcase.json"):
+        assert read_json(folder / name) == read_json(run / name)
+
+
+def test_answers_of_the_api_equal_the_offline_scores(run):
+    """What ``score`` says of the test rows is what the table was made from."""
+    from sasrecllm import SASRecLLM
+    from sasrecllm.pipeline.train import load_scores
+
+    system = SASRecLLM.from_pretrained(run)
+    asked = system.dataset.questions("test")
+    live = system.score(asked.histories, asked.targets[:, None])[:, 0]
+    stored = load_scores(run / "stages" / "5-fusion")["test"]
+    assert np.abs(live - stored).max() <= 1e-5
+
+
+def test_recommendations_leave_out_what_is_known_and_spell_ids_as_they_came(run):
+    from sasrecllm import SASRecLLM
+
+    system = SASRecLLM.from_pretrained(run)
+    user = system.catalog.user_ids[0]
+    had = {system.catalog.item_id(int(i)) for i in system.history_of(None, user).items}
+    found = system.recommend(user=user, k=7)
+    assert [r.rank for r in found] == list(range(1, 8)) and not had & {r.item_id for r in found}
+    assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
+    assert all(0 < r.probability < 1 and r.title == system.catalog.titles[
+        system.catalog.item_ids.index(r.item_id)] for r in found)  # fmt: skip
+    new = system.recommend(history=["m0003", ("m0005", False)], k=3)
+    assert all("new user" in r.flags for r in new)
+    alone = system.score_items([new[0].item_id], history=["m0003", ("m0005", False)])
+    assert alone[0] == pytest.approx(new[0].probability, abs=1e-6)
+
+
+def test_refusals_have_their_exit_codes_and_no_traceback(run, tmp_path):
+    for arguments, code, says in (
+        (["recommend", run, "--user", "u00x0"], 4, "did you mean"),
+        (["recommend", run, "--liked", "nothing"], 4, "not in the catalogue"),
+        (["recommend", run], 4, "neither user nor history"),
+        (["recommend", tmp_path], 5, "run.json is missing"),
+        (
+            ["run", "--out", tmp_path / "a", "data.source=files", "data.path=absent.csv"],
+            4,
+            "absent.csv",
+        ),
+        (
+            ["run", "--out", tmp_path / "b", "llm.backbone=nobody/no-model", "--config", TINY],
+            4,
+            "no-model",
+        ),
+        (["run", "--out", tmp_path / "c", "encoder.kind=sasrek"], 2, "did you mean 'sasrec'"),
+        (["run", "--bogus"], 2, "--bogus"),
+        (["recommend", run, "-k", "0"], 2, "0"),
+    ):
+        output = call(*arguments, expect=code)
+        assert says in output and "Traceback" not in output, arguments
+
+
+def test_a_damaged_part_is_refused(run, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    weights_file = copy / "stages/4-soft/parts/mapper/weights.safetensors"
+    data = bytearray(weights_file.read_bytes())
+    data[-1] ^= 1
+    weights_file.write_bytes(bytes(data))
+    assert "is damaged" in call("recommend", copy, "--liked", "m0003", expect=5)
+
+
+def test_parts_of_another_run_are_swapped_in_by_path(run, tmp_path):
+    """Plug and play: only the mapper is trained; encoder and adapter come from elsewhere, untouched."""
+    stages = (
+        "strategy=[{name: mapper, task: answer, train: [mapper], prompt: soft, vectors: encoder,"
+        f" load: {{encoder: '{run}', adapter: '{run}'}}, row: swapped}}]"
+    )
+    other = tmp_path / "swapped"
+    call("run", "--config", TINY, "--out", other, "--quiet", f"llm.backbone={run / 'llm'}", stages,
+         "fusion.enabled=false")  # fmt: skip
+    assert list(read_json(other / "results.json")["rows"])[3:] == ["swapped"]
+    assert list((other / "stages/1-mapper/parts").iterdir()) == [other / "stages/1-mapper/parts/mapper"]
+    message = call("run", "--config", TINY, "--out", tmp_path / "no", "--quiet", stages, "encoder.width=8",
+                   expect=5)  # fmt: skip
+    assert "width" in message
+
+
+def test_frozen_parts_stay_bit_identical_through_later_stages(run):
+    """The text stage's adapter is what the mapper stage was trained on: the soft stage alone moves it."""
+    about = read_json(run / "stages/3-mapper/stage.json")
+    assert about["train"] == ["mapper"] and not (run / "stages/3-mapper/parts/adapter").exists()
+    assert (run / "stages/4-soft/parts/adapter").exists()
+    assert not (run / "stages/4-soft/parts/encoder").exists()
+
+
+def test_print_config_dry_run_evaluate_and_report(run, tmp_path):
+    assert "width: 16" in call("run", "--config", TINY, "--print-config")
+    output = call("run", "--config", TINY, "--out", tmp_path / "dry", "--dry-run")
+    assert "in all about" in output and not (tmp_path / "dry" / "stages").exists()
+    before = read_json(run / "results.json")
+    call("evaluate", run)
+    assert read_json(run / "results.json") == before
+    (run / "report.html").unlink()
+    call("report", run)
+    assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """torchrun with gloo: the same effective batch, the same validation metrics, no row twice."""
+    options = ["--config", str(TINY), "--quiet", "encoder.dropout=0", "encoder.folds=0",
+               "strategy=encoder-only", "fusion.enabled=false"]  # fmt: skip
+    call("run", "--out", tmp_path / "one", *options)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29511",
+         "-m", "sasrecllm", "run", "--out", str(tmp_path / "two"), *options],
+        capture_output=True, text=True, env=ENVIRONMENT, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (
+        [
+            json.loads(x)
+            for x in (tmp_path / n / "stages/1-encoder/metrics.jsonl").read_text().splitlines()
+        ]
+        for n in ("one", "two")
+    )
+    valid = [[r["valid"] for r in records if "valid" in r] for records in (one, two)]
+    assert len(valid[0]) == len(valid[1]) > 0
+    for a, b in zip(*valid, strict=True):
+        assert a["auc"] == pytest.approx(b["auc"], abs=1e-4)
+        assert a["uauc"] == pytest.approx(b["uauc"], abs=1e-4)
