@@ -32,9 +32,11 @@ with (folder / "log.csv").open("w", newline="", encoding="utf-8") as stream:
 columns = "{user_id: reader, item_id: isbn, rating: stars, timestamp: when, title: name}"
 settings = [
     "data.source=files", f"data.path={folder / 'log.csv'}", f"data.items_path={folder / 'items.csv'}",
-    f"data.columns={columns}", "data.split=global-time", "data.words={item: book, items: books, consumed: read}",
+    f"data.columns={columns}", "data.split=global-time",
+    "data.words={item: book, items: books, consumed: read}",
     "llm.offline.documents=200", "llm.offline.width=32", "llm.loop.epochs=1", "llm.loop.batch_size=64",
-    "encoder.folds=2", "encoder.loop.epochs=5", "evaluation.resamples=100", "llm.text_prompt=short-text",
+    "encoder.folds=2", "encoder.loop.epochs=5", "evaluation.resamples=100",
+    "llm.text_prompt=short-text",
     "llm.soft_prompt=short-soft",
 ]  # fmt: skip
 run = folder / "run"

@@ -194,13 +194,13 @@ def test_parts_of_another_run_are_swapped_in_by_path(run, tmp_path):
          "fusion.enabled=false")  # fmt: skip
     assert list(read_json(other / "results.json")["rows"])[3:] == ["swapped"]
     assert list((other / "stages/1-mapper/parts").iterdir()) == [other / "stages/1-mapper/parts/mapper"]
-    message = call("run", "--config", TINY, "--out", tmp_path / "no", "--quiet", stages, "encoder.width=8",
-                   expect=5)  # fmt: skip
+    message = call("run", "--config", TINY, "--out", tmp_path / "no", "--quiet", stages,
+                   "encoder.width=8", expect=5)  # fmt: skip
     assert "width" in message
 
 
 def test_frozen_parts_stay_bit_identical_through_later_stages(run):
-    """The text stage's adapter is what the mapper stage was trained on: the soft stage alone moves it."""
+    """The mapper stage keeps the text stage's adapter: the soft stage alone moves it."""
     about = read_json(run / "stages/3-mapper/stage.json")
     assert about["train"] == ["mapper"] and not (run / "stages/3-mapper/parts/adapter").exists()
     assert (run / "stages/4-soft/parts/adapter").exists()
@@ -225,7 +225,8 @@ def test_two_processes_train_as_one(tmp_path):
                "strategy=encoder-only", "fusion.enabled=false"]  # fmt: skip
     call("run", "--out", tmp_path / "one", *options)
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29511",
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+         "--master-port", "29511",
          "-m", "sasrecllm", "run", "--out", str(tmp_path / "two"), *options],
         capture_output=True, text=True, env=ENVIRONMENT, timeout=280,
     )  # fmt: skip

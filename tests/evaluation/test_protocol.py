@@ -1,4 +1,4 @@
-"""One table on one set of rows: intervals that are what they say, paired differences, nothing left out."""
+"""One table on one set of rows: intervals that are true, paired differences, nothing left out."""
 
 import time
 

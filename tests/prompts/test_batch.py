@@ -54,7 +54,8 @@ def test_events_show_likes_and_dislikes_in_their_order():
 
 
 NASTY = st.text(max_size=60) | st.sampled_from(
-    ["<pad>", "</s>", "<s>", "<unk>", "<|im_end|>", "{user}", "[UserEmb]", "\u202e gnirts", "👩‍👩‍👧", "x" * 10_000,
+    ["<pad>", "</s>", "<s>", "<unk>", "<|im_end|>", "{user}", "[UserEmb]", "\u202e gnirts",
+     "👩‍👩‍👧", "x" * 10_000,
      "<s></s><s>", "<pa<pad>d>", "Yes", " No", "\ud800", ""]
 )  # fmt: skip
 

@@ -273,7 +273,7 @@ def _refuse_one_label(valid: Questions) -> None:
         raise DataError(
             f"all {len(valid)} rows of the validation split have the label {valid.labels[0]}, so no"
             " AUC can choose the best state",
-            "split by global-time, or set data.feedback=implicit for leave-one-out (it samples negatives)",
+            "split by global-time, or set data.feedback=implicit, which samples negatives",
         )
 
 
