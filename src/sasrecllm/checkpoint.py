@@ -47,7 +47,7 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
         lines = [f"{file_digest(p)}  {p.relative_to(temporary).as_posix()}\n" for p in files]
         for path in files:
             _flush(path)
-        (temporary / MANIFEST).write_text("".join(lines), encoding="utf-8")
+        (temporary / MANIFEST).write_text(_sealed("".join(lines)), encoding="utf-8")
         _flush(temporary / MANIFEST)
         _flush(temporary)
         _replace(temporary, folder)
@@ -74,7 +74,14 @@ def verify_folder(folder: Path) -> None:
             f"{folder} is not a finished folder: {MANIFEST} is missing",
             "point to a folder that sasrecllm finished writing, or train again",
         )
-    for line in manifest.read_text(encoding="utf-8").splitlines():
+    text = manifest.read_bytes().decode("utf-8", errors="replace")
+    body = "".join(text.splitlines(keepends=True)[:-1])
+    if text != _sealed(body):
+        raise CheckpointError(
+            f"{manifest} is damaged: its last line is not the SHA-256 of the lines above",
+            "restore the file from a copy, or delete the folder and train the stage again",
+        )
+    for line in body.splitlines():
         wanted, _, name = line.partition("  ")
         path = folder / name
         got = file_digest(path) if path.is_file() else "nothing"
@@ -85,11 +92,16 @@ def verify_folder(folder: Path) -> None:
             )
 
 
+def _sealed(body: str) -> str:
+    """Lines of a manifest with their own digest below, so that a cut manifest is found too."""
+    return f"{body}{hashlib.sha256(body.encode()).hexdigest()}  {MANIFEST}\n"
+
+
 def is_whole(folder: Path) -> bool:
     """Whether ``folder`` passes :func:`verify_folder`."""
     try:
         verify_folder(folder)
-    except (CheckpointError, OSError, UnicodeDecodeError):
+    except (CheckpointError, OSError):
         return False
     return True
 

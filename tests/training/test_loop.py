@@ -77,7 +77,7 @@ def test_schedule_warms_up_once_and_ends_at_the_floor():
         learning_rate(s, 100, LoopSettings(lr=1.0, min_lr=0.1, warmup_steps=10)) for s in range(100)
     ]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(0.1, abs=1e-2)
 
 

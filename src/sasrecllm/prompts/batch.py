@@ -47,8 +47,8 @@ class _Layout:
 
     at_B: IntArray
     pieces: list[tuple[IntArray, IntArray, IntArray, IntArray]] = field(default_factory=list)
-    slots: list[tuple[int, IntArray]] = field(default_factory=list)  # slot kind, first column [B]
-    prefix_B: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    slots: list[tuple[IntArray, IntArray, int]] = field(default_factory=list)
+    prefix_B: IntArray | None = None
 
     def put(self, rows: IntArray, columns: IntArray, starts: IntArray, widths: IntArray) -> None:
         """Place pieces: row, first column, start in the pool and width of each."""
@@ -177,7 +177,7 @@ class PromptBuilder:
             if segment.kind == TEXT:
                 self._put_fixed(layout, "=" + segment.text, everyone)
             elif segment.kind in SOFT_SLOTS:
-                layout.slots.append((SOFT_SLOTS.index(segment.kind), layout.at_B))
+                layout.slots.append((everyone, layout.at_B, SOFT_SLOTS.index(segment.kind)))
                 self._put_fixed(layout, "<soft>", everyone)
             elif segment.kind in LISTS:
                 self._put_list(layout, segment, histories, shown)
@@ -259,22 +259,33 @@ class PromptBuilder:
             np.int64
         )
 
-    def _slot_places(self, layout: _Layout) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """Row, column, kind and index of every soft-token place, slot after slot."""
-        n_rows, n_slots, k = len(layout.at_B), len(layout.slots), self.soft_tokens
-        shape = (n_slots, n_rows, k)
-        index = np.broadcast_to(np.arange(k), shape)
-        rows = np.broadcast_to(np.arange(n_rows)[:, None], shape)
-        kinds = np.broadcast_to(
-            np.array([s[0] for s in layout.slots], dtype=np.int64)[:, None, None], shape
-        )
-        first = np.array([s[1] for s in layout.slots], dtype=np.int64).reshape(n_slots, n_rows, 1)
-        return rows.ravel(), (first + index).ravel(), kinds.ravel(), index.ravel()
+    def _prefix(self, layout: _Layout) -> IntArray:
+        assert layout.prefix_B is not None, "every template has a target"
+        return layout.prefix_B
 
     @property
     def has_slots(self) -> bool:
         """Whether the prompts have places for soft tokens."""
         return any(self.template.has(s) for s in SOFT_SLOTS)
+
+
+def _slot_places(layout: _Layout, soft_tokens: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Rows, columns, kinds and indices [S] of all soft tokens: k consecutive places of every slot."""
+    k = np.arange(soft_tokens, dtype=np.int64)
+    parts = [
+        (
+            np.repeat(rows, soft_tokens),
+            (columns[:, None] + k).reshape(-1),
+            np.full(len(rows) * soft_tokens, kind, dtype=np.int64),
+            np.tile(k, len(rows)),
+        )
+        for rows, columns, kind in layout.slots
+    ]
+    if not parts:
+        nothing = np.empty(0, dtype=np.int64)
+        return nothing, nothing, nothing, nothing
+    rows, columns, kinds, index = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return rows, columns, kinds, index
 
 
 def _within(widths: IntArray) -> IntArray:

@@ -52,6 +52,7 @@ class EncoderTask(Task):
     ) -> None:
         super().__init__()
         self.name, self.encoder, self.validation = name, encoder.to(device), validation
+        self.encoder.requires_grad_(True)
         self.loss, self.negatives = loss, negatives
         self.implicit = bool((windows.label == 1).all())
         used = (windows.label == 1) if loss != "bce" else np.ones(len(windows.label), dtype=bool)
