@@ -14,7 +14,12 @@ def family(kind, vocabulary):
     import transformers as t
 
     small = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    if kind == "gpt2":
+    if kind == "gemma2":  # bends its logits after the head
+        config = t.Gemma2Config(
+            vocab_size=vocabulary, hidden_size=16, num_key_value_heads=1, head_dim=8,
+            final_logit_softcapping=0.1, **small,
+        )  # fmt: skip
+    elif kind == "gpt2":
         config = t.GPT2Config(vocab_size=vocabulary, n_embd=16, n_layer=1, n_head=2)
     elif kind == "qwen2":
         config = t.Qwen2Config(vocab_size=vocabulary, hidden_size=16, num_key_value_heads=1, **small)
@@ -23,18 +28,18 @@ def family(kind, vocabulary):
     return t.AutoModelForCausalLM.from_config(config)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "gpt_neox"])
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "gpt_neox", "gemma2"])
 def test_other_families_go_through_the_same_door(kind, tokenizer, tmp_path):
     save_backbone(Backbone(family(kind, len(tokenizer)), tokenizer), tmp_path)
     backbone = load_backbone(str(tmp_path))
     add_lora(backbone, r=2)
+    for parameter in backbone.adapter_parameters():
+        parameter.requires_grad_(True)
     ids = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
     hidden = backbone.hidden_last(backbone.embed(ids), torch.tensor([4, 2]))
     score = backbone.answer_logits(hidden, 11, 12)
     full = backbone.causal(input_ids=ids[1:, :2]).logits[0, -1]
     assert float(score[1]) == pytest.approx(float(full[11] - full[12]), abs=1e-5)
-    for parameter in backbone.adapter_parameters():
-        parameter.requires_grad_(True)
     score.sum().backward()
     assert sum(t.numel() for t in backbone.adapter_tensors().values()) > 0
 
@@ -86,6 +91,7 @@ def test_adapter_round_trip_and_disabling(backbone):
     assert not torch.allclose(plain, adapted)
     with backbone.without_adapter():
         assert torch.allclose(plain, backbone.hidden(backbone.embed(ids)))
+    assert not any(p.requires_grad for p in backbone.parameters()), "switching back on must not thaw"
 
 
 def test_unknown_lora_targets_name_the_layers_there_are(tokenizer):
@@ -125,3 +131,33 @@ def test_nf4_runs_forward_and_backward_on_a_cpu(tokenizer, tmp_path):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.adapter_parameters())
     kinds = {type(m).__name__ for m in backbone.modules()}
     assert "Linear4bit" in kinds
+
+
+def test_damaged_or_incomplete_weights_are_refused(tokenizer, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    save_backbone(build_llama(tokenizer, width=16, layers=1, heads=2, positions=64), tmp_path)
+    weights = tmp_path / "model.safetensors"
+    tensors = load_file(weights)
+    lost = next(k for k in tensors if "q_proj" in k)
+    rest = {k: v.clone() for k, v in tensors.items() if k != lost}
+    save_file(rest, weights, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="q_proj"):
+        load_backbone(str(tmp_path))
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_backbone(str(tmp_path))
+
+
+def test_code_of_a_repository_is_never_run_nor_asked_about(tokenizer, tmp_path, monkeypatch):
+    import json
+
+    save_backbone(build_llama(tokenizer, width=16, layers=1, heads=2, positions=64), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "strange", "auto_map": {"AutoConfig": "own.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ModelNotFoundError, match="never run"):
+        load_backbone(str(tmp_path))
+    assert not (tmp_path / "ran").exists()

@@ -61,7 +61,8 @@ def test_mapped_vectors_stand_in_the_slots_of_their_own_row(model, builders):
         batch.slot_rows, batch.slot_columns, batch.slot_kinds, batch.slot_index, strict=True
     ):
         want = (want_user, want_item)[kind][row, index]
-        assert torch.equal(seen["embeds"][row, column], want)
+        # Not bit for bit: the model maps users and items in one product, this test in two.
+        assert torch.allclose(seen["embeds"][row, column], want, atol=1e-6)
 
 
 def test_score_equals_the_difference_of_the_full_heads_logits(model, builders):

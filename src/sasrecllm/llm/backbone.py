@@ -85,10 +85,17 @@ class Backbone(nn.Module):
     def answer_logits(self, hidden_BH: Tensor, yes_id: int, no_id: int) -> Tensor:
         """logit(Yes) − logit(No), [B], from these two rows of the head alone."""
         head = self.causal.get_output_embeddings()
-        difference_H = head.weight[yes_id] - head.weight[no_id]
-        logits: Tensor = hidden_BH @ difference_H.to(hidden_BH.dtype)
+        rows = [yes_id, no_id]
+        both_B2 = hidden_BH @ head.weight[rows].to(hidden_BH.dtype).T
         if getattr(head, "bias", None) is not None:
-            logits = logits + head.bias[yes_id] - head.bias[no_id]
+            both_B2 = both_B2 + head.bias[rows]
+        # Some families bend or scale their logits after the head, and say so in the configuration.
+        config = self.causal.config
+        both_B2 = both_B2 * (getattr(config, "logit_scale", None) or 1.0)
+        both_B2 = both_B2 / (getattr(config, "logits_scaling", None) or 1.0)
+        if cap := getattr(config, "final_logit_softcapping", None):
+            both_B2 = cap * torch.tanh(both_B2 / cap)
+        logits: Tensor = both_B2[:, 0] - both_B2[:, 1]
         return logits
 
     # The adapter ---------------------------------------------------------------------------------
@@ -141,8 +148,13 @@ class Backbone(nn.Module):
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
         """The base model alone, inside a ``with`` block."""
-        with self._adapter().disable_adapter():
-            yield
+        learning = [p.requires_grad for p in self.adapter_parameters()]
+        try:
+            with self._adapter().disable_adapter():
+                yield
+        finally:  # peft thaws the adapter when it switches it on again
+            for parameter, was in zip(self.adapter_parameters(), learning, strict=True):
+                parameter.requires_grad_(was)
 
     def _adapter(self) -> Any:
         if self._adapted is None:
@@ -161,26 +173,39 @@ def load_backbone(
     Raises:
         ModelNotFoundError: no such folder, or a hub id that is neither cached nor reachable.
         MissingExtraError: ``quantize`` without bitsandbytes.
+        CheckpointError: weights that are damaged, or that lack a tensor of the model.
     """
     _refuse_unreachable(name_or_path)
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the run has its own
 
-    options: dict[str, Any] = {"dtype": DTYPES[dtype], "use_safetensors": True}
+    options: dict[str, Any] = {
+        "dtype": DTYPES[dtype],
+        "use_safetensors": True,
+        "output_loading_info": True,
+    }
     if quantize == "nf4":
         options["quantization_config"] = _nf4()
         options["device_map"] = {"": device}
     try:
+        _refuse_own_code(name_or_path)
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        causal = AutoModelForCausalLM.from_pretrained(name_or_path, **options)
+        causal, info = AutoModelForCausalLM.from_pretrained(name_or_path, **options)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"the weights of llm.backbone {name_or_path!r} are damaged: {error}",
+            "copy or download the *.safetensors files again",
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(
             f"llm.backbone {name_or_path!r} cannot be loaded: {str(error).splitlines()[0]}",
             "give a hub id that is in the cache (HF_HOME), unset HF_HUB_OFFLINE where there is a"
             " network, or give a local folder with config.json, *.safetensors and a tokenizer",
         ) from error
+    _refuse_random_weights(name_or_path, info)
     backbone = Backbone(causal, tokenizer).requires_grad_(False).eval()
     return backbone if quantize else backbone.to(device)
 
@@ -290,6 +315,35 @@ def _nf4() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+def _refuse_random_weights(name_or_path: str, info: Mapping[str, Any]) -> None:
+    """transformers fills a missing tensor with random numbers and only warns."""
+    lost = sorted(map(str, {*info["missing_keys"], *info.get("mismatched_keys", ())}))
+    if lost:
+        raise CheckpointError(
+            f"llm.backbone {name_or_path!r} lacks {len(lost)} tensors of its model, or has them in"
+            f" another shape: {', '.join(lost[:3])}",
+            "copy or download the whole model again",
+        )
+
+
+def _refuse_own_code(name_or_path: str) -> None:
+    """transformers would ask on the terminal whether to run the repository's own code."""
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    model, _ = transformers.PretrainedConfig.get_config_dict(name_or_path)
+    words = get_tokenizer_config(name_or_path)
+    kind, tokenizer = model.get("model_type"), words.get("tokenizer_class") or ""
+    foreign = "auto_map" in model and kind not in CONFIG_MAPPING
+    if foreign or ("auto_map" in words and not hasattr(transformers, tokenizer)):
+        raise ModelNotFoundError(
+            f"llm.backbone {name_or_path!r} (model_type {kind!r}, tokenizer_class {tokenizer!r}) needs"
+            " code of its own repository, which is never run",
+            "choose a model that transformers itself supports",
+        )
 
 
 def _refuse_unreachable(name_or_path: str) -> None:

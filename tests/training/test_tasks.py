@@ -1,0 +1,130 @@
+"""What is frozen stays bit-identical and in evaluation mode; training text gives no answer away."""
+
+import numpy as np
+import pytest
+import torch
+
+from sasrecllm.data.interactions import Tables
+from sasrecllm.data.prepare import prepare
+from sasrecllm.data.sequences import windows
+from sasrecllm.data.world import known_world
+from sasrecllm.encoders.table import ENCODERS, build_encoder
+from sasrecllm.evaluation.metrics import auc
+from sasrecllm.llm.backbone import add_lora, build_llama
+from sasrecllm.llm.mapper import build_mapper
+from sasrecllm.llm.model import SoftTokenLLM
+from sasrecllm.llm.offline import train_tokenizer
+from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.template import load_template
+from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.training.finetune import AnswerTask
+from sasrecllm.training.language import DocumentWriter
+from sasrecllm.training.loop import fit
+from sasrecllm.training.pretrain import EncoderTask
+from sasrecllm.training.settings import LoopSettings
+
+WORLD = known_world(users=120, items=120, rows=14, seed=1)
+WORDS = {"item": "film", "items": "films", "consumed": "seen"}
+DATA = prepare(Tables(WORLD.interactions, WORLD.items, "world", WORDS), split="given")
+QUICK = LoopSettings(epochs=1, batch_size=32, lr=0.01, warmup_steps=1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([" " + t for t in DATA.catalog.titles] + ["Liked: Next: nothing yet"], 500)
+
+
+def builder(tokenizer, prompt, **options):
+    template = load_template(prompt)
+    titles = TitleTokens(tokenizer, DATA.catalog.titles, 16, template.lead)
+    return PromptBuilder(template, tokenizer, titles, WORDS, **options)
+
+
+def encoder(kind="sasrec"):
+    return build_encoder(
+        kind, n_items=DATA.n_items, n_users=DATA.n_users, width=8, length=6, seen_items=DATA.seen_items
+    )
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("loss", ["bce", "softmax", "sampled-softmax", "gbce"])
+def test_every_encoder_learns_with_every_loss(kind, loss):
+    made = encoder(kind)
+    cut = windows(DATA, length=6, likes_only=True, rows=DATA.rows("train"))
+    task = EncoderTask("e", made, cut, DATA.questions("valid"), loss=loss, negatives=8)
+    whole = np.arange(len(task.lengths))
+    made.eval()
+    torch.manual_seed(0)
+    before = float(task(whole).detach()) / task.weights.sum()
+    fit(task, LoopSettings(epochs=4, batch_size=16, lr=0.02, warmup_steps=1, patience=0))
+    torch.manual_seed(0)
+    assert float(task(whole).detach()) / task.weights.sum() < before
+
+
+@pytest.mark.parametrize(
+    "parts", [{"adapter"}, {"mapper"}, {"adapter", "mapper"}, {"encoder", "mapper"},
+              {"encoder", "adapter", "mapper"}]
+)  # fmt: skip
+def test_frozen_parts_are_bit_identical_and_in_eval_mode_and_the_others_change(tokenizer, parts):
+    backbone = build_llama(tokenizer, width=16, layers=1, heads=2, positions=256)
+    add_lora(backbone, r=2)
+    build = builder(tokenizer, "short-soft", history_length=3)
+    mapper = build_mapper("mlp", width=8, hidden=8, llm_width=16)
+    model, made = SoftTokenLLM(backbone, mapper, build.yes_id, build.no_id), encoder()
+    asked = DATA.questions("train").take(np.arange(200))
+    task = AnswerTask(
+        "a", model, build, asked, DATA.questions("valid"), parts=parts, encoder=made, absent=0.2
+    )
+    modules = {"encoder": made, "mapper": mapper, "adapter": backbone}
+    frozen = [m for p, m in modules.items() if p not in parts]
+    forward = task.forward
+
+    def watched(examples):
+        assert not any(x.training for m in frozen for x in m.modules())
+        assert all(modules[p].training for p in parts - {"adapter"})
+        return forward(examples)
+
+    task.forward = watched
+    before = {n: p.detach().clone() for n, p in task.named_parameters()}
+    fit(task, QUICK)
+    changed = set()
+    for name, parameter in task.named_parameters():
+        kind = "adapter" if "lora_" in name else name.split(".")[0 if name.startswith("encoder") else 1]
+        if not torch.equal(parameter, before[name]):
+            changed.add(kind)
+    assert changed == parts
+
+
+def test_a_document_is_a_prompt_with_true_answers_of_one_user(tokenizer):
+    build = builder(tokenizer, "short-text", history_length=4)
+    train = DATA.questions("train")
+    writer = DocumentWriter(build, train, np.random.default_rng(0))
+    text = tokenizer.decode(writer.write(3))
+    assert text.startswith("Liked: ") and text.count("Next: ") <= 3
+    allowed = {DATA.catalog.title(int(i)) for i in train.targets}
+    for piece in text.split("Next: ")[1:]:
+        title, _, answer = piece.partition("?")
+        assert title in allowed and answer.strip().split()[0] in ("Yes", "No")
+    assert "?" not in tokenizer.decode(writer.write(0))
+
+
+def test_the_place_of_an_answer_does_not_give_it_away(tokenizer):
+    """Taking the first rows left over would put dislikes first: training would learn the place."""
+    build = builder(tokenizer, "short-text", history_length=4)
+    writer = DocumentWriter(build, DATA.questions("train"), np.random.default_rng(0))
+    places, answers = [], []
+    for _ in range(1500):
+        document = writer.write(4)
+        found = [t for t in document if t in (build.yes_id, build.no_id)]
+        places += range(len(found))
+        answers += [int(t == build.yes_id) for t in found]
+    score = np.array(places, dtype=np.float64)
+    assert auc(score, np.array(answers, dtype=np.int8)) == pytest.approx(0.5, abs=0.03)
+
+
+def test_training_text_holds_no_title_that_training_did_not_show(tokenizer):
+    build = builder(tokenizer, "short-text", history_length=4)
+    writer = DocumentWriter(build, DATA.questions("train"), np.random.default_rng(0))
+    text = " ".join(tokenizer.decode(writer.write(3)) for _ in range(500))
+    new = [DATA.catalog.title(i) for i in np.flatnonzero(~DATA.seen_items)]
+    assert new and not [t for t in new if f" {t}?" in text or f" {t};" in text]
