@@ -15,7 +15,8 @@ def tokenizer():
 
 @pytest.fixture
 def backbone(tokenizer):
-    from sasrecllm.llm.backbone import add_lora, build_llama
+    from sasrecllm.llm.backbone import add_lora
+    from sasrecllm.llm.loading import build_llama
 
     built = build_llama(tokenizer, width=16, layers=2, heads=2, positions=256, seed=0)
     add_lora(built, r=2, alpha=4, seed=0)

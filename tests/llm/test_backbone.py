@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sasrecllm.errors import CheckpointError, ConfigError, ModelNotFoundError
-from sasrecllm.llm.backbone import Backbone, add_lora, build_llama, load_backbone, save_backbone
+from sasrecllm.llm.backbone import Backbone, add_lora
+from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 from sasrecllm.llm.mapper import build_mapper
 
 

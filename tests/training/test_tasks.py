@@ -10,7 +10,8 @@ from sasrecllm.data.sequences import windows
 from sasrecllm.data.world import known_world
 from sasrecllm.encoders.table import ENCODERS, build_encoder
 from sasrecllm.evaluation.metrics import auc
-from sasrecllm.llm.backbone import add_lora, build_llama
+from sasrecllm.llm.backbone import add_lora
+from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer

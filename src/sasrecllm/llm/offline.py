@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sasrecllm.llm.backbone import Backbone, wrap_tokenizer
+from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.loading import wrap_tokenizer
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 CHUNK = 4096

@@ -96,7 +96,7 @@ def language_model(run: Run, dataset: Dataset) -> str:
             device=runtime.pick_device(run.config.device),
         )
         if runtime.is_main_process():
-            from sasrecllm.llm.backbone import save_backbone
+            from sasrecllm.llm.loading import save_backbone
 
             shutil.rmtree(folder, ignore_errors=True)
             commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))

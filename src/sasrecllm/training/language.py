@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sasrecllm.llm.backbone import build_llama
+from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.offline import lm_losses, train_tokenizer
 from sasrecllm.prompts.answers import ANSWERS
 from sasrecllm.prompts.batch import PromptBuilder
