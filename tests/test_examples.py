@@ -1,0 +1,64 @@
+"""What the README and the examples say works as it is written there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sasrecllm.config import load_config
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.mark.parametrize("name", ["quickstart.py", "own_encoder.py", "own_data.py"])
+def test_examples_run(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *([str(tmp_path)] if name == "own_data.py" else [])],
+        cwd=ROOT / "examples", env=ENVIRONMENT, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout
+
+
+def test_every_setting_in_the_readme_is_one():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [
+        line for block in re.findall(r"```\n(.*?)```", text, re.S) for line in block.splitlines()
+        if line.strip().startswith(("sasrecllm run", "torchrun"))
+    ]  # fmt: skip
+    assert len(commands) >= 3
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        overrides = [w for w in words if re.match(r"^[a-z_.]+=", w)]
+        config = words[words.index("--config") + 1] if "--config" in words else None
+        load_config(ROOT / config if config else None, overrides)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
+def test_every_recipe_is_a_valid_configuration(path):
+    from sasrecllm.training.strategies import stages_of
+
+    config = load_config(path)
+    assert stages_of(config.strategy, config.fusion.enabled)
+
+
+def test_links_in_the_documents_lead_somewhere():
+    for document in (
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        ROOT / "CONTRIBUTING.md",
+    ):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_make_is_the_whole_developer_interface():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("install", "format", "lint", "test", "demo"):
+        assert re.search(rf"^{target}:", makefile, re.M)
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

@@ -1,0 +1,49 @@
+"""The guard against CUDA packages, plug-in names, and what progress prints."""
+
+import pytest
+
+from sasrecllm import runtime
+from sasrecllm.errors import ConfigError, EnvironmentRefusal
+
+
+def test_cuda_packages_without_a_gpu_are_refused_with_a_remedy():
+    with pytest.raises(EnvironmentRefusal, match="nvidia-cublas-cu12") as refused:
+        runtime.check_cuda_packages(["torch", "nvidia-cublas-cu12", "triton"], gpu=False)
+    assert refused.value.exit_code == 3 and "PIP_CONSTRAINT" in refused.value.remedy
+    runtime.check_cuda_packages(["torch", "nvidia-cublas-cu12"], gpu=True)
+    runtime.check_cuda_packages(["torch"], gpu=False)
+
+
+def test_a_name_is_a_row_or_a_path_to_an_object():
+    assert runtime.resolve("a", {"a": 1}) == 1
+    assert runtime.resolve("math:floor", {})(2.5) == 2
+    for name, says in (
+        ("b", "allowed: alpha"),
+        ("alhpa", "did you mean 'alpha'"),
+        ("no.such:x", "imported"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            runtime.resolve(name, {"alpha": 1}, "encoder.kind")
+
+
+def test_a_named_device_that_is_absent_is_refused():
+    import torch
+
+    if not torch.cuda.is_available():
+        assert runtime.pick_device() == "cpu"
+        with pytest.raises(EnvironmentRefusal, match="no CUDA device"):
+            runtime.pick_device("cuda")
+
+
+def test_progress_lines_go_to_the_log_even_when_quiet(capsys):
+    lines = []
+    progress = runtime.Progress(lines.append, quiet=True)
+    progress.line("a stage ended")
+    assert lines == ["a stage ended"] and capsys.readouterr().err == ""
+    loud = runtime.Progress(lines.append)
+    loud.line("again")
+    assert "again" in capsys.readouterr().err
+
+
+def test_versions_name_what_changes_results():
+    assert {"python", "torch", "transformers", "peft", "numpy"} <= set(runtime.versions())
