@@ -18,7 +18,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 @pytest.mark.parametrize("name", ["quickstart.py", "own_encoder.py", "own_data.py"])
 def test_examples_run(name, tmp_path):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *([str(tmp_path)] if name == "own_data.py" else [])],
+        [sys.executable, str(ROOT / "examples" / name), str(tmp_path)],
         cwd=ROOT / "examples", env=ENVIRONMENT, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

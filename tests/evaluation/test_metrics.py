@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
+from sasrecllm.errors import DivergedError
 from sasrecllm.evaluation import metrics
+from sasrecllm.evaluation.ranking import ranking_metrics
 
 
 def cases(count):
@@ -43,11 +45,13 @@ def test_uauc_equals_brute_force_and_counts_users():
 def test_probability_metrics_equal_scikit_learn():
     for scores, labels, _ in cases(300):
         p = 1 / (1 + np.exp(-scores))
-        assert metrics.log_loss(p, labels) == pytest.approx(sklearn_log_loss(labels, p, labels=[0, 1]))
+        assert metrics.log_loss(p, labels) == pytest.approx(
+            sklearn_log_loss(labels, p, labels=[0, 1]), abs=1e-9
+        )
         got = metrics.threshold_metrics(p, labels)
-        assert got["accuracy"] == pytest.approx(((p > 0.5) == labels).mean())
+        assert got["accuracy"] == pytest.approx(((p > 0.5) == labels).mean(), abs=1e-9)
         if labels.any() or (p > 0.5).any():
-            assert got["f1"] == pytest.approx(f1_score(labels, p > 0.5, zero_division=0))
+            assert got["f1"] == pytest.approx(f1_score(labels, p > 0.5, zero_division=0), abs=1e-9)
 
 
 def test_undefined_is_none_never_nan():
@@ -61,10 +65,39 @@ def test_undefined_is_none_never_nan():
 
 def test_ranking_metrics_by_hand():
     scores = np.array([[3.0, 1, 2], [1.0, 2, 3], [1.0, 1, 0]])  # ranks 1, 3 and 1.5
-    got = metrics.ranking_metrics(scores, ks=(1, 2))
+    got = ranking_metrics(scores, ks=(1, 2))
     assert got["hr@1"] == pytest.approx(1 / 3) and got["hr@2"] == pytest.approx(2 / 3)
     assert got["ndcg@2"] == pytest.approx((1 + 1 / np.log2(2.5)) / 3)
     assert got["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 1.5) / 3)
+
+
+def test_a_nan_score_is_refused_and_not_taken_for_the_highest():
+    scores, labels = np.array([0.1, np.nan, 0.3]), np.array([0, 1, 0], dtype=np.int8)
+    with pytest.raises(DivergedError, match="1 of 3 scores are NaN, the first at position 1"):
+        metrics.auc(scores, labels)
+    infinite = np.array([-np.inf, np.inf, 0.3])  # have a place in the order
+    assert metrics.auc(infinite, labels) == 1.0
+
+
+def test_precision_and_recall_equal_scikit_learn():
+    for scores, labels, _ in cases(200):
+        p = 1 / (1 + np.exp(-scores))
+        got = metrics.threshold_metrics(p, labels)
+        for name, known in (("precision", precision_score), ("recall", recall_score)):
+            if got[name] is not None:
+                assert got[name] == pytest.approx(known(labels, p > 0.5), abs=1e-9)
+
+
+def test_ece_equals_a_loop_over_the_bins():
+    rng = np.random.default_rng(0)
+    for n in (1, 7, 500):
+        p, labels = np.append(rng.random(n), [0.0, 1.0]), np.append(rng.integers(0, 2, n), [0, 1])
+        total = 0.0
+        for b in range(10):
+            inside = (p >= b / 10) & ((p < (b + 1) / 10) | (b == 9))
+            if inside.any():
+                total += inside.sum() * abs(labels[inside].mean() - p[inside].mean())
+        assert metrics.ece(p, labels.astype(np.int8)) == pytest.approx(total / (n + 2), abs=1e-9)
 
 
 def test_ece_of_a_calibrated_and_of_a_boastful_score():

@@ -1,17 +1,15 @@
 """One table on one set of rows: intervals that are true, paired differences, nothing left out."""
 
-import time
-
 import numpy as np
 import pytest
 
-from sasrecllm.errors import DivergedError
+from sasrecllm.errors import ConfigError, DivergedError
 from sasrecllm.evaluation.ablations import ShuffledHistory
 from sasrecllm.evaluation.calibration import fit_calibration
 from sasrecllm.evaluation.intervals import UserBootstrap
 from sasrecllm.evaluation.metrics import auc, uauc
-from sasrecllm.evaluation.protocol import compare, score_questions
-from sasrecllm.evaluation.report import ReportInputs, html_report, markdown_table, surely
+from sasrecllm.evaluation.protocol import compare, evaluate, evaluate_ranking, score_questions
+from sasrecllm.evaluation.report import surely
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.types import Histories, Questions
 
@@ -125,29 +123,82 @@ def test_shuffled_histories_keep_their_entries_and_do_not_depend_on_the_batch():
     assert list(whole.items) != list(ASKED.histories.items)
 
 
-def test_the_size_of_ml_1m_takes_seconds():
-    n = 7331
-    users, scores = RNG.integers(0, 320, n), RNG.normal(size=n)
-    started = time.process_time()
-    UserBootstrap(users, 1000).auc(scores, RNG.integers(0, 2, n).astype(np.int8))
-    assert time.process_time() - started < 20
+def test_log_loss_differences_are_paired_too():
+    got = table({"poor": POOR, "good": GOOD})
+    value, low, high = got["good"].differences["poor"]["log_loss"]
+    assert low < value < high < 0  # lower is better
+    losses = [got[k].metrics["log_loss"] for k in ("good", "poor")]
+    assert value == pytest.approx(losses[0] - losses[1])
+    assert got["good"].intervals["log_loss"][0] == losses[0]
 
 
-def test_hostile_titles_stay_text_in_the_report():
-    rows = {k: v.to_dict() for k, v in table({"poor": POOR, "good": GOOD}).items()}
-    evil = "<img src=x onerror=alert(1)></script>"
-    html = html_report(
-        ReportInputs(
-            title=evil,
-            command="x",
-            seed=0,
-            final="good",
-            trivial=["poor"],
-            rows=rows,
-            recommendations={
-                evil: [{"rank": 1, "item_id": evil, "title": evil, "probability": 0.5, "flags": []}]
-            },
-        )
-    )
-    assert "<img" not in html and "&lt;img" in html and "surely better than" in html
-    assert markdown_table(rows, "good").count("\n") == 3
+def test_the_size_of_a_chunk_changes_nothing():
+    class Mean:
+        name = "mean"
+
+        def score(self, histories, candidates):
+            sums = np.bincount(histories.owners, histories.labels, minlength=len(histories))
+            return sums[:, None] + candidates
+
+    one, whole = (score_questions(Mean(), ASKED, chunk=c) for c in (1, 10**6))
+    assert (one == whole).all()
+    evaluation = evaluate(Mean(), ASKED, resamples=20)
+    assert evaluation.rows == 400 and evaluation.metrics["auc"] == auc(whole, ASKED.labels)
+
+
+def test_a_table_with_holes_is_refused():
+    holed = GOOD.copy()
+    holed[3] = np.nan
+    for scores in (holed, GOOD[:50]):
+        with pytest.raises(ConfigError, match=r"'holed'.*400 rows of the (judged|validation) split"):
+            table({"holed": scores})
+    with pytest.raises(ConfigError, match="'good' has test scores but no validation scores"):
+        compare({"good": GOOD}, ASKED, validation_scores={}, validation_labels=ASKED.labels)
+
+
+def test_nameless_users_are_refused():
+    histories = ASKED.histories
+    nameless = Histories(
+        np.full(400, -1), histories.items, histories.labels, histories.times, histories.offsets,
+        histories.asked_at,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="400 of 400 questions have user -1"):
+        evaluate(Stub(), Questions(nameless, ASKED.targets, ASKED.labels, ASKED.rows))
+
+
+def test_undefined_metrics_say_why():
+    liked = Questions(ASKED.histories, ASKED.targets, np.ones(400, dtype=np.int8), ASKED.rows)
+    got = table({"good": GOOD}, liked)["good"]
+    assert got.metrics["auc"] is None and got.reasons["auc"] == "all rows have the same label"
+    assert got.metrics["uauc"] is None and got.metrics["ndcg@5"] is None
+    assert got.intervals["auc"] == [None, None, None] and got.metrics["scored_users"] == 0
+    assert not any(isinstance(v, float) and np.isnan(v) for v in got.metrics.values())
+
+
+def test_candidate_lists_are_ranked_whole_and_checked():
+    class Falling:
+        name = "falling"
+
+        def score(self, histories, candidates):
+            return -candidates.astype(float)
+
+    histories = ASKED.histories.take(np.array([0, 1, 2]))
+    candidates = np.array([[0, 1, 2, 3], [2, 1, 0, 3], [3, 0, 1, 2]])  # ranks 1, 3 and 4
+    got = evaluate_ranking(Falling(), histories, candidates, ks=(1, 3), chunk=2)
+    assert got["hr@1"] == pytest.approx(1 / 3) and got["hr@3"] == pytest.approx(2 / 3)
+    assert got["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 4) / 3)
+    with pytest.raises(ConfigError, match=r"row 1 .* more than once"):
+        evaluate_ranking(Falling(), histories, np.array([[0, 1], [2, 2], [3, 0]]))
+    with pytest.raises(DivergedError, match="not finite"):
+        evaluate_ranking(Stub(float("inf")), histories, candidates)
+
+
+def test_a_scorer_with_the_wrong_shape_is_named():
+    class Flat:
+        name = "flat"
+
+        def score(self, histories, candidates):
+            return np.zeros(len(candidates))
+
+    with pytest.raises(ConfigError, match=r"'flat' gave shape \(400,\) for candidates \(400, 1\)"):
+        score_questions(Flat(), ASKED)

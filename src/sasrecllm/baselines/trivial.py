@@ -142,4 +142,5 @@ def _smoothed(index: IntArray, labels: LabelArray, n: int, mean: float, prior: f
 
 def _lookup(table: FloatArray, index: IntArray, default: float) -> FloatArray:
     inside = (index >= 0) & (index < len(table))
-    return np.where(inside, table[np.where(inside, index, 0)], default)
+    # One more entry at the end, so that every index from outside has a place, an empty table too.
+    return np.append(table, default)[np.where(inside, index, len(table))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
@@ -10,7 +11,9 @@ from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 class ShuffledHistory:
     """Asks ``scorer`` with the entries of every history in random order.
 
-    The order is a function of the seed and of the row itself, so it does not depend on the batch.
+    Labels and times move with their items, so only the order is lost.  The order is a function of
+    the seed, the user, the time of the question and the length of the history, so it depends
+    neither on the batch nor on the row's place in it.
     """
 
     def __init__(self, scorer: Scorer, seed: int = 0) -> None:
@@ -24,12 +27,13 @@ class ShuffledHistory:
 
     def shuffled(self, histories: Histories) -> Histories:
         """The same entries, each row in an order of its own."""
-        order = np.arange(len(histories.items))
-        for row in range(len(histories)):
-            start, end = histories.offsets[row], histories.offsets[row + 1]
-            content = [self.seed, int(histories.asked_at[row]), int(histories.users[row]) + 1]
-            rng = np.random.default_rng([abs(c) for c in content])
-            order[start:end] = start + rng.permutation(end - start)
+        lengths = np.diff(histories.offsets)
+        row = np.full(len(histories), self.seed, dtype=np.int64)
+        for part in (histories.users, histories.asked_at, lengths):
+            row = _mix(row ^ part)
+        owners = histories.owners
+        place = np.arange(len(histories.items)) - histories.offsets[:-1][owners]
+        order = np.lexsort((_mix(row[owners] + place), owners))
         return Histories(
             histories.users,
             histories.items[order],
@@ -38,3 +42,12 @@ class ShuffledHistory:
             histories.offsets,
             histories.asked_at,
         )
+
+
+def _mix(values: IntArray) -> IntArray:
+    """A well-mixed number for each number: the finaliser of SplitMix64 (Steele et al., 2014)."""
+    x: npt.NDArray[np.uint64] = values.astype(np.int64).view(np.uint64)
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (x ^ (x >> np.uint64(31))).view(np.int64)

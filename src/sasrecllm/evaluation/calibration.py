@@ -13,6 +13,9 @@ import numpy as np
 
 from sasrecllm.types import FloatArray, LabelArray
 
+MIN_SLOPE = 1e-6
+"""Of the standardised score: small enough to say nothing, large enough to keep the order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -28,24 +31,47 @@ class Calibration:
 
 
 def fit_calibration(scores: FloatArray, labels: LabelArray, steps: int = 50) -> Calibration:
-    """Fit by Newton's method on the standardised score, with a tiny ridge for separable data.
+    """Fit slope and intercept by Newton's method on the standardised score.
 
-    A score that runs against the labels gets the slope of a constant prediction (1e-6): its order
-    is kept, its probabilities are the base rate.
+    A ridge of 1e-3 (against a sum over rows) keeps separable data finite.  The slope is bounded
+    below by 1e-6 per standard deviation: a score that runs against the labels, or a constant one,
+    keeps its order and gets probabilities within a hair of the base rate.
+
+    Args:
+        scores, labels: of the validation split, shape [N]; without rows everything is ½.
     """
-    if not len(scores) or scores.std() == 0:
-        rate = (labels.sum() + 0.5) / (len(labels) + 1)
-        return Calibration(1e-6, float(np.log(rate / (1 - rate))))
-    mean, std = scores.mean(), scores.std()
-    x = np.stack([(scores - mean) / std, np.ones(len(scores))], axis=1)
-    weights, ridge = np.zeros(2), 1e-3
+    rate = (float(labels.sum()) + 0.5) / (len(labels) + 1)
+    base = float(np.log(rate / (1 - rate)))
+    mean = float(scores.mean()) if len(scores) else 0.0
+    spread = float(scores.std()) if len(scores) else 0.0
+    if spread <= 1e-12 * max(1.0, abs(mean)):  # constant, but for rounding
+        return Calibration(MIN_SLOPE, base - MIN_SLOPE * mean)
+    weights = _newton((scores - mean) / spread, labels, steps)
+    slope, intercept = float(weights[0]), float(weights[1])
+    if slope < MIN_SLOPE:
+        slope, intercept = MIN_SLOPE, base
+    return Calibration(slope / spread, intercept - slope * mean / spread)
+
+
+def _newton(score: FloatArray, labels: LabelArray, steps: int, ridge: float = 1e-3) -> FloatArray:
+    """Slope and intercept that minimise log loss + ridge·|w|²/2; halves a step that overshoots."""
+    x_N2 = np.stack([score, np.ones(len(score))], axis=1)
+
+    def loss(w: FloatArray) -> float:
+        z = x_N2 @ w
+        return float((np.logaddexp(0, z) - labels * z).sum() + ridge * (w @ w) / 2)
+
+    weights = np.zeros(2)
+    now = loss(weights)
     for _ in range(steps):
-        p = 1 / (1 + np.exp(-np.clip(x @ weights, -35, 35)))
-        gradient = x.T @ (p - labels) + ridge * weights
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(2)
+        p = 1 / (1 + np.exp(-np.clip(x_N2 @ weights, -35, 35)))
+        gradient = x_N2.T @ (p - labels) + ridge * weights
+        hessian = (x_N2 * (p * (1 - p))[:, None]).T @ x_N2 + ridge * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
+        while loss(weights - step) > now and np.abs(step).max() > 1e-10:
+            step = step / 2
         weights = weights - step
+        now = loss(weights)
         if np.abs(step).max() < 1e-10:
             break
-    slope = max(float(weights[0]), 1e-6)
-    return Calibration(slope / std, float(weights[1]) - slope * mean / std)
+    return weights

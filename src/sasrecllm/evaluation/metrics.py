@@ -1,7 +1,8 @@
 """Metrics as plain functions of scores and labels; they know no model.
 
 Where a metric is undefined it is ``None``, never NaN and never .5: AUC needs both classes, precision
-a positive answer, a mean per user at least one user it is defined for.  Ties count half.
+a positive answer, a mean per user at least one user it is defined for.  Ties count half, or by the
+mean over all orders of the tied rows.  A score that is NaN has no place in any order and is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sasrecllm.errors import DivergedError
 from sasrecllm.types import FloatArray, IntArray, LabelArray
 
 
@@ -43,7 +45,12 @@ def uauc(scores: FloatArray, labels: LabelArray, users: IntArray) -> PerUser:
 
 
 def auc_by_user(scores: FloatArray, labels: LabelArray, users: IntArray) -> tuple[FloatArray, IntArray]:
-    """AUC of each distinct user (NaN where only one label occurs) and the users, ascending."""
+    """AUC of each distinct user (NaN where only one label occurs) and the users, ascending.
+
+    Raises:
+        DivergedError: a score is NaN.
+    """
+    refuse_nan(scores)
     if not len(scores):
         return np.empty(0), np.empty(0, dtype=np.int64)
     order = np.lexsort((scores, users))
@@ -64,11 +71,14 @@ def auc_by_user(scores: FloatArray, labels: LabelArray, users: IntArray) -> tupl
 
 
 def log_loss(probabilities: FloatArray, labels: LabelArray) -> float | None:
-    """Mean −log P(label), in nats; probabilities are kept 1e-12 away from 0 and 1."""
-    if not len(labels):
-        return None
+    """Mean −log P(label), in nats; None without rows."""
+    return float(row_log_loss(probabilities, labels).mean()) if len(labels) else None
+
+
+def row_log_loss(probabilities: FloatArray, labels: LabelArray) -> FloatArray:
+    """−log P(label) of each row, in nats; probabilities are kept 1e-12 away from 0 and 1."""
     p = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    return float(-np.where(labels == 1, np.log(p), np.log1p(-p)).mean())
+    return np.asarray(-np.where(labels == 1, np.log(p), np.log1p(-p)), dtype=np.float64)
 
 
 def threshold_metrics(probabilities: FloatArray, labels: LabelArray) -> dict[str, float | None]:
@@ -103,24 +113,15 @@ def calibration_curve(
     return share, mean, count[full]
 
 
-def positive_ranks(scores_BC: FloatArray) -> FloatArray:
-    """Rank (from 1) of column 0 among the candidates of each row, ties counted half."""
-    positive_B1 = scores_BC[:, :1]
-    others_BC = scores_BC[:, 1:]
-    ahead = (others_BC > positive_B1).sum(1) + 0.5 * (others_BC == positive_B1).sum(1)
-    return np.asarray(1.0 + ahead, dtype=np.float64)
+def refuse_nan(scores: FloatArray) -> None:
+    """Stop before a NaN takes part in an order, where it would count as the highest score.
 
-
-def ranking_metrics(scores_BC: FloatArray, ks: tuple[int, ...] = (5, 10)) -> dict[str, float | None]:
-    """HR@k, NDCG@k and MRR where column 0 is the one relevant candidate of each row.
-
-    NDCG@k of one relevant item at rank r is 1/log2(r + 1) if r ≤ k, else 0.
+    Raises:
+        DivergedError: a score is NaN; says how many and where the first stands.
     """
-    if not len(scores_BC):
-        return {**{f"{m}@{k}": None for k in ks for m in ("hr", "ndcg")}, "mrr": None}
-    rank = positive_ranks(scores_BC)
-    out: dict[str, float | None] = {}
-    for k in ks:
-        out[f"hr@{k}"] = float((rank <= k).mean())
-        out[f"ndcg@{k}"] = float(np.where(rank <= k, 1 / np.log2(rank + 1), 0.0).mean())
-    return out | {"mrr": float((1 / rank).mean())}
+    bad = np.flatnonzero(np.isnan(scores))
+    if len(bad):
+        raise DivergedError(
+            f"{len(bad)} of {scores.size} scores are NaN, the first at position {bad[0]}",
+            "look for the step at which the model's loss stopped being finite",
+        )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sasrecllm.evaluation.protocol import NEW_ITEMS
+from sasrecllm.evaluation.verdict import NEW_ITEMS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,12 +70,13 @@ def span(triple: Sequence[float | None] | None, sign: bool = False) -> str:
 def markdown_table(rows: Rows, reference: str) -> str:
     """The results as a Markdown table with paired differences against ``reference``."""
     lines = [
-        f"| row | AUC | UAUC | log loss | AUC of {reference} minus it | UAUC of {reference} minus it |",
+        f"| row | AUC | UAUC | log loss | AUC of {_cell(reference)} minus it"
+        f" | UAUC of {_cell(reference)} minus it |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         better = rows[reference]["differences"].get(name, {})
-        shown = f"**{name}**" if name == reference else name
+        shown = f"**{_cell(name)}**" if name == reference else _cell(name)
         lines.append(
             f"| {shown} | {span(row['intervals']['auc'])} | {span(row['intervals']['uauc'])} |"
             f" {number(row['metrics']['log_loss'])} | {span(better.get('auc'), True)} |"
@@ -84,24 +85,51 @@ def markdown_table(rows: Rows, reference: str) -> str:
     return "\n".join(lines)
 
 
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
 def console_table(rows: Rows, reference: str, title: str) -> Table:
-    """The results for the terminal; a difference whose interval excludes 0 is bold."""
+    """The results for the terminal, 80 columns wide; every interval stands under its value.
+
+    A difference whose interval excludes 0 is bold.
+    """
+    from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for column in ("row", "AUC", "UAUC", "log loss"):
-        table.add_column(column)
-    for metric in ("AUC", "UAUC"):
-        table.add_column(f"last row's gain, {metric}", justify="right")
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        caption=f"Δ: {escape(reference)} minus the row, paired; bold: its interval excludes 0",
+        caption_justify="left",
+        padding=(0, 1, 0, 0),
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("row", min_width=17)
+    for column in ("AUC", "UAUC", "log\nloss", "ΔAUC", "ΔUAUC"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, row in rows.items():
         better = rows[reference]["differences"].get(name, {})
-        cells = [name, span(row["intervals"]["auc"]), span(row["intervals"]["uauc"])]
+        cells = [
+            escape(name),
+            _two_lines(row["intervals"]["auc"]),
+            _two_lines(row["intervals"]["uauc"]),
+        ]
         cells.append(number(row["metrics"]["log_loss"]))
         for metric in ("auc", "uauc"):
-            text = span(better.get(metric), True)
+            text = _two_lines(better.get(metric), True)
             cells.append(f"[bold]{text}[/bold]" if surely(better.get(metric)) else text)
         table.add_row(*cells, style="bold" if name == reference else "")
     return table
+
+
+def _two_lines(triple: Sequence[float | None] | None, sign: bool = False) -> str:
+    if not triple or triple[0] is None:
+        return "–"
+    value, low, high = triple
+    below = f"[dim]{number(low, 3, sign)}, {number(high, 3, sign)}[/dim]"
+    return f"{number(value, sign=sign)}\n{below}"
 
 
 def surely(triple: Sequence[float | None] | None) -> bool:
@@ -112,22 +140,36 @@ def surely(triple: Sequence[float | None] | None) -> bool:
 
 
 def headline(inputs: ReportInputs) -> str:
-    """The result in one or two sentences, true to the paired intervals."""
+    """The result in a few sentences, true to the paired intervals.
+
+    The rival is chosen per metric: a model counts as better only if it beats the best trivial row
+    on AUC *and* the best trivial row on UAUC.
+    """
     final = inputs.rows[inputs.final]
-    best = max(inputs.trivial, key=lambda n: inputs.rows[n]["metrics"]["auc"] or 0.0)
-    sentence = (
+    sentences = [
         f"{inputs.final}: AUC {number(final['metrics']['auc'])}, UAUC"
         f" {number(final['metrics']['uauc'])} on {final['rows']:,} test rows."
-    )
-    difference = final["differences"].get(best, {}).get("auc")
-    if difference and difference[0] is not None:
-        verdict = (
-            "surely better than" if difference[1] > 0
-            else "surely worse than" if difference[2] < 0
-            else "not surely different from"
-        )  # fmt: skip
-        sentence += f" On AUC it is {verdict} the best trivial row, {best} ({span(difference, True)})."
-    return sentence
+    ]
+    for metric in ("auc", "uauc"):
+        values = {name: inputs.rows[name]["metrics"][metric] for name in inputs.trivial}
+        defined = {name: value for name, value in values.items() if value is not None}
+        if not defined or final["metrics"][metric] is None:
+            why = final["reasons"].get(metric, "no row of the table has a value")
+            sentences.append(f"{metric.upper()} is undefined here: {why}.")
+            continue
+        best = max(defined, key=lambda name: defined[name])
+        difference = final["differences"].get(best, {}).get(metric)
+        sentences.append(
+            f"On {metric.upper()} it is {_verdict(difference)} the best trivial row, {best}"
+            f" ({span(difference, True)})."
+        )
+    return " ".join(sentences)
+
+
+def _verdict(difference: Sequence[float | None] | None) -> str:
+    if not surely(difference) or not difference or difference[0] is None:
+        return "not surely different from"
+    return "surely better than" if difference[0] > 0 else "surely worse than"
 
 
 def html_report(inputs: ReportInputs) -> str:

@@ -14,7 +14,7 @@ from sasrecllm.types import BoolArray, IntArray, Questions
 def known(indices: IntArray, seen: BoolArray) -> BoolArray:
     """Whether each index was seen in training; anything outside the table was not."""
     inside = (indices >= 0) & (indices < len(seen))
-    return inside & seen[np.where(inside, indices, 0)]
+    return np.append(seen, False)[np.where(inside, indices, len(seen))]
 
 
 def slices_by_cause(
@@ -32,7 +32,7 @@ def slices_by_cause(
         questions.histories.owners[questions.histories.labels == 1], minlength=len(questions)
     )
     inside = (questions.targets >= 0) & (questions.targets < len(train_counts))
-    count = np.where(inside, train_counts[np.where(inside, questions.targets, 0)], 0)
+    count = np.append(train_counts, 0)[np.where(inside, questions.targets, len(train_counts))]
     return {
         "overall": np.ones(len(questions), dtype=bool),
         "warm (user and item in train)": user & item,

@@ -23,7 +23,7 @@ from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
-from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.errors import CheckpointError
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.fusion import Fusion, FusionWeights
 from sasrecllm.llm.loading import load_backbone
@@ -228,21 +228,12 @@ class Assembly:
         )
 
     def component(self, name: str, prompt: str, change: Change | None = None) -> Scorer:
-        """One summand of the fusion, by name.
-
-        Raises:
-            ConfigError: neither ``llm`` nor ``encoder`` nor a baseline.
-        """
+        """One summand of the fusion: ``llm``, ``encoder`` or a baseline's name."""
         if name == "llm":
             return self.llm_scorer("llm", prompt, change)
         if name == "encoder":
             return EncoderScorer("encoder", self.encoder)
-        if name in BASELINES:
-            return BASELINES[name](self.means)
-        raise ConfigError(
-            f"fusion.components has {name!r}; allowed: llm, encoder, {', '.join(BASELINES)}",
-            "rename or remove it",
-        )
+        return BASELINES[name](self.means)
 
     def trainable_counts(self) -> dict[str, int]:
         """Parameters of each part (the adapter's and the mapper's are what the paper trains)."""

@@ -32,7 +32,7 @@ def load_backbone(
         MissingExtraError: ``quantize`` without bitsandbytes.
         CheckpointError: weights that are damaged, or that lack a tensor of the model.
     """
-    _refuse_unreachable(name_or_path)
+    refuse_unreachable(name_or_path)
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -160,7 +160,7 @@ def _refuse_own_code(name_or_path: str) -> None:
         )
 
 
-def _refuse_unreachable(name_or_path: str) -> None:
+def refuse_unreachable(name_or_path: str) -> None:
     """Say at once what a missing folder or an unreachable hub would say after minutes of retries."""
     path = Path(name_or_path)
     if path.is_dir():

@@ -14,7 +14,7 @@ from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import judge
-from sasrecllm.pipeline.prepare import language_model, prepare
+from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.present import showcase, write_report
 from sasrecllm.pipeline.train import train_stages
 
@@ -47,6 +47,7 @@ def train_all(run: Run) -> tuple[Dataset, str]:
         import torch
 
         torch.set_num_threads(run.config.threads)
+    check_settings(run)
     dataset = prepare(run)
     backbone = language_model(run, dataset)
     train_stages(run, dataset, backbone)

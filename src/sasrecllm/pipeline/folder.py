@@ -52,6 +52,7 @@ def open_run(
     """
     if force and runtime.is_main_process():
         _delete_run(folder)
+    stages_of(config.strategy, config.fusion.enabled)  # a misspelt strategy leaves no folder behind
     resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
     path = folder / "config.yaml"
     if path.exists() and path.read_text(encoding="utf-8") != resolved:

@@ -6,9 +6,41 @@ import shutil
 from pathlib import Path
 
 from sasrecllm import runtime
+from sasrecllm.baselines.table import BASELINES
 from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.encoders.table import ENCODERS
+from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.inference.assembly import foreign_part
+from sasrecllm.llm.loading import refuse_unreachable
 from sasrecllm.pipeline.folder import Run
+from sasrecllm.prompts.template import load_template
+from sasrecllm.runtime import resolve
+
+
+def check_settings(run: Run) -> None:
+    """Refuse at once what a stage would only meet after minutes of training.
+
+    Raises:
+        ConfigError: an unknown encoder, template, component or stage.
+        CheckpointError: a part that a stage loads is not there.
+    """
+    c = run.config
+    resolve(c.encoder.kind, ENCODERS, "encoder.kind")
+    for name in (c.llm.text_prompt, c.llm.soft_prompt):
+        load_template(name)
+    for name in c.fusion.components:
+        if name not in ("llm", "encoder", *BASELINES):
+            raise ConfigError(
+                f"fusion.components has {name!r}; allowed: llm, encoder, {', '.join(BASELINES)}"
+                + did_you_mean(name, ["llm", "encoder", *BASELINES]),
+                "rename or remove it",
+            )
+    for stage in run.stages.values():
+        for part, path in stage.load.items():
+            foreign_part(Path(path), part)
+    if c.llm.backbone != "offline":
+        refuse_unreachable(c.llm.backbone)
 
 
 def prepare(run: Run) -> Dataset:
