@@ -27,7 +27,7 @@ demo: .venv/.installed
 	$(BIN)/sasrecllm recommend $(RUN) --showcase
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -154,9 +154,10 @@ def stop_requested() -> bool:
 def wait_for_all() -> None:
     """Let the processes of a torchrun job meet; nothing in an ordinary process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        import torch
         from accelerate import PartialState
 
-        PartialState().wait_for_everyone()
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
 
 
 def diagnosis() -> dict[str, str]:

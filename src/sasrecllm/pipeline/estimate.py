@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sasrecllm import runtime
 from sasrecllm.config import Offline
@@ -63,7 +64,8 @@ def stage_seconds(task: Task, settings: LoopSettings) -> float:
     asked = np.linspace(0, task.n_validation - 1, min(256, task.n_validation)).astype(np.int64)
     task.eval()
     started = time.monotonic()
-    task.validation_scores(np.unique(asked))
+    with torch.no_grad():
+        task.validation_scores(np.unique(asked))
     validation = (time.monotonic() - started) / max(1, len(np.unique(asked))) * task.n_validation
     steps = math.ceil(len(task.lengths) / size) * settings.epochs
     return step * steps + validation * settings.epochs * settings.evals_per_epoch

@@ -136,8 +136,11 @@ def stages_of(strategy: str | list[dict[str, Any]], fusion: bool) -> tuple[Stage
     if fusion and not any(s.task == "fuse" for s in stages):
         stages = (*stages, FUSE)
     names = [s.name for s in stages]
-    if len(set(names)) < len(names) or not names:
-        raise ConfigError(f"strategy has stages {names}", "give at least one stage, each its own name")
+    rows = [s.row for s in stages]
+    if not names or len(set(names)) < len(names) or len(set(rows)) < len(rows):
+        raise ConfigError(
+            f"strategy has stages {names}", "give at least one stage, each its own name and row"
+        )
     return stages
 
 
