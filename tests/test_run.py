@@ -165,7 +165,7 @@ def test_refusals_have_their_exit_codes_and_no_traceback(run, tmp_path):
         ),
         (["run", "--out", tmp_path / "c", "encoder.kind=sasrek"], 2, "did you mean 'sasrec'"),
         (["run", "--bogus"], 2, "--bogus"),
-        (["recommend", run, "-k", "0"], 2, "0"),
+        (["recommend", run, "-k", "0"], 2, "'-k'"),
     ):
         output = call(*arguments, expect=code)
         assert says in output and "Traceback" not in output, arguments
