@@ -164,7 +164,7 @@ def test_refusals_have_their_exit_codes_and_no_traceback(run, tmp_path):
             "no-model",
         ),
         (["run", "--out", tmp_path / "c", "encoder.kind=sasrek"], 2, "did you mean 'sasrec'"),
-        (["run", "--bogus"], 2, "--bogus"),
+        (["run", "--confg", "x"], 2, "did you mean '--config'"),
         (["recommend", run, "-k", "0"], 2, "'-k'"),
     ):
         output = call(*arguments, expect=code)

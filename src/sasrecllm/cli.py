@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sasrecllm.errors import SasrecllmError
+from sasrecllm.errors import ConfigError, SasrecllmError, did_you_mean
 from sasrecllm.runtime import request_stop
 
 app = typer.Typer(
@@ -68,6 +68,9 @@ def run(
         bool, typer.Option("--dry-run", help="prepare, time a few steps of each stage, estimate")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="delete the run folder first")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on where the run stopped (done in any case)")
+    ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Data to report in one command; the same command goes on after an interruption.
@@ -188,9 +191,18 @@ def doctor(
             typer.echo(f"{key:14} {value}")
 
 
+FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resume", "--quiet")
+
+
 def _config(path: Path | None, overrides: list[str]) -> Any:
     from sasrecllm.config import load_config
 
+    for word in overrides:
+        if word.startswith("-") and "=" not in word:
+            raise ConfigError(
+                f"unknown flag {word}; allowed: {', '.join(FLAGS)}{did_you_mean(word, FLAGS)}",
+                "settings are written as section.key=value",
+            )
     return load_config(path, overrides)
 
 
