@@ -78,7 +78,7 @@ class Loop(Section):
 class Encoder(Section):
     """The collaborative encoder and how it is trained."""
 
-    kind: str = Field("sasrec", description="sasrec, gru4rec, mf, or package.module:Class")
+    kind: str = Field("sasrec", description="sasrec, gru4rec, mf, ncf, or package.module:Class")
     width: int = Field(64, ge=1)
     blocks: int = Field(2, ge=1)
     heads: int = Field(1, ge=1)
@@ -155,8 +155,17 @@ class Fusion(Section):
     pairwise: float = Field(1.0, ge=0, description="weight of the within-user ranking loss")
     ridge: float = Field(1.0, ge=0)
     components: list[str] = Field(
-        default_factory=lambda: ["llm", "encoder", "item mean", "running mean"]
+        default_factory=lambda: ["llm", "encoder", "item quality", "user taste", "steady level"]
     )
+
+
+class Taste(Section):
+    """What the per-user regression reads of an item (baselines/taste.py)."""
+
+    attributes: list[str] = Field(
+        default_factory=list, description="columns of the items table, genres say; values split at |"
+    )
+    words: int = Field(256, ge=0, description="most frequent title words that count; 0 for none")
 
 
 class Evaluation(Section):
@@ -165,6 +174,9 @@ class Evaluation(Section):
     resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
     ablations: bool = True
     cutoff: int = Field(10, ge=1, description="k of recommendations")
+    baselines: list[str] = Field(
+        default_factory=list, description="rows beside the trivial ones, ItemKNN say (docs/protocol.md)"
+    )
 
 
 class Config(Section):
@@ -179,6 +191,7 @@ class Config(Section):
     llm: LLM = LLM()
     mapper: Mapper = Mapper()
     strategy: str | list[dict[str, Any]] = "hierarchical-freezing"
+    taste: Taste = Taste()
     fusion: Fusion = Fusion()
     evaluation: Evaluation = Evaluation()
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from sasrecllm.baselines.rows import TrainRows
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.trivial import TrainMeans
+from sasrecllm.baselines.taste import TASTES, Taste, item_features
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
@@ -61,12 +62,28 @@ class Assembly:
         self.fusion: FusionWeights | None = None
         self._titles: dict[str, TitleTokens] = {}
         train = dataset.rows("train")
-        self.means = TrainMeans.fit(
+        self.train_rows = TrainRows(
             dataset.users[train],
             dataset.items[train],
             dataset.labels[train],
             n_users=dataset.n_users,
             n_items=dataset.n_items,
+            seed=config.seed,
+        )
+
+    @cached_property
+    def taste(self) -> Taste:
+        """The per-user regression, its shared part fitted on the training split."""
+        c, data = self.config.taste, self.dataset
+        chosen = {name: data.catalog.attributes[name] for name in c.attributes}
+        train = data.rows("train")
+        return Taste.fit(
+            data.users[train],
+            data.items[train],
+            data.labels[train],
+            item_features(data.catalog.titles, chosen, words=c.words),
+            n_users=data.n_users,
+            n_items=data.n_items,
         )
 
     def new_encoder(self, seed: int) -> SequentialEncoder:
@@ -233,7 +250,9 @@ class Assembly:
             return self.llm_scorer("llm", prompt, change)
         if name == "encoder":
             return EncoderScorer("encoder", self.encoder)
-        return BASELINES[name](self.means)
+        if name in TASTES:
+            return TASTES[name](self.taste)
+        return BASELINES[name](self.train_rows)
 
     def trainable_counts(self) -> dict[str, int]:
         """Parameters of each part (the adapter's and the mapper's are what the paper trains)."""

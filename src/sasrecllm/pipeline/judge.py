@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm import runtime
-from sasrecllm.baselines.table import ALWAYS, BASELINES
+from sasrecllm.baselines.table import ALWAYS
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.ablations import ShuffledHistory
@@ -40,8 +40,8 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
     parts = load_assembly(run, dataset, backbone_path)
     scores: dict[str, FloatArray] = {}
     validation: dict[str, FloatArray] = {}
-    for name in ALWAYS:
-        scorer = BASELINES[name](parts.means)
+    for name in dict.fromkeys((*ALWAYS, "user regression", *run.config.evaluation.baselines)):
+        scorer = parts.component(name, "text")
         scores[name], validation[name] = (
             score_questions(scorer, test),
             score_questions(scorer, valid),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from sasrecllm import runtime
 from sasrecllm.baselines.table import BASELINES
+from sasrecllm.baselines.taste import TASTES
 from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.table import ENCODERS
@@ -29,18 +31,23 @@ def check_settings(run: Run) -> None:
     resolve(c.encoder.kind, ENCODERS, "encoder.kind")
     for name in (c.llm.text_prompt, c.llm.soft_prompt):
         load_template(name)
-    for name in c.fusion.components:
-        if name not in ("llm", "encoder", *BASELINES):
-            raise ConfigError(
-                f"fusion.components has {name!r}; allowed: llm, encoder, {', '.join(BASELINES)}"
-                + did_you_mean(name, ["llm", "encoder", *BASELINES]),
-                "rename or remove it",
-            )
+    baselines = (*BASELINES, *TASTES)
+    _refuse_unknown("fusion.components", c.fusion.components, ("llm", "encoder", *baselines))
+    _refuse_unknown("evaluation.baselines", c.evaluation.baselines, baselines)
     for stage in run.stages.values():
         for part, path in stage.load.items():
             foreign_part(Path(path), part)
     if c.llm.backbone != "offline":
         refuse_unreachable(c.llm.backbone)
+
+
+def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{key} has {name!r}; allowed: {', '.join(known)}{did_you_mean(name, known)}",
+                "rename or remove it",
+            )
 
 
 def prepare(run: Run) -> Dataset:
@@ -91,7 +98,20 @@ def prepare(run: Run) -> Dataset:
         for note in dataset.notes:
             run.progress.line(f"data: {note}")
     runtime.wait_for_all()
-    return Dataset.load(folder)
+    dataset = Dataset.load(folder)
+    _check_attributes(run, dataset)
+    return dataset
+
+
+def _check_attributes(run: Run, dataset: Dataset) -> None:
+    known = dataset.catalog.attributes
+    for name in run.config.taste.attributes:
+        if name not in known:
+            raise ConfigError(
+                f"taste.attributes has {name!r}; the items table has:"
+                f" {', '.join(known) or 'no further columns'}" + did_you_mean(name, known),
+                "correct the name or leave it out",
+            )
 
 
 def language_model(run: Run, dataset: Dataset) -> str:
