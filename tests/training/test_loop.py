@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,3 +146,16 @@ def test_metrics_are_json_lines_without_time(tmp_path):
     fit(Line(), SETTINGS, store)
     records = [json.loads(line) for line in store.metrics.read_text().splitlines()]
     assert {k for r in records for k in r} == {"step", "loss", "lr", "grad_norm", "valid"}
+
+
+def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():
+    plain, mixed = Line(), Line()
+    dtypes = set()
+    mixed.net[0].register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
+    settings = replace(SETTINGS, epochs=20)
+    results = [fit(t, replace(settings, precision=p)) for t, p in ((plain, "fp32"), (mixed, "bf16"))]
+    assert torch.bfloat16 in dtypes  # the training passes
+    assert all(p.dtype == torch.float32 for p in mixed.parameters())
+    assert results[0].best["score"] > -1.0  # the mean square of y is 4
+    assert results[1].best["score"] == pytest.approx(results[0].best["score"], abs=0.05)
+    assert results[1].best["score"] != results[0].best["score"]

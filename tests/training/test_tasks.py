@@ -1,5 +1,7 @@
 """What is frozen stays bit-identical and in evaluation mode; training text gives no answer away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from sasrecllm.data.world import known_world
 from sasrecllm.encoders.table import ENCODERS, build_encoder
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.llm.backbone import add_lora
-from sasrecllm.llm.loading import build_llama
+from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer
@@ -129,3 +131,29 @@ def test_training_text_holds_no_title_that_training_did_not_show(tokenizer):
     text = " ".join(tokenizer.decode(writer.write(3)) for _ in range(500))
     new = [DATA.catalog.title(i) for i in np.flatnonzero(~DATA.seen_items)]
     assert new and not [t for t in new if f" {t}?" in text or f" {t};" in text]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_answer_stage_learns_in_bf16(tokenizer, tmp_path, dtype):
+    """Autocast over fp32 or bf16 weights of the language model; both end near the fp32 loss."""
+    save_backbone(build_llama(tokenizer, width=16, layers=1, heads=2, positions=256), tmp_path)
+    asked = DATA.questions("train").take(np.arange(200))
+    losses = {}
+    for kind, precision in (("fp32", "fp32"), (dtype, "bf16")):
+        backbone = load_backbone(str(tmp_path), dtype=kind)
+        add_lora(backbone, r=2, dropout=0.0)
+        build = builder(tokenizer, "short-soft", history_length=3)
+        model = SoftTokenLLM(
+            backbone, build_mapper("mlp", width=8, hidden=8, llm_width=16), build.yes_id, build.no_id
+        )
+        task = AnswerTask(
+            "a", model, build, asked, DATA.questions("valid"), parts={"adapter", "mapper"},
+            encoder=encoder(),
+        )  # fmt: skip
+        before = float(task(np.arange(200)).detach()) / 200
+        fit(task, replace(QUICK, epochs=3, precision=precision))
+        losses[kind, precision] = float(task(np.arange(200)).detach()) / 200
+        assert losses[kind, precision] < before
+        assert all(p.dtype == torch.float32 for p in task.parameters() if p.requires_grad)
+    (plain, mixed) = losses.values()
+    assert mixed == pytest.approx(plain, abs=0.02)

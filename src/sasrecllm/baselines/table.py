@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sasrecllm.baselines.chance import Random
+from sasrecllm.baselines.knn import ItemKNN
+from sasrecllm.baselines.markov import MarkovChain
+from sasrecllm.baselines.rows import TrainRows
 from sasrecllm.baselines.trivial import (
     ItemMean,
     ItemMeanPlusRunningMean,
     Popularity,
     RunningMean,
-    TrainMeans,
     TwoMeans,
 )
 from sasrecllm.types import Scorer
 
-BASELINES: dict[str, Callable[[TrainMeans], Scorer]] = {
-    "item mean": ItemMean,
-    "item mean + user mean": TwoMeans,
-    "item mean + running mean": ItemMeanPlusRunningMean,
-    "running mean": RunningMean,
-    "popularity": Popularity,
+BASELINES: dict[str, Callable[[TrainRows], Scorer]] = {
+    "item mean": lambda rows: ItemMean(rows.means),
+    "item mean + user mean": lambda rows: TwoMeans(rows.means),
+    "item mean + running mean": lambda rows: ItemMeanPlusRunningMean(rows.means),
+    "running mean": lambda rows: RunningMean(rows.means),
+    "popularity": lambda rows: Popularity(rows.means),
+    "random": Random,
+    "ItemKNN": ItemKNN,
+    "Markov chain": MarkovChain,
 }
 
 ALWAYS = ("item mean", "item mean + user mean", "item mean + running mean")

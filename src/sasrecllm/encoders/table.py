@@ -10,6 +10,7 @@ import torch
 
 from sasrecllm.encoders.gru4rec import GRU4Rec
 from sasrecllm.encoders.mf import MF
+from sasrecllm.encoders.ncf import NCF
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError, did_you_mean
@@ -19,6 +20,7 @@ ENCODERS: Mapping[str, type[SequentialEncoder]] = {
     SASRec.kind: SASRec,
     GRU4Rec.kind: GRU4Rec,
     MF.kind: MF,
+    NCF.kind: NCF,
 }
 
 

@@ -1,0 +1,43 @@
+"""What every baseline is made of: the training rows and their means, nothing later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sasrecllm.baselines.trivial import TrainMeans
+from sasrecllm.types import IntArray, LabelArray
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """The training rows [N]; those of one user stand in his time order.
+
+    Args:
+        users, items: indices into the catalogue.
+        labels: 1 liked, 0 not.
+        seed: of whatever a baseline draws.
+    """
+
+    users: IntArray
+    items: IntArray
+    labels: LabelArray
+    n_users: int
+    n_items: int
+    seed: int = 0
+
+    @cached_property
+    def means(self) -> TrainMeans:
+        """Smoothed means of the labels."""
+        return TrainMeans.fit(
+            self.users, self.items, self.labels, n_users=self.n_users, n_items=self.n_items
+        )
+
+    @cached_property
+    def likes(self) -> tuple[IntArray, IntArray]:
+        """Users and items of the liked rows, user by user, each user's in his time order."""
+        liked = np.flatnonzero(self.labels == 1)
+        liked = liked[np.argsort(self.users[liked], kind="stable")]
+        return self.users[liked], self.items[liked]
