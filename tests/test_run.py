@@ -51,6 +51,7 @@ def test_the_table_starts_with_the_trivial_rows_and_covers_every_test_row(run):
     names = list(results["rows"])
     assert names[:3] == ["item mean", "item mean + user mean", "item mean + running mean"]
     assert names[3:] == [
+        "user regression",
         "SASRec",
         "text-only LLM",
         "SASRecLLM (mapper)",
@@ -192,7 +193,7 @@ def test_parts_of_another_run_are_swapped_in_by_path(run, tmp_path):
     other = tmp_path / "swapped"
     call("run", "--config", TINY, "--out", other, "--quiet", f"llm.backbone={run / 'llm'}", stages,
          "fusion.enabled=false")  # fmt: skip
-    assert list(read_json(other / "results.json")["rows"])[3:] == ["swapped"]
+    assert list(read_json(other / "results.json")["rows"])[3:] == ["user regression", "swapped"]
     assert list((other / "stages/1-mapper/parts").iterdir()) == [other / "stages/1-mapper/parts/mapper"]
     message = call("run", "--config", TINY, "--out", tmp_path / "no", "--quiet", stages,
                    "encoder.width=8", expect=5)  # fmt: skip
@@ -243,3 +244,13 @@ def test_two_processes_train_as_one(tmp_path):
     for a, b in zip(*valid, strict=True):
         assert a["auc"] == pytest.approx(b["auc"], abs=1e-4)
         assert a["uauc"] == pytest.approx(b["uauc"], abs=1e-4)
+
+
+def test_an_encoder_alone_builds_no_language_model(tmp_path):
+    out = tmp_path / "run"
+    call("run", "--config", TINY, "--out", out, "strategy=encoder-only")
+    assert not (out / "llm").exists()
+    assert set(read_json(out / "results.json")["parameters"]) == {"encoder"}
+    part = read_json(out / "stages/2-fusion/parts/fusion/part.json")
+    assert part["config"]["components"] == ["encoder", "item quality", "user taste", "steady level"]
+    assert "m0" in call("recommend", out, "--liked", "m0003", "-k", "3")

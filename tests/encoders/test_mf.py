@@ -18,8 +18,11 @@ def histories(users, items, labels):
 def test_a_known_user_has_a_vector_and_any_other_the_mean_of_what_was_liked():
     for likes_only in (True, False):
         encoder = MF(n_items=5, n_users=2, width=4, likes_only=likes_only).eval()
-        vectors = encoder.encode(histories([1, -1, 2], [0, 3, 4], [1, 0, 1]))
+        with torch.no_grad():
+            encoder.user_table[1] = torch.randn(4)
+        vectors = encoder.encode(histories([1, -1, 2, 0], [0, 3, 4], [1, 0, 1]))
         torch.testing.assert_close(vectors[0], encoder.user_table[1])
+        torch.testing.assert_close(vectors[3], vectors[1])  # user 0 was never trained on
         liked = (encoder.item_table[0] + encoder.item_table[4]) / 2
         torch.testing.assert_close(vectors[1], liked)
         torch.testing.assert_close(vectors[2], liked)

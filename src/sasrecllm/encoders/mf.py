@@ -1,7 +1,9 @@
 """Matrix factorisation: one vector per user, one per item (Koren, Bell & Volinsky, Computer 2009).
 
 It ignores the order of a history.  A user whom training never saw has no vector, so the mean vector
-of what that user liked stands in (zero before the first like).
+of what that user liked stands in (zero before the first like).  A user's vector starts at 0 and leaves
+it with his first training row, so a zero row is a user who was never trained on, also in an encoder
+that was trained without his fold.
 
 Shape legend: B rows, L positions, D width.
 """
@@ -53,8 +55,9 @@ class MF(SequentialEncoder):
             dropout=dropout,
             seen_items=seen_items,
         )
-        # Larger than the item table's: a product of two tiny factors hardly moves at first.
-        self.user_table = nn.Parameter(torch.randn(n_users, width) * 0.2)
+        self.user_table = nn.Parameter(torch.zeros(n_users, width))
+        # Larger than usual, as the other factor is 0: a product of two tiny factors hardly moves.
+        nn.init.normal_(self.item_table, std=0.2)
 
     def states(self, users_B: Tensor, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:
         """User vectors after every prefix, [B, L + 1, D]; a known user has the same at each."""
@@ -62,7 +65,8 @@ class MF(SequentialEncoder):
         known_B = (users_B >= 0) & (users_B < self.n_users)
         if bool(known_B.any()):
             own_BD = self.user_table[torch.where(known_B, users_B, 0)]
-            states_BLD = torch.where(known_B[:, None, None], own_BD[:, None], states_BLD)
+            trained_B = known_B & ((own_BD != 0).any(-1) | self.training)
+            states_BLD = torch.where(trained_B[:, None, None], own_BD[:, None], states_BLD)
         return nn.functional.dropout(states_BLD, self.dropout, self.training)
 
     def _running_mean(self, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:

@@ -254,11 +254,14 @@ class Assembly:
             return TASTES[name](self.taste)
         return BASELINES[name](self.train_rows)
 
-    def trainable_counts(self) -> dict[str, int]:
+    def trainable_counts(self, *, llm: bool = True) -> dict[str, int]:
         """Parameters of each part (the adapter's and the mapper's are what the paper trains)."""
+        encoder = sum(p.numel() for p in self.encoder.parameters())
+        if not llm:
+            return {"encoder": encoder}
         adapter = sum(t.numel() for t in self.backbone.adapter_tensors().values())
         return {
-            "encoder": sum(p.numel() for p in self.encoder.parameters()),
+            "encoder": encoder,
             "adapter": adapter,
             "mapper": sum(p.numel() for p in self.model.mapper.parameters()),
             "language model without adapter": sum(p.numel() for p in self.backbone.parameters())

@@ -31,7 +31,7 @@ def estimate(run: Run) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         trial = Run(Path(scratch), run.config, run.command, runtime.Progress(quiet=True))
         backbone, total = run.config.llm.backbone, 0.0
-        if backbone == "offline":
+        if backbone == "offline" and run.uses_language_model:
             total += _language_seconds(run, trial, dataset)
             backbone = str(trial.folder / "llm")
         trainer = Trainer(trial, dataset, backbone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sasrecllm.checkpoint import choose_run, read_json, write_json
 from sasrecllm.config import Config, Loop, load_config
 from sasrecllm.errors import ConfigError
 from sasrecllm.training.settings import LoopSettings
-from sasrecllm.training.strategies import Stage, stages_of
+from sasrecllm.training.strategies import ENCODE, Stage, stages_of
 
 
 @dataclass
@@ -30,8 +30,25 @@ class Run:
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """Name -> stage, in order."""
-        return {s.name: s for s in stages_of(self.config.strategy, self.config.fusion.enabled)}
+        """Name -> stage, in order; the shipped encoder stage's row is named after another encoder."""
+        kind = self.config.encoder.kind
+        usual = kind == type(self.config.encoder).model_fields["kind"].default
+        stages = stages_of(self.config.strategy, self.config.fusion.enabled)
+        return {s.name: s if usual or s != ENCODE else replace(s, row=kind) for s in stages}
+
+    @property
+    def uses_language_model(self) -> bool:
+        """Whether any stage asks the language model; an encoder alone builds none."""
+        return any(s.task == "answer" for s in self.stages.values())
+
+    @property
+    def fused(self) -> list[str]:
+        """The fusion's components, less the models that no stage of this strategy trains or loads."""
+        tasks = {s.task for s in self.stages.values()}
+        loaded = {part for s in self.stages.values() for part in s.load}
+        absent = set() if "answer" in tasks else {"llm"}
+        absent |= set() if "encode" in tasks or "encoder" in loaded else {"encoder"}
+        return [name for name in self.config.fusion.components if name not in absent]
 
     def loop(self, base: Loop, changes: Mapping[str, Any] | None = None) -> LoopSettings:
         """Loop settings of a stage: the section's, with the stage's own on top."""

@@ -73,7 +73,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
         "ablations": ablate(run, parts, final, test, scores[final.row])
         if run.config.evaluation.ablations
         else {},
-        "parameters": parts.trainable_counts(),
+        "parameters": parts.trainable_counts(llm=run.uses_language_model),
     }
     write_json(path, results)
     return results
@@ -101,7 +101,7 @@ def ablate(
 
 def _ablations(run: Run, parts: Assembly, final: Stage) -> Iterator[tuple[str, Scorer]]:
     prompt = last_prompt(run) if final.task == "fuse" else final.prompt
-    uses_llm = final.task == "answer" or (final.task == "fuse" and parts.fusion is not None)
+    uses_llm = run.uses_language_model and final.task in ("answer", "fuse")
     yield (
         "history shuffled",
         ShuffledHistory(parts.scorer(final, prompt), seed=run.config.seed),

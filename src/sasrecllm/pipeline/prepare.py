@@ -124,7 +124,7 @@ def language_model(run: Run, dataset: Dataset) -> str:
     if c.backbone != "offline":
         return c.backbone
     folder = run.folder / "llm"
-    if not is_whole(folder):
+    if run.uses_language_model and not is_whole(folder):
         from sasrecllm.training.language import LanguageSettings, pretrain_offline
 
         o = c.offline

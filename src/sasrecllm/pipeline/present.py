@@ -181,7 +181,7 @@ def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dic
 
 def _notes(run: Run, dataset: Dataset) -> list[str]:
     notes = list(dataset.notes)
-    if run.config.llm.backbone == "offline":
+    if run.config.llm.backbone == "offline" and run.uses_language_model:
         notes.append(
             "The language model was built within this run, from random weights: its tokenizer and its"
             " pretraining saw the catalogue's titles and the training split's histories and answers,"

@@ -183,14 +183,14 @@ class Trainer:
 
     def _fuse(self, stage: Stage) -> dict[str, Any]:
         c = self.run.config.fusion
-        columns = [self._component_scores(name, "valid") for name in c.components]
+        columns = [self._component_scores(name, "valid") for name in self.run.fused]
         valid = self.questions["valid"]
         self.parts.fusion = fit_fusion(
             np.stack(columns, axis=1),
             valid.labels,
             valid.histories.users,
             ~self.dataset.seen_items[valid.targets],
-            components=tuple(c.components),
+            components=tuple(self.run.fused),
             pairwise=c.pairwise,
             ridge=c.ridge,
         )
