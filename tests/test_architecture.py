@@ -11,7 +11,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "sasrecllm"
 FLOORS = {
     "errors": 1, "types": 1, "runtime": 1,
     "config": 2, "data": 2, "encoders": 2, "prompts": 2, "baselines": 2, "evaluation": 2,
-    "llm": 3, "training": 4, "checkpoint": 4, "inference": 5, "pipeline": 6, "cli": 7, "__main__": 8,
+    "llm": 3, "training": 4, "checkpoint": 4, "inference": 5, "pipeline": 6,
+    "serving": 6, "cli": 7, "__main__": 8,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -45,7 +46,13 @@ def test_imports_go_down_only(path):
 
 @pytest.mark.parametrize(
     ("library", "door"),
-    [("transformers", "llm/loading.py"), ("peft", "llm/backbone.py"), ("polars", "data/")],
+    [
+        ("transformers", "llm/loading.py"),
+        ("peft", "llm/backbone.py"),
+        ("polars", "data/"),
+        ("fastapi", "serving/"),
+        ("uvicorn", "serving/"),
+    ],
 )
 def test_one_door_for_each_heavy_library(library, door):
     for path in FILES:

@@ -175,6 +175,68 @@ def recommend(
     print_lists({heading: [r.to_dict() for r in found]}, as_json)
 
 
+@app.command(context_settings=OVERRIDES)
+def study(
+    context: typer.Context,
+    plan: Annotated[Path, typer.Argument(help="YAML file with data sets, rows and seeds")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="[default: studies/NAME]")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check every setting and estimate the time")
+    ] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="only write the table of the runs that are finished")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train and score every row x seed x data set of a plan; the same command goes on.
+
+    sasrecllm study configs/studies/known-world.yaml --out studies/world seeds=[0]
+    """
+    from sasrecllm.pipeline.plan import load_plan
+    from sasrecllm.pipeline.study import Study, estimate_study, folder_name, run_study
+    from sasrecllm.pipeline.table import write_study
+    from sasrecllm.runtime import Progress
+
+    _refuse_flags(context.args, ("--out", "--dry-run", "--table", "--quiet"))
+    chosen = load_plan(plan, context.args)
+    opened = Study(chosen, plan, out or folder_name(chosen), Progress(quiet=quiet))
+    if dry_run:
+        estimate_study(opened)
+        return
+    code = 0 if table else run_study(opened)
+    write_study(opened)
+    typer.echo((opened.out / "study.md").read_text(encoding="utf-8"))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command(context_settings=OVERRIDES)
+def tune(
+    context: typer.Context,
+    space: Annotated[Path, typer.Option(help="YAML file: dotted key -> choices, or low and high")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for tune.json and best.yaml")],
+    config: ConfigFile = None,
+    trials: Annotated[int, typer.Option(min=1, help="finished trials in all")] = 20,
+    metric: Annotated[str, typer.Option(help="auc, uauc or auc+uauc, on validation")] = "auc+uauc",
+    quiet: Quiet = False,
+) -> None:
+    """Choose settings on the validation split; the test split is never scored.
+
+    sasrecllm tune --config configs/demo.yaml --space space.yaml --out tuned strategy=encoder-only
+    """
+    from sasrecllm.pipeline.plan import load_space
+    from sasrecllm.pipeline.tune import tune as search
+    from sasrecllm.runtime import Progress
+
+    _refuse_flags(context.args, ("--config", "--space", "--out", "--trials", "--metric", "--quiet"))
+    if metric not in ("auc", "uauc", "auc+uauc"):
+        raise ConfigError(f"--metric is {metric!r}; allowed: auc, uauc, auc+uauc", "choose one")
+    chosen, known = _config(config, context.args), load_space(space)
+    progress = Progress(quiet=quiet)
+    found = search(chosen, known, out, trials=trials, metric=metric, progress=progress)
+    typer.echo(f"{out / 'best.yaml'}: {found['best']}, validation {found['valid']}")
+
+
 @app.command()
 def doctor(
     guard: Annotated[
@@ -197,13 +259,18 @@ FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resum
 def _config(path: Path | None, overrides: list[str]) -> Any:
     from sasrecllm.config import load_config
 
-    for word in overrides:
+    _refuse_flags(overrides, FLAGS)
+    return load_config(path, overrides)
+
+
+def _refuse_flags(words: list[str], known: tuple[str, ...]) -> None:
+    """What is left over and looks like a flag is a misspelt one."""
+    for word in words:
         if word.startswith("-") and "=" not in word:
             raise ConfigError(
-                f"unknown flag {word}; allowed: {', '.join(FLAGS)}{did_you_mean(word, FLAGS)}",
+                f"unknown flag {word}; allowed: {', '.join(known)}{did_you_mean(word, known)}",
                 "settings are written as section.key=value",
             )
-    return load_config(path, overrides)
 
 
 def _open(config: Any, out: Path | None, quiet: bool, force: bool) -> Any:

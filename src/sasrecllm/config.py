@@ -9,7 +9,7 @@ imported, with the key, the value got, what is allowed and the nearest name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,11 +46,26 @@ class Data(Section):
     )
     feedback: Literal["auto", "labels", "ratings", "implicit"] = "auto"
     threshold: float = Field(4.0, description="a rating of this or more is a like")
-    split: str = Field("auto", description="auto, given, global-time, leave-one-out or collm")
+    split: str = Field("auto", description="auto, given, global-time, leave-one-out, collm or tallrec")
     split_args: dict[str, Any] = Field(
-        default_factory=dict, description="global-time: valid and test as shares or UTC dates"
+        default_factory=dict,
+        description="global-time: valid and test as shares or UTC dates; given: last=true asks only"
+        " about each user's last row of a split",
+    )
+    seed: int | None = Field(
+        None, ge=0, description="of the world, held-out shares and negatives; null: the run's seed"
     )
     negatives: int = Field(4, ge=1, description="implicit feedback: sampled negatives per positive")
+    cold_items: float = Field(
+        0.0, ge=0, le=0.5, description="share of the items that training and validation never see"
+    )
+    cold_users: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of the users who are never trained or validated on; their earlier rows"
+        " are the history of their own test rows",
+    )
     on_bad_rows: Literal["refuse", "quarantine"] = "refuse"
     words: dict[str, str] = Field(
         default_factory=dict, description="domain words of the prompt: item, items, consumed"
@@ -216,19 +231,29 @@ def load_config(
     Raises:
         ConfigError: with file or flag, key, value, what is allowed and the nearest known name.
     """
-    values: dict[str, Any] = _read_yaml(path) if path is not None else {}
+    values: dict[str, Any] = read_yaml(path) if path is not None else {}
     for name, text in sorted(os.environ.items()):
         if environment and name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            _set(values, key, _parse(text, name), f"environment variable {name}")
+            put(values, key, _parse(text, name), f"environment variable {name}")
+    for key, value, where in read_overrides(overrides):
+        put(values, key, value, where)
+    return parse_config(values, str(path) if path else "configuration")
+
+
+def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
+    """Dotted key, value and origin of every ``key=value``.
+
+    Raises:
+        ConfigError: there is no ``=``, or the value is not YAML.
+    """
     for override in overrides:
         key, equals, text = override.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(
                 f"override {override!r} has no '='", "write it as section.key=value, seed=1 say"
             )
-        _set(values, key, _parse(text, override), f"override {override!r}")
-    return parse_config(values, str(path) if path else "configuration")
+        yield key, _parse(text, override), f"override {override!r}"
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> Config:
@@ -261,7 +286,12 @@ def _keys(path: list[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file of keys and values.
+
+    Raises:
+        ConfigError: it is missing, is not YAML, or holds something else.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -288,7 +318,7 @@ def _parse(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: {text!r} is not YAML", "quote the value") from None
 
 
-def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Put ``value`` at the dotted ``key``; what stands above it must be a section."""
     *path, last = key.split(".")
     for name in path:

@@ -248,3 +248,31 @@ def test_the_collm_copy_keeps_its_rows_counts_and_order(data_root) -> None:
         got = ids[liked.offsets[question] : liked.offsets[question + 1]]
         assert got == [str(i) for i in wanted["item_id"]]
     assert not (np.diff(liked.offsets) == 0).all()
+
+
+def test_tallrec_rows_of_ml_100k_are_the_published_ones(data_root) -> None:
+    from sasrecllm.data.sources import load_tables
+
+    folder = data_root / "ml-100k"
+    tables = load_tables("two-table", path=folder, order="time")
+    dataset = prepare(tables, split="tallrec")
+    published = pl.read_parquet(folder / "tallrec_movie_windows.parquet")
+    for split in ("train", "valid", "test"):
+        asked = dataset.questions(split, last=10)
+        wanted = published.filter(pl.col("split") == split)
+        names = dataset.catalog
+        got = {
+            (names.user_id(int(u)), names.item_id(int(i))): (int(y), start)
+            for u, i, y, start in zip(
+                asked.histories.users, asked.targets, asked.labels,
+                asked.histories.offsets[:-1], strict=True,
+            )
+        }  # fmt: skip
+        assert len(got) == len(wanted) == {"train": 8000}.get(split, 1000)
+        for row in wanted.iter_rows(named=True):
+            label, start = got[str(row["user_id"]), str(row["item_id"])]
+            assert label == row["label"]
+            newest = [names.item_id(int(i)) for i in asked.histories.items[start : start + 10]]
+            assert newest == [str(i) for i in row["history_item_id"]]
+            labels = asked.histories.labels[start : start + 10].tolist()
+            assert labels == row["history_label"]

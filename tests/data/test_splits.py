@@ -19,6 +19,7 @@ from sasrecllm.data.splits import (
     global_time,
     leave_one_out,
     split_rows,
+    tallrec,
 )
 from sasrecllm.errors import ConfigError, DataError, SasrecllmError
 
@@ -163,3 +164,36 @@ def test_names_are_checked() -> None:
         split_rows(ordered([0], [0]), "globaltime", {})
     with pytest.raises(DataError, match="train 2, valid 0, test 0"):
         split_rows(ordered([0, 0], [0, 1], given=np.array([0, 0], dtype=np.int8)), "given", {})
+
+
+def test_of_a_users_given_rows_only_the_last_is_asked_where_told() -> None:
+    users = [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+    codes = np.array([TRAIN, TRAIN, TRAIN, VALID, VALID, VALID, TRAIN, VALID, TEST, TEST], np.int8)
+    rows = ordered(users, np.arange(10), given=codes)
+    assert split_rows(rows, "given", {}).tolist() == codes.tolist()
+    last = split_rows(rows, "given", {"last": True})
+    assert last.tolist() == [
+        *[TRAIN, TRAIN, TRAIN],
+        *[CONTEXT, CONTEXT, VALID],
+        *[TRAIN, VALID, CONTEXT, TEST],
+    ]
+    with pytest.raises(ConfigError, match="last is 'yes'"):
+        split_rows(rows, "given", {"last": "yes"})
+
+
+def test_tallrec_windows_follow_the_file_and_end_it(monkeypatch) -> None:
+    monkeypatch.setattr("sasrecllm.data.splits.TALLREC_COUNTS", (3, 2, 1))
+    # Users 0, 1, 2 have 14, 12 and 13 rows; in the file user 2 comes first, then 0, then 1.
+    sizes, first_line = [14, 12, 13], [50, 90, 0]
+    users = np.repeat([0, 1, 2], sizes)
+    lines = np.concatenate([np.arange(n) + at for n, at in zip(sizes, first_line, strict=True)])
+    rows = OrderedRows(users, np.ones(39, np.int8), np.arange(39), True, None, lines)
+    codes = tallrec(rows)
+    # Targets in the order of the file: 3 of user 2, 4 of user 0, 2 of user 1; the last six count.
+    assert (codes[users == 2] == DROPPED).all()
+    assert codes[users == 0].tolist() == [*[CONTEXT] * 10, TRAIN, TRAIN, TRAIN, VALID]
+    assert codes[users == 1].tolist() == [*[CONTEXT] * 10, VALID, TEST]
+    assert split_rows(rows, "tallrec", {}).tolist() == codes.tolist()
+    monkeypatch.setattr("sasrecllm.data.splits.TALLREC_COUNTS", (30, 2, 1))
+    with pytest.raises(DataError, match="only 9 rows"):
+        tallrec(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Dataset:
         negatives: sampled negatives per positive (implicit feedback only).
         seed: of the sampled negatives.
         notes: remarks of the preparation that a report must show.
+        held_items, held_users: sorted indices of what is held out of training and validation
+            (:mod:`sasrecllm.data.holdout`); empty where nothing is.
     """
 
     users: IntArray
@@ -55,6 +57,8 @@ class Dataset:
     negatives: int = 4
     seed: int = 0
     notes: tuple[str, ...] = ()
+    held_items: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    held_users: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.users)
@@ -82,15 +86,23 @@ class Dataset:
     def histories(self, rows: IntArray, last: int | None = None) -> Histories:
         """What the users of ``rows`` [B] had done before: all earlier rows, whatever their split.
 
+        Rows on held-out items are left out of what a training or validation row is shown.
+
         Args:
             rows: row numbers.
             last: keep only the newest entries of each; bounds the memory on long histories.
         """
-        lengths = rows - self.starts[self.users[rows]]
-        if last is not None:
-            lengths = np.minimum(lengths, last)
+        begin, end = self.starts[self.users[rows]], rows
+        blind = np.isin(self.splits[rows], (TRAIN, VALID)) & (len(self.held_items) > 0)
+        if blind.any():  # count in the list of open rows, which the source is looked up in below
+            before = np.searchsorted(self._open_rows, np.stack([begin, end]))
+            begin, end = np.where(blind, before, np.stack([begin, end]))
+        lengths = end - begin if last is None else np.minimum(end - begin, last)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(rows - offsets[1:], lengths) + np.arange(offsets[-1])
+        source = np.repeat(end - offsets[1:], lengths) + np.arange(offsets[-1])
+        if blind.any():
+            hidden = np.repeat(blind, lengths)
+            source[hidden] = self._open_rows[source[hidden]]
         return Histories(
             self.users[rows],
             self.items[source],
@@ -106,6 +118,7 @@ class Dataset:
         For implicit feedback ``negatives`` items that are nowhere in the user's list follow each
         positive, as questions with label 0 and the same history.  Those of the training split are
         items that training shows: an item that only the future holds would be learnt as disliked.
+        Held-out items are drawn for the test alone.
         The same seed draws the same items.
 
         Raises:
@@ -115,9 +128,8 @@ class Dataset:
         rows = self.rows(split)
         if not self.implicit:
             return Questions(self.histories(rows, last), self.items[rows], self.labels[rows], rows)
-        pool = np.flatnonzero(self.seen_items) if split == "train" else np.arange(self.n_items)
         drawn = unseen_items(
-            self.users, self.items, self.users[rows], pool, self.negatives,
+            self.users, self.items, self.users[rows], self.pool(split), self.negatives,
             np.random.default_rng([self.seed, _code(split)]), self.catalog,
         )  # fmt: skip
         targets = np.concatenate([self.items[rows][:, None], drawn], axis=1)
@@ -126,6 +138,18 @@ class Dataset:
         repeated = np.repeat(np.arange(len(rows)), targets.shape[1])
         histories = self.histories(rows, last).take(repeated)
         return Questions(histories, targets.reshape(-1), labels.reshape(-1), rows[repeated])
+
+    def pool(self, split: str) -> IntArray:
+        """Sorted items that may be drawn as negatives of a split."""
+        if split == "train":
+            return np.flatnonzero(self.seen_items)
+        everything = np.arange(self.n_items)
+        return everything if split == "test" else np.setdiff1d(everything, self.held_items)
+
+    @cached_property
+    def _open_rows(self) -> IntArray:
+        """Rows that are not on a held-out item, ascending."""
+        return np.flatnonzero(~np.isin(self.items, self.held_items))
 
     @cached_property
     def train_counts(self) -> IntArray:
@@ -150,6 +174,8 @@ class Dataset:
             summed.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         facts = [self.catalog.user_ids, self.words, self.has_times, self.implicit]
         facts += [self.negatives, self.seed] if self.implicit else []
+        held = [self.held_items.tolist(), self.held_users.tolist()]
+        facts += held if any(held) else []
         summed.update(json.dumps([self.catalog.digest, *facts], sort_keys=True).encode())
         return summed.hexdigest()
 
@@ -174,6 +200,8 @@ class Dataset:
             "feedback": "implicit" if self.implicit else "liked or not",
             "negatives_per_positive": self.negatives if self.implicit else 0,
             "context_rows": int((self.splits == CONTEXT).sum()),
+            "held_out_items": len(self.held_items),
+            "held_out_users": len(self.held_users),
             "splits": parts,
             "notes": list(self.notes),
             "digest": self.digest,

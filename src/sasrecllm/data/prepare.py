@@ -12,7 +12,8 @@ import polars as pl
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.interactions import Tables, ordered, shared_moments
+from sasrecllm.data.holdout import check_share, hold_out
+from sasrecllm.data.interactions import ROW, Tables, ordered, shared_moments
 from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
 from sasrecllm.data.storage import indices
 from sasrecllm.data.validation import OnBadRows, validate
@@ -30,6 +31,8 @@ def prepare(
     split: str = "auto",
     split_args: Mapping[str, Any] | None = None,
     negatives: int = 4,
+    cold_items: float = 0.0,
+    cold_users: float = 0.0,
     seed: int = 0,
     on_bad_rows: OnBadRows = "refuse",
     quarantine_path: Path | None = None,
@@ -44,7 +47,10 @@ def prepare(
             split column, else global time, else leave-one-out.
         split_args: arguments of the rule.
         negatives: sampled negatives per positive, for implicit feedback.
-        seed: of the sampled negatives.
+        cold_items: share of the items that training and validation never see, 0 to 0.5
+            (:mod:`sasrecllm.data.holdout`).
+        cold_users: share of the users whose rows are only asked about in the test, 0 to 0.5.
+        seed: of the sampled negatives and of the held-out items and users.
         on_bad_rows: ``refuse`` them, or ``quarantine`` them in ``quarantine_path``.
         quarantine_path: JSON Lines file for refused rows and their reasons.
 
@@ -54,6 +60,8 @@ def prepare(
         ResourceError: the refused rows cannot be written.
     """
     _check_arguments(threshold, negatives, seed)
+    check_share("cold_items", cold_items)
+    check_share("cold_users", cold_users)
     checked, refused = validate(tables, on_bad_rows=on_bad_rows, quarantine_path=quarantine_path)
     frame = ordered(checked)
     kind = _feedback(feedback, frame, tables.files[0])
@@ -62,13 +70,20 @@ def prepare(
     codes = split_rows(_ordered_rows(frame), rule, split_args or {})
     kept = frame.with_columns(pl.Series("__code", codes)).filter(pl.col("__code") != DROPPED)
     catalog = _catalog(kept, checked.items)
+    users = indices(kept["user_id"], catalog.user_ids)
+    items = indices(kept["item_id"], catalog.item_ids)
+    held = hold_out(
+        users, items, kept["__code"].cast(pl.Int8).to_numpy(),
+        cold_items=cold_items, cold_users=cold_users, seed=seed,
+    )  # fmt: skip
+    kept = kept.with_columns(pl.Series("__code", held.splits))
     notes = _notes(kept, kind, rule, frame.height - kept.height, refused, quarantine_path, checked)
     return Dataset(
-        users=indices(kept["user_id"], catalog.user_ids),
-        items=indices(kept["item_id"], catalog.item_ids),
+        users=users,
+        items=items,
         labels=kept["label"].to_numpy(),
         times=_times(kept).to_numpy(),
-        splits=kept["__code"].cast(pl.Int8).to_numpy(),
+        splits=held.splits,
         catalog=catalog,
         name=tables.name,
         words=dict(tables.words),
@@ -76,7 +91,9 @@ def prepare(
         implicit=kind == "implicit",
         negatives=negatives,
         seed=seed,
-        notes=tuple(notes),
+        notes=(*notes, *held.notes),
+        held_items=held.items,
+        held_users=held.users,
     )
 
 
@@ -142,6 +159,7 @@ def _ordered_rows(frame: pl.DataFrame) -> OrderedRows:
         times=_times(frame).to_numpy(),
         has_times="timestamp" in frame.columns,
         given=given,
+        lines=frame["order" if "order" in frame.columns else ROW].to_numpy(),
     )
 
 

@@ -33,7 +33,8 @@ class OrderedRows:
     """What a rule may look at: rows sorted by user, then by the order of the history.
 
     ``given`` [N] holds codes out of the data's own split column, or is None; ``times`` [N] are Unix
-    seconds only where ``has_times``.
+    seconds only where ``has_times``.  ``lines`` [N] is the order column, or else the place in the
+    file; None where neither is known.
     """
 
     users: IntArray
@@ -41,19 +42,33 @@ class OrderedRows:
     times: IntArray
     has_times: bool
     given: LabelArray | None
+    lines: IntArray | None = None
 
 
 SplitRule = Callable[..., LabelArray]
 
 
-def given(rows: OrderedRows) -> LabelArray:
-    """The split column of the data."""
+def given(rows: OrderedRows, last: object = False) -> LabelArray:
+    """The split column of the data.
+
+    Args:
+        rows: must have a split column.
+        last: of each user's validation rows, and of the test rows, ask only about the last; the
+            others are context.  For splits by user, where the last item is the target (LLaRA).
+    """
     if rows.given is None:
         raise DataError(
             "split is given, but the interactions have no split column",
             "name it (data.columns.split=...) or choose data.split=global-time or leave-one-out",
         )
-    return rows.given
+    if not isinstance(last, bool):
+        raise ConfigError(f"given: last is {last!r}; allowed: true or false", "set one of them")
+    if not last:
+        return rows.given
+    _, later = np.unique((rows.users * 3 + rows.given)[::-1], return_index=True)
+    newest = np.zeros(len(rows.given), dtype=bool)
+    newest[len(newest) - 1 - later] = True
+    return np.where(newest | (rows.given == TRAIN), rows.given, CONTEXT).astype(np.int8)
 
 
 def global_time(rows: OrderedRows, valid: object = 0.1, test: object = 0.1) -> LabelArray:
@@ -140,11 +155,46 @@ def collm(rows: OrderedRows) -> LabelArray:
     return codes[np.digitize(rows.times, edges)]
 
 
+TALLREC_WINDOW, TALLREC_COUNTS = 10, (8000, 1000, 1000)
+
+
+def tallrec(rows: OrderedRows) -> LabelArray:
+    """The rows of TALLRec's movie set (Bao et al., arXiv 2305.00447) out of MovieLens-100K.
+
+    Users come in the order of their first line in the file.  A row is a target once ten rows of its
+    user stand before it; of all targets the last 10,000 are used: 8,000 to train, 1,000 to validate
+    and 1,000 to test.  The first ten rows of these users are context, all others are dropped.  The
+    history here is all that stands before the target; TALLRec's is the ten newest rows.
+    """
+    if rows.lines is None or not rows.has_times:
+        raise DataError(
+            "split is tallrec, but the rows lack their time or their place in the file",
+            "use the source ml-100k, or set data.order=time and name the line number as order",
+        )
+    first = np.full(int(rows.users.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, rows.users, rows.lines)
+    turn = np.lexsort((np.arange(len(rows.users)), first[rows.users]))
+    begin = np.searchsorted(rows.users, rows.users)  # users stand together, in ascending order
+    asked = turn[(np.arange(len(begin)) - begin)[turn] >= TALLREC_WINDOW]
+    wanted = np.repeat(np.array([TRAIN, VALID, TEST], dtype=np.int8), TALLREC_COUNTS)
+    if len(asked) < len(wanted):
+        raise DataError(
+            f"split is tallrec, but only {len(asked):,} rows have ten rows of their user before"
+            f" them; needed: {len(wanted):,}",
+            "use MovieLens-100K, or choose another data.split",
+        )
+    codes = np.full(len(rows.users), DROPPED, dtype=np.int8)
+    codes[np.isin(rows.users, rows.users[asked[-len(wanted) :]])] = CONTEXT
+    codes[asked[-len(wanted) :]] = wanted
+    return codes
+
+
 SPLITS: Mapping[str, SplitRule] = {
     "given": given,
     "global-time": global_time,
     "leave-one-out": leave_one_out,
     "collm": collm,
+    "tallrec": tallrec,
 }
 
 

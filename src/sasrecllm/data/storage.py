@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from sasrecllm.data.catalog import Catalog
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CODES = {**NAMES, "context": CONTEXT}
+HELD = ("held_items", "held_users")
+"""Indices of what is held out; folders that were written without any have no such key."""
 FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
 
 
@@ -39,6 +42,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     )
     items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}
     meta = {key: getattr(dataset, key) for key in FACTS}
+    meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
     meta |= {"format": FORMAT, "digest": dataset.digest}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +89,8 @@ def load(folder: Path) -> Dataset:
 
 
 def _facts(meta: dict[str, Any]) -> dict[str, Any]:
-    return {key: meta[key] for key in FACTS} | {"notes": tuple(meta["notes"])}
+    facts = {key: meta[key] for key in FACTS} | {"notes": tuple(meta["notes"])}
+    return facts | {key: np.array(meta.get(key, []), dtype=np.int64) for key in HELD}
 
 
 def _arrays(rows: pl.DataFrame, items: pl.DataFrame, meta: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ FEW_ROWS = 30
 P = ParamSpec("P")
 
 
-def _drawn(draw: Callable[P, Figure]) -> Callable[P, str]:
+def drawn(draw: Callable[P, Figure]) -> Callable[P, str]:
     """``draw`` in the house's style, its figure turned into SVG text."""
 
     @functools.wraps(draw)
@@ -47,7 +47,10 @@ def _drawn(draw: Callable[P, Figure]) -> Callable[P, str]:
     return as_svg
 
 
-def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Any]]:
+def new_figure(
+    width: float, height: float, columns: int = 1, rows: int = 1
+) -> tuple[Figure, list[Any]]:
+    """A figure of ``width`` × ``height`` inches with its axes in the house's style."""
     from matplotlib.figure import Figure as NewFigure
 
     figure = NewFigure(figsize=(width, height), layout="constrained")
@@ -61,7 +64,7 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
     return figure, axes
 
 
-@_drawn
+@drawn
 def training_curves(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Loss per step and validation AUC of every stage, from the records of ``metrics.jsonl``.
 
@@ -69,7 +72,7 @@ def training_curves(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
     """
     columns = max(1, min(3, len(stages)))
     rows = -(-max(1, len(stages)) // columns)
-    figure, axes = _figure(3.3 * columns, 2.3 * rows, columns, rows)
+    figure, axes = new_figure(3.3 * columns, 2.3 * rows, columns, rows)
     for axis in axes[len(stages) :]:
         axis.set_visible(False)
     for axis, (name, records) in zip(axes, stages.items(), strict=False):
@@ -107,7 +110,7 @@ def _running_mean(values: Sequence[float]) -> FloatArray:
     return np.asarray((total[end] - total[start]) / (end - start), dtype=np.float64)
 
 
-@_drawn
+@drawn
 def metric_bars(
     rows: Mapping[str, Mapping[str, Sequence[float | None]]], trivial: Sequence[str]
 ) -> Figure:
@@ -117,7 +120,7 @@ def metric_bars(
         rows: name -> metric -> [value, low, high], in the order of the table.
         trivial: names of the rows to be drawn in grey.
     """
-    figure, axes = _figure(9.6, 0.36 * len(rows) + 0.9, 2)
+    figure, axes = new_figure(9.6, 0.36 * len(rows) + 0.9, 2)
     names = list(rows)[::-1]
     for axis, metric in zip(axes, ("auc", "uauc"), strict=True):
         for y, name in enumerate(names):
@@ -134,10 +137,10 @@ def metric_bars(
     return figure
 
 
-@_drawn
+@drawn
 def calibration_plot(probabilities: Mapping[str, FloatArray], labels: LabelArray) -> Figure:
     """Share liked against said probability in ten bins; a dot's area grows with its rows."""
-    figure, (axis,) = _figure(4.0, 3.2)
+    figure, (axis,) = new_figure(4.0, 3.2)
     axis.plot([0, 1], [0, 1], color=TRIVIAL, lw=1)
     for index, (name, p) in enumerate(probabilities.items()):
         share, mean, count = calibration_curve(p, labels)
@@ -151,7 +154,7 @@ def calibration_plot(probabilities: Mapping[str, FloatArray], labels: LabelArray
     return figure
 
 
-@_drawn
+@drawn
 def auc_by_history(
     scores: Mapping[str, FloatArray], labels: LabelArray, liked: IntArray, trivial: Sequence[str]
 ) -> Figure:
@@ -163,7 +166,7 @@ def auc_by_history(
     """
     edges = [0, 1, 5, 10, 20, 50, 10**9]
     ticks = ["0", "1-4", "5-9", "10-19", "20-49", "50+"]
-    figure, (axis,) = _figure(5.4, 3.2)
+    figure, (axis,) = new_figure(5.4, 3.2)
     bucket = np.digitize(liked, edges[1:])
     counts = np.bincount(bucket, minlength=len(ticks))
     for index, (name, values) in enumerate(scores.items()):

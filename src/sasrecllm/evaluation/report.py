@@ -70,13 +70,13 @@ def span(triple: Sequence[float | None] | None, sign: bool = False) -> str:
 def markdown_table(rows: Rows, reference: str) -> str:
     """The results as a Markdown table with paired differences against ``reference``."""
     lines = [
-        f"| row | AUC | UAUC | log loss | AUC of {_cell(reference)} minus it"
-        f" | UAUC of {_cell(reference)} minus it |",
+        f"| row | AUC | UAUC | log loss | AUC of {cell(reference)} minus it"
+        f" | UAUC of {cell(reference)} minus it |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         better = rows[reference]["differences"].get(name, {})
-        shown = f"**{_cell(name)}**" if name == reference else _cell(name)
+        shown = f"**{cell(name)}**" if name == reference else cell(name)
         lines.append(
             f"| {shown} | {span(row['intervals']['auc'])} | {span(row['intervals']['uauc'])} |"
             f" {number(row['metrics']['log_loss'])} | {span(better.get('auc'), True)} |"
@@ -85,7 +85,8 @@ def markdown_table(rows: Rows, reference: str) -> str:
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Text that cannot break out of a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
@@ -174,6 +175,11 @@ def _verdict(difference: Sequence[float | None] | None) -> str:
 
 def html_report(inputs: ReportInputs) -> str:
     """The whole report as one self-contained page; every text from data is escaped."""
+    return page("report.html.j2", r=inputs, headline=headline(inputs))
+
+
+def page(template: str, **values: Any) -> str:
+    """One of this package's page templates, with the numbers' formats and the date."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -184,6 +190,5 @@ def html_report(inputs: ReportInputs) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(number=number, span=span, surely=surely, new_items=NEW_ITEMS)
-    template = environment.get_template("report.html.j2")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return template.render(r=inputs, headline=headline(inputs), date=today)
+    return environment.get_template(template).render(date=today, **values)

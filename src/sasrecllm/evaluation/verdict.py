@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -55,10 +55,19 @@ class Evaluation:
 
 
 class Judge:
-    """Metrics and resampled metrics of any scores on one fixed set of questions."""
+    """Metrics and resampled metrics of any scores on one fixed set of questions.
+
+    Args:
+        intervals_on: slices that get intervals and differences too (under ``METRIC on SLICE``).
+    """
 
     def __init__(
-        self, questions: Questions, slices: Mapping[str, BoolArray], resamples: int, seed: int
+        self,
+        questions: Questions,
+        slices: Mapping[str, BoolArray],
+        resamples: int,
+        seed: int,
+        intervals_on: Collection[str] = (NEW_ITEMS,),
     ) -> None:
         self.questions, self.slices = questions, slices
         self.labels, self.users = questions.labels, questions.histories.users
@@ -70,8 +79,7 @@ class Judge:
                 "give every user an index of its own; a scorer treats one beyond its table as new",
             )
         self.masks: dict[str, BoolArray] = {"": np.ones(len(questions), dtype=bool)}
-        if NEW_ITEMS in slices and slices[NEW_ITEMS].any():
-            self.masks[f" on {NEW_ITEMS}"] = slices[NEW_ITEMS]
+        self.masks |= {f" on {k}": m for k, m in slices.items() if k in intervals_on and m.any()}
         self.bootstraps = {
             k: UserBootstrap(self.users[m], resamples, seed) for k, m in self.masks.items()
         }
@@ -85,14 +93,14 @@ class Judge:
         """
         require_whole(name, "judged", scores, self.labels)
         p = calibration.probabilities(scores)
-        self.draws[name] = self._draws(scores, p)
+        self.draws[name] = self.resampled(scores, p)
         metrics = _metrics(scores, p, self.labels, self.users)
         return Evaluation(
             name,
             len(scores),
             metrics,
             {k: interval(*d).to_list() for k, d in self.draws[name].items()},
-            {k: self._slice(scores[m], p[m], m) for k, m in self.slices.items()},
+            {k: self.slice(scores[m], p[m], m) for k, m in self.slices.items()},
             reasons=_reasons(metrics),
             calibration=asdict(calibration),
         )
@@ -109,7 +117,9 @@ class Judge:
             ).to_list()
         return out
 
-    def _draws(self, scores: FloatArray, p: FloatArray) -> dict[str, tuple[float | None, FloatArray]]:
+    def resampled(
+        self, scores: FloatArray, p: FloatArray
+    ) -> dict[str, tuple[float | None, FloatArray]]:
         """Metric -> its value and its value in every resample [R]."""
         out = {}
         for key, mask in self.masks.items():
@@ -120,7 +130,8 @@ class Judge:
             out["log_loss" + key] = (log_loss(p[mask], y), losses)
         return out
 
-    def _slice(self, scores: FloatArray, p: FloatArray, mask: BoolArray) -> dict[str, Any]:
+    def slice(self, scores: FloatArray, p: FloatArray, mask: BoolArray) -> dict[str, Any]:
+        """Row counts and metrics of the scores and probabilities of the rows in ``mask``."""
         labels, users = self.labels[mask], self.users[mask]
         per_user = uauc(scores, labels, users)
         return {

@@ -75,7 +75,9 @@ class SASRecLLM:
         config = load_config(folder / "config.yaml", environment=False)
         dataset = Dataset.load(folder / "data")
         parts = Assembly(config, dataset, backbone_of(folder, config), pick_device(device))
-        stages = {s.name: s for s in stages_of(config.strategy, config.fusion.enabled)}
+        stages = {
+            s.name: s for s in stages_of(config.strategy, config.fusion.enabled, config.encoder.kind)
+        }
         for part, where in part_folders(stages, folder).items():
             parts.load(part, where)
         scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))

@@ -7,6 +7,7 @@ same command goes on where an interrupted one stopped.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from sasrecllm import runtime
@@ -16,6 +17,7 @@ from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import judge
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.present import showcase, write_report
+from sasrecllm.pipeline.scores import costs, peak_megabytes
 from sasrecllm.pipeline.train import train_stages
 
 
@@ -28,12 +30,13 @@ def run_all(run: Run) -> dict[str, Any]:
     started = time.monotonic()
     dataset, backbone = train_all(run)
     if runtime.is_main_process():
-        judge(run, dataset, backbone)
+        results = judge(run, dataset, backbone)
         showcase(run, dataset)
         write_report(run, dataset)
         seconds = time.monotonic() - started
         about = {"name": run.config.name, "stages": list(run.stages), "seconds": round(seconds, 1)}
-        write_json(finished, about | {"data": dataset.digest})
+        about |= {"data": dataset.digest, "peak_megabytes": round(peak_megabytes())}
+        write_json(finished, about | {"costs": costs(run, results["parameters"])})
         run.progress.line(
             f"finished in {runtime.readable_seconds(seconds)}: {run.folder / 'report.html'}"
         )
@@ -41,8 +44,12 @@ def run_all(run: Run) -> dict[str, Any]:
     return dict(read_json(finished))
 
 
-def train_all(run: Run) -> tuple[Dataset, str]:
-    """Data, language model and every stage; returns the data and where the language model lies."""
+def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> tuple[Dataset, str]:
+    """Data, language model and every stage; returns the data and where the language model lies.
+
+    Args:
+        splits: what every stage scores when it is trained; tuning leaves the test split alone.
+    """
     if run.config.threads:
         import torch
 
@@ -50,7 +57,7 @@ def train_all(run: Run) -> tuple[Dataset, str]:
     check_settings(run)
     dataset = prepare(run)
     backbone = language_model(run, dataset)
-    train_stages(run, dataset, backbone)
+    train_stages(run, dataset, backbone, splits)
     return dataset, backbone
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sasrecllm.checkpoint import choose_run, read_json, write_json
 from sasrecllm.config import Config, Loop, load_config
 from sasrecllm.errors import ConfigError
 from sasrecllm.training.settings import LoopSettings
-from sasrecllm.training.strategies import ENCODE, Stage, stages_of
+from sasrecllm.training.strategies import Stage, stages_of
 
 
 @dataclass
@@ -30,11 +30,9 @@ class Run:
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """Name -> stage, in order; the shipped encoder stage's row is named after another encoder."""
-        kind = self.config.encoder.kind
-        usual = kind == type(self.config.encoder).model_fields["kind"].default
-        stages = stages_of(self.config.strategy, self.config.fusion.enabled)
-        return {s.name: s if usual or s != ENCODE else replace(s, row=kind) for s in stages}
+        """Name -> stage, in order."""
+        c = self.config
+        return {s.name: s for s in stages_of(c.strategy, c.fusion.enabled, c.encoder.kind)}
 
     @property
     def uses_language_model(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,8 @@ from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.inference.assembly import Assembly, Change, part_folders, stage_folder
 from sasrecllm.pipeline.folder import Run
-from sasrecllm.pipeline.train import last_prompt, load_scores
+from sasrecllm.pipeline.scores import baseline_folder, load_scores, save_scores
+from sasrecllm.pipeline.train import last_prompt
 from sasrecllm.training.strategies import Stage
 from sasrecllm.types import FloatArray, Questions, Scorer
 
@@ -40,12 +42,16 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
     parts = load_assembly(run, dataset, backbone_path)
     scores: dict[str, FloatArray] = {}
     validation: dict[str, FloatArray] = {}
-    for name in dict.fromkeys((*ALWAYS, "user regression", *run.config.evaluation.baselines)):
+    baselines = dict.fromkeys((*ALWAYS, "user regression", *run.config.evaluation.baselines))
+    for number, name in enumerate(baselines):
+        started = time.monotonic()
         scorer = parts.component(name, "text")
-        scores[name], validation[name] = (
-            score_questions(scorer, test),
-            score_questions(scorer, valid),
-        )
+        scores[name] = score_questions(scorer, test)
+        validation[name] = score_questions(scorer, valid)
+        rate = (len(test) + len(valid)) / max(1e-9, time.monotonic() - started)
+        found = {"valid": validation[name], "test": scores[name]}
+        about = {"row": name, "rows_per_second": rate}
+        save_scores(baseline_folder(run, number, name), found, about, dataset.digest)
     for number, stage in enumerate(run.stages.values(), 1):
         found = load_scores(stage_folder(run.folder, number, stage.name))
         scores[stage.row], validation[stage.row] = found["test"], found["valid"]

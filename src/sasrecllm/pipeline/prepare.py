@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.inference.assembly import foreign_part
 from sasrecllm.llm.loading import refuse_unreachable
 from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
 
@@ -59,9 +61,10 @@ def prepare(run: Run) -> Dataset:
         from sasrecllm.pipeline.world import truth_facts, world_tables
 
         c = run.config.data
+        seed = run.config.seed if c.seed is None else c.seed
         world = None
         if c.source == "known-world":
-            world, tables = world_tables({"seed": run.config.seed} | c.world)
+            world, tables = world_tables({"seed": seed} | c.world)
         else:
             run.progress.start()
             tables = load_tables(
@@ -81,7 +84,9 @@ def prepare(run: Run) -> Dataset:
             split=c.split,
             split_args=c.split_args,
             negatives=c.negatives,
-            seed=run.config.seed,
+            cold_items=c.cold_items,
+            cold_users=c.cold_users,
+            seed=seed,
             on_bad_rows=c.on_bad_rows,
             quarantine_path=quarantine,
         )
@@ -127,6 +132,7 @@ def language_model(run: Run, dataset: Dataset) -> str:
     if run.uses_language_model and not is_whole(folder):
         from sasrecllm.training.language import LanguageSettings, pretrain_offline
 
+        started = time.monotonic()
         o = c.offline
         folders = [run.folder / "stages" / f"0-language-{phase}" for phase in ("titles", "answers")]
         backbone = pretrain_offline(
@@ -151,6 +157,7 @@ def language_model(run: Run, dataset: Dataset) -> str:
             from sasrecllm.llm.loading import save_backbone
 
             shutil.rmtree(folder, ignore_errors=True)
+            write_json(run.folder / LANGUAGE_SECONDS, {"seconds": time.monotonic() - started})
             commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))
         runtime.wait_for_all()
     return str(folder)

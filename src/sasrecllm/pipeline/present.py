@@ -19,7 +19,7 @@ from sasrecllm.inference.assembly import stage_folder
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import liked_counts
-from sasrecllm.pipeline.train import load_scores
+from sasrecllm.pipeline.scores import load_scores
 
 
 def choose_cases(dataset: Dataset) -> dict[str, str]:

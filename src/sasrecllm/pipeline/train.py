@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sasrecllm import runtime
 from sasrecllm.checkpoint import CheckpointFolder, save_part, write_json
@@ -27,6 +27,7 @@ from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.inference.assembly import Assembly, foreign_part, part_folders, stage_folder
 from sasrecllm.llm.fusion import fit_fusion
 from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.scores import load_scores, save_scores
 from sasrecllm.training.finetune import AnswerTask, vectors
 from sasrecllm.training.loop import FitResult, Task, fit
 from sasrecllm.training.pretrain import EncoderTask
@@ -35,16 +36,24 @@ from sasrecllm.training.strategies import Stage
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 
-def train_stages(run: Run, dataset: Dataset, backbone_path: str) -> None:
-    """Train every stage that is not finished yet."""
-    Trainer(run, dataset, backbone_path).train_all()
+def train_stages(
+    run: Run, dataset: Dataset, backbone_path: str, splits: Sequence[str] = ("valid", "test")
+) -> None:
+    """Train every stage that is not finished yet, and score ``splits`` with each."""
+    Trainer(run, dataset, backbone_path, splits).train_all()
 
 
 class Trainer:
     """The parts in memory while stage after stage changes them."""
 
-    def __init__(self, run: Run, dataset: Dataset, backbone_path: str) -> None:
-        self.run, self.dataset = run, dataset
+    def __init__(
+        self,
+        run: Run,
+        dataset: Dataset,
+        backbone_path: str,
+        splits: Sequence[str] = ("valid", "test"),
+    ) -> None:
+        self.run, self.dataset, self.splits = run, dataset, splits
         self.device = runtime.pick_device(run.config.device)
         self.parts = Assembly(run.config, dataset, backbone_path, self.device)
         self.loaded: dict[str, Path] = {}
@@ -85,10 +94,12 @@ class Trainer:
         if runtime.is_main_process():
             for part in stage.train:
                 self.parts.save(part, folder / "parts" / part)
-            self._save_scores(stage, folder)
+            scoring = time.monotonic()
+            rows = self._save_scores(stage, folder)
+            scored = (time.monotonic() - scoring) / rows
             about: dict[str, Any] = {"name": stage.name, "row": stage.row, "task": stage.task}
             about |= {"train": list(stage.train), "prompt": stage.prompt, "result": result}
-            about |= {"seconds": round(trained, 1)}
+            about |= {"seconds": round(trained, 1), "seconds_per_row": scored}
             write_json(folder / "stage.json", about)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         self.loaded |= {part: folder / "parts" / part for part in stage.train}
@@ -241,10 +252,10 @@ class Trainer:
         """Prompt of the last answer stage: what the fusion's LLM is asked."""
         return last_prompt(self.run)
 
-    def _save_scores(self, stage: Stage, folder: Path) -> None:
-        """Scores of the whole validation and test split by the scorer that this stage ends with."""
+    def _save_scores(self, stage: Stage, folder: Path) -> int:
+        """Score the splits by the scorer that this stage ends with; returns how many rows those are."""
         scores = {}
-        for split in ("valid", "test"):
+        for split in self.splits:
             asked = self.questions[split]
             if stage.task == "fuse":
                 assert self.parts.fusion is not None
@@ -253,9 +264,8 @@ class Trainer:
                 scores[split] = self.parts.fusion.combine(np.stack(columns, axis=1), unseen)
             else:
                 scores[split] = self._scored(stage, asked)
-        tensors = {k: torch.from_numpy(v) for k, v in scores.items()}
-        about = {"row": stage.row, "rows": {k: len(v) for k, v in scores.items()}}
-        save_part(folder / "scores", tensors, about, {"data": self.dataset.digest})
+        save_scores(folder / "scores", scores, {"row": stage.row}, self.dataset.digest)
+        return max(1, sum(len(v) for v in scores.values()))
 
     def _scored(self, stage: Stage, asked: Questions) -> FloatArray:
         scorer = self.parts.scorer(stage, stage.prompt)
@@ -275,14 +285,6 @@ def _refuse_one_label(valid: Questions) -> None:
             " AUC can choose the best state",
             "split by global-time, or set data.feedback=implicit, which samples negatives",
         )
-
-
-def load_scores(folder: Path) -> dict[str, FloatArray]:
-    """Scores of a finished stage: split -> [rows of the split]."""
-    from sasrecllm.checkpoint import load_part
-
-    tensors, _ = load_part(folder / "scores", {})
-    return {k: v.double().numpy() for k, v in tensors.items()}
 
 
 def last_prompt(run: Run) -> str:

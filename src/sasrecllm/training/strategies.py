@@ -8,7 +8,7 @@ with the same fields.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sasrecllm.errors import ConfigError, did_you_mean
@@ -117,8 +117,13 @@ STRATEGIES: dict[str, tuple[Stage, ...]] = {
 }
 
 
-def stages_of(strategy: str | list[dict[str, Any]], fusion: bool) -> tuple[Stage, ...]:
+def stages_of(
+    strategy: str | list[dict[str, Any]], fusion: bool, encoder: str = "sasrec"
+) -> tuple[Stage, ...]:
     """The stages of a strategy given by name or spelt out, with the fusion stage where it is on.
+
+    Args:
+        encoder: the encoder's kind; the shipped encoder stage's row is named after another one.
 
     Raises:
         ConfigError: an unknown name, field or value; two stages of one name.
@@ -133,6 +138,8 @@ def stages_of(strategy: str | list[dict[str, Any]], fusion: bool) -> tuple[Stage
         stages = STRATEGIES[strategy]
     else:
         stages = tuple(_spelt_out(number, fields) for number, fields in enumerate(strategy, 1))
+    if encoder != "sasrec":
+        stages = tuple(replace(s, row=encoder) if s == ENCODE else s for s in stages)
     if fusion and not any(s.task == "fuse" for s in stages):
         stages = (*stages, FUSE)
     names = [s.name for s in stages]

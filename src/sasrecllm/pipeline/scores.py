@@ -1,0 +1,103 @@
+"""Scores and costs of every row of a run's table, as they stand on disk."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sasrecllm.checkpoint import load_part, read_json, save_part
+from sasrecllm.inference.assembly import stage_folder
+from sasrecllm.pipeline.folder import Run
+from sasrecllm.types import FloatArray
+
+BASELINES_FOLDER = "baselines"
+LANGUAGE_SECONDS = "language.json"
+
+
+def save_scores(
+    folder: Path, scores: Mapping[str, FloatArray], about: dict[str, Any], data: str
+) -> None:
+    """Commit the scores of one scorer: split -> [rows of the split]; ``data`` is the data's digest."""
+    tensors = {k: torch.from_numpy(v) for k, v in scores.items()}
+    rows = {k: len(v) for k, v in scores.items()}
+    save_part(folder, tensors, about | {"rows": rows}, {"data": data})
+
+
+def load_scores(folder: Path) -> dict[str, FloatArray]:
+    """Scores of a finished stage: split -> [rows of the split]."""
+    tensors, _ = load_part(folder / "scores", {})
+    return {k: v.double().numpy() for k, v in tensors.items()}
+
+
+def row_scores(run: Run) -> dict[str, dict[str, FloatArray]]:
+    """Table row -> split -> score of every question of a judged run, in the table's order."""
+    found = {}
+    for folder in sorted((run.folder / BASELINES_FOLDER).glob("*/part.json")):
+        tensors, about = load_part(folder.parent, {})
+        found[str(about["row"])] = {k: v.double().numpy() for k, v in tensors.items()}
+    for number, stage in enumerate(run.stages.values(), 1):
+        found[stage.row] = load_scores(stage_folder(run.folder, number, stage.name))
+    order = [row for row in read_json(run.folder / "results.json")["rows"] if row in found]
+    return {row: found[row] for row in order}
+
+
+def costs(run: Run, parameters: Mapping[str, int]) -> dict[str, dict[str, float | None]]:
+    """Row -> training seconds, parameters trained and in all, and rows scored in a second.
+
+    A row's seconds are those of everything that it needs: a soft prompt of the encoder and of the
+    stages before it, a text prompt of the language model alone.
+
+    Args:
+        parameters: parameters of each part, from the results.
+    """
+    path = run.folder / LANGUAGE_SECONDS
+    language = float(read_json(path)["seconds"]) if path.is_file() else 0.0
+    llm = sum(v for k, v in parameters.items() if k not in ("encoder", "mapper"))
+    out: dict[str, dict[str, float | None]] = {}
+    for folder in sorted((run.folder / BASELINES_FOLDER).glob("*/part.json")):
+        _, about = load_part(folder.parent, {})
+        rate = about["rows_per_second"]
+        out[str(about["row"])] = _cost(0.0, 0, 0, rate)
+    before, slowest = language, 0.0
+    for number, stage in enumerate(run.stages.values(), 1):
+        about = read_json(stage_folder(run.folder, number, stage.name) / "stage.json")
+        seconds, per_row = float(about["seconds"]), float(about["seconds_per_row"])
+        trained = about["result"].get("trained_parameters", 0)
+        before += seconds
+        slowest += per_row if stage.task == "encode" or number == _last_answer(run) else 0.0
+        if stage.task == "encode":
+            out[stage.row] = _cost(seconds, trained, parameters["encoder"], 1 / per_row)
+        elif stage.prompt == "text" and stage.task == "answer":
+            out[stage.row] = _cost(language + seconds, trained, llm, 1 / per_row)
+        else:
+            rate = 1 / (slowest if stage.task == "fuse" else per_row)
+            out[stage.row] = _cost(before, trained, sum(parameters.values()), rate)
+    return out
+
+
+def peak_megabytes() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def baseline_folder(run: Run, number: int, name: str) -> Path:
+    """Where the scores of the ``number``-th baseline lie."""
+    return run.folder / BASELINES_FOLDER / f"{number:02d}-{name.replace(' ', '-').replace('/', '-')}"
+
+
+def _last_answer(run: Run) -> int:
+    numbers = [n for n, s in enumerate(run.stages.values(), 1) if s.task == "answer"]
+    return numbers[-1] if numbers else 0
+
+
+def _cost(seconds: float, trained: int, parameters: int, rate: float) -> dict[str, float | None]:
+    return {
+        "train_seconds": round(seconds, 1),
+        "trained_parameters": trained,
+        "parameters": parameters,
+        "rows_per_second": round(rate, 1),
+    }

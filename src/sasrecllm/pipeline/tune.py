@@ -1,0 +1,208 @@
+"""Settings chosen on the validation split by a seeded search (Optuna's TPE), which resumes.
+
+The first trial is the configuration as it stands, so the choice is never worse there than no tuning.
+The test split is not scored by any trial.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sasrecllm import runtime
+from sasrecllm.checkpoint import write_json
+from sasrecllm.config import Config, parse_config
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.errors import ConfigError, DataError, MissingExtraError, SasrecllmError
+from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.inference.assembly import stage_folder
+from sasrecllm.pipeline.contents import train_all
+from sasrecllm.pipeline.folder import Run, open_run
+from sasrecllm.pipeline.plan import Range, merge
+from sasrecllm.pipeline.scores import load_scores
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def tune(
+    config: Config,
+    space: Mapping[str, Range],
+    folder: Path,
+    *,
+    trials: int,
+    metric: str = "auc+uauc",
+    progress: runtime.Progress | None = None,
+) -> dict[str, Any]:
+    """Search ``space`` (dotted key -> range) and write ``tune.json`` and ``best.yaml`` into ``folder``.
+
+    A trial that is refused or diverges counts as one of the budget; one that was interrupted does not.
+
+    Args:
+        trials: finished trials in all, those of an earlier sitting included.
+        metric: ``auc``, ``uauc`` or ``auc+uauc`` of the last stage on the validation split.
+
+    Returns:
+        ``best`` (dotted key -> value), its ``valid`` metrics, the ``space`` and every trial.
+
+    Raises:
+        ConfigError: a key of the space is no setting, or every trial failed.
+        MissingExtraError: Optuna is not installed.
+    """
+    progress = progress or runtime.Progress(quiet=True)
+    values = config.model_dump()
+    defaults = {key: _value_at(values, key) for key in space}
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise MissingExtraError("tuning needs Optuna", "tune") from None
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = JournalFileBackend(str(folder / "trials.journal"))
+    storage = optuna.storages.JournalStorage(journal)
+    study = optuna.create_study(
+        storage=storage, study_name="tune", direction="maximize", load_if_exists=True
+    )
+    _drop_interrupted(study)
+    if not study.trials:
+        study.enqueue_trial({k: v for k, v in defaults.items() if _allows(space[k], v)})
+    progress.start()
+    while (done := len(_counted(study))) < trials:
+        study.sampler = optuna.samplers.TPESampler(seed=config.seed + done)
+        trial = study.ask()
+        chosen = {k: _suggest(trial, k, r, defaults[k]) for k, r in space.items()}
+        result = _try(values, chosen, folder, trial.number, metric)
+        for key, value in result.items():
+            trial.set_user_attr(key, value)
+        failed = optuna.trial.TrialState.FAIL if result["error"] else None
+        study.tell(trial, result["objective"], state=failed)
+        progress.line(f"trial {done + 1}/{trials}: {chosen}: {result['error'] or result['valid']}")
+        progress.step("tuning", done + 1, trials)
+    return _conclude(study, config, space, folder, metric)
+
+
+def _try(
+    values: Mapping[str, Any], chosen: Mapping[str, Any], folder: Path, number: int, metric: str
+) -> dict[str, Any]:
+    """Train one trial's stages; only the scores of the validation split are looked at."""
+    started = time.monotonic()
+    place = folder / f"trial-{number}"
+    result: dict[str, Any] = {"objective": None, "valid": None, "error": None}
+    try:
+        changed = Config.model_validate(values).model_dump()
+        merge(changed, chosen, "space")
+        run = open_run(place, parse_config(changed, f"trial {number}"), "tune", quiet=True, force=True)
+        _share_data(folder, place)
+        dataset, _ = train_all(run, splits=("valid",))
+        _keep_data(folder, place)
+        found = _validation(run, dataset)
+        result |= {"valid": found, "objective": sum(found[m] for m in metric.split("+"))}
+    except SasrecllmError as error:
+        result["error"] = str(error)
+    shutil.rmtree(place, ignore_errors=True)
+    return result | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def _share_data(folder: Path, place: Path) -> None:
+    """The prepared data of the first trial serves all."""
+    if (folder / "data").is_dir():
+        shutil.copytree(folder / "data", place / "data")
+
+
+def _keep_data(folder: Path, place: Path) -> None:
+    if not (folder / "data").is_dir():
+        (place / "data").rename(folder / "data")
+
+
+def _validation(run: Run, dataset: Dataset) -> dict[str, float]:
+    number, stage = list(enumerate(run.stages.values(), 1))[-1]
+    scores = load_scores(stage_folder(run.folder, number, stage.name))["valid"]
+    asked = dataset.questions("valid")
+    values = {
+        "auc": auc(scores, asked.labels),
+        "uauc": uauc(scores, asked.labels, asked.histories.users).value,
+    }
+    missing = [k for k, v in values.items() if v is None]
+    if missing:
+        raise DataError(
+            f"{' and '.join(missing)} of the validation split is undefined: no user has both labels",
+            "tune for the other metric, or give the validation split more rows a user",
+        )
+    return {k: float(v) for k, v in values.items() if v is not None}
+
+
+def _conclude(
+    study: optuna.Study, config: Config, space: Mapping[str, Range], folder: Path, metric: str
+) -> dict[str, Any]:
+    records = [{"values": t.params, **t.user_attrs} for t in _counted(study)]
+    good = [r for r in records if r["error"] is None]
+    if not good:
+        raise ConfigError(
+            f"{folder}: all {len(records)} trials failed; the last one: {records[-1]['error']}",
+            "mend the space or the configuration",
+        )
+    best = max(good, key=lambda r: float(r["objective"]))
+    result = {
+        "metric": metric,
+        "space": {k: r.model_dump(exclude_defaults=True) for k, r in space.items()},
+        "best": best["values"],
+        "valid": best["valid"],
+        "trials": records,
+    }
+    write_json(folder / "tune.json", result)
+    values = config.model_dump()
+    merge(values, best["values"], "space")
+    (folder / "best.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return result
+
+
+def _counted(study: optuna.Study) -> list[Any]:
+    """Trials that ran to their end, well or badly."""
+    return [t for t in study.trials if t.state.is_finished() and "seconds" in t.user_attrs]
+
+
+def _drop_interrupted(study: optuna.Study) -> None:
+    """A trial that a kill left running is closed without a result."""
+    import optuna
+
+    for trial in study.trials:
+        if trial.state == optuna.trial.TrialState.RUNNING:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+
+def _suggest(trial: optuna.Trial, key: str, range_: Range, default: Any) -> Any:
+    if range_.choices:
+        return trial.suggest_categorical(key, range_.choices)
+    if range_.low is None or range_.high is None or range_.low > range_.high:
+        raise ConfigError(
+            f"space.{key} has low {range_.low} and high {range_.high}",
+            "give choices: [..], or low and high with low ≤ high",
+        )
+    if isinstance(default, int) and not isinstance(default, bool):
+        return trial.suggest_int(key, int(range_.low), int(range_.high), log=range_.log)
+    return trial.suggest_float(key, range_.low, range_.high, log=range_.log)
+
+
+def _allows(range_: Range, value: Any) -> bool:
+    if range_.choices:
+        return value in range_.choices
+    return range_.low is not None and range_.high is not None and range_.low <= value <= range_.high
+
+
+def _value_at(values: Mapping[str, Any], key: str) -> Any:
+    found: Any = values
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            raise ConfigError(
+                f"space.{key} is no setting",
+                "`sasrecllm run --print-config` shows every key; write it as section.key",
+            )
+        found = found[name]
+    return found

@@ -1,0 +1,107 @@
+"""A whole study in child processes: tuning, a failing row, going on, and the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sasrecllm.errors import ConfigError
+from sasrecllm.pipeline.plan import Cell, Range, cells_of, load_plan
+from sasrecllm.pipeline.study import Study, estimate_study, run_study
+from sasrecllm.pipeline.table import write_study
+from sasrecllm.pipeline.tune import tune
+from sasrecllm.runtime import Progress
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+ALONE = {"strategy": "encoder-only", "fusion.enabled": False}
+PLAN = {
+    "name": "tiny",
+    "seeds": [0, 1],
+    "reference": "MF",
+    "baselines": ["popularity"],
+    "tuning": {"trials": 2, "metric": "auc"},
+    "resamples": 100,
+    "datasets": {"world": {"config": str(TINY)}},
+    "rows": {
+        "MF": {"set": ALONE | {"encoder.kind": "mf"}, "space": {"encoder.width": {"choices": [4, 8]}}},
+        "broken": {"set": ALONE | {"encoder.loop.lr": 1e9}, "seeds": [0]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "s.yaml").write_text(yaml.safe_dump(PLAN))
+    plan = load_plan(folder / "s.yaml")
+    return Study(plan, folder / "s.yaml", folder / "out", Progress(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def code(study) -> int:
+    return run_study(study)
+
+
+def test_every_row_is_there_and_a_failing_one_is_named_with_its_reason(study, code):
+    assert code == 7
+    got = write_study(study)["datasets"]["world"]
+    trivial = ["item mean", "item mean + user mean", "item mean + running mean", "user regression"]
+    assert list(got["rows"]) == [*trivial, "popularity", "MF"]
+    assert got["rows"]["MF"]["seeds"] == [0, 1] and got["rows"]["MF"]["spread"]["auc"] > 0
+    assert got["rows"]["item mean"]["spread"]["auc"] == 0
+    (failure,) = got["failures"]
+    assert failure["row"] == "broken" and failure["exit"] == 7 and "lr" in failure["reason"]
+    costs = got["rows"]["MF"]["costs"]
+    assert costs["train_seconds"] > 0 and costs["peak_megabytes"] > 50 and costs["parameters"] > 0
+    for name in ("study.json", "study.md", "study.html"):
+        assert "MF" in (study.out / name).read_text()
+
+
+def test_tuning_chose_from_the_space_on_validation_and_its_choice_was_trained(study, code):
+    found = write_study(study)["datasets"]["world"]["tuning"]["MF"]
+    assert found["trials"] == 2 and found["best"]["encoder.width"] in (4, 8)
+    config = yaml.safe_load((study.out / "world/MF/seed-1/config.yaml").read_text())
+    assert config["encoder"]["width"] == found["best"]["encoder.width"]
+    assert not list((study.out / "world/MF/tune").glob("trial-*"))
+
+
+def test_the_same_command_passes_over_what_is_finished(study, code):
+    stamp = study.out / "world/MF/seed-0/run.json"
+    before, table = stamp.stat().st_mtime_ns, write_study(study)
+    stamp_of_one = study.out / "world/MF/seed-1"
+    (stamp_of_one / "run.json").unlink()  # as if it had been interrupted before its end
+    assert run_study(study) == 7
+    assert stamp.stat().st_mtime_ns == before and (stamp_of_one / "run.json").is_file()
+    again = write_study(study)
+    for results in (table, again):
+        results["datasets"]["world"]["rows"]["MF"].pop("costs")
+    assert again["datasets"]["world"]["rows"]["MF"] == table["datasets"]["world"]["rows"]["MF"]
+
+
+def test_the_estimate_covers_what_is_open_and_leaves_no_run_behind(study, code):
+    assert estimate_study(study) > 0
+    assert not (study.out / "world/broken/seed-0/stages/1-encoder/stage.json").exists()
+
+
+def test_a_tuning_that_was_interrupted_goes_on_and_a_failing_trial_counts(tmp_path, study):
+    config = study.settings(_cell(study)).model_copy(deep=True)
+    space = {"encoder.loop.lr": Range(choices=[0.003, 1e9])}
+    tune(config, space, tmp_path, trials=2, metric="auc")
+    first = json.loads((tmp_path / "tune.json").read_text())["trials"]
+    tune(config, space, tmp_path, trials=4, metric="auc")
+    after = json.loads((tmp_path / "tune.json").read_text())
+    assert after["trials"][:2] == first and len(after["trials"]) == 4
+    assert after["best"]["encoder.loop.lr"] == 0.003
+    assert first[0]["values"]["encoder.loop.lr"] == 0.003, "the first trial is the configuration"
+
+
+def test_a_space_that_names_no_setting_is_refused(tmp_path, study):
+    with pytest.raises(ConfigError, match=r"encoder\.widht is no setting"):
+        tune(study.settings(_cell(study)), {"encoder.widht": Range(choices=[1])}, tmp_path, trials=1)
+
+
+def _cell(study: Study) -> Cell:
+    return cells_of(study.plan)[0]
