@@ -183,12 +183,25 @@ class Taste(Section):
     words: int = Field(256, ge=0, description="most frequent title words that count; 0 for none")
 
 
+class Ranking(Section):
+    """Lists of one liked test item against others (docs/protocol.md)."""
+
+    when: Literal["auto", "always", "never"] = Field(
+        "auto", description="auto: where the feedback is implicit"
+    )
+    negatives: int = Field(100, ge=0, description="fixed seeded others per list; 0: no such lists")
+    rerank: int = Field(
+        100, ge=0, description="the encoder's best so many are reranked by each later row; 0: none"
+    )
+
+
 class Evaluation(Section):
     """How results are measured."""
 
     resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
     ablations: bool = True
     cutoff: int = Field(10, ge=1, description="k of recommendations")
+    ranking: Ranking = Ranking()
     baselines: list[str] = Field(
         default_factory=list, description="rows beside the trivial ones, ItemKNN say (docs/protocol.md)"
     )

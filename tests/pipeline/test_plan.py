@@ -62,6 +62,7 @@ def test_overrides_reach_any_key_of_the_plan(tmp_path):
         ({"rows": {"first!": {}, "first": {}}}, "distinct folder names"),
         ({"rows": {"second": {"datasets": ["c"]}}}, "allowed: a, b"),
         ({"seeds": []}, "seeds"),
+        ({"rows": {"second": {"tuned_as": "firts"}}}, "did you mean 'first'"),
     ],
 )
 def test_a_wrong_plan_is_refused_with_its_key(tmp_path, changes, said):

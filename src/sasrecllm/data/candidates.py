@@ -63,6 +63,15 @@ def ranking_candidates(
     return Candidates(dataset.histories(rows), items, rows)
 
 
+def fewest_others(dataset: Dataset, split: str) -> int:
+    """How many items the user who met the most leaves to draw from: no list can be longer."""
+    users = np.unique(dataset.users[dataset.rows(split)])
+    theirs = np.isin(dataset.users, users) & np.isin(dataset.items, dataset.pool(split))
+    pairs = np.unique(dataset.users[theirs] * dataset.n_items + dataset.items[theirs])
+    met = np.bincount(pairs // dataset.n_items)
+    return len(dataset.pool(split)) - int(met.max(initial=0))
+
+
 def _never_met(dataset: Dataset, users: IntArray, pool: IntArray) -> IntArray:
     """Items of ``pool`` that each of ``users`` [B] never met, ascending, UNKNOWN behind the last."""
     asked, place = np.unique(users, return_inverse=True)

@@ -34,6 +34,9 @@ PAD = -1
 ROWS_AT_ONCE = 1024
 """Histories per causal pass of ``encode``: bounds the memory of a whole test split."""
 
+LONG_LIST = 0.1
+"""Share of the catalogue from which a candidate list is answered by one product with all of it."""
+
 
 class SequentialEncoder(nn.Module, ABC):
     """A history to a vector of width D, a table of item vectors, and logits from both.
@@ -192,8 +195,22 @@ class SequentialEncoder(nn.Module, ABC):
 
     def logits(self, histories: Histories, candidates: IntArray | None = None) -> Tensor:
         """Logits of ``candidates`` [B, C], shape [B, C]; None asks for the whole catalogue."""
-        items = None if candidates is None else self._on_device(candidates)
-        return self.score(self.encode(histories), self._on_device(histories.users), items)
+        user_BD, users_B = self.encode(histories), self._on_device(histories.users)
+        if candidates is None:
+            return self.score(user_BD, users_B, None)
+        items_BC = self._on_device(candidates)
+        if items_BC.shape[1] <= max(16, LONG_LIST * self.n_items):
+            return self.score(user_BD, users_B, items_BC)
+        return self._from_whole(user_BD, users_B, items_BC)
+
+    def _from_whole(self, user_BD: Tensor, users_B: Tensor, items_BC: Tensor) -> Tensor:
+        """Long lists: one product with the whole catalogue costs less than gathering C vectors."""
+        nobody = items_BC.new_full((len(items_BC), 1), PAD)
+        whole_BI = self.score(user_BD, users_B, None)
+        unknown_B1 = self.score(user_BD, users_B, nobody)
+        inside = (items_BC >= 0) & (items_BC < self.n_items)
+        found_BC = whole_BI.gather(1, torch.where(inside, items_BC, 0))
+        return torch.where(inside, found_BC, unknown_B1)
 
     def pair(self, histories: Histories, targets: IntArray) -> tuple[Tensor, Tensor, Tensor]:
         """User vectors [B, D], vectors of ``targets`` [B, D] and their logits [B]."""

@@ -12,9 +12,10 @@ import numpy as np
 
 from sasrecllm.errors import ConfigError, DivergedError
 from sasrecllm.evaluation.calibration import Calibration, fit_calibration
-from sasrecllm.evaluation.ranking import ranking_metrics
+from sasrecllm.evaluation.ranking import metrics_of_ranks, positive_ranks
 from sasrecllm.evaluation.verdict import Evaluation, Judge, require_whole
 from sasrecllm.types import (
+    UNKNOWN,
     BoolArray,
     FloatArray,
     Histories,
@@ -124,6 +125,21 @@ def evaluate_ranking(
         ConfigError: the relevant item stands among the other candidates of its row too.
         DivergedError: a score is not finite.
     """
+    ranks = rank_positives(scorer, histories, candidates, chunk)
+    return metrics_of_ranks(ranks, candidates.shape[1], tuple(ks))
+
+
+def rank_positives(
+    scorer: Scorer, histories: Histories, candidates: IntArray, chunk: int = 256
+) -> FloatArray:
+    """Rank (from 1, ties counted half) of column 0 among ``candidates`` [B, C], shape [B].
+
+    UNKNOWN fills the end of a list that is shorter than the others; it stands behind every item.
+
+    Raises:
+        ConfigError: the relevant item stands among the other candidates of its row too.
+        DivergedError: a score is not finite.
+    """
     twice = np.flatnonzero((candidates[:, 1:] == candidates[:, :1]).any(axis=1))
     if len(twice):
         raise ConfigError(
@@ -131,12 +147,13 @@ def evaluate_ranking(
             f" {candidates[twice[0], 0]} more than once ({len(twice)} such rows)",
             "draw the other candidates without the item of column 0",
         )
-    scores_BC = np.empty(candidates.shape)
+    ranks = np.empty(len(candidates))
     for start in range(0, len(candidates), chunk):
         rows = np.arange(start, min(start + chunk, len(candidates)))
-        scores_BC[rows] = _scores(scorer, histories.take(rows), candidates[rows])
-    _refuse_not_finite(scorer.name, scores_BC, np.arange(len(candidates)))
-    return ranking_metrics(scores_BC, tuple(ks))
+        scores_BC = _scores(scorer, histories.take(rows), candidates[rows])
+        _refuse_not_finite(scorer.name, scores_BC, rows)
+        ranks[rows] = positive_ranks(np.where(candidates[rows] == UNKNOWN, -np.inf, scores_BC))
+    return ranks
 
 
 def _scores(scorer: Scorer, histories: Histories, candidates: IntArray) -> FloatArray:

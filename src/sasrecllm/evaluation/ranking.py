@@ -72,15 +72,30 @@ def ranking_metrics(scores_BC: FloatArray, ks: tuple[int, ...] = (5, 10)) -> dic
         DivergedError: a score is NaN.
     """
     refuse_nan(scores_BC.ravel())
-    count, candidates = scores_BC.shape
-    if not count or candidates < 2:
+    return metrics_of_ranks(positive_ranks(scores_BC), scores_BC.shape[1], ks)
+
+
+def metrics_of_ranks(
+    ranks_B: FloatArray, candidates: int, ks: tuple[int, ...] = (5, 10)
+) -> dict[str, float | None]:
+    """The same from the ranks of the relevant items among lists of ``candidates``."""
+    if not len(ranks_B) or candidates < 2:
         return {**{f"{m}@{k}": None for k in ks for m in ("hr", "ndcg")}, "mrr": None}
-    rank = positive_ranks(scores_BC)
     out: dict[str, float | None] = {}
     for k in ks:
-        out[f"hr@{k}"] = float((rank <= k).mean()) if k < candidates else None
-        out[f"ndcg@{k}"] = float(np.where(rank <= k, 1 / np.log2(rank + 1), 0.0).mean())
-    return out | {"mrr": float((1 / rank).mean())}
+        out[f"hr@{k}"] = float(hits(ranks_B, k).mean()) if k < candidates else None
+        out[f"ndcg@{k}"] = float(gains(ranks_B, k).mean())
+    return out | {"mrr": float((1 / ranks_B).mean())}
+
+
+def hits(ranks_B: FloatArray, k: int) -> FloatArray:
+    """HR@k of each list, [B]."""
+    return (ranks_B <= k).astype(np.float64)
+
+
+def gains(ranks_B: FloatArray, k: int) -> FloatArray:
+    """NDCG@k of each list, [B]."""
+    return np.asarray(np.where(ranks_B <= k, 1 / np.log2(ranks_B + 1), 0.0))
 
 
 class _Lists(NamedTuple):

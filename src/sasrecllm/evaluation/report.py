@@ -24,6 +24,7 @@ class ReportInputs:
         final: the row that the run is about.
         trivial: names of the trivial rows.
         ablations: what was changed -> metric -> [difference, low, high] against the final row.
+        ranking: kind of list -> {"lists": count, "rows": row -> metric -> [value, low, high]}.
         plots: title -> SVG text.
         facts: label -> value lists under a heading ("Data", "Training", "Versions", ...).
         truth: parameters and ceiling of the known world, where the data is one.
@@ -38,6 +39,7 @@ class ReportInputs:
     trivial: Sequence[str]
     rows: Rows
     ablations: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
+    ranking: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plots: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     truth: Mapping[str, Any] | None = None
@@ -82,6 +84,18 @@ def markdown_table(rows: Rows, reference: str) -> str:
             f" {number(row['metrics']['log_loss'])} | {span(better.get('auc'), True)} |"
             f" {span(better.get('uauc'), True)} |"
         )
+    return "\n".join(lines)
+
+
+def ranking_tables(ranking: Mapping[str, Mapping[str, Any]]) -> str:
+    """One Markdown table for every kind of list."""
+    lines = []
+    for kind, lists in ranking.items():
+        lines += ["", f"Ranking, {kind}, {lists['lists']:,} lists:", ""]
+        lines += ["| row | HR@10 | NDCG@10 | MRR |", "|---|---|---|---|"]
+        for name, got in lists["rows"].items():
+            values = " | ".join(span(got[m]) for m in ("hr@10", "ndcg@10", "mrr"))
+            lines.append(f"| {cell(name)} | {values} |")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sasrecllm.evaluation import study_plots
 from sasrecllm.evaluation.plots import metric_bars
-from sasrecllm.evaluation.report import cell, number, page, span
+from sasrecllm.evaluation.report import cell, number, page, ranking_tables, span
 
 HISTORY = ("no liked history", "1-4 liked", "5-9 liked", "10 or more liked")
 FREQUENCY = (
@@ -63,6 +63,7 @@ def _dataset(name: str, dataset: Mapping[str, Any], reference: str | None) -> li
             *(_row(row, values, reference) for row, values in dataset["rows"].items()),
             "",
             *_slices(dataset),
+            ranking_tables(dataset.get("ranking", {})),
             "",
         ]
     for failure in dataset["failures"]:

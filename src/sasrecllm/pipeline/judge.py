@@ -19,6 +19,7 @@ from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.inference.assembly import Assembly, Change, part_folders, stage_folder
 from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.rank import rank, wants_ranking
 from sasrecllm.pipeline.scores import baseline_folder, load_scores, save_scores
 from sasrecllm.pipeline.train import last_prompt
 from sasrecllm.training.strategies import Stage
@@ -42,7 +43,10 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
     parts = load_assembly(run, dataset, backbone_path)
     scores: dict[str, FloatArray] = {}
     validation: dict[str, FloatArray] = {}
-    baselines = dict.fromkeys((*ALWAYS, "user regression", *run.config.evaluation.baselines))
+    # Means of labels say nothing where every row is a like; there popularity is the trivial row.
+    popular = ("popularity",) if dataset.implicit else ()
+    named = (*ALWAYS, *popular, "user regression", *run.config.evaluation.baselines)
+    baselines = dict.fromkeys(named)
     for number, name in enumerate(baselines):
         started = time.monotonic()
         scorer = parts.component(name, "text")
@@ -72,7 +76,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
     final = list(run.stages.values())[-1]
     results = {
         "final": final.row,
-        "trivial": list(ALWAYS),
+        "trivial": [*ALWAYS, *popular],
         "seed": run.config.seed,
         "resamples": run.config.evaluation.resamples,
         "rows": {k: v.to_dict() for k, v in evaluations.items()},
@@ -80,6 +84,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
         if run.config.evaluation.ablations
         else {},
         "parameters": parts.trainable_counts(llm=run.uses_language_model),
+        "ranking": rank(run, dataset, parts) if wants_ranking(run, dataset) else {},
     }
     write_json(path, results)
     return results

@@ -49,6 +49,7 @@ class Row(Section):
 
     set: dict[str, Any] = Field(default_factory=dict)
     space: dict[str, Range] = Field(default_factory=dict, description="dotted key -> what to try")
+    tuned_as: str | None = Field(None, description="take over what tuning chose for this row")
     show: dict[str, str] = Field(
         default_factory=dict, description="row of the run's table -> its name here; empty: the last"
     )
@@ -117,6 +118,12 @@ def load_plan(path: Path, overrides: Iterable[str] = ()) -> Plan:
                 f"{path}: {what} {list(names)} do not give distinct folder names", "rename one of them"
             )
     for name, row in plan.rows.items():
+        if row.tuned_as is not None and row.tuned_as not in plan.rows:
+            raise ConfigError(
+                f"{path}: rows.{name}.tuned_as is {row.tuned_as!r}; allowed: {', '.join(plan.rows)}"
+                + did_you_mean(row.tuned_as, plan.rows),
+                "name a row of this study that has a space",
+            )
         for dataset in row.datasets or ():
             if dataset not in plan.datasets:
                 raise ConfigError(

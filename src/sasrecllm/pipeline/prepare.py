@@ -93,7 +93,8 @@ def prepare(run: Run) -> Dataset:
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
-            if world is not None:
+            # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
+            if world is not None and not dataset.implicit:
                 write_json(temporary / "truth.json", truth_facts(world, dataset))
 
         shutil.rmtree(folder, ignore_errors=True)

@@ -118,6 +118,7 @@ def write_report(run: Run, dataset: Dataset) -> None:
         trivial=results["trivial"],
         rows=results["rows"],
         ablations=results["ablations"],
+        ranking=results.get("ranking", {}),
         plots=drawn,
         facts=_facts(run, dataset, results),
         truth=read_json(truth) if truth.is_file() else None,
@@ -126,7 +127,8 @@ def write_report(run: Run, dataset: Dataset) -> None:
         config_yaml=yaml.safe_dump(run.config.model_dump(), sort_keys=False, allow_unicode=True),
     )
     table = report.markdown_table(results["rows"], results["final"])
-    (run.folder / "results.md").write_text(table + "\n", encoding="utf-8")
+    table += "\n" + report.ranking_tables(results.get("ranking", {}))
+    (run.folder / "results.md").write_text(table.strip() + "\n", encoding="utf-8")
     (run.folder / "report.html").write_text(report.html_report(inputs), encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,9 @@ class Study:
         return settings_of(self.plan, cell, self.file.parent, self.out, self.chosen(cell))
 
     def tuned(self, cell: Cell) -> Path:
-        """Where the tuning of a cell's row lies: one for all its seeds."""
-        return cell.folder(self.out).parent / "tune"
+        """Where the tuning of a cell's row lies, or of the row it takes over: one for all seeds."""
+        other = self.plan.rows[cell.row].tuned_as
+        return replace(cell, row=other or cell.row).folder(self.out).parent / "tune"
 
     def chosen(self, cell: Cell) -> dict[str, Any]:
         """Dotted key -> chosen value; empty without tuning."""
@@ -190,7 +191,7 @@ def tuning_of(study: Study) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for cell in cells_of(study.plan):
         path = study.tuned(cell) / "tune.json"
-        if path.is_file():
+        if study.plan.rows[cell.row].space and path.is_file():
             result = json.loads(path.read_text(encoding="utf-8"))
             keep = {k: result[k] for k in ("space", "best", "valid", "metric")}
             keep["trials"] = len(result["trials"])

@@ -56,7 +56,7 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
         if cell.dataset == name and (cell.folder(study.out) / "run.json").is_file()
     }
     if not runs:
-        return {"rows": {}, "slices": {}, "test_rows": 0, "users": 0, "trivial": []}
+        return {"rows": {}, "slices": {}, "test_rows": 0, "users": 0, "trivial": [], "ranking": {}}
     dataset = Dataset.load(next(iter(runs.values())).folder / "data")
     _refuse_other_data(runs, dataset)
     test = dataset.questions("test")
@@ -77,6 +77,7 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
         "test_rows": len(test),
         "users": len(np.unique(test.histories.users)),
         "trivial": trivial,
+        "ranking": _ranking(study, runs),
     }
 
 
@@ -114,6 +115,41 @@ def _collect(
             cost = dict(about["costs"][inside]) | {"peak_megabytes": about["peak_megabytes"]}
             costs.setdefault(outside, []).append(cost)
     return scores, costs, trivial
+
+
+def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
+    """Kind of list -> row -> metric -> [value, low, high], each the mean over seeds.
+
+    The interval of a mean is the mean of the intervals' ends: no narrower than the truth, since all
+    seeds are judged on the same users.
+    """
+    found: dict[str, dict[str, dict[str, list[list[float]]]]] = {}
+    counts = {}
+    for cell, run in runs.items():
+        results = read_json(run.folder / "results.json")
+        trained = {s.row for s in run.stages.values()}
+        shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
+        for kind, lists in results.get("ranking", {}).items():
+            counts[kind] = lists["lists"]
+            for name, got in lists["rows"].items():
+                own = next((r for r in trained if name == r or name.startswith(r + ", best")), None)
+                if own is not None and own not in shown:
+                    continue
+                row = name if own is None else name.replace(own, shown[own], 1)
+                if own is None and cell.row != next(iter(runs)).row:
+                    continue
+                for metric, triple in got.items():
+                    seeds = found.setdefault(kind, {}).setdefault(row, {}).setdefault(metric, [])
+                    seeds.append(triple)
+    return {
+        kind: {
+            "lists": counts[kind],
+            "rows": {
+                r: {m: list(np.mean(v, axis=0)) for m, v in got.items()} for r, got in rows.items()
+            },
+        }
+        for kind, rows in found.items()
+    }
 
 
 def _refuse_other_data(runs: Mapping[Cell, Run], dataset: Dataset) -> None:
