@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sasrecllm.config import load_config
+from sasrecllm.pipeline.plan import cells_of, load_plan, settings_of
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -39,12 +40,22 @@ def test_every_setting_in_the_readme_is_one():
         load_config(ROOT / config if config else None, overrides)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
+STUDIES = set((ROOT / "configs/studies").glob("*.yaml"))
+RECIPES = set((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES - STUDIES), ids=lambda p: p.name)
 def test_every_recipe_is_a_valid_configuration(path):
     from sasrecllm.training.strategies import stages_of
 
     config = load_config(path)
     assert stages_of(config.strategy, config.fusion.enabled)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES), ids=lambda p: p.name)
+def test_every_study_is_a_valid_plan(path, tmp_path):
+    plan = load_plan(path)
+    assert all(settings_of(plan, cell, path.parent, tmp_path) for cell in cells_of(plan))
 
 
 def test_links_in_the_documents_lead_somewhere():

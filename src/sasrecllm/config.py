@@ -102,6 +102,10 @@ class Encoder(Section):
     likes_only: bool = Field(True, description="false: dislikes are read too, with their feedback")
     item_bias: bool = True
     user_bias: bool = False
+    prior: Literal["none", "titles"] = Field(
+        "none", description="titles: rare and new items borrow from items whose words they share"
+    )
+    prior_rows: float = Field(2.0, gt=0, description="strength of that prior, in training rows")
     loss: Literal["bce", "softmax", "sampled-softmax", "gbce"] = "bce"
     negatives: int = Field(64, ge=1, description="for sampled-softmax and gbce")
     folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")

@@ -34,8 +34,8 @@ from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.training.strategies import Stage
-from sasrecllm.types import Scorer
+from sasrecllm.training.strategies import Stage, stages_of
+from sasrecllm.types import FloatArray, Scorer
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,22 @@ class Assembly:
         )
 
     @cached_property
+    def item_features(self) -> list[FloatArray]:
+        """Feature groups [I, F] of the catalogue's items: attributes, years and title words."""
+        c, catalog = self.config.taste, self.dataset.catalog
+        chosen = {name: catalog.attributes[name] for name in c.attributes}
+        return item_features(catalog.titles, chosen, words=c.words)
+
+    @cached_property
     def taste(self) -> Taste:
         """The per-user regression, its shared part fitted on the training split."""
-        c, data = self.config.taste, self.dataset
-        chosen = {name: data.catalog.attributes[name] for name in c.attributes}
+        data = self.dataset
         train = data.rows("train")
         return Taste.fit(
             data.users[train],
             data.items[train],
             data.labels[train],
-            item_features(data.catalog.titles, chosen, words=c.words),
+            self.item_features,
             n_users=data.n_users,
             n_items=data.n_items,
         )
@@ -217,7 +223,7 @@ class Assembly:
         Args:
             prompt: of the last answer stage up to this one; used by the fusion.
         """
-        if stage.task == "encode":
+        if stage.task in ("encode", "prior"):
             return EncoderScorer(stage.row, self.encoder)
         if stage.task == "answer":
             return self.llm_scorer(stage.row, stage.prompt, change)
@@ -267,6 +273,17 @@ class Assembly:
             "language model without adapter": sum(p.numel() for p in self.backbone.parameters())
             - adapter,
         }
+
+
+def run_stages(config: Config) -> dict[str, Stage]:
+    """Name -> stage of a run, in order.
+
+    Raises:
+        ConfigError: the strategy is wrong.
+    """
+    c = config.encoder
+    stages = stages_of(config.strategy, config.fusion.enabled, c.kind, c.prior == "titles")
+    return {s.name: s for s in stages}
 
 
 def part_folders(

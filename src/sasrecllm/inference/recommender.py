@@ -18,9 +18,9 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.evaluation.calibration import Calibration
-from sasrecllm.inference.assembly import Assembly, part_folders
+from sasrecllm.inference.assembly import Assembly, part_folders, run_stages
 from sasrecllm.runtime import pick_device
-from sasrecllm.training.strategies import Stage, stages_of
+from sasrecllm.training.strategies import Stage
 from sasrecllm.types import UNKNOWN, FloatArray, Histories, IntArray, Scorer
 
 Entry = str | tuple[str, bool]
@@ -75,9 +75,7 @@ class SASRecLLM:
         config = load_config(folder / "config.yaml", environment=False)
         dataset = Dataset.load(folder / "data")
         parts = Assembly(config, dataset, backbone_of(folder, config), pick_device(device))
-        stages = {
-            s.name: s for s in stages_of(config.strategy, config.fusion.enabled, config.encoder.kind)
-        }
+        stages = run_stages(config)
         for part, where in part_folders(stages, folder).items():
             parts.load(part, where)
         scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))

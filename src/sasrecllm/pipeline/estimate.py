@@ -36,7 +36,7 @@ def estimate(run: Run) -> float:
             backbone = str(trial.folder / "llm")
         trainer = Trainer(trial, dataset, backbone)
         for stage in run.stages.values():
-            if stage.task == "fuse":
+            if stage.task in ("fuse", "prior"):
                 continue
             task, settings = trainer.task_of(stage)
             copies = 1 + (run.config.encoder.folds if stage.task == "encode" else 0)

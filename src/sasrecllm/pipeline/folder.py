@@ -15,8 +15,9 @@ from sasrecllm import runtime
 from sasrecllm.checkpoint import choose_run, read_json, write_json
 from sasrecllm.config import Config, Loop, load_config
 from sasrecllm.errors import ConfigError
+from sasrecllm.inference.assembly import run_stages
 from sasrecllm.training.settings import LoopSettings
-from sasrecllm.training.strategies import Stage, stages_of
+from sasrecllm.training.strategies import Stage
 
 
 @dataclass
@@ -31,8 +32,7 @@ class Run:
     @property
     def stages(self) -> dict[str, Stage]:
         """Name -> stage, in order."""
-        c = self.config
-        return {s.name: s for s in stages_of(c.strategy, c.fusion.enabled, c.encoder.kind)}
+        return run_stages(self.config)
 
     @property
     def uses_language_model(self) -> bool:
@@ -67,7 +67,7 @@ def open_run(
     """
     if force and runtime.is_main_process():
         _delete_run(folder)
-    stages_of(config.strategy, config.fusion.enabled)  # a misspelt strategy leaves no folder behind
+    run_stages(config)  # a misspelt strategy leaves no folder behind
     resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
     path = folder / "config.yaml"
     if path.exists() and path.read_text(encoding="utf-8") != resolved:

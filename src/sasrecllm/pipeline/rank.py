@@ -89,7 +89,7 @@ def _scorers(run: Run, parts: Assembly, *, whole: bool) -> Iterator[Scorer]:
         for part, folder in part_folders(run.stages, run.folder, until=name).items():
             parts.load(part, folder)
         scorer = parts.scorer(stage, last_prompt(run))
-        if not whole or stage.task == "encode":
+        if not whole or stage.task in ("encode", "prior"):
             yield scorer
         elif count := c.ranking.rerank:
             first = EncoderScorer("encoder", parts.encoder)

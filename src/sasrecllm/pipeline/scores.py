@@ -62,20 +62,23 @@ def costs(run: Run, parameters: Mapping[str, int]) -> dict[str, dict[str, float 
         _, about = load_part(folder.parent, {})
         rate = about["rows_per_second"]
         out[str(about["row"])] = _cost(0.0, 0, 0, rate)
-    before, slowest = language, 0.0
+    encoder = asking = last = all_before = 0.0
     for number, stage in enumerate(run.stages.values(), 1):
         about = read_json(stage_folder(run.folder, number, stage.name) / "stage.json")
         seconds, per_row = float(about["seconds"]), float(about["seconds_per_row"])
         trained = about["result"].get("trained_parameters", 0)
-        before += seconds
-        slowest += per_row if stage.task == "encode" or number == _last_answer(run) else 0.0
-        if stage.task == "encode":
-            out[stage.row] = _cost(seconds, trained, parameters["encoder"], 1 / per_row)
+        all_before += seconds
+        if stage.task in ("encode", "prior"):
+            encoder += seconds
+            asking += per_row
+            out[stage.row] = _cost(encoder, trained, parameters["encoder"], 1 / per_row)
         elif stage.prompt == "text" and stage.task == "answer":
             out[stage.row] = _cost(language + seconds, trained, llm, 1 / per_row)
         else:
-            rate = 1 / (slowest if stage.task == "fuse" else per_row)
-            out[stage.row] = _cost(before, trained, sum(parameters.values()), rate)
+            slowest = asking + (last if stage.task == "fuse" else per_row)
+            everything = sum(parameters.values())
+            out[stage.row] = _cost(language + all_before, trained, everything, 1 / slowest)
+        last = per_row
     return out
 
 
@@ -87,11 +90,6 @@ def peak_megabytes() -> float:
 def baseline_folder(run: Run, number: int, name: str) -> Path:
     """Where the scores of the ``number``-th baseline lie."""
     return run.folder / BASELINES_FOLDER / f"{number:02d}-{name.replace(' ', '-').replace('/', '-')}"
-
-
-def _last_answer(run: Run) -> int:
-    numbers = [n for n, s in enumerate(run.stages.values(), 1) if s.task == "answer"]
-    return numbers[-1] if numbers else 0
 
 
 def _cost(seconds: float, trained: int, parameters: int, rate: float) -> dict[str, float | None]:

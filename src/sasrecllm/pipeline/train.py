@@ -21,6 +21,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
 from sasrecllm.encoders.crossfit import CrossFitted
 from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.prior import apply_prior
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import DataError
 from sasrecllm.evaluation.protocol import score_questions
@@ -86,6 +87,8 @@ class Trainer:
         self.run.progress.line(f"stage {stage.name}: {stage.task}, trains {', '.join(stage.train)}")
         if stage.task == "encode":
             result = self._encode(stage, folder)
+        elif stage.task == "prior":
+            result = self._prior(stage, folder)
         elif stage.task == "answer":
             result = self._answer(stage, folder)
         else:
@@ -121,11 +124,28 @@ class Trainer:
                         stage, encoder, folder / f"fold-{fold}", name, fold_of_user != fold
                     )
                     if runtime.is_main_process():
-                        needs = self.parts.requires("encoder")
-                        save_part(target, encoder.state_dict(), encoder.config, needs)
+                        self._save_fold(encoder, target)
                         shutil.rmtree(folder / f"fold-{fold}", ignore_errors=True)
                 runtime.wait_for_all()
         return _about(result)
+
+    def _prior(self, stage: Stage, folder: Path) -> dict[str, Any]:
+        """Title prior on the encoder, and on the fold encoders with the rows that each was shown."""
+        features_IF = np.concatenate(self.parts.item_features, axis=1)
+        rows, strength = self.dataset.rows("train"), self.run.config.encoder.prior_rows
+        counts = self.dataset.train_counts
+        explained = apply_prior(self.parts.encoder, features_IF, counts, strength)
+        if runtime.is_main_process():
+            fold_of_user = self._fold_of_user()
+            for fold, encoder in enumerate(self._fold_encoders()):
+                shown = rows[fold_of_user[self.dataset.users[rows]] != fold]
+                counts = np.bincount(self.dataset.items[shown], minlength=self.dataset.n_items)
+                apply_prior(encoder, features_IF, counts, strength)
+                self._save_fold(encoder, folder / "parts" / f"fold-{fold}")
+        return {"explained_out_of_fold": explained}
+
+    def _save_fold(self, encoder: SequentialEncoder, folder: Path) -> None:
+        save_part(folder, encoder.state_dict(), encoder.config, self.parts.requires("encoder"))
 
     def _fit_encoder(
         self,
@@ -221,28 +241,31 @@ class Trainer:
         return rng.permutation(self.dataset.n_users) % self.run.config.encoder.folds
 
     def _crossfitted(self) -> CrossFitted | None:
-        """The fold encoders of this run's encode stage, or None where it has none."""
+        """The newest fold encoders of this run, or None where no stage has any."""
+        folds = self._fold_encoders()
+        return CrossFitted(self.parts.encoder, folds, self._fold_of_user()) if folds else None
+
+    def _fold_encoders(self) -> list[SequentialEncoder]:
+        found: list[Path] = []
         for number, stage in enumerate(self.run.stages.values(), 1):
             folder = stage_folder(self.run.folder, number, stage.name) / "parts"
-            if stage.task == "encode" and (folder / "fold-0").exists():
-                folds = []
-                for fold in range(self.run.config.encoder.folds):
-                    encoder = self.parts.new_encoder(self.run.config.seed)
-                    tensors, about = self.parts.read("encoder", folder / f"fold-{fold}")
-                    load_checked(encoder, tensors, about)
-                    folds.append(encoder)
-                return CrossFitted(self.parts.encoder, folds, self._fold_of_user())
-        return None
+            found = sorted(folder.glob("fold-*"), key=lambda p: int(p.name[5:])) or found
+        folds = []
+        for folder in found:
+            encoder = self.parts.new_encoder(self.run.config.seed)
+            load_checked(encoder, *self.parts.read("encoder", folder))
+            folds.append(encoder)
+        return folds
 
     def _component_scores(self, name: str, split: str) -> FloatArray:
         """Scores of one summand of the fusion: a finished stage's, or a baseline's."""
-        row = {"llm": "answer", "encoder": "encode"}.get(name)
-        if row is None:
+        tasks = {"llm": ("answer",), "encoder": ("encode", "prior")}.get(name)
+        if tasks is None:
             return score_questions(self.parts.component(name, "text"), self.questions[split])
         done = [
             stage_folder(self.run.folder, n, s.name)
             for n, s in enumerate(self.run.stages.values(), 1)
-            if s.task == row
+            if s.task in tasks
         ]
         if not done:
             return score_questions(self.parts.component(name, self._prompt()), self.questions[split])

@@ -18,6 +18,7 @@ PARTS = ("encoder", "adapter", "mapper", "fusion")
 
 LEARNABLE = {
     "encode": ({"encoder"},),
+    "prior": ({"encoder"},),
     "answer": (
         {"adapter"},
         {"mapper"},
@@ -44,7 +45,8 @@ class Stage:
 
     Args:
         name: also the name of its folder and, as ``row``, of its line in the results table.
-        task: ``encode`` (the encoder on its own task), ``answer`` (Yes/No by the LLM), ``fuse``
+        task: ``encode`` (the encoder on its own task), ``prior`` (its item vectors shrunk to what
+            their titles say), ``answer`` (Yes/No by the LLM), ``fuse``
             (a calibrated sum of the logits, fitted on the validation split).
         train: the parts that learn; every other part is frozen, bit for bit, and in eval mode.
         prompt: ``text`` (no slots) or ``soft`` (user and item slots), for ``answer`` stages.
@@ -91,6 +93,7 @@ class Stage:
 
 
 ENCODE = Stage("encoder", "encode", ("encoder",), row="SASRec")
+PRIOR = Stage("prior", "prior", ("encoder",), row="SASRec + title prior")
 TEXT = Stage("text", "answer", ("adapter",), prompt="text", row="text-only LLM")
 MAP = Stage("mapper", "answer", ("mapper",), prompt="soft", row="SASRecLLM (mapper)")
 JOINT = Stage(
@@ -118,12 +121,13 @@ STRATEGIES: dict[str, tuple[Stage, ...]] = {
 
 
 def stages_of(
-    strategy: str | list[dict[str, Any]], fusion: bool, encoder: str = "sasrec"
+    strategy: str | list[dict[str, Any]], fusion: bool, encoder: str = "sasrec", prior: bool = False
 ) -> tuple[Stage, ...]:
     """The stages of a strategy given by name or spelt out, with the fusion stage where it is on.
 
     Args:
         encoder: the encoder's kind; the shipped encoder stage's row is named after another one.
+        prior: a prior stage follows the shipped encoder stage.
 
     Raises:
         ConfigError: an unknown name, field or value; two stages of one name.
@@ -138,8 +142,13 @@ def stages_of(
         stages = STRATEGIES[strategy]
     else:
         stages = tuple(_spelt_out(number, fields) for number, fields in enumerate(strategy, 1))
+    if prior:
+        stages = tuple(s for stage in stages for s in ((stage, PRIOR) if stage == ENCODE else (stage,)))
     if encoder != "sasrec":
-        stages = tuple(replace(s, row=encoder) if s == ENCODE else s for s in stages)
+        stages = tuple(
+            replace(s, row=s.row.replace(ENCODE.row, encoder)) if s in (ENCODE, PRIOR) else s
+            for s in stages
+        )
     if fusion and not any(s.task == "fuse" for s in stages):
         stages = (*stages, FUSE)
     names = [s.name for s in stages]
