@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+
+
+class StrangersVectors:
+    """An encoder that answers with another user's vector, and with the target's own.
+
+    The stranger is a function of the seed, the user and the time of the question, never of the batch.
+
+    Args:
+        encoder: gives ``pair`` (user vectors, target vectors, logits) and ``encode``.
+        strangers: histories of those who may stand in, of at least two users.
+    """
+
+    def __init__(self, encoder: Any, strangers: Histories, seed: int = 0) -> None:
+        self.encoder, self.strangers, self.seed = encoder, strangers, seed
+
+    def eval(self) -> object:
+        """Evaluation mode of the encoder inside."""
+        return self.encoder.eval()
+
+    def encode(self, histories: Histories) -> Any:
+        """User vectors of strangers, [B, D]."""
+        return self.encoder.encode(self.strangers.take(self.chosen(histories)))
+
+    def pair(self, histories: Histories, targets: IntArray) -> tuple[Any, Any, Any]:
+        """Strangers' user vectors [B, D], vectors of ``targets`` [B, D] and the encoder's logits."""
+        _, item_BD, logits_B = self.encoder.pair(histories, targets)
+        return self.encode(histories), item_BD, logits_B
+
+    def item_vectors(self, items: Any) -> Any:
+        """Vectors of items, unchanged."""
+        return self.encoder.item_vectors(items)
+
+    def chosen(self, histories: Histories) -> IntArray:
+        """Row of ``strangers`` for each history, [B]; its user is another one."""
+        count = len(self.strangers)
+        row = np.full(len(histories), self.seed, dtype=np.int64)
+        for part in (histories.users, histories.asked_at):
+            row = _mix(row ^ part)
+        at = row % count
+        for _ in range(count):
+            same = self.strangers.users[at] == histories.users
+            if not same.any():
+                break
+            at = np.where(same, (at + 1) % count, at)
+        return at
 
 
 class ShuffledHistory:

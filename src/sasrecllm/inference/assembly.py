@@ -25,6 +25,7 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
+from sasrecllm.evaluation.ablations import StrangersVectors
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.fusion import Fusion, FusionWeights
 from sasrecllm.llm.loading import load_backbone
@@ -35,7 +36,7 @@ from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.training.strategies import Stage, stages_of
-from sasrecllm.types import FloatArray, Scorer
+from sasrecllm.types import FloatArray, Histories, Scorer
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Change:
 
     zero_soft: bool = False
     blank_titles: bool = False
+    swap_titles: bool = False
+    strangers: Histories | None = None
+    """Histories whose users' vectors stand in for the asked user's."""
 
 
 class Assembly:
@@ -241,11 +245,16 @@ class Assembly:
         builder = self.builder(prompt)
         if change.blank_titles:
             builder = builder.with_titles(builder.titles.blanked())
+        if change.swap_titles:
+            builder = builder.with_titles(builder.titles.swapped(self.config.seed))
+        encoder: Any = self.encoder if prompt == "soft" else None
+        if encoder is not None and change.strangers is not None:
+            encoder = StrangersVectors(encoder, change.strangers, self.config.seed)
         return LLMScorer(
             name,
             self.model,
             builder,
-            encoder=self.encoder if prompt == "soft" else None,
+            encoder=encoder,
             batch_size=self.config.llm.score_batch,
             zero_soft=change.zero_soft,
         )

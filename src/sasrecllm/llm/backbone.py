@@ -7,6 +7,7 @@ Legend: B prompts, T tokens, H hidden size.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.types import IntArray
 
 LORA_TARGETS: dict[str, list[str]] = {
     "gpt2": ["c_attn"],
@@ -78,6 +80,24 @@ class Backbone(nn.Module):
         states_BTH = self.hidden(embeds_BTH)
         rows = torch.arange(len(lengths_B), device=states_BTH.device)
         return states_BTH[rows, lengths_B - 1]
+
+    def read(self, embeds_1TH: Tensor) -> Any:
+        """Keys and values of one prompt's beginning, for :meth:`hidden_after`."""
+        return self.causal.base_model(inputs_embeds=embeds_1TH, use_cache=True).past_key_values
+
+    def hidden_after(self, cache: Any, embeds_CTH: Tensor, lengths_C: IntArray) -> Tensor:
+        """Hidden state of each continuation's last real token, [C, H].
+
+        Args:
+            cache: what :meth:`read` gave; it stays as it was.
+            embeds_CTH: continuations, padded on the right.
+        """
+        mine = copy.deepcopy(cache)
+        mine.batch_repeat_interleave(len(embeds_CTH))
+        states_CTH: Tensor = self.causal.base_model(
+            inputs_embeds=embeds_CTH, past_key_values=mine, use_cache=True
+        ).last_hidden_state
+        return states_CTH[torch.arange(len(lengths_C)), torch.from_numpy(lengths_C) - 1]
 
     def answer_logits(self, hidden_BH: Tensor, yes_id: int, no_id: int) -> Tensor:
         """logit(Yes) − logit(No), [B], from these two rows of the head alone."""

@@ -44,6 +44,18 @@ class SoftTokenLLM(nn.Module):
         Raises:
             ValueError: prompts with slots came without vectors.
         """
+        embeds_BTH = self.embeds(batch, user_BD, item_BD, zero_soft)
+        lengths_B = torch.from_numpy(batch.lengths_B).to(embeds_BTH.device)
+        return self.answers(self.backbone.hidden_last(embeds_BTH, lengths_B))
+
+    def answers(self, hidden_BH: Tensor) -> Tensor:
+        """logit(Yes) − logit(No), [B], after the hidden states of the prompts' last tokens."""
+        return self.backbone.answer_logits(hidden_BH, self.yes_id, self.no_id)
+
+    def embeds(
+        self, batch: PromptBatch, user_BD: Tensor | None, item_BD: Tensor | None, zero_soft: bool
+    ) -> Tensor:
+        """Token embeddings with the soft tokens in their places, [B, T, H]."""
         device = self.mapper.embedding_norm.device
         embeds_BTH = self.backbone.embed(torch.from_numpy(batch.ids_BT).to(device))
         if len(batch.slot_rows):
@@ -57,9 +69,7 @@ class SoftTokenLLM(nn.Module):
             if zero_soft:
                 soft_SH = torch.zeros_like(soft_SH)
             embeds_BTH = inject(embeds_BTH, rows, columns, soft_SH)
-        lengths_B = torch.from_numpy(batch.lengths_B).to(device)
-        hidden_BH = self.backbone.hidden_last(embeds_BTH, lengths_B)
-        return self.backbone.answer_logits(hidden_BH, self.yes_id, self.no_id)
+        return embeds_BTH
 
     def _soft(
         self, user_BD: Tensor, item_BD: Tensor, rows_S: Tensor, kinds_S: Tensor, index_S: Tensor

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sasrecllm.llm.model import SoftTokenLLM
+from sasrecllm.llm.prefix import score_candidates, shares_prefix
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.types import FloatArray, Histories, IntArray
 
@@ -27,9 +28,20 @@ class GivesVectors(Protocol):
         """User vectors [B, D], target vectors [B, D] and logits [B]."""
         ...
 
+    def encode(self, histories: Histories) -> Tensor:
+        """User vectors, [B, D]."""
+        ...
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """Vectors of ``items`` [C], [C, D]."""
+        ...
+
 
 class LLMScorer:
-    """Scores are logit(Yes) − logit(No); one prompt for every history and candidate.
+    """Scores are logit(Yes) − logit(No).
+
+    One candidate a history makes one prompt each; of several, what stands before the target is read
+    once for all of them (:mod:`sasrecllm.llm.prefix`).
 
     Args:
         encoder: gives the vectors of the soft slots; None for text-only prompts.
@@ -55,6 +67,8 @@ class LLMScorer:
         self.model.eval()
         if self.encoder is not None:
             self.encoder.eval()
+        if candidates.shape[1] > 1:
+            return self._lists(histories, candidates)
         rows = np.repeat(np.arange(len(histories)), candidates.shape[1])
         targets = candidates.reshape(-1)
         # A chunk of whole histories bounds the memory; inside it prompts are sorted by length.
@@ -64,6 +78,28 @@ class LLMScorer:
             part = slice(start, start + chunk)
             out[part] = self._scores(histories.take(rows[part]), targets[part])
         return out.reshape(candidates.shape)
+
+    @torch.no_grad()
+    def _lists(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Several candidates of each history, a history at a time."""
+        users_BD = self.encoder.encode(histories) if self.encoder is not None else None
+        out = np.empty(candidates.shape)
+        for b, targets in enumerate(candidates):
+            batch = self.builder.build(histories.take(np.full(len(targets), b)), targets)
+            user_1D = item_CD = None
+            if self.encoder is not None and users_BD is not None:
+                user_1D = users_BD[b : b + 1]
+                item_CD = self.encoder.item_vectors(torch.from_numpy(targets).to(user_1D.device))
+            if shares_prefix(batch):
+                scores = score_candidates(
+                    self.model, batch, user_1D, item_CD, zero_soft=self.zero_soft,
+                    at_once=self.batch_size,
+                )  # fmt: skip
+            else:
+                user_CD = None if user_1D is None else user_1D.expand(len(targets), -1)
+                scores = self.model(batch, user_CD, item_CD, zero_soft=self.zero_soft)
+            out[b] = scores.double().cpu().numpy()
+        return out
 
     @torch.no_grad()
     def _scores(self, histories: Histories, targets: IntArray) -> FloatArray:

@@ -23,7 +23,7 @@ from sasrecllm.pipeline.rank import rank, wants_ranking
 from sasrecllm.pipeline.scores import baseline_folder, load_scores, save_scores
 from sasrecllm.pipeline.train import last_prompt
 from sasrecllm.training.strategies import Stage
-from sasrecllm.types import FloatArray, Questions, Scorer
+from sasrecllm.types import FloatArray, Histories, Questions, Scorer
 
 
 def load_assembly(run: Run, dataset: Dataset, backbone_path: str) -> Assembly:
@@ -97,7 +97,7 @@ def ablate(
     boot = UserBootstrap(test.histories.users, run.config.evaluation.resamples, run.config.seed)
     users, labels = test.histories.users, test.labels
     out = {}
-    for name, scorer in _ablations(run, parts, final):
+    for name, scorer in _ablations(run, parts, final, test.histories):
         run.progress.line(f"ablation: {name}")
         got = score_questions(scorer, test)
         changes = {}
@@ -110,7 +110,9 @@ def ablate(
     return out
 
 
-def _ablations(run: Run, parts: Assembly, final: Stage) -> Iterator[tuple[str, Scorer]]:
+def _ablations(
+    run: Run, parts: Assembly, final: Stage, strangers: Histories
+) -> Iterator[tuple[str, Scorer]]:
     prompt = last_prompt(run) if final.task == "fuse" else final.prompt
     uses_llm = run.uses_language_model and final.task in ("answer", "fuse")
     yield (
@@ -119,8 +121,11 @@ def _ablations(run: Run, parts: Assembly, final: Stage) -> Iterator[tuple[str, S
     )
     if uses_llm and prompt == "soft":
         yield "soft tokens zeroed", parts.scorer(final, prompt, Change(zero_soft=True))
+        change = Change(strangers=strangers)
+        yield "soft tokens of another user", parts.scorer(final, prompt, change)
     if uses_llm:
         yield "titles blanked", parts.scorer(final, prompt, Change(blank_titles=True))
+        yield "titles swapped among items", parts.scorer(final, prompt, Change(swap_titles=True))
 
 
 def liked_counts(questions: Questions) -> Any:

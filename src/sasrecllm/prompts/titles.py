@@ -85,6 +85,13 @@ class TitleTokens:
         blank = TitleTokens(self.tokenizer, [word], self.max_tokens, self.lead)
         return self._with(np.tile(blank.flat, len(self)), np.repeat(blank.lengths, len(self)))
 
+    def swapped(self, seed: int = 0) -> TitleTokens:
+        """Every item with the title of another: the ablation with wrong meanings."""
+        order = np.random.default_rng([seed, 23]).permutation(len(self))
+        rows = [self.of(int(item)) for item in order]
+        flat = np.concatenate([*rows, np.empty(0, dtype=np.int64)])
+        return self._with(flat, self.lengths[order])
+
     def _with(self, flat: IntArray, lengths: IntArray) -> TitleTokens:
         made = TitleTokens(self.tokenizer, [], self.max_tokens, self.lead)
         made.flat, made.lengths = flat, lengths

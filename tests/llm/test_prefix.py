@@ -1,0 +1,158 @@
+"""Candidates that share a history: the same scores as one whole prompt each, for far fewer tokens."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.llm.backbone import Backbone, add_lora
+from sasrecllm.llm.loading import build_llama
+from sasrecllm.llm.mapper import build_mapper
+from sasrecllm.llm.model import SoftTokenLLM
+from sasrecllm.llm.prefix import part_of, shares_prefix
+from sasrecllm.llm.scorer import LLMScorer
+from sasrecllm.types import Histories
+
+FAMILIES = ["llama", "gpt2", "qwen2", "gpt_neox", "gemma2"]
+N_TITLES = 9
+
+
+class Vectors:
+    """Stands for an encoder: vectors that name their user and their item."""
+
+    def eval(self):
+        return self
+
+    def encode(self, known):
+        return torch.from_numpy(np.outer(np.cos(known.users + 1.0), np.ones(6))).float()
+
+    def item_vectors(self, items):
+        return torch.outer(torch.sin(items + 1.0), torch.linspace(-1, 1, 6)).float()
+
+    def pair(self, known, targets):
+        user, item = self.encode(known), self.item_vectors(torch.from_numpy(targets))
+        return user, item, (user * item).sum(1)
+
+
+def causal(kind, vocabulary):
+    small = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    size = {"vocab_size": vocabulary, "hidden_size": 16}
+    configs = {
+        "gpt2": lambda: transformers.GPT2Config(vocab_size=vocabulary, n_embd=16, n_layer=2, n_head=2),
+        "qwen2": lambda: transformers.Qwen2Config(num_key_value_heads=1, **size, **small),
+        "gpt_neox": lambda: transformers.GPTNeoXConfig(**size, **small),
+        # A sliding window shorter than the prompts: the cache drops what a later token cannot see.
+        "gemma2": lambda: transformers.Gemma2Config(
+            num_key_value_heads=1, head_dim=8, sliding_window=16, **size, **small
+        ),
+    }
+    return transformers.AutoModelForCausalLM.from_config(configs[kind]())
+
+
+def histories(rows):
+    items = np.array([i for r in rows for i in r], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64)
+    users = np.arange(len(rows))
+    ones = np.ones(len(items), dtype=np.int8)
+    return Histories(users, items, ones, np.arange(len(items)), offsets, users + 100)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def scorers(request, tokenizer):
+    """Prompt name -> scorer, over one randomly weighted model of the family."""
+    from sasrecllm.prompts.batch import PromptBuilder
+    from sasrecllm.prompts.template import load_template
+    from sasrecllm.prompts.titles import TitleTokens
+
+    torch.manual_seed(0)
+    if request.param == "llama":
+        backbone = build_llama(tokenizer, width=16, layers=2, heads=2, positions=256, seed=0)
+    else:
+        backbone = Backbone(causal(request.param, len(tokenizer)), tokenizer)
+    add_lora(backbone, r=2, seed=0)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    mapper = build_mapper("mlp", width=6, hidden=8, llm_width=16, tokens=2, embedding_norm=1.5)
+    titles = [
+        f"{a} {b} {c}"
+        for a in ("Old", "The", "A")
+        for b, c in (("Sea", ""), ("Tide", "of Reefs"), ("X", "Y"))
+    ]
+    words = {"item": "movie", "items": "movies", "consumed": "watched"}
+    out = {}
+    for name in ("paper-text", "paper-soft"):
+        template = load_template(name)
+        lead = TitleTokens(tokenizer, titles, 16, template.lead)
+        builder = PromptBuilder(template, tokenizer, lead, words, soft_tokens=2)
+        model = SoftTokenLLM(backbone, mapper, builder.yes_id, builder.no_id).eval()
+        encoder = Vectors() if name == "paper-soft" else None
+        out[name] = LLMScorer(name, model, builder, encoder=encoder, batch_size=4)
+    return out
+
+
+def one_by_one(scorer, asked, candidates):
+    return np.concatenate(
+        [scorer.score(asked, candidates[:, c : c + 1]) for c in range(candidates.shape[1])], 1
+    )
+
+
+rows = st.lists(st.lists(st.integers(0, N_TITLES - 1), max_size=6), min_size=1, max_size=3)
+
+
+@given(rows=rows, count=st.integers(2, 7), seed=st.integers(0, 99))
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_shared_path_equals_whole_prompts_in_every_family(scorers, rows, count, seed):
+    rng = np.random.default_rng(seed)
+    asked, candidates = histories(rows), rng.integers(0, N_TITLES, (len(rows), count))
+    for scorer in scorers.values():
+        plain, shared = one_by_one(scorer, asked, candidates), scorer.score(asked, candidates)
+        np.testing.assert_allclose(shared, plain, atol=1e-4)
+        order = rng.permutation(count)
+        turned = scorer.score(asked, candidates[:, order])
+        np.testing.assert_allclose(turned, shared[:, order], atol=1e-5)
+
+
+def test_zeroed_soft_tokens_are_zero_in_both_halves(scorers):
+    scorer = scorers["paper-soft"]
+    zeroed = LLMScorer("z", scorer.model, scorer.builder, encoder=scorer.encoder, zero_soft=True)
+    asked, candidates = histories([[1, 2], []]), np.array([[3, 4, 5], [6, 7, 8]])
+    shared = zeroed.score(asked, candidates)
+    np.testing.assert_allclose(shared, one_by_one(zeroed, asked, candidates), atol=1e-4)
+    assert np.abs(shared - scorer.score(asked, candidates)).max() > 1e-4
+
+
+def test_the_prefix_is_read_once_and_candidates_cost_their_own_tokens(scorers, monkeypatch):
+    scorer = scorers["paper-soft"]
+    tokens = 0
+    inner = scorer.model.backbone.causal.base_model.forward
+
+    def counted(*args, inputs_embeds, **kwargs):
+        nonlocal tokens
+        tokens += inputs_embeds.shape[0] * inputs_embeds.shape[1]
+        return inner(*args, inputs_embeds=inputs_embeds, **kwargs)
+
+    monkeypatch.setattr(scorer.model.backbone.causal.base_model, "forward", counted)
+    asked, targets = histories([[0, 1, 2, 3, 4]]), np.arange(8)
+    scorer.score(asked, targets[None, :])
+    batch = scorer.builder.build(asked.take(np.zeros(8, dtype=np.int64)), targets)
+    prefix = int(batch.prefix_lengths_B[0])
+    longest = [int(batch.lengths_B[s : s + 4].max()) - prefix for s in (0, 4)]
+    assert tokens == prefix + 4 * longest[0] + 4 * longest[1]
+
+
+def test_a_slot_before_the_target_is_seen_and_parts_keep_their_places(scorers):
+    builder = scorers["paper-soft"].builder
+    batch = builder.build(histories([[0, 1], [0, 1]]), np.array([2, 3]))
+    assert shares_prefix(batch)
+    early = batch.slot_columns.copy()
+    early[batch.slot_kinds == 1] = 0
+    assert not shares_prefix(replace(batch, slot_columns=early))
+    prefix = int(batch.prefix_lengths_B[1])
+    rest = part_of(batch, np.array([1]), prefix, int(batch.lengths_B[1]))
+    assert (rest.slot_kinds == 1).all() and (rest.slot_rows == 0).all() and len(rest.slot_rows) == 2
+    np.testing.assert_array_equal(rest.ids_BT[0], batch.ids_BT[1, prefix : batch.lengths_B[1]])
