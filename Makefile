@@ -13,7 +13,7 @@ dev: .venv/.dev
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PY) -m venv .venv
-	$(BIN)/python -m pip install -q -e .
+	$(BIN)/python -m pip install -q -e '.[serve]'
 	$(BIN)/sasrecllm doctor --guard
 	touch $@
 
@@ -25,6 +25,7 @@ dev: .venv/.dev
 demo: .venv/.installed
 	$(BIN)/sasrecllm run --config configs/demo.yaml --out $(RUN)
 	$(BIN)/sasrecllm recommend $(RUN) --showcase
+	@echo "The page and the API on this run:  $(BIN)/sasrecllm serve $(RUN)"
 
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from sasrecllm.encoders.sasrec import SASRec
     from sasrecllm.errors import SasrecllmError
     from sasrecllm.evaluation.protocol import evaluate
-    from sasrecllm.inference.recommender import Recommendation, SASRecLLM
+    from sasrecllm.inference.entries import NewItem, Title
+    from sasrecllm.inference.recommender import SASRecLLM
     from sasrecllm.types import Histories, Questions, Scorer, SequenceEncoder
 
 _HOMES = {
@@ -24,12 +25,13 @@ _HOMES = {
     "Dataset": "data.dataset",
     "Histories": "types",
     "Questions": "types",
-    "Recommendation": "inference.recommender",
+    "NewItem": "inference.entries",
     "SASRec": "encoders.sasrec",
     "SASRecLLM": "inference.recommender",
     "SasrecllmError": "errors",
     "Scorer": "types",
     "SequenceEncoder": "types",
+    "Title": "inference.entries",
     "evaluate": "evaluation.protocol",
     "load_config": "config",
     "load_tables": "data.sources",
@@ -40,13 +42,14 @@ __all__ = [
     "Config",
     "Dataset",
     "Histories",
+    "NewItem",
     "Questions",
-    "Recommendation",
     "SASRec",
     "SASRecLLM",
     "SasrecllmError",
     "Scorer",
     "SequenceEncoder",
+    "Title",
     "evaluate",
     "load_config",
     "load_tables",

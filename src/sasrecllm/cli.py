@@ -238,6 +238,33 @@ def tune(
 
 
 @app.command()
+def serve(
+    folder: RunFolder,
+    host: Annotated[str, typer.Option(help="address; other than loopback needs a key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    key_file: Annotated[
+        Path | None, typer.Option(help="file with the key; else $SASRECLLM_API_KEY, else none")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="SASRECLLM_STORE", help="file, or postgresql://...; else FOLDER.sqlite"),
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="requests that may wait for the model")] = 64,
+    rate: Annotated[float, typer.Option(min=0.01, help="requests a second from one address")] = float(
+        "inf"
+    ),
+) -> None:
+    """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
+
+    sasrecllm serve runs/demo
+    """
+    from sasrecllm.serving.run import serve as serve_run
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no training to save: end at once while loading
+    serve_run(folder, host, port, key_file, store, queue, rate)
+
+
+@app.command()
 def doctor(
     guard: Annotated[
         bool,

@@ -111,8 +111,16 @@ class Catalog:
             summed.update(json.dumps([raw, title]).encode() + b"\n")
         return summed.hexdigest()
 
-    def extended(self, ids: Sequence[str], titles: Sequence[str]) -> Catalog:
+    def extended(
+        self,
+        ids: Sequence[str],
+        titles: Sequence[str],
+        attributes: Sequence[Mapping[str, str | None]] | None = None,
+    ) -> Catalog:
         """A catalogue with new items at the end; indices that stood before stay as they are.
+
+        Args:
+            attributes: of each new item; names that the catalogue does not have are dropped.
 
         Raises:
             DataError: an id is empty or known already, a title is empty, or the counts differ.
@@ -127,7 +135,8 @@ class Catalog:
                 raise DataError(f"new item {raw!r} has the title {title!r}", "give an id and a title")
             if raw in self._item_of:
                 raise DataError(f"new item {raw!r} is in the catalogue already", "leave it out")
-        extra = {name: [*values, *[None] * len(cleaned)] for name, values in self.attributes.items()}
+        given = attributes or [{} for _ in cleaned]
+        extra = {n: [*values, *(g.get(n) for g in given)] for n, values in self.attributes.items()}
         return replace(
             self,
             item_ids=[*self.item_ids, *ids],

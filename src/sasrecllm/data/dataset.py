@@ -112,6 +112,14 @@ class Dataset:
             self.times[rows],
         )
 
+    def latest(self, users: IntArray) -> Histories:
+        """Everything that ``users`` [B] have done, asked about after their last row."""
+        lengths = np.diff(self.starts)[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(self.starts[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        asked = np.where(lengths > 0, self.times[np.maximum(self.starts[users + 1] - 1, 0)] + 1, 0)
+        return Histories(users, self.items[rows], self.labels[rows], self.times[rows], offsets, asked)
+
     def questions(self, split: str, last: int | None = None) -> Questions:
         """Every row of a split, in row order, each with its history.
 

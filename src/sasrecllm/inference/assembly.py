@@ -177,6 +177,11 @@ class Assembly:
             soft_tokens=self.config.mapper.tokens,
         )
 
+    @property
+    def uses_language_model(self) -> bool:
+        """Whether any stage of this run asks the language model."""
+        return any(s.task == "answer" for s in run_stages(self.config).values())
+
     # Parts on disk -------------------------------------------------------------------------------
 
     def requires(self, part: str) -> dict[str, str]:

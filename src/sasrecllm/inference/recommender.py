@@ -1,12 +1,14 @@
 """From a run folder to answers people can use: the public face of a trained system.
 
 Raw ids come in and go out here, spelt as the user spells them; inside there are only indices.
+
+Legend: B histories, C candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +16,44 @@ import numpy as np
 
 from sasrecllm.checkpoint import choose_run, read_json
 from sasrecllm.config import Config, load_config
+from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.evaluation.slices import known as known_index
+from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
 from sasrecllm.inference.assembly import Assembly, part_folders, run_stages
-from sasrecllm.runtime import pick_device
-from sasrecllm.training.strategies import Stage
-from sasrecllm.types import UNKNOWN, FloatArray, Histories, IntArray, Scorer
+from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, pairs_of
+from sasrecllm.inference.explain import Explanation, Reason, left_out, nearest, shares_of
+from sasrecllm.inference.retrieval import TitleVectors, retrieve
+from sasrecllm.llm.fusion import with_new_titles
+from sasrecllm.training.strategies import last_prompt
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
-Entry = str | tuple[str, bool]
-"""An item id that was liked, or (item id, liked)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """One line of a recommendation list."""
-
-    rank: int
-    item_id: str
-    title: str
-    score: float
-    probability: float
-    flags: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+__all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Title"]
 
 
 class SASRecLLM:
-    """A trained run that scores and recommends; itself a :class:`~sasrecllm.types.Scorer`.
+    """A trained run that scores, recommends and explains; a :class:`~sasrecllm.types.Scorer`.
 
     Args:
         parts: the run's parts, loaded.
         scorer: the scorer of the run's last stage.
         calibration: score to probability, fitted on the validation split.
+        catalog: the run's catalogue, or one with further items at its end.
     """
 
-    def __init__(self, parts: Assembly, scorer: Scorer, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self,
+        parts: Assembly,
+        scorer: Scorer,
+        calibration: Calibration | None = None,
+        catalog: Catalog | None = None,
+    ) -> None:
         self.parts, self.scorer = parts, scorer
         self.name = scorer.name
         self.dataset = parts.dataset
-        self.catalog = parts.dataset.catalog
+        self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
-        self.retriever = EncoderScorer("encoder", parts.encoder)
 
     @classmethod
     def from_pretrained(cls, run: str | Path, device: str = "auto") -> SASRecLLM:
@@ -72,6 +67,8 @@ class SASRecLLM:
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> SASRecLLM:
         """Load an evaluated run folder, finished or not."""
+        from sasrecllm.runtime import pick_device
+
         config = load_config(folder / "config.yaml", environment=False)
         dataset = Dataset.load(folder / "data")
         parts = Assembly(config, dataset, backbone_of(folder, config), pick_device(device))
@@ -86,17 +83,38 @@ class SASRecLLM:
         """Scores of candidate indices [B, C]: what ``evaluate`` and the server call."""
         return self.scorer.score(histories, candidates)
 
-    def score_items(
-        self, items: Sequence[str], history: Sequence[Entry] | None = None, user: str | None = None
-    ) -> list[float]:
-        """Calibrated P(like) of each item for a known user or for a history.
+    def with_items(self, items: Sequence[NewItem]) -> SASRecLLM:
+        """The same system over a catalogue with ``items`` at its end; all weights are shared.
+
+        A new item has no vector and no quality of its own: its words speak for it.
 
         Raises:
-            DataError: an unknown item or user.
+            DataError: an id is known already, or an id or a title is empty.
         """
-        known = self.history_of(history, user)
-        candidates = self._items(items, "items")[None, :]
-        return [float(p) for p in self.calibration.probabilities(self.score(known, candidates))[0]]
+        titles = [i.title for i in items]
+        catalog = self.catalog.extended(
+            [i.item_id for i in items], titles, [i.attributes for i in items]
+        )
+        new = catalog.titles[self.catalog.n_items :]
+        scorer = with_new_titles(self.scorer, new)
+        return SASRecLLM(self.parts, scorer, self.calibration, catalog)
+
+    def score_items(
+        self,
+        items: Sequence[str],
+        history: Sequence[Entry] | None = None,
+        user: str | None = None,
+        *,
+        strict: bool = True,
+    ) -> list[float]:
+        """Calibrated P(like) of each item for a known user, for a history, or for both.
+
+        Raises:
+            DataError: an unknown item; an unknown user without a history.
+        """
+        system, known = self._asked(history, user, strict)
+        candidates = items_of(system.catalog, items, "items")[None, :]
+        return [float(p) for p in self.calibration.probabilities(system.score(known, candidates))[0]]
 
     def recommend(
         self,
@@ -104,34 +122,120 @@ class SASRecLLM:
         user: str | None = None,
         k: int = 10,
         retrieve: int = 100,
+        only: Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
+        *,
+        strict: bool = True,
     ) -> list[Recommendation]:
-        """The ``k`` best items for a known user or for a history of item ids.
+        """The ``k`` best items for a known user, for a history, or for a user and what came after.
 
-        The encoder retrieves ``retrieve`` items of the catalogue; items that training never showed
-        have no vector of their own, so all of them join the candidates and their words speak for
-        them.  Then the system's own ``score`` ranks.  Items of the history are left out.
+        The encoder retrieves ``retrieve`` items of the catalogue, and as many that have no vector
+        enter through their words; then the system's own ``score`` ranks.  What the history holds is
+        left out.
+
+        Args:
+            history: liked items, oldest first: ids, :class:`Title` or (item, liked).
+            only: ids that may be recommended.
+            where: attribute -> value that an item must have (values in a column are split at ``|``).
+            strict: refuse an unknown user without history; else the items' quality answers, and the
+                lines carry the flag ``fallback``.
 
         Raises:
-            DataError: an unknown item or user, or neither is given.
+            DataError: an unknown item, attribute or user, or neither user nor history is given.
         """
-        known = self.history_of(history, user)
-        candidates = self._candidates(known, max(k, retrieve))
-        scores = self.score(known, candidates[None, :])[0]
-        order = np.argsort(-scores, kind="stable")[:k]
+        system, known = self._asked(history, user, strict)
+        allowed = allowed_items(system.catalog, only, where)
+        items, scores, ranks = system.recommend_many(known, k, retrieve, allowed)
         probabilities = self.calibration.probabilities(scores)
-        seen = self.dataset.seen_items
-        cold_user = ("new user",) if known.users[0] == UNKNOWN or not self._trained(known) else ()
+        person: tuple[str, ...] = () if self._trained(known) else ("cold_user",)
+        person += () if len(known.items) else ("fallback",)
+        seen = known_index(items[0], self.dataset.seen_items)
         return [
             Recommendation(
-                rank,
-                self.catalog.item_id(int(candidates[at])),
-                self.catalog.title(int(candidates[at])),
-                float(scores[at]),
-                float(probabilities[at]),
-                cold_user + (() if seen[candidates[at]] else ("new item",)),
+                place + 1,
+                system.catalog.item_id(int(item)),
+                system.catalog.title(int(item)),
+                float(scores[0, place]),
+                float(probabilities[0, place]),
+                int(ranks[0, place]) or None,
+                person + (() if seen[place] else ("cold_item",)),
             )
-            for rank, at in enumerate(order, 1)
+            for place, item in enumerate(items[0])
+            if item != UNKNOWN
         ]
+
+    def recommend_many(
+        self, known: Histories, k: int = 10, count: int = 100, allowed: BoolArray | None = None
+    ) -> tuple[IntArray, FloatArray, IntArray]:
+        """The ``k`` best items of each of B histories, at once; no row depends on another.
+
+        Args:
+            count: items that the first stage retrieves.
+            allowed: whether each item of the catalogue may be recommended; all without.
+
+        Returns:
+            Items, scores and places in the encoder's order (0 without a vector), [B, k] each; UNKNOWN
+            and −inf where fewer than ``k`` items are allowed.
+        """
+        if allowed is None:
+            allowed = np.ones(self.catalog.n_items, dtype=bool)
+        count = max(k, count)
+        without = allowed & ~known_index(np.arange(len(allowed)), self.has_vector)
+        titles = self.title_vectors if without.sum() > count else None
+        found = retrieve(self.parts.encoder, known, allowed, count, titles)
+        empty = found.items == UNKNOWN
+        rows = np.flatnonzero(~empty[:, 0])
+        scores = np.full(found.items.shape, -np.inf)
+        if len(rows):
+            asked = np.where(empty[rows], found.items[rows, :1], found.items[rows])
+            scores[rows] = np.where(empty[rows], -np.inf, self.score(known.take(rows), asked))
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        items, scores, ranks = (
+            np.take_along_axis(a, order, axis=1) for a in (found.items, scores, found.ranks)
+        )
+        return items, scores, ranks
+
+    @property
+    def has_vector(self) -> BoolArray:
+        """Whether the encoder has a vector for each item of the run's own catalogue."""
+        return np.asarray(self.parts.encoder.seen_items.cpu().numpy(), dtype=bool)
+
+    def explain(
+        self,
+        item: str,
+        history: Sequence[Entry] | None = None,
+        user: str | None = None,
+        *,
+        strict: bool = True,
+    ) -> Explanation:
+        """Why ``item`` has the probability it has: what it leans on, and by how much.
+
+        Raises:
+            DataError: an unknown item; an unknown user without a history.
+        """
+        system, known = self._asked(history, user, strict)
+        target = int(items_of(system.catalog, [item], "item")[0])
+        rows, places = left_out(known)
+        scores = system.score(rows, np.full((len(rows), 1), target))[:, 0]
+        p = self.calibration.probabilities(scores)
+        slope, catalog = self.calibration.slope, system.catalog
+        reasons = [
+            Reason(
+                catalog.item_id(int(known.items[place])),
+                catalog.title(int(known.items[place])),
+                slope * float(scores[0] - scores[number]),
+                float(p[number]),
+            )
+            for number, place in enumerate(places, 1)
+        ]
+        return Explanation(
+            item,
+            catalog.title(target),
+            float(p[0]),
+            shares_of(system.scorer, known, target, slope),
+            tuple(sorted(reasons, key=lambda r: -r.drop)),
+            nearest(system, known, target),
+        )
 
     def audience(self, item: str, k: int = 10) -> list[dict[str, Any]]:
         """The ``k`` known users most likely to like an item they have not rated, with a liked title.
@@ -139,11 +243,11 @@ class SASRecLLM:
         Raises:
             DataError: an unknown item.
         """
-        index = int(self._items([item], "item")[0])
+        index = int(items_of(self.catalog, [item], "item")[0])
         users = np.arange(self.dataset.n_users)
         had = np.unique(self.dataset.users[self.dataset.items == index])
         users = np.setdiff1d(users, had)
-        known = self._now(users)
+        known = self.dataset.latest(users)
         scores = self.score(known, np.full((len(users), 1), index))[:, 0]
         best = np.argsort(-scores, kind="stable")[:k]
         probabilities = self.calibration.probabilities(scores)
@@ -160,71 +264,44 @@ class SASRecLLM:
             for rank, at in enumerate(best, 1)
         ]
 
-    def history_of(self, history: Sequence[Entry] | None, user: str | None) -> Histories:
-        """One history: a known user's whole list, or the given ids, oldest first."""
-        if user is not None:
-            index = int(self.catalog.user_index([user])[0])
-            if index == UNKNOWN:
-                raise DataError(
-                    f"user {user!r} is not in this run's data"
-                    + did_you_mean(user, self.catalog.user_ids),
-                    "give a known user, or history=[item ids] for a new one",
-                )
-            return self._now(np.array([index]))
-        if history is None:
-            raise DataError("neither user nor history was given", "give one of them")
-        entries = [(e, True) if isinstance(e, str) else e for e in history]
-        items = self._items([e[0] for e in entries], "history")
-        n = len(items)
-        return Histories(
-            np.array([UNKNOWN]),
-            items,
-            np.array([int(e[1]) for e in entries], dtype=np.int8),
-            np.arange(n, dtype=np.int64),
-            np.array([0, n], dtype=np.int64),
-            np.array([n], dtype=np.int64),
-        )
+    # What was asked ------------------------------------------------------------------------------
 
-    def _now(self, users: IntArray) -> Histories:
-        """Everything that known users [B] have done, asked about after their last row."""
-        data = self.dataset
-        lengths = np.diff(data.starts)[users]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        rows = np.repeat(data.starts[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        asked = np.where(lengths > 0, data.times[np.maximum(data.starts[users + 1] - 1, 0)] + 1, 0)
-        return Histories(users, data.items[rows], data.labels[rows], data.times[rows], offsets, asked)
+    def _asked(
+        self, history: Sequence[Entry] | None, user: str | None, strict: bool
+    ) -> tuple[SASRecLLM, Histories]:
+        """The system with the request's titles as items, and one history."""
+        index = user_of(self.catalog, user, needed=strict and history is None)
+        pairs = pairs_of(history or ())
+        system, items = self._with_titles([item for item, _ in pairs])
+        return system, history_of(self.dataset, index, items, [liked for _, liked in pairs])
+
+    def _with_titles(self, entries: Sequence[str | Title]) -> tuple[SASRecLLM, IntArray]:
+        """Indices of history entries; a title that the catalogue lacks becomes an item of the view."""
+        titles = [e for e in dict.fromkeys(entries) if isinstance(e, Title)]
+        found = {t: self._item_of_title.get(t.text.casefold().strip(), UNKNOWN) for t in titles}
+        new = [t for t, index in found.items() if index == UNKNOWN]
+        found |= {t: self.catalog.n_items + place for place, t in enumerate(new)}
+        known = iter(items_of(self.catalog, [e for e in entries if isinstance(e, str)], "history"))
+        items = [found[e] if isinstance(e, Title) else int(next(known)) for e in entries]
+        system = self.with_items(named_titles(self.catalog, new)) if new else self
+        return system, np.array(items, dtype=np.int64)
+
+    @cached_property
+    def _item_of_title(self) -> dict[str, int]:
+        return {title.casefold(): index for index, title in enumerate(self.catalog.titles)}
 
     def _trained(self, known: Histories) -> bool:
-        return bool(self.dataset.seen_users[known.users[0]])
+        return known.users[0] != UNKNOWN and bool(self.dataset.seen_users[known.users[0]])
 
-    def _candidates(self, known: Histories, count: int) -> IntArray:
-        """The encoder's ``count`` best items and every item without a vector, none of the history."""
-        everything = np.arange(self.catalog.n_items)
-        free = np.setdiff1d(everything, known.items)
-        cold = free[~self.dataset.seen_items[free]]
-        warm = free[self.dataset.seen_items[free]]
-        logits = self.retriever.score(known, warm[None, :])[0]
-        return np.sort(np.concatenate([warm[np.argsort(-logits, kind="stable")[:count]], cold]))
-
-    def _items(self, ids: Sequence[str], where: str) -> IntArray:
-        index = self.catalog.item_index(list(ids))
-        lost = np.flatnonzero(index == UNKNOWN)
-        if len(lost):
-            name = ids[int(lost[0])]
-            raise DataError(
-                f"{where}: item {name!r} is not in the catalogue of {self.catalog.n_items} items"
-                + did_you_mean(str(name), self.catalog.item_ids),
-                "use ids of the run's items table",
-            )
-        return index
+    @cached_property
+    def title_vectors(self) -> TitleVectors:
+        """Vectors of the catalogue's titles in the language model's own embedding space."""
+        tokens = self.parts.titles("")
+        if self.catalog.n_items > len(tokens):
+            tokens = tokens.extended(self.catalog.titles[len(tokens) :])
+        return TitleVectors.of(tokens, self.parts.backbone.causal.get_input_embeddings().weight)
 
 
 def backbone_of(folder: Path, config: Config) -> str:
     """Where a run's language model lies: its own folder for ``offline``, else the given name."""
     return str(folder / "llm") if config.llm.backbone == "offline" else config.llm.backbone
-
-
-def last_prompt(stages: Any) -> str:
-    """Prompt of the last answer stage: what a fusion's language model is asked."""
-    prompts: list[str] = [s.prompt for s in stages if isinstance(s, Stage) and s.task == "answer"]
-    return prompts[-1] if prompts else "text"

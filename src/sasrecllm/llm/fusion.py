@@ -36,9 +36,14 @@ class FusionWeights:
 
     def combine(self, scores_QF: FloatArray, unseen_Q: BoolArray) -> FloatArray:
         """The sum for each question, [Q]."""
+        bias = np.where(unseen_Q, self.unseen[-1], self.seen[-1])
+        return np.asarray(self.parts(scores_QF, unseen_Q).sum(1) + bias, dtype=np.float64)
+
+    def parts(self, scores_QF: FloatArray, unseen_Q: BoolArray) -> FloatArray:
+        """What each component adds, [Q, F]; 0 is the validation split's average."""
         z_QF = (scores_QF - np.array(self.means)) / np.array(self.stds)
         weights = np.where(unseen_Q[:, None], np.array(self.unseen), np.array(self.seen))
-        return np.asarray((z_QF * weights[:, :-1]).sum(1) + weights[:, -1], dtype=np.float64)
+        return np.asarray(z_QF * weights[:, :-1], dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -151,9 +156,28 @@ class Fusion:
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C], shape [B, C]."""
+        combined = self.weights.combine(*self._columns(histories, candidates))
+        return combined.reshape(candidates.shape)
+
+    def contributions(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """What each component adds to the score of every candidate, [B · C, F]."""
+        return self.weights.parts(*self._columns(histories, candidates))
+
+    def with_new_titles(self, titles: Sequence[str]) -> Fusion:
+        """The same sum over a catalogue with ``titles`` at its end."""
+        return Fusion(
+            self.name, self.weights, [with_new_titles(p, titles) for p in self.parts], self.seen_items
+        )
+
+    def _columns(self, histories: Histories, candidates: IntArray) -> tuple[FloatArray, BoolArray]:
         columns = [p.score(histories, candidates).reshape(-1) for p in self.parts]
         flat = candidates.reshape(-1)
         inside = (flat >= 0) & (flat < len(self.seen_items))
         unseen = ~(inside & self.seen_items[np.where(inside, flat, 0)])
-        combined = self.weights.combine(np.stack(columns, axis=1), unseen)
-        return combined.reshape(candidates.shape)
+        return np.stack(columns, axis=1), unseen
+
+
+def with_new_titles(scorer: Scorer, titles: Sequence[str]) -> Scorer:
+    """``scorer`` over a catalogue with ``titles`` at its end; one that reads no titles is unchanged."""
+    extend = getattr(scorer, "with_new_titles", None)
+    return scorer if extend is None else extend(titles)

@@ -5,6 +5,7 @@ Legend: B histories, C candidates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -78,6 +79,17 @@ class LLMScorer:
             part = slice(start, start + chunk)
             out[part] = self._scores(histories.take(rows[part]), targets[part])
         return out.reshape(candidates.shape)
+
+    def with_new_titles(self, titles: Sequence[str]) -> LLMScorer:
+        """The same scorer over a catalogue with ``titles`` at its end."""
+        return LLMScorer(
+            self.name,
+            self.model,
+            self.builder.with_titles(self.builder.titles.extended(titles)),
+            encoder=self.encoder,
+            batch_size=self.batch_size,
+            zero_soft=self.zero_soft,
+        )
 
     @torch.no_grad()
     def _lists(self, histories: Histories, candidates: IntArray) -> FloatArray:

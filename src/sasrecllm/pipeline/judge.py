@@ -21,8 +21,7 @@ from sasrecllm.inference.assembly import Assembly, Change, part_folders, stage_f
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.rank import rank, wants_ranking
 from sasrecllm.pipeline.scores import baseline_folder, load_scores, save_scores
-from sasrecllm.pipeline.train import last_prompt
-from sasrecllm.training.strategies import Stage
+from sasrecllm.training.strategies import Stage, last_prompt
 from sasrecllm.types import FloatArray, Histories, Questions, Scorer
 
 
@@ -113,7 +112,7 @@ def ablate(
 def _ablations(
     run: Run, parts: Assembly, final: Stage, strangers: Histories
 ) -> Iterator[tuple[str, Scorer]]:
-    prompt = last_prompt(run) if final.task == "fuse" else final.prompt
+    prompt = last_prompt(run.stages.values()) if final.task == "fuse" else final.prompt
     uses_llm = run.uses_language_model and final.task in ("answer", "fuse")
     yield (
         "history shuffled",

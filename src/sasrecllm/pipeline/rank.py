@@ -21,7 +21,7 @@ from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
 from sasrecllm.inference.assembly import Assembly, part_folders
 from sasrecllm.pipeline.folder import Run
-from sasrecllm.pipeline.train import last_prompt
+from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, FloatArray, Histories, IntArray, Scorer
 
 
@@ -88,7 +88,7 @@ def _scorers(run: Run, parts: Assembly, *, whole: bool) -> Iterator[Scorer]:
     for name, stage in run.stages.items():
         for part, folder in part_folders(run.stages, run.folder, until=name).items():
             parts.load(part, folder)
-        scorer = parts.scorer(stage, last_prompt(run))
+        scorer = parts.scorer(stage, last_prompt(run.stages.values()))
         if not whole or stage.task in ("encode", "prior"):
             yield scorer
         elif count := c.ranking.rerank:

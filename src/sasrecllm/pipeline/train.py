@@ -33,7 +33,7 @@ from sasrecllm.training.finetune import AnswerTask, vectors
 from sasrecllm.training.loop import FitResult, Task, fit
 from sasrecllm.training.pretrain import EncoderTask
 from sasrecllm.training.settings import LoopSettings
-from sasrecllm.training.strategies import Stage
+from sasrecllm.training.strategies import Stage, last_prompt
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 
@@ -273,7 +273,7 @@ class Trainer:
 
     def _prompt(self) -> str:
         """Prompt of the last answer stage: what the fusion's LLM is asked."""
-        return last_prompt(self.run)
+        return last_prompt(self.run.stages.values())
 
     def _save_scores(self, stage: Stage, folder: Path) -> int:
         """Score the splits by the scorer that this stage ends with; returns how many rows those are."""
@@ -308,12 +308,6 @@ def _refuse_one_label(valid: Questions) -> None:
             " AUC can choose the best state",
             "split by global-time, or set data.feedback=implicit, which samples negatives",
         )
-
-
-def last_prompt(run: Run) -> str:
-    """Prompt of the last answer stage of a run."""
-    prompts = [s.prompt for s in run.stages.values() if s.task == "answer"]
-    return prompts[-1] if prompts else "text"
 
 
 def _about(result: FitResult) -> dict[str, Any]:

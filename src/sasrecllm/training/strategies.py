@@ -7,7 +7,7 @@ with the same fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -158,6 +158,12 @@ def stages_of(
             f"strategy has stages {names}", "give at least one stage, each its own name and row"
         )
     return stages
+
+
+def last_prompt(stages: Iterable[Stage]) -> str:
+    """Prompt of the last answer stage: what a fusion's language model is asked."""
+    prompts = [s.prompt for s in stages if s.task == "answer"]
+    return prompts[-1] if prompts else "text"
 
 
 def _spelt_out(number: int, fields: dict[str, Any]) -> Stage:

@@ -1,0 +1,123 @@
+"""Why this item: what each liked item, the encoder, the words and the rest contribute to a score."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sasrecllm.evaluation.slices import known as known_index
+from sasrecllm.llm.fusion import Fusion
+from sasrecllm.types import FloatArray, Histories, Scorer
+
+if TYPE_CHECKING:
+    from sasrecllm.inference.recommender import SASRecLLM
+
+MOST = 10
+"""Newest liked items that are left out one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A liked item and how far the answer leans on it.
+
+    Args:
+        drop: fall of the calibrated logit of P(like) when this entry is left out of the history.
+        probability_without: P(like) then.
+    """
+
+    item_id: str
+    title: str
+    drop: float
+    probability_without: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A liked item that resembles the target, by cosine of the encoder's vectors or of the titles."""
+
+    item_id: str
+    title: str
+    cosine: float
+    by: str  # "encoder" or "title"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The account of one score.
+
+    Args:
+        shares: component of the score -> what it adds to the calibrated logit, against an average
+            question of the validation split; ``encoder`` is the crowd's share, ``llm`` the words'.
+        reasons: newest liked items by falling ``drop``.
+        nearest: liked items by falling likeness.
+    """
+
+    item_id: str
+    title: str
+    probability: float
+    shares: dict[str, float]
+    reasons: tuple[Reason, ...]
+    nearest: tuple[Neighbour, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {
+            "reasons": [asdict(r) for r in self.reasons],
+            "nearest": [asdict(n) for n in self.nearest],
+        }
+
+
+def left_out(known: Histories, most: int = MOST) -> tuple[Histories, list[int]]:
+    """The one history in ``known`` whole and then without each of its newest liked entries.
+
+    Returns:
+        n + 1 histories, and the places [n] in the history of the entries left out, newest first.
+    """
+    places = [int(p) for p in np.flatnonzero(known.labels == 1)[::-1][:most]]
+    rows = known.take(np.zeros(1 + len(places), dtype=np.int64))
+    gone = np.zeros(len(rows.items), dtype=bool)
+    for row, place in enumerate(places, 1):
+        gone[rows.offsets[row] + place] = True
+    return rows.keep(~gone), places
+
+
+def shares_of(scorer: Scorer, known: Histories, item: int, slope: float) -> dict[str, float]:
+    """What each component of a fused score adds, in calibrated logits; a lone scorer has one share."""
+    candidates = np.array([[item]])
+    if not isinstance(scorer, Fusion):
+        return {scorer.name: slope * float(scorer.score(known, candidates)[0, 0])}
+    parts = scorer.contributions(known, candidates)[0]
+    return {
+        name: slope * float(value) for name, value in zip(scorer.weights.components, parts, strict=True)
+    }
+
+
+def nearest(system: SASRecLLM, known: Histories, target: int, most: int = 3) -> tuple[Neighbour, ...]:
+    """Liked items that resemble ``target`` most: by the encoder's vectors where it has one, else by
+    the titles; none where neither can say."""
+    liked = np.unique(known.items[known.labels == 1])
+    inside = known_index(np.append(liked, target), system.has_vector)
+    encoder, catalog = system.parts.encoder, system.catalog
+    if inside[-1]:
+        by, liked = "encoder", liked[inside[:-1]]
+        with torch.no_grad():
+            rows = torch.from_numpy(np.append(liked, target)).to(encoder.device)
+            vectors = encoder.item_vectors(rows).double().cpu().numpy()
+    elif system.parts.uses_language_model:
+        by, vectors = "title", system.title_vectors.vectors[np.append(liked, target)]
+    else:
+        return ()
+    found = cosines(vectors[:-1], vectors[-1])
+    return tuple(
+        Neighbour(catalog.item_id(int(liked[at])), catalog.title(int(liked[at])), float(found[at]), by)
+        for at in np.argsort(-found, kind="stable")[:most]
+    )
+
+
+def cosines(vectors: FloatArray, target: FloatArray) -> FloatArray:
+    """Cosine of each row of ``vectors`` [N, D] with ``target`` [D]; 0 for a zero vector."""
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(target)
+    return np.asarray(vectors @ target / np.where(lengths > 0, lengths, 1.0))

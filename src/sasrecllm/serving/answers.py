@@ -1,0 +1,141 @@
+"""From a checked request to the Python API and back: what runs on the model thread.
+
+Nothing is computed here: the answer to a request is the Python API's answer to the same question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sasrecllm.serving.problems import Problem
+from sasrecllm.serving.schema import (
+    Ask,
+    ExplainRequest,
+    KnownItem,
+    RecommendRequest,
+    ScoreRequest,
+    TitledItem,
+)
+from sasrecllm.serving.state import ServingState, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request and what the store keeps of its user, oldest first."""
+
+    request: Ask
+    told: Sequence[tuple[str, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """About whom the model is asked: a user that the run knows, or None; and a history."""
+
+    user: str | None
+    history: list[Any]
+    ignored: list[str]
+
+
+class Answers:
+    """Answers requests of one kind, each with its result or its exception.
+
+    Args:
+        state: whose snapshot answers.
+    """
+
+    def __init__(self, state: ServingState) -> None:
+        self._state = state
+        self._kinds: dict[str, Callable[[Any], Any]] = {
+            "recommend": self._recommend,
+            "score": self._score,
+            "explain": self._explain,
+            "items": state.add_items,
+            "swap": state.swap,
+        }
+
+    def __call__(self, kind: str, requests: Sequence[Any]) -> list[Any]:
+        """One answer or exception for each request."""
+        return [self._guarded(self._kinds[kind], request) for request in requests]
+
+    @staticmethod
+    def _guarded(answer: Callable[[Any], Any], request: Any) -> Any:
+        try:
+            return answer(request)
+        except Exception as error:  # one bad request must not spoil the batch; the route raises it
+            return error
+
+    def _recommend(self, asked: Asked) -> dict[str, Any]:
+        now, request = self._state.current, asked.request
+        assert isinstance(request, RecommendRequest)
+        person = self._person(now, asked)
+        only = request.only
+        if only is not None:
+            only = [i for i in only if now.holds(i)]
+            person.ignored.extend(i for i in request.only or [] if not now.holds(i))
+        found = now.system.recommend(
+            history=person.history,
+            user=person.user,
+            k=request.k,
+            retrieve=request.retrieve,
+            only=only,
+            where=request.where or None,
+            strict=False,
+        )
+        lines = [line.to_dict() for line in found]
+        fallback = any("fallback" in line["flags"] for line in lines)
+        return self._answer(now, asked, person) | {
+            "fallback": "popular" if fallback else None,
+            "recommendations": lines,
+        }
+
+    def _score(self, asked: Asked) -> dict[str, Any]:
+        now, request = self._state.current, asked.request
+        assert isinstance(request, ScoreRequest)
+        person = self._person(now, asked)
+        known = [i for i in request.items if now.holds(i)]
+        person.ignored.extend(i for i in request.items if not now.holds(i))
+        scores = (
+            now.system.score_items(known, history=person.history, user=person.user) if known else []
+        )
+        return self._answer(now, asked, person) | {
+            "scores": [
+                {"item_id": item, "probability": score}
+                for item, score in zip(known, scores, strict=True)
+            ]
+        }
+
+    def _explain(self, asked: Asked) -> dict[str, Any]:
+        now, request = self._state.current, asked.request
+        assert isinstance(request, ExplainRequest)
+        if not now.holds(request.item):
+            raise Problem(404, "no item of the catalogue has this id")
+        person = self._person(now, asked)
+        reasons = now.system.explain(
+            request.item, history=person.history, user=person.user, strict=False
+        )
+        return self._answer(now, asked, person) | {"explanation": reasons.to_dict()}
+
+    def _person(self, now: Snapshot, asked: Asked) -> _Person:
+        """What the store was told comes before the request's own history; unknown ids drop out."""
+        history: list[Any] = [entry for entry in asked.told if now.holds(entry[0])]
+        ignored = []
+        for entry in asked.request.history:
+            if isinstance(entry, TitledItem):
+                history.append((now.loaded.title(entry.title), entry.liked))
+                continue
+            raw, liked = (entry.item_id, entry.liked) if isinstance(entry, KnownItem) else (entry, True)
+            if now.holds(raw):
+                history.append((raw, liked))
+            else:
+                ignored.append(raw)
+        user = asked.request.user
+        return _Person(user if user is not None and now.knows(user) else None, history, ignored)
+
+    def _answer(self, now: Snapshot, asked: Asked, person: _Person) -> dict[str, Any]:
+        return {
+            "model": now.loaded.model,
+            "user": asked.request.user,
+            "ignored": list(dict.fromkeys(person.ignored)),
+        }

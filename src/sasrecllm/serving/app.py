@@ -1,0 +1,242 @@
+"""The routes.  Each one checks its input, asks the model thread or the store, and says what it got."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
+
+from sasrecllm.errors import SasrecllmError
+from sasrecllm.serving import problems, schema
+from sasrecllm.serving.answers import Answers, Asked
+from sasrecllm.serving.batching import ModelThread
+from sasrecllm.serving.gate import Gate
+from sasrecllm.serving.limits import RateLimit
+from sasrecllm.serving.metrics import Metrics
+from sasrecllm.serving.openapi import describe
+from sasrecllm.serving.problems import Problem
+from sasrecllm.serving.state import ServingState
+from sasrecllm.serving.store import Interaction, StoredItem
+
+STATIC = Path(__file__).parent / "static"
+ANSWER_SECONDS = 30.0
+log = logging.getLogger("sasrecllm.serving")
+
+SearchWords = Annotated[str, Query(max_length=256)]
+Limit = Annotated[int, Query(ge=1, le=100)]
+PathId = Annotated[str, InPath(min_length=1, max_length=schema.LONGEST_ID)]
+
+
+class Service:
+    """A run being served: state, model thread and metrics; the routes hang on it.
+
+    Args:
+        queue: requests that may wait for the model.
+    """
+
+    def __init__(self, state: ServingState, queue: int = 64) -> None:
+        self.state = state
+        self.metrics = Metrics(lambda: self.model.depth)
+        self.model = ModelThread(
+            Answers(state), size=queue, on_batch=lambda n: self.metrics.batch_size.observe(n)
+        )
+        self._reloading = asyncio.Lock()
+        self._show_model()
+
+    async def ask(self, kind: str, request: schema.Ask) -> Any:
+        """The model's answer, with what the store keeps of the request's user."""
+        told = await run_in_threadpool(self.state.told_by, request.user)
+        return await self.on_model(kind, Asked(request, told))
+
+    async def on_model(self, kind: str, request: Any) -> Any:
+        """Run one thing on the model thread."""
+        return await self.model.answer(kind, request, ANSWER_SECONDS)
+
+    async def reload(self) -> bool:
+        """Load the run anew and switch to it; False where it is damaged and the old one stays."""
+        async with self._reloading:
+            try:
+                candidate = await run_in_threadpool(self.state.load_candidate)
+                await self.on_model("swap", candidate)
+            except Exception as error:
+                self.metrics.reloads.labels("refused").inc()
+                known = isinstance(error, SasrecllmError)
+                self.state.reload_error = str(error) if known else type(error).__name__
+                log.error("reload refused, %s stays: %s", self.state.current.loaded.model, error)
+                return False
+        self.metrics.reloads.labels("ok").inc()
+        self._show_model()
+        log.info("reloaded: %s", self.state.current.loaded.model)
+        return True
+
+    def _show_model(self) -> None:
+        loaded = self.state.current.loaded
+        self.metrics.show_model(loaded.run, loaded.model)
+
+
+def create_app(
+    service: Service,
+    hosts: frozenset[str] | None = None,
+    key: str | None = None,
+    limit: RateLimit | None = None,
+) -> Gate:
+    """The whole ASGI app: routes, page, error format, and the gate around them.
+
+    Args:
+        hosts: names that a Host header may hold; None for any.
+        key: what every path but ``/healthz`` asks for; None for an open door.
+        limit: how often one address may ask; no limit by default.
+    """
+    app = FastAPI(
+        title="sasrecllm",
+        version=importlib.metadata.version("sasrecllm"),
+        docs_url=None,  # Swagger's page loads its script from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    made = (_model_routes, _catalog_routes, _user_routes, _process_routes)
+    routers = [make(service) for make in made]
+    for router in routers:
+        app.include_router(router)
+    _add_page(app)
+    describe(app, with_key=key is not None)
+    routes = [r for router in routers for r in router.routes if isinstance(r, APIRoute)]
+    app.state.routes = routes
+    with_body = {(m, r.path) for r in routes if r.body_field is not None for m in r.methods or ()}
+    return Gate(app, service.metrics, with_body, hosts, key, limit)
+
+
+def _model_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["model"])
+
+    @router.post("/recommend", response_model=schema.RecommendResponse)
+    async def recommend(request: schema.RecommendRequest) -> Any:
+        """The best items for a known user, or for a history."""
+        return await service.ask("recommend", request)
+
+    @router.post("/score", response_model=schema.ScoreResponse)
+    async def score(request: schema.ScoreRequest) -> Any:
+        """Calibrated probability that the user likes each item."""
+        return await service.ask("score", request)
+
+    @router.post("/explain", response_model=schema.ExplainResponse)
+    async def explain(request: schema.ExplainRequest) -> Any:
+        """Why an item is, or is not, for this user."""
+        return await service.ask("explain", request)
+
+    return router
+
+
+def _catalog_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["catalogue"])
+    state = service.state
+
+    @router.put("/items", response_model=schema.ItemsKept)
+    async def put_items(request: schema.ItemsRequest) -> Any:
+        """Add items by their titles; they count in the next answer."""
+        items = [StoredItem(i.item_id, i.title, i.attributes) for i in request.items]
+        added, changed = await service.on_model("items", items)
+        return {"added": added, "changed": changed}
+
+    @router.get("/items", response_model=schema.ItemsFound)
+    async def find_items(query: SearchWords = "", limit: Limit = 20) -> Any:
+        """Items whose title holds all words of the query."""
+        items, total = await run_in_threadpool(state.current.search, query, limit)
+        return {"items": items, "total": total}
+
+    @router.get("/items/{item_id:path}", response_model=schema.ItemBody)
+    async def get_item(item_id: PathId) -> Any:
+        """One item."""
+        now = state.current
+        if not now.holds(item_id):
+            raise Problem(404, "no item of the catalogue has this id")
+        return now.item(int(now.catalog.item_index([item_id])[0]))
+
+    return router
+
+
+def _user_routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["users"])
+    state = service.state
+
+    @router.post("/interactions", response_model=schema.InteractionsKept)
+    async def post_interactions(request: schema.InteractionsRequest) -> Any:
+        """Keep feedback; it counts in the next answer about its user."""
+        told = [Interaction(i.user_id, i.item_id, i.liked) for i in request.interactions]
+        unknown = await run_in_threadpool(state.keep_interactions, told)
+        return {"stored": len(told), "unknown_items": unknown}
+
+    @router.get("/users", response_model=schema.UsersFound)
+    def find_users(query: SearchWords = "", limit: Limit = 20) -> Any:
+        """Users of the run whose id begins with the query."""
+        found = [user for user in state.current.catalog.user_ids if user.startswith(query)]
+        return {"users": found[:limit], "total": len(found)}
+
+    @router.get("/users/{user_id:path}", response_model=schema.UserBody)
+    async def get_user(user_id: PathId) -> Any:
+        """What is known of a user: the run's rows, then what this server was told."""
+        told = await run_in_threadpool(state.told_by, user_id)
+        return state.current.history_of(user_id, told)
+
+    return router
+
+
+def _process_routes(service: Service) -> APIRouter:
+    router = APIRouter(tags=["process"])
+    state = service.state
+
+    @router.get("/healthz", response_model=schema.Health)
+    async def healthz() -> Any:
+        """Whether the process lives."""
+        return {"status": "ok"}
+
+    @router.get("/readyz", response_model=schema.Health)
+    async def readyz() -> Any:
+        """Whether requests are welcome, and which run answers them."""
+        if state.draining:
+            raise Problem(503, "this server is stopping", {"Retry-After": "5"})
+        loaded = state.current.loaded
+        return {
+            "status": "ready",
+            "run": loaded.run,
+            "model": loaded.model,
+            "reload_error": state.reload_error,
+        }
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _add_page(app: FastAPI) -> None:
+    """One route for each file that is there at the start: no path of a client ever reaches the disk."""
+    for file in sorted(STATIC.rglob("*")):
+        if file.is_file():
+            name = file.relative_to(STATIC).as_posix()
+            app.add_api_route(
+                "/" if name == "index.html" else f"/{name}",
+                _file(file),
+                methods=["GET", "HEAD"],
+                include_in_schema=False,
+                response_class=FileResponse,
+            )
+
+
+def _file(path: Path) -> Any:
+    async def read() -> FileResponse:
+        return FileResponse(path)
+
+    return read

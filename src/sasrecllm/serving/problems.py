@@ -1,0 +1,105 @@
+"""Errors on the wire: RFC 9457 problem+json, with what went wrong and what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from sasrecllm.errors import ResourceError, SasrecllmError
+from sasrecllm.serving.batching import Overloaded
+
+MEDIA_TYPE = "application/problem+json"
+SHOWN_ERRORS = 20
+log = logging.getLogger("sasrecllm.serving")
+
+
+class Problem(Exception):
+    """A refusal with its HTTP status."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
+
+
+def respond(
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[Mapping[str, str]] = (),
+) -> JSONResponse:
+    """A problem+json response.
+
+    Args:
+        errors: where in the request (``body.k``) and what is wrong there, one entry each.
+    """
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **({"errors": list(errors)} if errors else {}),
+    }
+    return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of ``app`` speak problem+json; no input is ever echoed."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(Overloaded, _overloaded)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(SasrecllmError, _refusal)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _problem(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return respond(error.status, error.detail, error.headers)
+
+
+async def _overloaded(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Overloaded)
+    detail = {
+        "queue full": "too many requests wait for the model; try again later",
+        "timeout": "the model did not come to this request in time; try again later",
+    }.get(error.reason, error.reason)
+    return respond(503, detail, {"Retry-After": str(error.retry_after)})
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    # FastAPI's own handler echoes the input, which ends in a 500 for NaN and lone surrogates.
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"where": ".".join(str(part) for part in e["loc"]), "what": str(e["msg"])}
+        for e in error.errors()[:SHOWN_ERRORS]
+    ]
+    return respond(422, "the request does not fit the schema; see /openapi.json", errors=errors)
+
+
+async def _refusal(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SasrecllmError)
+    if isinstance(error, ResourceError):
+        log.error("%s", error)
+        return respond(503, "the store does not answer; try again later", {"Retry-After": "5"})
+    return respond(422, f"{error.what}; {error.remedy}")
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # the router names the methods of the first route of that path only
+        routes: list[APIRoute] = request.app.state.routes
+        fitting = [r.methods or set() for r in routes if r.path_regex.match(request.url.path)]
+        headers["Allow"] = ", ".join(sorted(set[str]().union(*fitting))) or headers.get("Allow", "")
+    return respond(error.status_code, str(error.detail), headers)
+
+
+async def _bug(_: Request, error: Exception) -> JSONResponse:
+    return respond(500, "a bug of ours; the server's log has it under this X-Request-ID")

@@ -1,0 +1,168 @@
+"""From a run folder to a listening server, and to its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import math
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sasrecllm.checkpoint import choose_run
+from sasrecllm.errors import ConfigError, MissingExtraError
+from sasrecllm.serving import security
+from sasrecllm.serving.store import Store, open_store
+
+# After the first signal the door stays open for a moment, with /readyz at 503: who is in the socket's
+# queue would else be cut off, and a load balancer needs time to look.
+STILL_OPEN_SECONDS = 0.5
+GRACE_SECONDS = 7  # then for requests in flight; the whole stop takes less than 10
+
+
+def serve(
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    key_file: Path | None = None,
+    store_url: str | None = None,
+    queue: int = 64,
+    rate: float = math.inf,
+) -> None:
+    """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
+
+    Args:
+        folder: a finished run, or a link to one.
+        port: 0 takes a free one; the address is printed.
+        key_file: holds the key; else the environment's SASRECLLM_API_KEY.
+        store_url: see :func:`~sasrecllm.serving.store.open_store`; ``FOLDER.sqlite`` by default, so
+            that a run that is trained anew keeps what people told it.
+        queue: requests that may wait for the model; one more gets a 503.
+        rate: requests a second that each address may send; one more gets a 429.
+    Raises:
+        ConfigError: a network address without a key, a taken port, a store that is none.
+        CheckpointError: the run is not finished or is damaged.
+        MissingExtraError: FastAPI or uvicorn is not installed.
+    """
+    key = security.read_key(key_file)
+    security.check_bind(host, key)
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"serving needs {error.name}", "serve") from None
+    choose_run(folder)  # before a store is made beside a misspelt name
+    listening = _bind(host, port)
+    with listening, contextlib.closing(open_store(store_url or f"{folder.absolute()}.sqlite")) as store:
+        app_of = functools.partial(_app, folder, host, key, store, queue, rate)
+        _serve(app_of, listening)
+
+
+def _app(
+    folder: Path, host: str, key: str | None, store: Store, queue: int, rate: float
+) -> tuple[Any, Any]:
+    """The service with its run loaded, and the ASGI app around it."""
+    from sasrecllm.serving.app import Service, create_app
+    from sasrecllm.serving.limits import RateLimit
+    from sasrecllm.serving.state import ServingState, load_run
+
+    service = Service(ServingState(lambda: load_run(folder), store), queue)
+    return service, create_app(service, security.allowed_hosts(host), key, RateLimit(rate))
+
+
+def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> None:
+    import uvicorn
+
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
+    service, app = make()
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=16_384,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = _make_server(uvicorn, config, service)
+    address, bound = listening.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    run = service.state.current.loaded
+    _attempt(lambda: listening.listen(2048), f"--port {bound}")  # only now: nobody waits for loading
+    print(f"sasrecllm serves {run.run} ({run.model}) at http://{shown}:{bound}", flush=True)
+    asyncio.run(_until_stopped(server, service, listening))
+    service.model.close(timeout=0.5)
+
+
+def _make_server(uvicorn: Any, config: Any, service: Any) -> Any:
+    """A uvicorn server that says at the first signal that it is no longer ready."""
+
+    class Server(uvicorn.Server):  # type: ignore[misc]
+        leaves_at = math.inf
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if service.state.draining:
+                self.should_exit = True
+                self.force_exit = sig == signal.SIGINT
+            service.state.draining = True
+            # uvicorn would record the signal and raise it again; a drained server ends with code 0.
+            self.leaves_at = time.monotonic() + STILL_OPEN_SECONDS
+
+        async def on_tick(self, counter: int) -> bool:
+            if time.monotonic() >= self.leaves_at:
+                self.should_exit = True
+            return bool(await super().on_tick(counter))
+
+    return Server(config)
+
+
+async def _until_stopped(server: Any, service: Any, listening: socket.socket) -> None:
+    async with _reload_on_hangup(service):
+        await server.serve(sockets=[listening])
+
+
+@contextlib.asynccontextmanager
+async def _reload_on_hangup(service: Any) -> AsyncIterator[None]:
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[bool]] = set()  # the loop itself keeps only weak references
+
+    def start() -> None:
+        task = loop.create_task(service.reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, start)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio switches Nagle's delay off for every connection (40 ms each).
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _attempt(lambda: listening.bind((host, port)), f"--host {host} --port {port}")
+    return listening
+
+
+def _attempt(act: Callable[[], None], flags: str) -> None:
+    try:
+        act()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"{flags}: {error}", "choose another --port (0 takes a free one)") from error

@@ -1,0 +1,244 @@
+"""What the server answers with: a run, the items it was told, and how both change while it serves.
+
+A :class:`Snapshot` never changes; a new item or a new run makes a new one.  All changes happen on the
+model thread, so every answer comes from exactly one snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.serving.problems import Problem
+from sasrecllm.serving.store import Interaction, Store, StoredItem
+from sasrecllm.types import UNKNOWN
+
+SHOWN_HISTORY = 50
+log = logging.getLogger("sasrecllm.serving")
+
+
+class System(Protocol):
+    """What the server needs of :class:`~sasrecllm.inference.recommender.SASRecLLM`."""
+
+    catalog: Catalog
+    dataset: Any
+
+    def recommend(self, **asked: Any) -> Sequence[Any]:
+        """A list of ``Recommendation``."""
+        ...
+
+    def score_items(self, items: Sequence[str], **asked: Any) -> list[float]:
+        """Calibrated probabilities."""
+        ...
+
+    def explain(self, item: str, **asked: Any) -> Any:
+        """An ``Explanation``."""
+        ...
+
+    def with_items(self, items: Sequence[Any]) -> System:
+        """The same system with more items."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run as it was loaded.
+
+    Args:
+        model: digest of its trained parts.
+        new_item: makes what ``with_items`` takes of (item_id, title, attributes).
+        title: makes a history entry of words.
+    """
+
+    system: System
+    run: str
+    model: str
+    new_item: Callable[[str, str, Mapping[str, str | None]], Any]
+    title: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run with the items that the server was told."""
+
+    loaded: Loaded
+    system: System
+    added: Mapping[str, StoredItem]
+
+    @property
+    def catalog(self) -> Catalog:
+        """The run's catalogue with the added items at its end."""
+        return self.system.catalog
+
+    @cached_property
+    def folded(self) -> list[str]:
+        """Every title in the form in which it is searched."""
+        return [title.casefold() for title in self.catalog.titles]
+
+    def holds(self, item: str) -> bool:
+        """Whether the catalogue has this id."""
+        return int(self.catalog.item_index([item])[0]) != UNKNOWN
+
+    def knows(self, user: str) -> bool:
+        """Whether the run has this user."""
+        return int(self.catalog.user_index([user])[0]) != UNKNOWN
+
+    def item(self, index: int) -> dict[str, Any]:
+        """An item in plain values."""
+        raw = self.catalog.item_id(index)
+        attributes = {name: values[index] for name, values in self.catalog.attributes.items()}
+        return {
+            "item_id": raw,
+            "title": self.catalog.title(index),
+            "attributes": attributes,
+            "added": raw in self.added,
+        }
+
+    def search(self, query: str, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Items whose title holds every word of ``query``, or whose id it is; and how many there are.
+
+        Titles that begin with the query come first, then shorter ones.
+        """
+        wanted = query.strip().casefold()
+        words = wanted.split()
+        exact = int(self.catalog.item_index([query.strip()])[0])
+        found = [n for n, title in enumerate(self.folded) if all(word in title for word in words)]
+        if exact != UNKNOWN and exact not in found:
+            found.append(exact)
+        if words:
+            found.sort(
+                key=lambda n: (n != exact, not self.folded[n].startswith(wanted), len(self.folded[n]))
+            )
+        return [self.item(n) for n in found[:limit]], len(found)
+
+    def history_of(self, user: str, told: Sequence[tuple[str, bool]]) -> dict[str, Any]:
+        """The last of what is known of a user: rows of the run, then what the server was told."""
+        lines: list[tuple[int, bool]] = []
+        index = int(self.catalog.user_index([user])[0])
+        if index != UNKNOWN:
+            data = self.loaded.system.dataset
+            rows = slice(
+                max(data.starts[index], data.starts[index + 1] - SHOWN_HISTORY), data.starts[index + 1]
+            )
+            lines = [
+                (int(item), bool(label))
+                for item, label in zip(data.items[rows], data.labels[rows], strict=True)
+            ]
+        items = self.catalog.item_index([item for item, _ in told])
+        lines += [(int(i), liked) for i, (_, liked) in zip(items, told, strict=True) if i != UNKNOWN]
+        history = [
+            {"item_id": self.catalog.item_id(i), "title": self.catalog.title(i), "liked": liked}
+            for i, liked in lines[-SHOWN_HISTORY:]
+        ]
+        return {"user_id": user, "known": index != UNKNOWN, "history": history}
+
+
+class ServingState:
+    """The current snapshot and the ways to change it.
+
+    Args:
+        load: loads the run anew from where it lies; raises a ``SasrecllmError`` if it is damaged.
+    Raises:
+        SasrecllmError: the run or the store cannot be used.
+    """
+
+    def __init__(self, load: Callable[[], Loaded], store: Store) -> None:
+        self._load = load
+        self.store = store
+        self.draining = False
+        self.reload_error: str | None = None
+        self.current = self._snapshot(load())
+
+    def told_by(self, user: str | None) -> list[tuple[str, bool]]:
+        """What the store keeps of a user."""
+        return [] if user is None else self.store.interactions_of(user)
+
+    def keep_interactions(self, interactions: Sequence[Interaction]) -> list[str]:
+        """Store feedback; returns ids that the catalogue does not hold (yet)."""
+        self.store.add_interactions(interactions)
+        now = self.current
+        return [i for i in dict.fromkeys(x.item_id for x in interactions) if not now.holds(i)]
+
+    def add_items(self, items: Sequence[StoredItem]) -> tuple[int, int]:
+        """Take items into the catalogue and the store: (added, changed).  On the model thread.
+
+        Raises:
+            Problem: 409 where an id belongs to the run itself and has another title there.
+        """
+        now = self.current
+        told = {i.item_id: i for i in items}
+        own = now.loaded.system.catalog
+        for raw, item in list(told.items()):
+            index = int(own.item_index([raw])[0])
+            if index == UNKNOWN:
+                continue
+            if own.title(index) != item.title:
+                raise Problem(409, "an item of the run itself cannot get another title")
+            del told[raw]
+        fresh = [i for raw, i in told.items() if raw not in now.added]
+        changed = [i for raw, i in told.items() if raw in now.added and now.added[raw] != i]
+        if fresh or changed:
+            added = {**now.added, **told}
+            # What is only new goes on top of what stands; a new title needs all of them anew.
+            system, more = (now.loaded.system, list(added.values())) if changed else (now.system, fresh)
+            following = Snapshot(now.loaded, _extended(system, more, now.loaded), added)
+            self.store.add_items([*fresh, *changed])
+            self.current = following
+        return len(fresh), len(changed)
+
+    def load_candidate(self) -> Loaded:
+        """Load the run anew and let it answer once; the current one goes on serving.
+
+        Raises:
+            SasrecllmError: it is damaged; the current one stays.
+        """
+        candidate = self._load()
+        first = candidate.system.catalog.item_id(0)
+        candidate.system.recommend(history=[first], user=None, k=1, strict=False)
+        return candidate
+
+    def swap(self, candidate: Loaded) -> None:
+        """Answer with ``candidate`` from now on.  On the model thread."""
+        self.current = self._snapshot(candidate)
+        self.reload_error = None
+
+    def _snapshot(self, loaded: Loaded) -> Snapshot:
+        own = loaded.system.catalog
+        stored = self.store.items()
+        # A newer run may have been trained with what was once told.
+        new = own.item_index([i.item_id for i in stored]) == UNKNOWN
+        added = {i.item_id: i for i, is_new in zip(stored, new, strict=True) if is_new}
+        return Snapshot(loaded, _extended(loaded.system, list(added.values()), loaded), added)
+
+
+def _extended(system: System, items: Sequence[StoredItem], loaded: Loaded) -> System:
+    if not items:
+        return system
+    return system.with_items([loaded.new_item(i.item_id, i.title, i.attributes) for i in items])
+
+
+def load_run(folder: Path, device: str = "auto") -> Loaded:
+    """Load a finished run folder for serving.
+
+    Raises:
+        CheckpointError: not a finished run, or a part of it is damaged.
+    """
+    from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
+
+    where = folder.resolve()  # a link may point elsewhere at the next reload
+    system: Any = SASRecLLM.from_pretrained(where, device)
+    return Loaded(system, where.name, run_digest(where), NewItem, Title)
+
+
+def run_digest(folder: Path) -> str:
+    """Twelve hex digits that name the trained parts of a run: SHA-256 over their manifests."""
+    summed = hashlib.sha256()
+    for manifest in sorted(folder.rglob("MANIFEST.sha256")):
+        summed.update(manifest.relative_to(folder).as_posix().encode() + manifest.read_bytes())
+    return summed.hexdigest()[:12]

@@ -1,0 +1,181 @@
+"""The public face on a trained run: known users, new users, new items, filters and reasons."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sasrecllm.checkpoint import read_json
+from sasrecllm.config import load_config
+from sasrecllm.errors import DataError
+from sasrecllm.inference.entries import NewItem, Title
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.pipeline.contents import run_all
+from sasrecllm.pipeline.folder import open_run
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recommender") / "tiny"
+    config = load_config(TINY, ["evaluation.ablations=false"], environment=False)
+    run_all(open_run(folder, config, "test", quiet=True))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def system(folder):
+    return SASRecLLM.from_pretrained(folder)
+
+
+def ids(found):
+    return [r.item_id for r in found]
+
+
+def test_a_known_user_gets_unseen_items_in_the_order_of_the_systems_own_score(system):
+    user = system.catalog.user_ids[3]
+    found = system.recommend(user=user, k=7)
+    had = {system.catalog.item_ids[i] for i in system.dataset.latest(np.array([3])).items}
+    assert len(found) == 7 and not had & set(ids(found))
+    assert [r.rank for r in found] == list(range(1, 8))
+    again = system.score_items(ids(found), user=user)
+    np.testing.assert_allclose([r.probability for r in found], again, atol=1e-6)
+    assert again == sorted(again, reverse=True)
+    everything = system.recommend(user=user, k=7, retrieve=system.catalog.n_items)
+    assert all(r.retrieval_rank is None or r.retrieval_rank <= 100 for r in found)
+    assert everything[0].probability >= found[0].probability
+
+
+def test_many_at_once_equal_one_at_a_time(system):
+    known = system.dataset.latest(np.array([0, 5, 9]))
+    items, scores, ranks = system.recommend_many(known, k=5, count=20)
+    for row, user in enumerate((0, 5, 9)):
+        alone = system.recommend(user=system.catalog.user_ids[user], k=5, retrieve=20)
+        assert [system.catalog.item_ids[i] for i in items[row]] == ids(alone)
+        np.testing.assert_allclose(scores[row], [r.score for r in alone], atol=1e-5)
+        assert [int(r) or None for r in ranks[row]] == [r.retrieval_rank for r in alone]
+
+
+def test_a_users_own_rows_come_before_what_is_told_now(system):
+    user, more = system.catalog.user_ids[3], system.catalog.item_ids[-1]
+    told = system.recommend(user=user, history=[(more, True)], k=50)
+    assert more not in ids(told)
+    assert system.score_items(["m0001"], user=user) != system.score_items(["m0001"], [more], user)
+
+
+def test_flags_say_who_and_what_is_new(system):
+    new_user = system.recommend(history=["m0003"], user="nobody-yet")
+    assert all("cold_user" in r.flags and "fallback" not in r.flags for r in new_user)
+    assert ids(new_user) == ids(system.recommend(history=["m0003"]))
+    with pytest.raises(DataError, match="nobody-yet"):
+        system.recommend(user="nobody-yet")
+    fallback = system.recommend(user="nobody-yet", strict=False)
+    assert fallback and all("fallback" in r.flags for r in fallback)
+    assert ids(fallback) == ids(system.recommend(history=[]))
+    every = system.recommend(
+        history=["m0003"], k=system.catalog.n_items, retrieve=system.catalog.n_items
+    )
+    seen = system.dataset.seen_items
+    for line in every:
+        index = int(system.catalog.item_index([line.item_id])[0])
+        assert ("cold_item" in line.flags) == (not seen[index])
+        assert (line.retrieval_rank is None) == (not seen[index])
+
+
+def test_filters_by_id_and_by_attribute(system):
+    some = system.catalog.item_ids[10:20]
+    assert set(ids(system.recommend(history=["m0003"], only=some))) == set(some)
+    name, column = next(iter(system.catalog.attributes.items()))
+    value = column[0]
+    found = system.recommend(history=["m0003"], where={name: value}, k=200)
+    assert found
+    for line in found:
+        assert column[int(system.catalog.item_index([line.item_id])[0])] == value
+    with pytest.raises(DataError, match="no attribute of this catalogue"):
+        system.recommend(history=["m0003"], where={"colour": "red"})
+    with pytest.raises(DataError, match="only: item 'x'"):
+        system.recommend(history=["m0003"], only=["x"])
+    assert system.recommend(history=["m0003"], only=["m0003"]) == []
+
+
+def test_a_new_item_can_be_scored_recommended_and_read_and_the_old_answers_stand(system):
+    before = system.score_items(system.catalog.item_ids[:8], ["m0003"])
+    title = system.catalog.title(5)
+    more = system.with_items([NewItem("brand new", title + " Again", {"nothing": "x"})])
+    assert more.catalog.n_items == system.catalog.n_items + 1
+    np.testing.assert_allclose(
+        more.score_items(system.catalog.item_ids[:8], ["m0003"]), before, atol=1e-6
+    )
+    (p,) = more.score_items(["brand new"], ["m0003"])
+    assert 0 < p < 1
+    every = more.recommend(history=["m0003"], k=500, retrieve=500)
+    (line,) = [r for r in every if r.item_id == "brand new"]
+    assert "cold_item" in line.flags and line.retrieval_rank is None
+    assert abs(line.probability - p) < 1e-6
+    twice = more.with_items([NewItem("another", "Second")])
+    assert twice.score_items(["brand new"], ["m0003"]) == pytest.approx([p], abs=1e-6)
+    assert more.score_items(["m0001"], ["brand new"])
+    with pytest.raises(DataError, match="in the catalogue already"):
+        more.with_items([NewItem("brand new", "x")])
+    with pytest.raises(DataError):
+        system.score_items(["brand new"], ["m0003"])
+
+
+def test_titles_alone_make_a_history_and_a_known_title_is_its_item(system):
+    known = system.catalog.title(4)
+    by_title = system.recommend(history=[Title(known.upper())])
+    assert ids(by_title) == ids(system.recommend(history=[system.catalog.item_ids[4]]))
+    stranger = system.recommend(
+        history=[Title("A film nobody made"), (Title("Another"), False)], k=500, retrieve=500
+    )
+    assert set(ids(stranger)) == set(system.catalog.item_ids)
+
+
+def test_reasons_are_what_leaving_an_entry_out_does(system):
+    history = ["m0003", "m0010", ("m0020", False), "m0031"]
+    got = system.explain("m0050", history)
+    assert got == system.explain("m0050", history)
+    (whole,) = system.score_items(["m0050"], history)
+    assert got.probability == pytest.approx(whole, abs=1e-6)
+    assert {r.item_id for r in got.reasons} == {"m0003", "m0010", "m0031"}
+    for reason in got.reasons:
+        rest = [e for e in history if e != reason.item_id]
+        (without,) = system.score_items(["m0050"], rest)
+        assert reason.probability_without == pytest.approx(without, abs=1e-6)
+        assert reason.drop == pytest.approx(
+            np.log(whole / (1 - whole)) - np.log(without / (1 - without)), abs=1e-4
+        )
+    assert [r.drop for r in got.reasons] == sorted((r.drop for r in got.reasons), reverse=True)
+    assert set(got.shares) == set(system.scorer.weights.components)
+    (bias,) = {system.scorer.weights.seen[-1]}
+    calibration = system.calibration
+    total = sum(got.shares.values()) + calibration.slope * bias + calibration.intercept
+    assert total == pytest.approx(np.log(whole / (1 - whole)), abs=1e-4)
+    assert {n.item_id for n in got.nearest} == {"m0003", "m0010", "m0031"}
+    assert all(-1 - 1e-6 <= n.cosine <= 1 + 1e-6 for n in got.nearest)
+    new = system.with_items([NewItem("n", "Brand new thing")]).explain("n", history)
+    assert all(n.by == "title" for n in new.nearest) and len(new.nearest) == 3
+    assert got.to_dict()["reasons"][0]["item_id"] == got.reasons[0].item_id
+
+
+def test_a_run_of_an_encoder_alone_recommends_and_explains(tmp_path):
+    options = [
+        "strategy=encoder-only",
+        "fusion.enabled=false",
+        "encoder.kind=mf",
+        "evaluation.ablations=false",
+    ]
+    config = load_config(TINY, options, environment=False)
+    run_all(open_run(tmp_path / "mf", config, "test", quiet=True))
+    alone = SASRecLLM.from_pretrained(tmp_path / "mf")
+    assert alone.name == "mf" and len(alone.recommend(history=["m0003"], k=4)) == 4
+    assert list(alone.explain("m0001", ["m0003"]).shares) == ["mf"]
+    more = alone.with_items([NewItem("n", "x")])
+    assert more.explain("n", ["m0003"]).nearest == ()
+
+
+def test_the_showcase_of_the_run_names_the_new_ones(folder):
+    shown = read_json(folder / "showcase.json")
+    (new,) = [lines for heading, lines in shown.items() if heading.startswith("new user")]
+    assert all("cold_user" in line["flags"] for line in new)

@@ -1,0 +1,112 @@
+"""A server on a made-up model, for tests of everything around the model.
+
+Run as a program it takes the arguments of :func:`serve`; SASRECLLM_FAKE_SECONDS slows its model down
+and the first line of FOLDER/name.txt names it (a missing file is a damaged run).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.errors import CheckpointError, DataError
+from sasrecllm.serving import run, state
+
+
+@dataclass(frozen=True)
+class Words:
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    rank: int
+    item_id: str
+    title: str
+    score: float
+    probability: float
+    retrieval_rank: int | None
+    flags: tuple[str, ...] = ()
+
+    def to_dict(self):
+        return asdict(self)
+
+
+class FakeSystem:
+    """Every number is a digest of the question, so an answer to another question shows."""
+
+    def __init__(self, name="A", items=60, added=(), seconds=0.0):
+        ids = [f"m{n:04d}" for n in range(items)]
+        self.catalog = Catalog(ids, [f"Film {n} of the sea" for n in range(items)], ["ann", "bob"])
+        if added:
+            self.catalog = self.catalog.extended([i for i, *_ in added], [t for _, t, _ in added])
+        self.dataset = SimpleNamespace(
+            starts=np.array([0, 2, 3]), items=np.array([0, 1, 2]), labels=np.array([1, 0, 1])
+        )
+        self.name, self.items, self.added, self.seconds = name, items, tuple(added), seconds
+
+    def with_items(self, items):
+        return FakeSystem(self.name, self.items, [*self.added, *items], self.seconds)
+
+    def probability(self, item, history, user):
+        asked = repr((self.name, item, [tuple(e) if isinstance(e, list) else e for e in history], user))
+        return int.from_bytes(hashlib.sha256(asked.encode()).digest()[:6]) / 2**48
+
+    def score_items(self, items, history=None, user=None):
+        time.sleep(self.seconds)
+        return [self.probability(i, history or [], user) for i in items]
+
+    def recommend(
+        self, history=None, user=None, k=10, retrieve=100, only=None, where=None, strict=True
+    ):
+        time.sleep(self.seconds)
+        flags = ("fallback",) if not history and user is None else ()
+        had = {e if isinstance(e, str) else e[0] for e in history or []}
+        free = [i for i in (self.catalog.item_ids if only is None else only) if i not in had]
+        scores = {i: self.probability(i, history or [], user) for i in free}
+        best = sorted(scores, key=lambda i: -scores[i])[:k]
+        title = self.catalog.title
+        index = self.catalog.item_index
+        return [
+            Line(n, i, title(int(index([i])[0])), scores[i], scores[i], n, flags)
+            for n, i in enumerate(best, 1)
+        ]
+
+    def explain(self, item, history=None, user=None, strict=True):
+        value = self.probability(item, history or [], user)
+        if not history and user is None and strict:
+            raise DataError("nothing to explain by", "give a history")
+        return SimpleNamespace(to_dict=lambda: {"item_id": item, "probability": value})
+
+
+def loaded(name="A", items=60, seconds=0.0):
+    return state.Loaded(
+        FakeSystem(name, items, (), seconds), f"run-{name}", name, lambda *new: new, Words
+    )
+
+
+def load_folder(folder: Path, device: str = "auto"):
+    try:
+        name = (folder / "name.txt").read_text().split()[0]
+    except (OSError, IndexError):
+        raise CheckpointError(f"{folder} is damaged", "train it again") from None
+    return loaded(name, seconds=float(os.environ.get("SASRECLLM_FAKE_SECONDS", "0")))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--store")
+    given = parser.parse_args()
+    state.load_run = load_folder
+    run.choose_run = lambda folder: folder
+    run.serve(given.folder, given.host, 0, None, given.store)

@@ -1,0 +1,229 @@
+"""The API on a made-up model, in this process: answers, state, limits, errors."""
+
+import json
+
+import pytest
+
+HISTORY = ["m0001", {"item_id": "m0002", "liked": False}, {"title": "A film of the sea"}]
+
+
+def ask(api, path, status=200, method="POST", **body):
+    answer = api.call(method, path, json=body)
+    assert answer.status_code == status, answer.text
+    if status >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == status and answer.json()["detail"]
+    return answer.json()
+
+
+def test_every_answer_is_the_python_apis(api, fake):
+    system = fake.FakeSystem()
+    history = [("m0001", True), ("m0002", False), (fake.Words("A film of the sea"), True)]
+    got = ask(api, "/v1/recommend", history=HISTORY, k=5, retrieve=50)
+    wanted = [line.to_dict() for line in system.recommend(history, None, 5)]
+    assert got["recommendations"] == json.loads(json.dumps(wanted))
+    got = ask(api, "/v1/score", items=["m0005", "m0006"], history=HISTORY, user="ann")
+    assert [s["probability"] for s in got["scores"]] == system.score_items(
+        ["m0005", "m0006"], history, "ann"
+    )
+    got = ask(api, "/v1/explain", item="m0005", history=HISTORY)
+    assert got["explanation"] == system.explain("m0005", history).to_dict()
+
+
+def test_unknown_things_are_ignored_and_listed(api, fake):
+    got = ask(api, "/v1/recommend", history=["m0001", "gone", "gone"], k=3, only=["m0003", "lost"])
+    assert got["ignored"] == ["gone", "lost"]
+    assert [r["item_id"] for r in got["recommendations"]] == ["m0003"] and got["fallback"] is None
+    got = ask(api, "/v1/score", items=["nope", "m0004"], history=["m0001"])
+    assert got["ignored"] == ["nope"] and [s["item_id"] for s in got["scores"]] == ["m0004"]
+    assert ask(api, "/v1/score", items=["nope"])["scores"] == []
+    cold = ask(api, "/v1/recommend", user="stranger")
+    assert cold["fallback"] == "popular" and cold["user"] == "stranger"
+    assert ask(api, "/v1/recommend", history=["gone"])["fallback"] == "popular"
+    assert ask(api, "/v1/recommend")["fallback"] == "popular"
+    assert ask(api, "/v1/recommend", user="ann")["fallback"] is None
+    ask(api, "/v1/explain", 404, item="gone")
+
+
+def test_feedback_counts_in_the_next_answer(api, fake):
+    before = ask(api, "/v1/recommend", user="new", history=["m0009"])
+    kept = ask(
+        api,
+        "/v1/interactions",
+        interactions=[
+            {"user_id": "new", "item_id": "m0003"},
+            {"user_id": "new", "item_id": "later", "liked": False},
+            {"user_id": "ann", "item_id": "m0004"},
+        ],
+    )
+    assert kept == {"stored": 3, "unknown_items": ["later"]}
+    after = ask(api, "/v1/recommend", user="new", history=["m0009"])
+    told = [("m0003", True), ("m0009", True)]
+    wanted = [line.to_dict() for line in fake.FakeSystem().recommend(told)]
+    assert after["recommendations"] == json.loads(json.dumps(wanted)) != before["recommendations"]
+    ask(api, "/v1/items", method="PUT", items=[{"item_id": "later", "title": "Later"}])
+    again = ask(api, "/v1/score", user="new", items=["m0007"])
+    system = api.state.current.system
+    assert (
+        again["scores"][0]["probability"]
+        == system.score_items(["m0007"], [("m0003", True), ("later", False)])[0]
+    )
+    known = ask(api, "/v1/score", user="ann", items=["m0007"])
+    assert (
+        known["scores"][0]["probability"] == system.score_items(["m0007"], [("m0004", True)], "ann")[0]
+    )
+
+
+def test_new_items_count_in_the_next_answer_and_after_a_restart(make_api, tmp_path):
+    from sasrecllm.serving.store import SqliteStore
+
+    first = make_api(store=SqliteStore(tmp_path / "s.sqlite"))
+    body = {"items": [{"item_id": "n/1 ü", "title": "Quite new", "attributes": {"genre": "x"}}]}
+    assert first.call("PUT", "/v1/items", json=body).json() == {"added": 1, "changed": 0}
+    assert first.call("PUT", "/v1/items", json=body).json() == {"added": 0, "changed": 0}
+    body["items"][0]["title"] = "Newer"
+    assert first.call("PUT", "/v1/items", json=body).json() == {"added": 0, "changed": 1}
+    more = {
+        "items": [{"item_id": "n2", "title": "Two"}, {"item_id": "m0001", "title": "Film 1 of the sea"}]
+    }
+    assert first.call("PUT", "/v1/items", json=more).json() == {"added": 1, "changed": 0}
+    for api in (first, make_api(store=SqliteStore(tmp_path / "s.sqlite"))):
+        assert api.call("GET", "/v1/items/n%2F1%20%C3%BC").json()["title"] == "Newer"
+        assert api.call("GET", "/v1/items?query=newer").json()["total"] == 1
+        got = ask(api, "/v1/recommend", history=["n/1 ü"], only=["n/1 ü", "n2"])
+        assert [r["item_id"] for r in got["recommendations"]] == ["n2"] and got["ignored"] == []
+
+
+def test_an_item_of_the_run_keeps_its_title(api):
+    clash = {"items": [{"item_id": "x", "title": "X"}, {"item_id": "m0001", "title": "Other"}]}
+    ask(api, "/v1/items", 409, method="PUT", **clash)
+    assert api.call("GET", "/v1/items/x").status_code == 404
+    assert api.store.items() == []
+
+
+def test_an_item_that_the_store_does_not_take_is_not_served(api, monkeypatch):
+    from sasrecllm.errors import ResourceError
+
+    def full(_):
+        raise ResourceError("disk full", "free some space")
+
+    monkeypatch.setattr(api.store, "add_items", full)
+    ask(api, "/v1/items", 503, method="PUT", items=[{"item_id": "x", "title": "X"}])
+    assert api.call("GET", "/v1/items/x").status_code == 404
+
+
+def test_search_and_users(api):
+    found = api.call("GET", "/v1/items", params={"query": "SEA film 1", "limit": 3}).json()
+    assert found["total"] == 15 and len(found["items"]) == 3  # 1, 10..19, 21, 31, 41, 51
+    assert found["items"][0]["title"] == "Film 1 of the sea"
+    assert (
+        api.call("GET", "/v1/items", params={"query": "m0007"}).json()["items"][0]["item_id"] == "m0007"
+    )
+    assert api.call("GET", "/v1/items").json()["total"] == 60
+    assert api.call("GET", "/v1/items/%2e%2e%2fetc").status_code == 404
+    assert api.call("GET", "/v1/users", params={"query": "b"}).json() == {"users": ["bob"], "total": 1}
+    ask(api, "/v1/interactions", interactions=[{"user_id": "ann", "item_id": "m0005", "liked": False}])
+    lines = api.call("GET", "/v1/users/ann").json()["history"]
+    assert [(x["item_id"], x["liked"]) for x in lines] == [
+        ("m0000", True),
+        ("m0001", False),
+        ("m0005", False),
+    ]
+    assert api.call("GET", "/v1/users/eve").json() == {"user_id": "eve", "known": False, "history": []}
+
+
+TOO_MUCH = [
+    ("/v1/recommend", {"k": 101}),
+    ("/v1/recommend", {"k": 0}),
+    ("/v1/recommend", {"k": True}),
+    ("/v1/recommend", {"k": "5"}),
+    ("/v1/recommend", {"retrieve": 1001}),
+    ("/v1/recommend", {"history": ["m0001"] * 501}),
+    ("/v1/recommend", {"history": [{"title": "x" * 257}]}),
+    ("/v1/recommend", {"history": [{"title": " \u202e\t"}]}),
+    ("/v1/recommend", {"history": [{"item_id": "a", "title": "b"}]}),
+    ("/v1/recommend", {"history": [7]}),
+    ("/v1/recommend", {"user": "é" * 65}),
+    ("/v1/recommend", {"user": "a\x00b"}),
+    ("/v1/recommend", {"user": ""}),
+    ("/v1/recommend", {"usr": "ann"}),
+    ("/v1/recommend", {"only": ["m0001"] * 1001}),
+    ("/v1/score", {"items": []}),
+    ("/v1/score", {"items": ["m0001"] * 1001}),
+    ("/v1/score", {"items": [None]}),
+    ("/v1/explain", {"history": []}),
+    ("/v1/interactions", {"interactions": [{"user_id": "u", "item_id": "m0001", "liked": 1}]}),
+    ("/v1/interactions", []),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), TOO_MUCH)
+def test_what_does_not_fit_the_schema_is_a_422_that_says_where(api, path, body):
+    answer = api.call("POST", path, json=body)
+    assert answer.status_code == 422 and answer.json()["errors"][0]["where"].startswith("body")
+
+
+def test_limits_themselves_are_allowed(api):
+    ask(api, "/v1/recommend", k=100, retrieve=1000, history=["m0001"] * 500, user="é" * 64)
+    ask(api, "/v1/score", items=["m0001"] * 1000)
+    ask(api, "/v1/recommend", history=[{"title": "x" * 256}])
+
+
+def test_metrics_name_routes_and_never_paths_of_clients(api):
+    ask(api, "/v1/recommend", history=["m0001"])
+    api.call("GET", "/v1/items/secret-id")
+    api.call("GET", "/made/up/path")
+    text = api.call("GET", "/metrics").text
+    assert 'sasrecllm_requests_total{code="200",route="/v1/recommend"} 1.0' in text
+    assert 'sasrecllm_requests_total{code="404",route="/v1/items/{item_id:path}"} 1.0' in text
+    assert "secret-id" not in text and "made/up" not in text
+    for name in ("request_seconds_count", "queue_depth", "batch_size_count", "model_info"):
+        assert f"sasrecllm_{name}" in text
+    assert 'sasrecllm_model_info{model="A",run="run-A"} 1.0' in text
+
+
+def test_health_readiness_and_their_difference(api):
+    assert api.call("GET", "/healthz").json()["status"] == "ok"
+    assert api.call("GET", "/readyz").json()["model"] == "A"
+    api.state.draining = True
+    assert api.call("GET", "/healthz").status_code == 200
+    assert api.call("GET", "/readyz").status_code == 503
+
+
+def test_every_response_carries_its_headers(api):
+    for path in ("/", "/v1/items", "/nowhere", "/openapi.json"):
+        answer = api.call("GET", path, headers={"X-Request-ID": "mine-1"})
+        assert answer.headers["x-request-id"] == "mine-1"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "server" not in answer.headers and "access-control-allow-origin" not in answer.headers
+    odd = api.call("GET", "/healthz", headers={"X-Request-ID": "a b<script>"})
+    assert odd.headers["x-request-id"] != "a b<script>" and len(odd.headers["x-request-id"]) == 32
+    cross = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    assert api.call("OPTIONS", "/v1/recommend", headers=cross).status_code == 405
+
+
+def test_a_bug_of_ours_is_a_500_problem_without_details(api, monkeypatch):
+    def broken(**_):
+        raise KeyError("secret")
+
+    monkeypatch.setattr(api.state.current.system, "recommend", broken)
+    answer = api.call("POST", "/v1/recommend", json={"history": ["m0001"]})
+    assert answer.status_code == 500 and "secret" not in answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.headers["x-request-id"]) == 32
+
+
+def test_openapi_has_examples_and_names_every_error(api):
+    document = api.call("GET", "/openapi.json").json()
+    operation = document["paths"]["/v1/recommend"]["post"]
+    assert {"200", "400", "413", "415", "422", "503"} <= set(operation["responses"])
+    problem = operation["responses"]["422"]["content"]
+    assert list(problem) == ["application/problem+json"]
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    for name in ("Recommend", "Score", "Explain", "Items", "Interactions"):
+        example = document["components"]["schemas"][f"{name}Request"]["examples"][0]
+        path = {"Recommend": "recommend", "Score": "score", "Explain": "explain"}.get(
+            name, name.lower()
+        )
+        ask(api, f"/v1/{path}", method="PUT" if name == "Items" else "POST", **example)

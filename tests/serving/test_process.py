@@ -1,0 +1,160 @@
+"""A server as a process: overload, drain, kill, reload; smaller than in docs/reliability.md."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import threading
+import time
+
+import httpx
+import pytest
+
+
+def history(n):
+    return {"history": [f"m{n % 60:04d}", f"m{(n * 7) % 60:04d}"], "k": 5}
+
+
+async def flood(url, count, on_answer=None):
+    """``count`` requests at once; (status, body, headers) of each."""
+    limits = httpx.Limits(max_connections=count)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+
+        async def one(n):
+            answer = await client.post("/v1/recommend", json=history(n))
+            if on_answer:
+                on_answer()
+            return answer
+
+        return await asyncio.gather(*(one(n) for n in range(count)))
+
+
+def test_overload_is_refused_with_retry_after_and_every_answer_is_right(launch, fake):
+    server = launch(seconds=0.02)
+    answers = asyncio.run(flood(server.url, 200))
+    codes = {code: sum(a.status_code == code for a in answers) for code in (200, 503)}
+    assert codes[200] >= 64 and codes[503] >= 1 and sum(codes.values()) == 200
+    system = fake.FakeSystem()
+    for n, answer in enumerate(answers):
+        if answer.status_code == 503:
+            assert 1 <= int(answer.headers["retry-after"]) <= 30
+            continue
+        wanted = [
+            line.to_dict() for line in system.recommend([(i, True) for i in history(n)["history"]], k=5)
+        ]
+        got = answer.json()["recommendations"]
+        assert [r["probability"] for r in got] == [w["probability"] for w in wanted]
+    assert httpx.post(f"{server.url}/v1/recommend", json=history(1)).status_code == 200
+
+
+def test_sigterm_answers_what_is_in_flight_and_takes_nothing_new(launch):
+    server = launch(seconds=0.1)
+    asked = []
+
+    def ask(n):
+        asked.append(httpx.post(f"{server.url}/v1/recommend", json=history(n), timeout=30).status_code)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(20)]
+    with httpx.Client(base_url=server.url) as client:
+        assert client.get("/readyz").status_code == 200
+        for thread in threads:
+            thread.start()
+        _wait(lambda: float(_metric(client, "sasrecllm_queue_depth")) >= 3)  # one batch holds 16
+        started = time.monotonic()
+        server.signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+    assert asked == [200] * 20
+    assert server.process.wait(10) == 0 and time.monotonic() - started < 10
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url}/healthz")
+
+
+def _metric(client, name):
+    return next(x for x in client.get("/metrics").text.splitlines() if x.startswith(name)).split()[1]
+
+
+def test_sigkill_keeps_every_acknowledged_feedback(launch):
+    kept = 0
+    for _ in range(2):
+        server = launch()
+        with httpx.Client(base_url=server.url) as client:
+            for n in range(20):
+                body = {"interactions": [{"user_id": "u", "item_id": f"m{n:04d}"}]}
+                kept += client.post("/v1/interactions", json=body).json()["stored"]
+        server.stop()
+        connection = sqlite3.connect(server.store)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) FROM interactions").fetchone() == (kept,)
+        connection.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_new_run_takes_over_and_a_damaged_one_does_not(launch, fake):
+    server = launch("A")
+    system = {name: fake.FakeSystem(name, 60, [("new", "New", {})]) for name in "AB"}
+    seen, ends = [], threading.Event()
+
+    def keep_asking():
+        with httpx.Client(base_url=server.url) as client:
+            while not ends.is_set():
+                answer = client.post("/v1/score", json={"items": ["m0004"], "history": ["new"]})
+                seen.append((answer.status_code, answer.json()))
+
+    with httpx.Client(base_url=server.url) as client:
+        client.put("/v1/items", json={"items": [{"item_id": "new", "title": "New"}]})
+        thread = threading.Thread(target=keep_asking)
+        thread.start()
+        for name in "BABA":
+            (server.folder / "name.txt").write_text(name)
+            server.signal(signal.SIGHUP)
+            _wait(lambda name=name: client.get("/readyz").json()["model"] == name)
+        (server.folder / "name.txt").unlink()
+        server.signal(signal.SIGHUP)
+        _wait(lambda: client.get("/readyz").json()["reload_error"])
+        ready = client.get("/readyz").json()
+        assert ready["model"] == "A" and "damaged" in ready["reload_error"]
+        assert 'reloads_total{result="refused"} 1.0' in client.get("/metrics").text
+        ends.set()
+        thread.join()
+    assert {status for status, _ in seen} == {200} and {body["model"] for _, body in seen} == {"A", "B"}
+    for _, body in seen:
+        wanted = system[body["model"]].score_items(["m0004"], [("new", True)])
+        assert [s["probability"] for s in body["scores"]] == wanted
+
+
+def _wait(until, seconds=10):
+    ends = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def test_memory_and_files_do_not_grow(launch):
+    import psutil
+
+    server = launch()
+    process = psutil.Process(server.process.pid)
+    bad = b'{"k": NaN}'
+    with httpx.Client(base_url=server.url, headers={"Content-Type": "application/json"}) as client:
+
+        def some(count):
+            for n in range(count):
+                client.post(
+                    "/v1/recommend", **({"content": bad} if n % 10 == 0 else {"json": history(n)})
+                )
+
+        some(200)
+        memory, files = process.memory_info().rss, process.num_fds()
+        some(400)
+        assert process.memory_info().rss - memory < 5e6 and process.num_fds() <= files
+
+
+def test_a_taken_port_is_refused_in_words(launch, tmp_path):
+    from sasrecllm.errors import ConfigError
+    from sasrecllm.serving.run import _bind
+
+    server = launch()
+    with pytest.raises(ConfigError, match="choose another --port"):
+        _bind("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+    assert os.path.exists(server.store)

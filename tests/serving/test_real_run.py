@@ -1,0 +1,142 @@
+"""The whole thing on a trained run: the server's answers are the Python API's, and it reloads."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+COMMAND = [sys.executable, "-m", "sasrecllm"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served") / "tiny"
+    command = [*COMMAND, "run", "--config", TINY, "--out", folder, "--quiet"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(run):
+    """A client of ``sasrecllm serve`` on the run."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", run, "--port", "0"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    url = process.stdout.readline().rpartition(" at ")[2].strip()
+    assert url.startswith("http://127.0.0.1:")
+    with httpx.Client(base_url=url, timeout=60) as client:
+        client.process = process
+        yield client
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert run.with_name("tiny.sqlite").exists()
+
+
+@pytest.fixture(scope="module")
+def system(run):
+    return SASRecLLM.from_pretrained(run)
+
+
+def post(client, path, **body):
+    answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def same(got, wanted):
+    assert [r["item_id"] for r in got] == [w.item_id for w in wanted]
+    assert [r["title"] for r in got] == [w.title for w in wanted]
+    assert [r["score"] for r in got] == pytest.approx([w.score for w in wanted], abs=1e-5)
+    assert [r["probability"] for r in got] == pytest.approx([w.probability for w in wanted], abs=1e-5)
+    assert [r["retrieval_rank"] for r in got] == [w.retrieval_rank for w in wanted]
+    assert [tuple(r["flags"]) for r in got] == [tuple(w.flags) for w in wanted]
+
+
+def test_every_answer_equals_the_python_apis(client, system):
+    ids, user = system.catalog.item_ids, system.catalog.user_ids[3]
+    history = [(ids[0], True), (ids[5], False), (Title("A quiet film"), True)]
+    body = [ids[0], {"item_id": ids[5], "liked": False}, {"title": "A quiet film"}]
+    same(post(client, "/v1/recommend", history=body)["recommendations"], system.recommend(history))
+    same(
+        post(client, "/v1/recommend", user=user, k=7)["recommendations"],
+        system.recommend(user=user, k=7),
+    )
+    both = post(client, "/v1/recommend", user=user, history=body, retrieve=30)["recommendations"]
+    same(both, system.recommend(user=user, history=history, retrieve=30))
+    only = post(client, "/v1/recommend", user=user, only=ids[10:20])["recommendations"]
+    same(only, system.recommend(user=user, only=ids[10:20]))
+    scores = post(client, "/v1/score", items=ids[:9], history=body)["scores"]
+    wanted = system.score_items(ids[:9], history)
+    assert [s["probability"] for s in scores] == pytest.approx(wanted, abs=1e-5)
+    reasons = post(client, "/v1/explain", item=ids[2], user=user)["explanation"]
+    assert reasons.keys() == system.explain(ids[2], user=user).to_dict().keys()
+
+
+def test_a_stranger_gets_the_fallback(client, system):
+    answer = post(client, "/v1/recommend", user="never seen")
+    assert answer["fallback"] == "popular" and len(answer["recommendations"]) == 10
+    same(answer["recommendations"], system.recommend(user="never seen", strict=False))
+    assert post(client, "/v1/recommend", history=["no such item"])["fallback"] == "popular"
+
+
+def test_new_items_and_feedback_count_in_the_next_answer(client, system):
+    ids = system.catalog.item_ids
+    new = {"item_id": "brand/new", "title": system.catalog.title(0) + " again"}
+    assert client.put("/v1/items", json={"items": [new]}).json() == {"added": 1, "changed": 0}
+    feedback = [{"user_id": "guest", "item_id": "brand/new"}, {"user_id": "guest", "item_id": ids[4]}]
+    assert post(client, "/v1/interactions", interactions=feedback)["unknown_items"] == []
+    larger = system.with_items([NewItem(new["item_id"], new["title"], {})])
+    told = [("brand/new", True), (ids[4], True)]
+    same(post(client, "/v1/recommend", user="guest")["recommendations"], larger.recommend(told))
+    same(post(client, "/v1/recommend", history=[ids[1]])["recommendations"], larger.recommend([ids[1]]))
+    post(
+        client,
+        "/v1/interactions",
+        interactions=[{"user_id": system.catalog.user_ids[0], "item_id": ids[4]}],
+    )
+    known = post(client, "/v1/recommend", user=system.catalog.user_ids[0])["recommendations"]
+    same(known, larger.recommend([(ids[4], True)], user=system.catalog.user_ids[0]))
+
+
+def test_many_clients_get_the_answers_of_one(client, system):
+    from concurrent.futures import ThreadPoolExecutor
+
+    ids = system.catalog.item_ids
+    alone = [post(client, "/v1/score", items=ids[:20], history=[ids[n]])["scores"] for n in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        ask = lambda n: post(client, "/v1/score", items=ids[:20], history=[ids[n]])["scores"]  # noqa: E731
+        together = list(pool.map(ask, range(12)))
+    for a, b in zip(alone, together, strict=True):
+        assert [x["probability"] for x in b] == pytest.approx([x["probability"] for x in a], abs=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_damaged_run_is_refused_and_the_old_one_stays(client, run):
+    before = client.get("/readyz").json()["model"]
+    part = run / "stages/1-encoder/parts/encoder/weights.safetensors"  # a part that serving loads
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        client.process.send_signal(signal.SIGHUP)
+        ends = time.monotonic() + 60
+        while not (error := client.get("/readyz").json()["reload_error"]):
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+    finally:
+        part.write_bytes(whole)
+    assert "damaged" in error and client.get("/readyz").json()["model"] == before
+    assert post(client, "/v1/recommend", user="never seen")["model"] == before
+    client.process.send_signal(signal.SIGHUP)
+    while client.get("/readyz").json()["reload_error"]:
+        assert time.monotonic() < ends + 60
+        time.sleep(0.1)

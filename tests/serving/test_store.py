@@ -1,0 +1,257 @@
+"""What every store obeys, on SQLite and on a real PostgreSQL server."""
+
+import os
+import pwd
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.errors import ConfigError, ResourceError
+from sasrecllm.serving.store import Interaction, PostgresStore, SqliteStore, StoredItem, open_store
+
+ODD_IDS = [
+    "007",
+    "7",
+    "٧",
+    "1e5",
+    "NaN",
+    "null",
+    "\u00e9",
+    "e\u0301",
+    " x ",
+    "x",
+    "🎬",
+    "a'b\"c",
+    "A",
+    "a",
+    "%s ?",
+]
+
+
+def postgres_binaries():
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[4]))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+def unprivileged():
+    """initdb refuses root: (how to start as somebody else, that user's name)."""
+    if os.geteuid() != 0:
+        return {}, None
+    for name in ("postgres", "nobody"):
+        try:
+            who = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}, who
+    pytest.skip("PostgreSQL does not start as root and there is no user 'postgres' or 'nobody'")
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """A PostgreSQL server of our own on a Unix socket, from Debian's binaries."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'sasrecllm[postgres]'")
+    as_user, who = unprivileged()
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    if who is not None:
+        os.chown(folder, who.pw_uid, who.pw_gid)
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": str(folder)}
+    data = folder / "data"
+    initdb = [binaries / "initdb", "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "-N"]
+    done = subprocess.run(
+        initdb, cwd=folder, env=environment, capture_output=True, text=True, **as_user
+    )
+    assert done.returncode == 0, done.stderr
+    server = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-F"]
+    process = subprocess.Popen(
+        server,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **as_user,
+    )
+    url = f"postgresql://tester@/postgres?host={folder}"
+    try:
+        import psycopg
+
+        for attempt in range(100):
+            try:
+                psycopg.connect(url, connect_timeout=2).close()
+                break
+            except psycopg.OperationalError:
+                assert process.poll() is None and attempt < 99
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """A fresh database of each kind; opened again it is the same one."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/state.sqlite"
+        return
+    url = request.getfixturevalue("postgres_url")
+    yield url
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP TABLE IF EXISTS items, interactions")
+
+
+@pytest.fixture
+def store(url):
+    store = open_store(url)
+    yield store
+    store.close()
+
+
+def test_ids_and_titles_come_back_exactly_after_reopening(url):
+    first = open_store(url)
+    items = [StoredItem(i, f"Title of {i}", {"genre": i, "year": None}) for i in ODD_IDS]
+    first.add_items(items)
+    first.add_interactions([Interaction(i, i, n % 2 == 0) for n, i in enumerate(ODD_IDS)])
+    first.close()
+    again = open_store(url)
+    assert again.items() == items
+    for n, raw in enumerate(ODD_IDS):
+        assert again.interactions_of(raw) == [(raw, n % 2 == 0)]
+    again.close()
+
+
+def test_an_item_told_twice_keeps_its_place_and_takes_the_new_title(store):
+    store.add_items([StoredItem("a", "first"), StoredItem("b", "second")])
+    store.add_items([StoredItem("a", "renamed", {"x": "1"}), StoredItem("c", "third")])
+    assert [(i.item_id, i.title) for i in store.items()] == [
+        ("a", "renamed"),
+        ("b", "second"),
+        ("c", "third"),
+    ]
+    assert store.items()[0].attributes == {"x": "1"}
+
+
+def test_the_last_interactions_come_oldest_first_and_users_are_apart(store):
+    store.add_interactions([Interaction("u", str(n), True) for n in range(600)])
+    store.add_interactions([Interaction("v", "0", False)])
+    assert [item for item, _ in store.interactions_of("u")] == [str(n) for n in range(100, 600)]
+    assert store.interactions_of("u", 2) == [("598", True), ("599", True)]
+    assert store.interactions_of("v") == [("0", False)]
+    assert store.interactions_of("nobody") == []
+
+
+def test_a_call_is_kept_whole_or_not_at_all(store):
+    broken = [Interaction("u", "good", True), Interaction("u", None, True)]
+    with pytest.raises(ResourceError):
+        store.add_interactions(broken)
+    assert store.interactions_of("u") == []
+    store.add_interactions(broken[:1])
+    assert store.interactions_of("u") == [("good", True)]
+
+
+def test_many_threads_lose_nothing(store):
+    def write(user):
+        for n in range(20):
+            store.add_interactions([Interaction(user, str(n), True)])
+            store.interactions_of(user)
+
+    threads = [threading.Thread(target=write, args=(f"u{t}",)) for t in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for t in range(8):
+        assert [i for i, _ in store.interactions_of(f"u{t}")] == [str(n) for n in range(20)]
+
+
+TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(user=TEXT, item=TEXT, liked=st.booleans())
+def test_any_text_round_trips(store, user, item, liked):
+    store.add_interactions([Interaction(user, item, liked)])
+    store.add_items([StoredItem(item, user)])
+    assert store.interactions_of(user, 1) == [(item, liked)]
+    assert user in {i.title for i in store.items() if i.item_id == item}
+
+
+def test_sigkill_leaves_what_was_acknowledged_and_a_sound_file(tmp_path):
+    path = tmp_path / "state.sqlite"
+    code = (
+        "import sys\n"
+        "from sasrecllm.serving.store import Interaction, SqliteStore\n"
+        "store = SqliteStore(sys.argv[1])\n"
+        "n = len(store.interactions_of('u', 10**9))\n"
+        "while True:\n"
+        "    store.add_interactions([Interaction('u', str(n), True)])\n"
+        "    print(n, flush=True)\n"
+        "    n += 1\n"
+    )
+    for attempt in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True
+        )
+        acknowledged = [process.stdout.readline() for _ in range(10 + 7 * attempt)]
+        process.kill()
+        acknowledged += process.stdout.readlines()
+        process.wait()
+        connection = sqlite3.connect(path)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+        store = SqliteStore(path)
+        kept = [item for item, _ in store.interactions_of("u", 10**9)]
+        store.close()
+        whole = [int(line) for line in acknowledged if line.endswith("\n")]
+        assert kept == [str(n) for n in range(len(kept))] and len(kept) > whole[-1]
+
+
+def test_postgres_comes_back_after_its_connection_was_cut(postgres_url):
+    import psycopg
+
+    store = PostgresStore(postgres_url)
+    store.add_interactions([Interaction("cut", "1", True)])
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
+        )
+    assert store.interactions_of("cut") == [("1", True)]
+    store.add_interactions([Interaction("cut", "2", False)])
+    assert store.interactions_of("cut") == [("1", True), ("2", False)]
+    store.close()
+
+
+def test_refusals_name_the_store_and_never_its_password(tmp_path):
+    with pytest.raises(ConfigError, match="no known kind"):
+        open_store("mysql://root:geheim@host/db")
+    noise = tmp_path / "noise.sqlite"
+    noise.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(ConfigError, match="not a SQLite database"):
+        open_store(str(noise))
+    with pytest.raises(ResourceError, match="cannot be opened"):
+        open_store(str(tmp_path / "no" / "folder.sqlite"))
+    newer = tmp_path / "newer.sqlite"
+    sqlite3.connect(newer).execute("PRAGMA user_version = 9").connection.close()
+    with pytest.raises(ConfigError, match="format 9"):
+        open_store(str(newer))
+    pytest.importorskip("psycopg")
+    with pytest.raises(ResourceError) as refusal:
+        open_store("postgresql://somebody:geheim@127.0.0.1:1/db")
+    assert "geheim" not in str(refusal.value) and "127.0.0.1" in str(refusal.value)
