@@ -157,11 +157,24 @@ def recommend(
         bool, typer.Option(help="the run's own three cases: warm user, new user, new item")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table")] = False,
+    users: Annotated[
+        Path | None, typer.Option(help="file of user ids: lists for all of them, into --out")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=".parquet, .csv or .jsonl")] = None,
+    column: Annotated[str, typer.Option(help="column of --users with the ids")] = "user_id",
+    shard: Annotated[str, typer.Option(help="i/n: this process takes part i of n, from 0")] = "0/1",
+    retrieve: Annotated[int, typer.Option(min=1, help="items that the first stage retrieves")] = 100,
+    quiet: Quiet = False,
 ) -> None:
-    """Recommend items to a known user or to a new one with a few liked items.
+    """Recommend items to a known user, to a new one with a few liked items, or to a file of users.
 
     sasrecllm recommend runs/demo --liked m0003 --liked m0151 -k 5
+
+    sasrecllm recommend runs/demo --users users.parquet -k 20 --out recs.parquet
     """
+    if users is not None:
+        _recommend_all(folder, users, out, k, retrieve, column, shard, quiet)
+        return
     from sasrecllm.pipeline.present import load_showcase, print_lists
 
     if showcase:
@@ -238,6 +251,18 @@ def tune(
 
 
 @app.command()
+def merge(out: Annotated[Path, typer.Argument(help="the --out of a sharded recommend")]) -> None:
+    """Put the parts of a sharded `recommend --users` together.
+
+    sasrecllm merge recs.parquet
+    """
+    from sasrecllm.pipeline.batch import merge as merge_parts
+
+    merge_parts(out)
+    typer.echo(out)
+
+
+@app.command()
 def serve(
     folder: RunFolder,
     host: Annotated[str, typer.Option(help="address; other than loopback needs a key")] = "127.0.0.1",
@@ -278,6 +303,32 @@ def doctor(
     if not guard:
         for key, value in runtime.diagnosis().items():
             typer.echo(f"{key:14} {value}")
+
+
+def _recommend_all(
+    folder: Path,
+    users: Path,
+    out: Path | None,
+    k: int,
+    retrieve: int,
+    column: str,
+    shard: str,
+    quiet: bool,
+) -> None:
+    """The batch job of ``recommend``; says what is left where other shards have not finished."""
+    from sasrecllm.pipeline.batch import recommend_all
+    from sasrecllm.runtime import Progress
+
+    number, _, count = shard.partition("/")
+    if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
+        raise ConfigError(f"--shard is {shard!r}; allowed: i/n with 0 ≤ i < n", "write --shard 0/4")
+    if out is None:
+        raise ConfigError("--users needs --out", "give --out recs.parquet")
+    merged = recommend_all(
+        folder, users, out, k=k, retrieve=retrieve, column=column,
+        shard=(int(number), int(count)), progress=Progress(quiet=quiet),
+    )  # fmt: skip
+    typer.echo(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
 
 
 FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resume", "--quiet")

@@ -113,11 +113,15 @@ class Dataset:
         )
 
     def latest(self, users: IntArray) -> Histories:
-        """Everything that ``users`` [B] have done, asked about after their last row."""
-        lengths = np.diff(self.starts)[users]
+        """Everything that ``users`` [B] have done, asked about after their last row.
+
+        UNKNOWN has done nothing.
+        """
+        known, place = users >= 0, np.maximum(users, 0)
+        lengths = np.where(known, np.diff(self.starts)[place], 0)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        rows = np.repeat(self.starts[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        asked = np.where(lengths > 0, self.times[np.maximum(self.starts[users + 1] - 1, 0)] + 1, 0)
+        rows = np.repeat(self.starts[place] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        asked = np.where(lengths > 0, self.times[np.maximum(self.starts[place + 1] - 1, 0)] + 1, 0)
         return Histories(users, self.items[rows], self.labels[rows], self.times[rows], offsets, asked)
 
     def questions(self, split: str, last: int | None = None) -> Questions:

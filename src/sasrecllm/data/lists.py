@@ -1,0 +1,117 @@
+"""Users in and recommendation lists out, streamed: neither file is ever whole in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sasrecllm.errors import ConfigError, DataError, did_you_mean
+
+SCHEMA: dict[str, Any] = {
+    "user_id": pl.String,
+    "rank": pl.Int32,
+    "item_id": pl.String,
+    "title": pl.String,
+    "probability": pl.Float64,
+    "retrieval_rank": pl.Int32,
+    "flags": pl.List(pl.String),
+}
+"""Columns of a file of recommendation lists."""
+
+
+def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[list[str]]:
+    """Ids of ``column`` in the file's order, ``size`` at a time; ids are text, spelt as they stand.
+
+    Raises:
+        DataError: no such file or column, another kind of file, an empty id, or an id of no text
+            type in a Parquet file (a number has lost its spelling already).
+    """
+    frame = _scan(path)
+    known = frame.collect_schema()
+    if column not in known:
+        raise DataError(
+            f"{path} has no column {column!r}; it has: {', '.join(known)}"
+            + did_you_mean(column, known.names()),
+            "rename the column, or give its name with --column",
+        )
+    if known[column] not in (pl.String, pl.Categorical):
+        raise DataError(
+            f"{path}: column {column!r} is of type {known[column]}",
+            "write ids as text: a number has lost its spelling (007)",
+        )
+    start = 0
+    left: list[str] = []
+    for chunk in frame.select(pl.col(column).cast(pl.String)).collect_batches(chunk_size=size):
+        values = chunk[column].to_list()
+        for row, value in enumerate(values, start + 1):
+            if not value:
+                raise DataError(f"{path}: row {row}: {column} is empty", "give every row an id")
+        start += len(values)
+        left += values
+        while len(left) >= size:
+            yield left[:size]
+            left = left[size:]
+    if left:
+        yield left
+
+
+def count_users(path: Path) -> int:
+    """Rows of a file of users."""
+    return int(_scan(path).select(pl.len()).collect().item())
+
+
+def write_lists(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One part of the lists as Parquet."""
+    pl.DataFrame(list(rows), schema=SCHEMA).write_parquet(path)
+
+
+def merge_lists(parts: Sequence[Path], path: Path) -> None:
+    """All parts, in the given order, as one file of the kind that ``path`` ends with.
+
+    Raises:
+        ConfigError: an ending that is not .parquet, .csv or .jsonl.
+    """
+    check_ending(path)
+    whole = pl.scan_parquet([str(p) for p in parts])
+    temporary = path.with_name(path.name + ".tmp")
+    if path.suffix == ".parquet":
+        whole.sink_parquet(temporary)
+    else:
+        flat = whole.with_columns(pl.col("flags").list.join("|"))
+        flat.sink_csv(temporary) if path.suffix == ".csv" else whole.sink_ndjson(temporary)
+    temporary.replace(path)
+
+
+def check_ending(path: Path) -> None:
+    """Refuse an output file of an unknown kind before anything is computed."""
+    if path.suffix not in (".parquet", ".csv", ".jsonl"):
+        raise ConfigError(
+            f"--out {path} ends with {path.suffix!r}; allowed: .parquet, .csv, .jsonl",
+            "choose one of these endings",
+        )
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    if not path.is_file():
+        raise DataError(f"--users {path}: no such file", "give a Parquet, CSV or JSON Lines file")
+    try:
+        if path.suffix == ".parquet":
+            frame = pl.scan_parquet(path)
+        elif path.suffix in (".csv", ".tsv"):
+            frame = pl.scan_csv(
+                path, infer_schema=False, separator="\t" if path.suffix == ".tsv" else ","
+            )
+        elif path.suffix in (".jsonl", ".ndjson"):
+            frame = pl.scan_ndjson(path)
+        else:
+            raise DataError(
+                f"--users {path} ends with {path.suffix!r}; allowed: .parquet, .csv, .tsv, .jsonl",
+                "convert it to one of these",
+            )
+        frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"--users {path} cannot be read: {error}", "write the file again") from None
+    return frame

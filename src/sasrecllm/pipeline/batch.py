@@ -1,0 +1,167 @@
+"""Lists for many users: streamed in, committed part by part, streamed out.
+
+A job is cut into parts of ``size`` users.  A part is written under a temporary name and renamed, so it
+stands whole or not at all, and the same command goes on with the parts that are missing.  Several
+processes share a job by ``shard`` i of n: each takes every n-th part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sasrecllm import runtime
+from sasrecllm.checkpoint import file_digest, read_json, write_json
+from sasrecllm.data.lists import check_ending, count_users, merge_lists, user_batches, write_lists
+from sasrecllm.errors import ConfigError
+from sasrecllm.evaluation.slices import known as known_index
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.types import UNKNOWN
+
+PART = 1000
+
+
+def recommend_all(
+    run: Path,
+    users: Path,
+    out: Path,
+    *,
+    k: int = 10,
+    retrieve: int = 100,
+    column: str = "user_id",
+    shard: tuple[int, int] = (0, 1),
+    size: int = PART,
+    progress: runtime.Progress | None = None,
+) -> bool:
+    """The ``k`` best items of every user in a file; returns whether all parts stand and were merged.
+
+    Args:
+        shard: (i, n): this process takes parts i, i + n, i + 2n, ...
+        size: users of one part; bounds the memory.
+
+    Raises:
+        ConfigError: the parts of another job stand at ``out``.
+        DataError: the file of users is wrong.
+    """
+    progress = progress or runtime.Progress(quiet=True)
+    check_ending(out)
+    parts = parts_folder(out)
+    count = -(-count_users(users) // size)
+    job = {
+        "run": _digest(run), "users": file_digest(users), "column": column, "k": k,
+        "retrieve": retrieve, "size": size, "parts": count,
+    }  # fmt: skip
+    _claim(parts, job)
+    mine = range(shard[0], count, shard[1])
+    missing = {n for n in mine if not part_file(parts, n).is_file()}
+    progress.start()
+    if missing:
+        system = SASRecLLM.from_pretrained(run)
+        batches = enumerate(user_batches(users, size, column))
+        for done, (number, ids) in enumerate((b for b in batches if b[0] in missing), 1):
+            rows = lists_of(system, ids, k, retrieve)
+            temporary = part_file(parts, number).with_suffix(f".tmp{shard[0]}")
+            write_lists(temporary, rows)
+            temporary.replace(part_file(parts, number))
+            progress.step("parts", done, len(missing))
+    if all(part_file(parts, n).is_file() for n in range(count)):
+        merge(out)
+        return True
+    return False
+
+
+def merge(out: Path) -> None:
+    """Put the parts of a finished job together at ``out``; the parts go.
+
+    Raises:
+        ConfigError: there is no job, or parts of it are missing; the message counts them.
+    """
+    parts = parts_folder(out)
+    if not (parts / "job.json").is_file():
+        raise ConfigError(f"{parts} holds no job", "run `sasrecllm recommend RUN --users ...` first")
+    count = int(read_json(parts / "job.json")["parts"])
+    files = [part_file(parts, n) for n in range(count)]
+    absent = [n for n, f in enumerate(files) if not f.is_file()]
+    if absent:
+        raise ConfigError(
+            f"{len(absent)} of {count} parts of {out} are missing, part {absent[0]} first",
+            "let every shard finish, or run the command without --shard",
+        )
+    if files:
+        merge_lists(files, out)
+    else:
+        empty = parts / "part-none.parquet"
+        write_lists(empty, [])
+        merge_lists([empty], out)
+    for file in parts.iterdir():
+        file.unlink()
+    parts.rmdir()
+
+
+def lists_of(system: SASRecLLM, ids: Sequence[str], k: int, retrieve: int) -> list[dict[str, Any]]:
+    """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
+    index = system.catalog.user_index(list(ids))
+    known = system.dataset.latest(index)
+    items, scores, ranks = system.recommend_many(known, k, retrieve)
+    probabilities = system.calibration.probabilities(scores)
+    trained = known_index(index, system.dataset.seen_users)
+    empty = np.diff(known.offsets) == 0
+    seen = known_index(items, system.dataset.seen_items)
+    rows = []
+    for b, place in itertools.product(range(len(ids)), range(items.shape[1])):
+        if items[b, place] == UNKNOWN:
+            continue
+        flags = [] if trained[b] else ["cold_user"]
+        flags += ["fallback"] if empty[b] else []
+        flags += [] if seen[b, place] else ["cold_item"]
+        rows.append(
+            {
+                "user_id": ids[b],
+                "rank": place + 1,
+                "item_id": system.catalog.item_id(int(items[b, place])),
+                "title": system.catalog.title(int(items[b, place])),
+                "probability": float(probabilities[b, place]),
+                "retrieval_rank": int(ranks[b, place]) or None,
+                "flags": flags,
+            }
+        )
+    return rows
+
+
+def parts_folder(out: Path) -> Path:
+    """Where the parts of a job stand until they are merged."""
+    return out.with_name(out.name + ".parts")
+
+
+def part_file(parts: Path, number: int) -> Path:
+    """One part of a job."""
+    return parts / f"part-{number:06d}.parquet"
+
+
+def _claim(parts: Path, job: dict[str, Any]) -> None:
+    """Open the folder of this very job, or refuse another one's."""
+    path = parts / "job.json"
+    if path.is_file():
+        old = read_json(path)
+        other = [k for k in job if old.get(k) != job[k]]
+        if other:
+            raise ConfigError(
+                f"{parts} holds parts of another job: {other[0]} is {old.get(other[0])!r} there,"
+                f" {job[other[0]]!r} here",
+                "give another --out, or delete that folder",
+            )
+    parts.mkdir(parents=True, exist_ok=True)
+    write_json(path, job)
+
+
+def _digest(run: Path) -> str:
+    """Identity of a run: its settings, data and results."""
+    summed = hashlib.sha256()
+    for name in ("config.yaml", "run.json", "results.json"):
+        summed.update((run / name).read_bytes() if (run / name).is_file() else b"")
+    return summed.hexdigest()[:16]

@@ -1,0 +1,141 @@
+"""Lists for a file of users: the same answers as one by one, in shards, after a kill, in any format."""
+
+import csv
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sasrecllm.config import load_config
+from sasrecllm.data import lists
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.pipeline import batch
+from sasrecllm.pipeline.batch import merge, parts_folder, recommend_all
+from sasrecllm.pipeline.contents import run_all
+from sasrecllm.pipeline.folder import open_run
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("batch") / "run"
+    options = ["strategy=encoder-only", "fusion.enabled=false", "evaluation.ablations=false"]
+    config = load_config(TINY, options, environment=False)
+    run_all(open_run(folder, config, "test", quiet=True))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def system(run):
+    return SASRecLLM.from_pretrained(run)
+
+
+@pytest.fixture
+def users(tmp_path, system):
+    ids = [*system.catalog.user_ids[:20], "🎬 nobody", "007", *system.catalog.user_ids[20:23]]
+    pl.DataFrame({"user_id": ids}).write_parquet(tmp_path / "users.parquet")
+    return tmp_path / "users.parquet"
+
+
+def test_every_list_is_what_the_user_would_get_alone(run, system, users, tmp_path):
+    out = tmp_path / "recs.parquet"
+    assert recommend_all(run, users, out, k=4, retrieve=30, size=7)
+    got = pl.read_parquet(out)
+    ids = pl.read_parquet(users)["user_id"].to_list()
+    assert got["user_id"].unique(maintain_order=True).to_list() == ids, "spelt and ordered as given"
+    for user in (ids[0], ids[8], "🎬 nobody", "007"):
+        alone = system.recommend(user=user, k=4, retrieve=30, strict=False)
+        mine = got.filter(pl.col("user_id") == user)
+        assert mine["item_id"].to_list() == [r.item_id for r in alone]
+        assert mine["rank"].to_list() == [1, 2, 3, 4]
+        assert mine["probability"].to_list() == pytest.approx([r.probability for r in alone], abs=1e-6)
+        assert mine["retrieval_rank"].to_list() == [r.retrieval_rank for r in alone]
+        assert mine["flags"].to_list() == [list(r.flags) for r in alone]
+    assert not parts_folder(out).exists()
+
+
+def test_two_shards_give_what_one_process_gives(run, users, tmp_path):
+    whole, shared = tmp_path / "whole.parquet", tmp_path / "shared.parquet"
+    recommend_all(run, users, whole, k=3, size=6)
+    assert not recommend_all(run, users, shared, k=3, size=6, shard=(0, 2))
+    with pytest.raises(ConfigError, match=r"2 of 5 parts .* part 1 first"):
+        merge(shared)
+    assert recommend_all(run, users, shared, k=3, size=6, shard=(1, 2))
+    assert pl.read_parquet(whole).equals(pl.read_parquet(shared))
+
+
+def test_an_interrupted_job_goes_on_with_the_missing_parts_only(run, users, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    recommend_all(run, users, whole, k=3, size=6)
+    written, true_write = [], lists.write_lists
+
+    def dies_at_the_third(path, rows):
+        written.append(path)
+        if len(written) == 3:
+            path.write_bytes(b"half a file")
+            raise KeyboardInterrupt
+        true_write(path, rows)
+
+    monkeypatch.setattr(batch, "write_lists", dies_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        recommend_all(run, users, cut, k=3, size=6)
+    assert not cut.exists()
+    recommend_all(run, users, cut, k=3, size=6)
+    assert len(written) == 3 + 3, "the two committed parts were not made again"
+    assert pl.read_parquet(whole).equals(pl.read_parquet(cut))
+
+
+def test_parts_of_another_job_are_refused_and_kept(run, users, tmp_path):
+    out = tmp_path / "recs.parquet"
+    recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
+    kept = sorted(p.name for p in parts_folder(out).iterdir())
+    with pytest.raises(ConfigError, match="k is 3 there, 5 here"):
+        recommend_all(run, users, out, k=5, size=6)
+    assert sorted(p.name for p in parts_folder(out).iterdir()) == kept
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_other_formats_in_and_out(run, system, tmp_path, ending):
+    (tmp_path / "u.csv").write_text("who,age\nu0001,7\n007,8\n", encoding="utf-8")
+    out = tmp_path / f"recs{ending}"
+    assert recommend_all(run, tmp_path / "u.csv", out, k=2, column="who")
+    lines = out.read_text(encoding="utf-8").splitlines()
+    if ending == ".csv":
+        rows = list(csv.DictReader(lines))
+        assert [r["user_id"] for r in rows] == ["u0001", "u0001", "007", "007"]
+        assert "fallback" in rows[2]["flags"].split("|")
+    else:
+        assert [json.loads(line)["user_id"] for line in lines] == ["u0001", "u0001", "007", "007"]
+
+
+def test_no_users_give_an_empty_file_with_the_columns(run, tmp_path):
+    pl.DataFrame({"user_id": []}, schema={"user_id": pl.String}).write_parquet(tmp_path / "u.parquet")
+    assert recommend_all(run, tmp_path / "u.parquet", tmp_path / "r.parquet")
+    assert pl.read_parquet(tmp_path / "r.parquet").columns == list(lists.SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("u.csv", "user\nx\n", "no column 'user_id'; it has: user; did you mean"),
+        ("u.csv", 'user_id\nx\n""\n', "row 2: user_id is empty"),
+        ("u.txt", "user_id\n", "allowed: .parquet, .csv"),
+        ("u.parquet", "not parquet", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_of_users_is_refused(run, tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError) as refusal:
+        recommend_all(run, tmp_path / name, tmp_path / "r.parquet")
+    assert said.split("; did")[0] in str(refusal.value)
+
+
+def test_numbers_that_lost_their_spelling_and_unknown_endings_are_refused(run, users, tmp_path):
+    pl.DataFrame({"user_id": [7]}).write_parquet(tmp_path / "n.parquet")
+    with pytest.raises(DataError, match="lost its spelling"):
+        recommend_all(run, tmp_path / "n.parquet", tmp_path / "r.parquet")
+    with pytest.raises(ConfigError, match=r"ends with '\.xlsx'"):
+        recommend_all(run, users, tmp_path / "r.xlsx")
