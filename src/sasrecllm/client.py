@@ -1,0 +1,93 @@
+"""A small typed client of ``sasrecllm serve``; needs nothing but the standard library.
+
+>>> client = Client("http://127.0.0.1:8000")  # doctest: +SKIP
+>>> client.recommend(history=["m0003", {"title": "A quiet film"}], k=5)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Entry = str | Mapping[str, Any]
+"""An item id that was liked, or {"item_id" or "title": ..., "liked": bool}."""
+
+
+class ServerError(Exception):
+    """The server refused: ``status``, what it said, and seconds to wait where it is busy."""
+
+    def __init__(self, status: int, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status, self.detail, self.retry_after = status, detail, retry_after
+
+
+class Client:
+    """One server.
+
+    Args:
+        key: the API key; without, ``SASRECLLM_API_KEY`` of the environment, if it is set.
+        timeout: seconds for one request.
+    """
+
+    def __init__(self, url: str, key: str | None = None, timeout: float = 30.0) -> None:
+        self.url, self.timeout = url.rstrip("/"), timeout
+        self.key = key or os.environ.get("SASRECLLM_API_KEY")
+
+    def recommend(
+        self, user: str | None = None, history: Sequence[Entry] = (), k: int = 10, **more: Any
+    ) -> list[dict[str, Any]]:
+        """The best items for a user, a history, or both; ``more``: retrieve, only, where."""
+        asked = {"user": user, "history": list(history), "k": k, **more}
+        return list(self.call("POST", "/v1/recommend", asked)["recommendations"])
+
+    def score(
+        self, items: Sequence[str], user: str | None = None, history: Sequence[Entry] = ()
+    ) -> dict[str, float]:
+        """Item id -> P(like)."""
+        asked = {"items": list(items), "user": user, "history": list(history)}
+        scores = self.call("POST", "/v1/score", asked)["scores"]
+        return {s["item_id"]: s["probability"] for s in scores}
+
+    def explain(
+        self, item: str, user: str | None = None, history: Sequence[Entry] = ()
+    ) -> dict[str, Any]:
+        """Why an item has its probability."""
+        asked = {"item": item, "user": user, "history": list(history)}
+        return dict(self.call("POST", "/v1/explain", asked)["explanation"])
+
+    def add_items(self, titles: Mapping[str, str]) -> dict[str, int]:
+        """New items, id -> title; they count in the next answer."""
+        items = [{"item_id": i, "title": t} for i, t in titles.items()]
+        return dict(self.call("PUT", "/v1/items", {"items": items}))
+
+    def add_feedback(self, user: str, liked: Mapping[str, bool]) -> dict[str, Any]:
+        """What a user liked or not, item id -> liked; it counts in the next answer."""
+        told = [{"user_id": user, "item_id": i, "liked": v} for i, v in liked.items()]
+        return dict(self.call("POST", "/v1/interactions", {"interactions": told}))
+
+    def search(self, query: str, limit: int = 20) -> list[dict[str, Any]]:
+        """Items whose titles hold every word of ``query``."""
+        asked = urllib.parse.urlencode({"query": query, "limit": limit})
+        return list(self.call("GET", f"/v1/items?{asked}")["items"])
+
+    def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """One request.
+
+        Raises:
+            ServerError: the server answered with 4xx or 5xx.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            text, wait = error.read().decode("utf-8", "replace"), error.headers.get("Retry-After")
+            raise ServerError(error.code, text, float(wait) if wait else None) from None
