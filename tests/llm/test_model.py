@@ -53,7 +53,8 @@ def test_mapped_vectors_stand_in_the_slots_of_their_own_row(model, builders):
     user, item, _ = Vectors().pair(ASKED, TARGETS)
     seen = {}
     model.backbone.hidden = lambda embeds: seen.setdefault("embeds", embeds) * 1.0
-    model(batch, user, item)
+    with torch.no_grad():
+        model(batch, user, item)
     want_user = model.mapper(user, torch.zeros(5, dtype=torch.long))
     want_item = model.mapper(item, torch.ones(5, dtype=torch.long))
     assert len(batch.slot_rows) == 5 * 2 * 2

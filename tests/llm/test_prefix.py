@@ -156,3 +156,31 @@ def test_a_slot_before_the_target_is_seen_and_parts_keep_their_places(scorers):
     rest = part_of(batch, np.array([1]), prefix, int(batch.lengths_B[1]))
     assert (rest.slot_kinds == 1).all() and (rest.slot_rows == 0).all() and len(rest.slot_rows) == 2
     np.testing.assert_array_equal(rest.ids_BT[0], batch.ids_BT[1, prefix : batch.lengths_B[1]])
+
+
+def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, monkeypatch):
+    """Mapper alone: the same loss and gradients as through the whole prompt, for fewer tokens."""
+    scorer = scorers["paper-soft"]
+    model = scorer.model
+    asked, targets = histories([[0, 1, 2], [3, 4, 5, 6], []]), np.array([7, 8, 0])
+    batch = scorer.builder.build(asked, targets)
+    found = []
+    for whole in (False, True):
+        model.learn({"mapper"})
+        model.training_mode({"mapper"})
+        if whole:
+            monkeypatch.setattr(model, "_still", lambda batch: 0)
+        assert whole or model._still(batch) == int(batch.slot_columns.min()) > 8
+        model.zero_grad()
+        scores = model(batch, *scorer.encoder.pair(asked, targets)[:2])
+        scores.square().sum().backward()
+        gradients = [p.grad.clone() for p in model.mapper.parameters()]
+        found.append((scores.detach(), gradients))
+    monkeypatch.undo()
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=1e-4)
+    for ours, plain in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-3)
+    model.learn({"adapter", "mapper"})
+    assert model._still(batch) == 0
+    model.learn(set())
+    model.eval()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.inference.topk import best_free
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray
 
@@ -92,9 +93,9 @@ def _best(
     values_BJ: FloatArray, free_BJ: BoolArray, items_J: IntArray, count: int
 ) -> tuple[IntArray, IntArray]:
     """The ``count`` highest free items of each row and their places from 1; UNKNOWN and 0 behind."""
-    keep = min(count, len(items_J))
-    masked = np.where(free_BJ, values_BJ, -np.inf)
-    order = np.argsort(-masked, axis=1, kind="stable")[:, :keep]
-    there = np.take_along_axis(free_BJ, order, axis=1)
-    ranks = np.broadcast_to(np.arange(1, keep + 1), order.shape)
-    return np.where(there, items_J[order], UNKNOWN), np.where(there, ranks, 0)
+    places, real = best_free(values_BJ, free_BJ, count)
+    there = np.arange(places.shape[1]) < real[:, None]
+    if not len(items_J):
+        return np.full(places.shape, UNKNOWN), np.zeros(places.shape, dtype=np.int64)
+    ranks = np.broadcast_to(np.arange(1, places.shape[1] + 1), places.shape)
+    return np.where(there, items_J[places], UNKNOWN), np.where(there, ranks, 0)

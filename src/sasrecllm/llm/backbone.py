@@ -81,19 +81,20 @@ class Backbone(nn.Module):
         rows = torch.arange(len(lengths_B), device=states_BTH.device)
         return states_BTH[rows, lengths_B - 1]
 
-    def read(self, embeds_1TH: Tensor) -> Any:
-        """Keys and values of one prompt's beginning, for :meth:`hidden_after`."""
-        return self.causal.base_model(inputs_embeds=embeds_1TH, use_cache=True).past_key_values
+    def read(self, embeds_BTH: Tensor) -> Any:
+        """Keys and values of the beginnings of prompts, for :meth:`hidden_after`."""
+        return self.causal.base_model(inputs_embeds=embeds_BTH, use_cache=True).past_key_values
 
     def hidden_after(self, cache: Any, embeds_CTH: Tensor, lengths_C: IntArray) -> Tensor:
         """Hidden state of each continuation's last real token, [C, H].
 
         Args:
-            cache: what :meth:`read` gave; it stays as it was.
+            cache: what :meth:`read` gave, of one beginning or of C; it stays as it was.
             embeds_CTH: continuations, padded on the right.
         """
         mine = copy.deepcopy(cache)
-        mine.batch_repeat_interleave(len(embeds_CTH))
+        if cache.layers[0].keys.shape[0] == 1:
+            mine.batch_repeat_interleave(len(embeds_CTH))
         states_CTH: Tensor = self.causal.base_model(
             inputs_embeds=embeds_CTH, past_key_values=mine, use_cache=True
         ).last_hidden_state

@@ -74,12 +74,17 @@ def build_llama(
     positions: int = 512,
     dropout: float = 0.0,
     seed: int = 0,
+    vocabulary: int | None = None,
 ) -> Backbone:
-    """A small Llama with random weights, the same for the same seed."""
+    """A small Llama with random weights, the same for the same seed.
+
+    Args:
+        vocabulary: rows of the embedding table, where it is to be larger than the tokenizer's.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary or len(tokenizer),
         hidden_size=width,
         intermediate_size=width * 3,
         num_hidden_layers=layers,

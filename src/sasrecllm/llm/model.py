@@ -7,6 +7,7 @@ Legend: B prompts, T tokens, S soft-token places, D encoder width, H hidden size
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,8 +46,23 @@ class SoftTokenLLM(nn.Module):
             ValueError: prompts with slots came without vectors.
         """
         embeds_BTH = self.embeds(batch, user_BD, item_BD, zero_soft)
+        still = self._still(batch)
+        if still:
+            # Nothing before the first slot learns, so no graph is kept of it and nothing flows back.
+            with torch.no_grad():
+                cache = self.backbone.read(embeds_BTH[:, :still])
+            rest = batch.lengths_B - still
+            return self.answers(self.backbone.hidden_after(cache, embeds_BTH[:, still:], rest))
         lengths_B = torch.from_numpy(batch.lengths_B).to(embeds_BTH.device)
         return self.answers(self.backbone.hidden_last(embeds_BTH, lengths_B))
+
+    def _still(self, batch: PromptBatch) -> int:
+        """Leading tokens of every prompt that no gradient can reach; 0 where that saves nothing."""
+        learns = any(p.requires_grad for p in self.backbone.adapter_parameters())
+        if learns or not torch.is_grad_enabled() or not len(batch.slot_columns):
+            return 0
+        first = int(batch.slot_columns.min())
+        return first if len(np.unique(batch.slot_rows)) == len(batch) and first > 8 else 0
 
     def answers(self, hidden_BH: Tensor) -> Tensor:
         """logit(Yes) − logit(No), [B], after the hidden states of the prompts' last tokens."""

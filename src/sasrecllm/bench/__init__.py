@@ -1,0 +1,1 @@
+"""``sasrecllm bench``: what the package's ordinary paths cost, as ratios in one run."""

@@ -1,0 +1,110 @@
+"""Alternating pairs in process CPU seconds, and the arithmetic floor of this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+Work = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison.
+
+    Args:
+        ours, theirs: median CPU seconds of the two sides.
+        ratio: theirs / ours, the median over the pairs; None where the equality check failed.
+        low, high: smallest and largest ratio of a pair.
+        equal: largest difference that the equality check saw, and what it allows.
+        goal: ratio to reach.
+    """
+
+    work: str
+    rival: str
+    ours: float
+    theirs: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+    equal: Mapping[str, float] = field(default_factory=dict)
+    goal: float | None = None
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the goal is reached."""
+        if self.ratio is None:
+            return "not equal: no ratio"
+        if self.goal is None:
+            return ""
+        return "reached" if self.ratio >= self.goal else "missed"
+
+
+def compare(
+    work: str,
+    rival: str,
+    ours: Work,
+    theirs: Work,
+    *,
+    pairs: int,
+    difference: float = 0.0,
+    allowed: float = 0.0,
+    goal: float | None = None,
+    note: str = "",
+) -> Finding:
+    """Time two ways in alternating pairs after one warm-up each.
+
+    Args:
+        difference: what the equality check found; above ``allowed`` nothing is timed.
+    """
+    checked = {"difference": float(difference), "allowed": float(allowed)}
+    if not difference <= allowed:
+        return Finding(work, rival, 0.0, 0.0, None, None, None, checked, goal, note)
+    ours(), theirs()
+    times = []
+    for number in range(pairs):
+        order = (ours, theirs) if number % 2 == 0 else (theirs, ours)
+        took = {id(side): cpu_seconds(side) for side in order}
+        times.append((took[id(ours)], took[id(theirs)]))
+    ratios = [b / a for a, b in times]
+    return Finding(
+        work,
+        rival,
+        statistics.median(t[0] for t in times),
+        statistics.median(t[1] for t in times),
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+        checked,
+        goal,
+        note,
+    )
+
+
+def cpu_seconds(work: Work) -> float:
+    """CPU seconds of this process and all its threads for one call."""
+    started = time.process_time()
+    work()
+    return max(1e-9, time.process_time() - started)
+
+
+def matrix_rate(size: int = 768, seconds: float = 0.5) -> float:
+    """Floating-point operations a CPU second of this machine's fp32 matrix product, the best of a few."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    best, ends = 0.0, time.monotonic() + seconds
+    while time.monotonic() < ends:
+        best = max(best, 2 * size**3 * 4 / cpu_seconds(lambda: [a @ b for _ in range(4)]))
+    return best
+
+
+def largest_gap(ours: Any, theirs: Any) -> float:
+    """Largest absolute difference of two arrays or tensors."""
+    a, b = (np.asarray(torch.as_tensor(v).detach(), dtype=np.float64) for v in (ours, theirs))
+    return float(np.abs(a - b).max(initial=0.0)) if a.shape == b.shape else float("inf")

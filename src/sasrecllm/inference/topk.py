@@ -1,0 +1,78 @@
+"""Exact top-k of a large catalogue without a table of all scores.
+
+Scores are made in slices that fit a cache; of each block of items only the largest is kept.  The k best
+items lie in the k blocks with the largest maxima, and only those are scored item by item.
+
+Legend: B users, I items, D width, K wanted, M blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sasrecllm.types import BoolArray, FloatArray, IntArray
+
+BLOCK = 64
+SLICE = 8_192
+"""Items whose scores exist at once: with B users that is 32 kB · B."""
+
+
+def top_items(users_BD: Tensor, items_ID: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest dot products of each user and their items, [B, k], falling; ties to the
+    smaller index.  Equal to ``(users_BD @ items_ID.T).topk(k)`` up to rounding and ties."""
+    k = min(k, len(items_ID))
+    if len(items_ID) < 8 * SLICE:  # small catalogues: one product is fastest
+        return _sorted(users_BD @ items_ID.T, torch.arange(len(items_ID)).expand(len(users_BD), -1), k)
+    maxima = []
+    for start in range(0, len(items_ID), SLICE):
+        scores_BS = users_BD @ items_ID[start : start + SLICE].T
+        short = -scores_BS.shape[1] % BLOCK
+        if short:
+            scores_BS = torch.nn.functional.pad(scores_BS, (0, short), value=-torch.inf)
+        maxima.append(scores_BS.view(len(users_BD), -1, BLOCK).amax(2))
+    blocks_BM = torch.cat(maxima, dim=1)
+    chosen_BK = blocks_BM.topk(k).indices.sort(dim=1).values
+    items_BC = (chosen_BK[:, :, None] * BLOCK + torch.arange(BLOCK)).flatten(1)
+    there_BC = items_BC < len(items_ID)
+    vectors_BCD = items_ID[items_BC.clamp(max=len(items_ID) - 1)]
+    scores_BC = torch.bmm(vectors_BCD, users_BD[:, :, None])[:, :, 0]
+    values, items = _sorted(scores_BC.masked_fill(~there_BC, -torch.inf), items_BC, k)
+    # A block that was left out and reaches the last value may hold a tie with a smaller index.
+    tied = (blocks_BM >= values[:, -1:]).sum(1) > k
+    for row in torch.nonzero(tied)[:, 0].tolist():
+        whole = users_BD[row : row + 1] @ items_ID.T
+        values[row], items[row] = (v[0] for v in _sorted(whole, torch.arange(whole.shape[1])[None], k))
+    return values, items
+
+
+def _sorted(scores_BC: Tensor, items_BC: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` highest of candidates that ascend by index; ties to the smaller index."""
+    last_B1 = scores_BC.topk(k).values[:, -1:]
+    reaching = (scores_BC >= last_B1).sum(1)
+    if int(reaching.max()) == k:
+        values, at = scores_BC.topk(k)
+        if not bool((values[:, 1:] == values[:, :-1]).any()):
+            return values, items_BC.gather(1, at)
+    at = torch.sort(scores_BC, dim=1, descending=True, stable=True).indices[:, :k]
+    return scores_BC.gather(1, at), items_BC.gather(1, at)
+
+
+def best_free(values_BJ: FloatArray, free_BJ: BoolArray, count: int) -> tuple[IntArray, IntArray]:
+    """Places of the ``count`` highest free values of each row, falling, ties to the smaller place.
+
+    Returns:
+        Places [B, count] and how many of them are real [B]; where a row has fewer free values the
+        rest of its places mean nothing.
+    """
+    keep = min(count, values_BJ.shape[1])
+    masked = np.where(free_BJ, values_BJ, -np.inf)
+    real = np.minimum(free_BJ.sum(1), keep)
+    places = np.zeros((len(masked), keep), dtype=np.int64)
+    for row, (values, n) in enumerate(zip(masked, real, strict=True)):
+        if n:
+            edge = np.partition(values, len(values) - n)[len(values) - n]
+            found = np.flatnonzero(values >= edge)
+            places[row, :n] = found[np.argsort(-values[found], kind="stable")[:n]]
+    return places, real

@@ -1,0 +1,63 @@
+"""Exact top-k: the same items as a full sort, ties to the smaller index, small catalogues too."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sasrecllm.inference import topk
+from sasrecllm.inference.topk import best_free, top_items
+
+
+@pytest.fixture
+def small_slices(monkeypatch):
+    monkeypatch.setattr(topk, "BLOCK", 4)
+    monkeypatch.setattr(topk, "SLICE", 16)
+
+
+@pytest.mark.parametrize("count", [1, 7, 130, 500, 1003])
+@pytest.mark.parametrize("levels", [2, 5, 10_000])
+def test_equals_a_stable_sort_with_many_ties_or_none(small_slices, count, levels):
+    generator = torch.Generator().manual_seed(count + levels)
+    draw = lambda *shape: torch.randint(-levels, levels, shape, generator=generator).float()  # noqa: E731
+    users, items = draw(3, 2), draw(count, 2)
+    values, found = top_items(users, items, 6)
+    scores = (users @ items.T).numpy()
+    for row in range(3):
+        want = np.argsort(-scores[row], kind="stable")[:6]
+        assert found[row].tolist() == want.tolist()
+        assert values[row].tolist() == scores[row][want].tolist()
+
+
+def test_no_table_of_all_scores_is_made(monkeypatch):
+    users, items = torch.randn(4, 8), torch.randn(8 * topk.SLICE + 5, 8)
+    largest, inner = 0, torch.Tensor.__matmul__
+
+    def watched(self, other):
+        nonlocal largest
+        made = inner(self, other)
+        largest = max(largest, made.numel())
+        return made
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
+    _, found = top_items(users, items, 10)
+    assert largest <= 4 * topk.SLICE
+    monkeypatch.undo()
+    assert torch.equal(found, (users @ items.T).topk(10).indices)
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=6, max_size=6), min_size=1
+    ),
+    count=st.integers(1, 8),
+)
+@settings(max_examples=60, deadline=None)
+def test_best_free_is_a_stable_sort_of_what_is_free(rows, count):
+    values = np.array([[v for v, _ in row] for row in rows], dtype=float)
+    free = np.array([[f for _, f in row] for row in rows])
+    places, real = best_free(values, free, count)
+    for b in range(len(rows)):
+        want = sorted(np.flatnonzero(free[b]), key=lambda i: (-values[b, i], i))[:count]
+        assert places[b, : real[b]].tolist() == [int(i) for i in want]
