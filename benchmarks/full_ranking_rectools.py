@@ -1,13 +1,12 @@
-"""RecTools' SASRec on the rows of a prepared data folder of ours: HR@10 and NDCG@10 over the whole catalogue.
+"""RecTools' SASRec on the rows of a prepared data folder of ours: HR@10 and NDCG@10, whole catalogue.
 
-In an environment of its own (RecTools pins numpy < 2):
+In an environment of its own, which benchmarks/peers.sh builds (RecTools pins numpy < 2):
 
-    python3.11 -m venv peers/rectools && peers/rectools/bin/pip install 'torch==2.13.0' 'rectools[torch]' 'numpy<2' 'pyarrow<18' 'pyarrow<18'
-    sasrecllm study configs/studies/full-ranking.yaml --out studies/full-ranking
-    peers/rectools/bin/python benchmarks/full_ranking_rectools.py studies/full-ranking/ml-100k/SASRec-full-softmax/seed-0/data
+    sasrecllm study configs/studies/full-ranking.yaml --out FR
+    peers/rectools/bin/python benchmarks/full_ranking_rectools.py FR/ml-100k/SASRec-gBCE/seed-0/data
 
-Training rows are what ours trains on; the test item of each user is ranked against every item that the user never
-met, as `sasrecllm` does (docs/protocol.md), with the user's training and validation rows as history.
+Training rows are what ours trains on; the test item of each user is ranked against every item that the
+user never met, as `sasrecllm` does (docs/protocol.md), with training and validation rows as history.
 """
 
 from __future__ import annotations
@@ -61,10 +60,10 @@ def main() -> None:
     rank = dict(zip(place[Columns.User], place[Columns.Rank], strict=True))
     ranks = np.array([rank.get(u, 10**9) for u in test[Columns.User]], dtype=float)
     ndcg = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
-    print(json.dumps({
-        "data": str(asked.data), "loss": asked.loss, "lists": len(ranks), "hr@10": float((ranks <= 10).mean()),
-        "ndcg@10": float(ndcg.mean()), "seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1),
-    }))  # fmt: skip
+    found = {"data": str(asked.data), "loss": asked.loss, "lists": len(ranks)}
+    found |= {"hr@10": float((ranks <= 10).mean()), "ndcg@10": float(ndcg.mean())}
+    found |= {"seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1)}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -290,6 +290,27 @@ def serve(
 
 
 @app.command()
+def bench(
+    work: Annotated[
+        str, typer.Argument(help="sasrec, topk, llm, rerank, ingest, growth or all")
+    ] = "all",
+    size: Annotated[str, typer.Option(help="of the language model and the log: a, b (or tiny)")] = "a",
+    pairs: Annotated[int, typer.Option(min=1, help="alternating pairs of each comparison")] = 5,
+    peers: Annotated[
+        Path, typer.Option(help="folder that benchmarks/peers.sh filled; absent peers are named")
+    ] = Path("peers"),
+    json_path: Annotated[Path | None, typer.Option("--json", help="write the findings here")] = None,
+) -> None:
+    """Measure the package's ordinary paths against the reference way, peers and the floor.
+
+    sasrecllm bench rerank --size b --pairs 3 --json rerank.json
+    """
+    from sasrecllm.bench.run import bench as measure
+
+    measure(work, size, pairs, peers, json_path)
+
+
+@app.command()
 def doctor(
     guard: Annotated[
         bool,

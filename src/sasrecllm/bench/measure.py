@@ -96,7 +96,7 @@ def cpu_seconds(work: Work) -> float:
 
 
 def matrix_rate(size: int = 768, seconds: float = 0.5) -> float:
-    """Floating-point operations a CPU second of this machine's fp32 matrix product, the best of a few."""
+    """fp32 matrix products on this machine: operations a CPU second, the best of a few."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     best, ends = 0.0, time.monotonic() + seconds
     while time.monotonic() < ends:

@@ -1,0 +1,204 @@
+"""The language model's two training stages and its reranking, against the field's reference way.
+
+The reference way is read from ``benchmarks/reference_way.py`` of a checkout; it is no part of the
+package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sasrecllm.bench.measure import Finding, compare, largest_gap
+from sasrecllm.errors import ConfigError
+from sasrecllm.llm.backbone import add_lora
+from sasrecllm.llm.loading import build_llama
+from sasrecllm.llm.mapper import build_mapper
+from sasrecllm.llm.model import SoftTokenLLM
+from sasrecllm.llm.offline import train_tokenizer
+from sasrecllm.llm.prefix import score_candidates
+from sasrecllm.prompts.batch import PromptBatch
+from sasrecllm.types import IntArray
+
+REFERENCE = Path("benchmarks/reference_way.py")
+SIZES = {"a": (256, 4, 4), "b": (768, 12, 12), "tiny": (32, 1, 2)}
+"""Width, layers, heads."""
+VOCABULARY, BATCH, WIDTH = 32_000, 16, 64
+PREFIX, SUFFIX = 111, 16
+SLOT = 30
+"""Tokens from the user's slot to the prompt's end."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts of random tokens with a user and an item slot, and what goes into the slots."""
+
+    lengths: IntArray
+    ids: list[IntArray]
+    user: torch.Tensor
+    item: torch.Tensor
+    label: torch.Tensor
+
+
+def reference_way() -> Any:
+    """The module ``benchmarks/reference_way.py``.
+
+    Raises:
+        ConfigError: this is no checkout.
+    """
+    if not REFERENCE.is_file():
+        raise ConfigError(
+            f"{REFERENCE} is not here", "run `sasrecllm bench llm` from the root of a checkout"
+        )
+    spec = importlib.util.spec_from_file_location("reference_way", REFERENCE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def built(size: str, vocabulary: int = VOCABULARY) -> SoftTokenLLM:
+    """A model of random weights with LoRA of the paper's settings."""
+    width, layers, heads = SIZES[size]
+    tokenizer = train_tokenizer(["Yes No"], 400)
+    backbone = build_llama(
+        tokenizer, width=width, layers=layers, heads=heads, positions=512, vocabulary=vocabulary
+    )
+    add_lora(backbone, r=8, alpha=16, dropout=0.0, seed=0)
+    mapper = build_mapper("mlp", width=WIDTH, llm_width=width, embedding_norm=backbone.embedding_norm)
+    return SoftTokenLLM(backbone, mapper, 300, 301).eval()
+
+
+def prompts(count: int, vocabulary: int = VOCABULARY, mean: int = 150) -> Prompts:
+    """Seeded prompts of about ``mean`` tokens."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(max(SLOT + 10, mean - 50), mean + 50, count)
+    ids = [rng.integers(0, vocabulary, n) for n in lengths]
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(2, count, WIDTH, generator=generator)
+    label = torch.from_numpy(rng.integers(0, 2, count)).float()
+    return Prompts(lengths, ids, vectors[0], vectors[1], label)
+
+
+def batch_of(p: Prompts, rows: IntArray, soft: bool) -> PromptBatch:
+    """Prompts ``rows`` as the builder lays them out."""
+    lengths = p.lengths[rows]
+    grid = np.zeros((len(rows), int(lengths.max())), dtype=np.int64)
+    for place, row in enumerate(rows):
+        grid[place, : p.lengths[row]] = p.ids[row]
+    here = np.arange(len(rows)) if soft else np.empty(0, dtype=np.int64)
+    columns = np.concatenate([lengths[here] - SLOT, lengths[here] - 5])
+    kinds = np.repeat([0, 1], len(here))
+    return PromptBatch(
+        grid, lengths, np.tile(here, 2), columns, kinds, np.zeros_like(kinds), lengths - SLOT // 2
+    )
+
+
+def bench_training(size: str, pairs: int) -> list[Finding]:
+    """Stage 1 (LoRA) and stage 2 (mapper alone), one pass over four batches of 16 prompts."""
+    model, p, way = built(size), prompts(4 * BATCH), reference_way()
+    found = []
+    goals = {"a": (8.0, 12.0), "b": (4.0, 8.0)}.get(size, (None, None))
+    for stage, parts, soft, goal in (
+        ("stage 1 (LoRA)", {"adapter"}, False, goals[0]),
+        ("stage 2 (mapper alone)", {"mapper"}, True, goals[1]),
+    ):
+        model.learn(parts)
+        gap = _gradient_gap(model, p, soft, way)
+
+        def ours(soft: bool = soft) -> None:
+            train_ours(model, p, soft)
+
+        def theirs(soft: bool = soft) -> None:
+            way.train(model, p, soft, BATCH)
+
+        found.append(
+            compare(f"LLM {stage}, size {size}", "reference way", ours, theirs, pairs=pairs,
+                    difference=gap, allowed=1e-3, goal=goal)
+        )  # fmt: skip
+    return found
+
+
+def train_ours(model: SoftTokenLLM, p: Prompts, soft: bool, batch: int = BATCH) -> None:
+    """Batches of like length through the package's own forward, and back."""
+    order = np.argsort(p.lengths, kind="stable")
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        loss_ours(model, p, rows, soft).backward()  # type: ignore[no-untyped-call]
+    model.zero_grad(set_to_none=True)
+
+
+def loss_ours(model: SoftTokenLLM, p: Prompts, rows: IntArray, soft: bool) -> torch.Tensor:
+    """BCE on the two answer logits, summed."""
+    vectors = (p.user[rows], p.item[rows]) if soft else (None, None)
+    logits = model(batch_of(p, rows, soft), *vectors)
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, p.label[rows], reduction="sum")
+
+
+def _gradient_gap(model: SoftTokenLLM, p: Prompts, soft: bool, way: Any) -> float:
+    """Largest difference of the gradients of one batch, relative to the largest gradient."""
+    rows = np.arange(4)
+    gradients = []
+    for loss in (loss_ours(model, p, rows, soft), way.loss(model, p, rows, soft)):
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients.append([q.grad.clone() for q in model.parameters() if q.grad is not None])
+    model.zero_grad(set_to_none=True)
+    scale = max(float(g.abs().max()) for g in gradients[1])
+    return max(largest_gap(a, b) for a, b in zip(*gradients, strict=True)) / scale
+
+
+def listed(candidates: int) -> tuple[PromptBatch, torch.Tensor, torch.Tensor]:
+    """Prompts of one history, their user's vector and the candidates' vectors."""
+    rng = np.random.default_rng(0)
+    same = np.tile(rng.integers(0, VOCABULARY, PREFIX), (candidates, 1))
+    ids = np.concatenate([same, rng.integers(0, VOCABULARY, (candidates, SUFFIX))], axis=1)
+    batch = PromptBatch(
+        ids,
+        np.full(candidates, PREFIX + SUFFIX),
+        np.tile(np.arange(candidates), 2),
+        np.repeat([PREFIX - 3, PREFIX + 8], candidates),
+        np.repeat([0, 1], candidates),
+        np.zeros(2 * candidates, np.int64),
+        np.full(candidates, PREFIX),
+    )
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(candidates + 1, WIDTH, generator=generator)
+    return batch, vectors[:1], vectors[1:]
+
+
+def bench_rerank(size: str, pairs: int, candidates: int = 100) -> list[Finding]:
+    """Candidates of 16 tokens behind a prefix of 111, one history."""
+    model, way = built(size), reference_way()
+    batch, user_1D, item_CD = listed(candidates)
+    user_CD = user_1D.expand(candidates, -1)
+
+    def ours() -> torch.Tensor:
+        return score_candidates(model, batch, user_1D, item_CD)
+
+    @torch.no_grad()
+    def plain() -> torch.Tensor:
+        scores: torch.Tensor = model(batch, user_CD, item_CD)
+        return scores
+
+    def reference() -> torch.Tensor:
+        scores: torch.Tensor = way.score(model, batch, user_CD, item_CD)
+        return scores
+
+    gap = max(largest_gap(ours(), plain()), largest_gap(ours(), reference()))
+    floor = candidates * (PREFIX + SUFFIX) / (PREFIX + candidates * SUFFIX)
+    found = []
+    for rival, theirs, goal, note in (
+        ("reference way", reference, 10.0, ""),
+        ("whole prompts, two logits", plain, 0.8 * floor, f"token floor {floor:.2f}; the goal is 80 %"),
+    ):
+        found.append(
+            compare(f"rerank {candidates} candidates, size {size}", rival, ours, theirs, pairs=pairs,
+                    difference=gap, allowed=1e-3, goal=goal, note=note)
+        )  # fmt: skip
+    return found
