@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sasrecllm.baselines.features import ItemFeatures, item_features
 from sasrecllm.baselines.taste import (
     TASTES,
     Taste,
     TastePrior,
     doubled,
-    item_features,
     shared_quality,
 )
 from sasrecllm.types import Histories
@@ -85,7 +85,9 @@ def test_no_history_and_items_from_outside_have_the_prior_mean(taste, name):
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))
 def test_a_score_does_not_depend_on_its_batch(n, seed):
     rng = np.random.default_rng(seed)
-    taste = Taste(0.5, rng.normal(size=6), rng.normal(size=(6, 3)) * 0.1, TastePrior(last=7))
+    taste = Taste(
+        0.5, rng.normal(size=6), rng.normal(size=(6, 3)) * 0.1, TastePrior(last=7), np.zeros(3)
+    )
     lengths = rng.integers(0, 12, n)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     size = offsets[-1]
@@ -116,7 +118,7 @@ def test_quality_is_not_fooled_by_generous_users():
     items = np.where(np.arange(400) % 10 == 0, users % 2, 2 + np.arange(400) % 10)
     strict = np.random.default_rng(0).integers(0, 2, 400)
     labels = np.where(users % 2 == 0, 1.0, strict)
-    quality = shared_quality(
+    quality, _ = shared_quality(
         users, items, labels - labels.mean(), np.zeros((12, 0)), n_users=40, n_items=12,
         user_ridge=0.1, item_ridge=0.1, sweeps=300,
     )  # fmt: skip
@@ -129,7 +131,7 @@ def test_shared_quality_solves_the_ridge_regression():
     rng = np.random.default_rng(0)
     users, items, y = rng.integers(0, 5, 80), rng.integers(0, 4, 80), rng.normal(size=80)
     phi = rng.normal(size=(4, 2))
-    got = shared_quality(users, items, y, phi, n_users=5, n_items=4, sweeps=2000)
+    got, _ = shared_quality(users, items, y, phi, n_users=5, n_items=4, sweeps=2000)
     x = np.concatenate([np.eye(5)[users], np.eye(4)[items], phi[items]], axis=1)
     ridge = np.diag([5.0] * 5 + [6.0] * 4 + [10.0] * 2)
     w = np.linalg.solve(x.T @ x + ridge, x.T @ y)
@@ -143,6 +145,33 @@ def test_features_by_hand():
     assert years[0] @ years[1] > 0.9 > 0.2 > years[0] @ years[2]
     assert words.tolist()[4] == [1.0, 0.0]  # "sea" and "song" are kept, "new" stands in one title
     assert item_features(["A", "B"], {}, words=5) == []
+
+
+def test_an_item_that_comes_later_is_worth_what_it_would_be_worth_from_the_start(taste):
+    """Item 4 has no training row; its twins come behind the table, one by one."""
+    columns = ItemFeatures.fit(TITLES, GENRES, words=8)
+    twin = columns.groups(TITLES[4:], {"genres": GENRES["genres"][4:]})
+    blank = columns.groups(["Nothing known"], {})
+    more = taste.extended(twin, 1).extended(blank, 1).extended(twin, 1)
+    known, asked = _history([0, 1, 2, 3], [1, 1, 0, 0]), np.array([[4, 5, 6, 7, 8, -1]])
+    for scorer in (kind(more) for kind in TASTES.values()):
+        old, twin_1, unknown, twin_2, outside, nobody = scorer.score(known, asked)[0]
+        assert twin_1 == twin_2 == old, scorer.name
+        assert unknown == outside == nobody, scorer.name
+    assert taste.quality_of(np.array([4])) != 0
+    told = more.posterior(_history([5, 7], [1, 1]), np.array([[0, 2]]))
+    for got, want in zip(
+        told, taste.posterior(_history([4, 4], [1, 1]), np.array([[0, 2]])), strict=True
+    ):
+        assert got == pytest.approx(want)
+    scorer = TASTES["item quality"](taste).with_new_items(twin, 1)
+    assert scorer.score(known, np.array([[5]])) == taste.quality_of(np.array([[4]]))
+
+
+def test_a_table_without_features_grows_too():
+    bare = Taste(0.5, np.ones(2), np.zeros((2, 0)), TastePrior(), np.zeros(0)).extended([], 2)
+    assert bare.quality_of(np.array([0, 2, 3, 4])).tolist() == [1, 0, 0, 0]
+    assert bare.features_of(np.array([[0, 3]])).shape == (1, 2, 0)
 
 
 def test_figures_on_movielens_1m(data_root):

@@ -122,6 +122,20 @@ def test_a_new_item_can_be_scored_recommended_and_read_and_the_old_answers_stand
         system.score_items(["brand new"], ["m0003"])
 
 
+def test_a_new_item_is_scored_as_its_twin_in_the_catalogue_that_nobody_has_rated(system):
+    catalog, cold = system.catalog, np.flatnonzero(~system.dataset.seen_items)
+    twins = [
+        NewItem(f"twin {i}", catalog.titles[i], {n: v[i] for n, v in catalog.attributes.items()})
+        for i in cold.tolist()
+    ]
+    more = system.with_items(twins[:1]).with_items(twins[1:])
+    known = system.dataset.latest(np.arange(5))
+    got = more.score(known, np.tile(catalog.n_items + np.arange(len(cold)), (5, 1)))
+    want = system.score(known, np.tile(cold, (5, 1)))
+    assert len(cold) > 1 and want.std(axis=1).min() > 0.01
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
 def test_titles_alone_make_a_history_and_a_known_title_is_its_item(system):
     known = system.catalog.title(4)
     by_title = system.recommend(history=[Title(known.upper())])

@@ -14,20 +14,19 @@ Level and drift move all candidates of one request together: pooled AUC sees the
 request does not.  Taste and quality make the order.  They are kept apart as scorers, so that a fusion
 can weigh each (docs/protocol.md).
 
-Legend: B questions, L history rows, C candidates, D features, G feature groups, I items, N rows.
+Legend: B questions, L history rows, C candidates, D features, I items, J new items, N rows.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, LabelArray
 
-YEAR = re.compile(r"\((1[89]\d\d|20\d\d)\)")
 CHUNK = 64  # questions solved at once: 64 * 200 * 200 doubles are 20 MB
 
 
@@ -51,56 +50,6 @@ class TastePrior:
     last: int = 200
 
 
-def item_features(
-    titles: Sequence[str], attributes: Mapping[str, Sequence[str | None]], *, words: int = 256
-) -> list[FloatArray]:
-    """Feature groups of the items, each [I, D_g] with rows of length one (or zero).
-
-    One group per attribute column (values separated by ``|``), one of the release year where most
-    titles carry one, "(1994)" say, their product, and one of the ``words`` most frequent title words.
-    """
-    groups = [_bag([(v or "").split("|") for v in column], 500) for column in attributes.values()]
-    found = [YEAR.search(t) for t in titles]
-    if titles and sum(f is not None for f in found) > len(titles) / 2:
-        years = _bumps(np.array([float(f.group(1)) if f else np.nan for f in found]))
-        groups += [_crossed(g, years) for g in groups[:1]] + [years]
-    tokens = [re.findall(r"[^\W\d_]{3,}", t.lower()) for t in titles]
-    if words:
-        groups.append(_bag(tokens, words))
-    return [g for g in groups if g.shape[1]]
-
-
-def _bag(values: Sequence[Sequence[str]], most: int) -> FloatArray:
-    """Multi-hot of the ``most`` frequent values that at least two items share."""
-    sets = [sorted({v for v in row if v}) for row in values]
-    counts: dict[str, int] = {}
-    for row in sets:
-        for value in row:
-            counts[value] = counts.get(value, 0) + 1
-    kept = sorted((v for v, n in counts.items() if n > 1), key=lambda v: (-counts[v], v))[:most]
-    column = {v: c for c, v in enumerate(kept)}
-    table = np.zeros((len(sets), len(kept)))
-    for item, row in enumerate(sets):
-        table[item, [column[v] for v in row if v in column]] = 1.0
-    return _unit(table)
-
-
-def _bumps(years: FloatArray, width: float = 8.0) -> FloatArray:
-    """Years as overlapping bumps, so that neighbouring years resemble each other."""
-    centres = np.arange(np.nanmin(years), np.nanmax(years) + width, width / 2)
-    bumps = np.exp(-(((years[:, None] - centres) / width) ** 2))
-    return _unit(np.nan_to_num(bumps))
-
-
-def _crossed(a: FloatArray, b: FloatArray) -> FloatArray:
-    return np.asarray((a[:, :, None] * b[:, None, :]).reshape(len(a), -1))
-
-
-def _unit(table: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(table, axis=1, keepdims=True)
-    return np.asarray(table / np.where(lengths > 0, lengths, 1.0))
-
-
 @dataclass(frozen=True)
 class Taste:
     """The fitted regression: what all users share, and the prior of what is each user's own.
@@ -110,12 +59,18 @@ class Taste:
         quality: [I] how much better than ``mean`` an item is.
         features: [I, D] scaled by the square root of the prior variance, so that a dot product of
             two items is the prior covariance of a user's taste for them.
+        slope: [D] quality that comes with each (unscaled) feature.
+        new_quality, new_features: [J] and [J, D] of items behind the table; kept apart, so that a
+            view with a few new items copies nothing.
     """
 
     mean: float
     quality: FloatArray
     features: FloatArray
     prior: TastePrior
+    slope: FloatArray
+    new_quality: FloatArray = field(default_factory=lambda: np.zeros(0))
+    new_features: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
 
     @classmethod
     def fit(
@@ -131,12 +86,26 @@ class Taste:
     ) -> Taste:
         """Fit the shared part on the training rows; arrays of one length N, ``groups`` by item."""
         prior = prior or TastePrior()
-        features: FloatArray = np.concatenate([np.zeros((n_items, 0)), *groups], axis=1)
+        features = _joined(groups, n_items)
         mean = float(labels.mean()) if len(labels) else 0.5
-        quality = shared_quality(
+        quality, slope = shared_quality(
             users, items, labels.astype(np.float64) - mean, features, n_users=n_users, n_items=n_items
         )
-        return cls(mean, quality, features * np.sqrt(prior.taste), prior)
+        return cls(mean, quality, features * np.sqrt(prior.taste), prior, slope)
+
+    def extended(self, groups: Sequence[FloatArray], count: int) -> Taste:
+        """With ``count`` items that nobody has rated behind the others, ``groups`` [count, D_g] each.
+
+        They are worth what their features are worth: the same as had they stood in the catalogue
+        without a training row.
+        """
+        features = _joined(groups, count)
+        old = self.new_features if len(self.new_features) else np.zeros((0, features.shape[1]))
+        return replace(
+            self,
+            new_quality=np.append(self.new_quality, features @ self.slope),
+            new_features=np.concatenate([old, features * np.sqrt(self.prior.taste)]),
+        )
 
     def posterior(self, histories: Histories, candidates: IntArray) -> tuple[FloatArray, FloatArray]:
         """Posterior means of level plus drift [B] and of the taste for ``candidates`` [B, C].
@@ -174,15 +143,18 @@ class Taste:
         return level, taste_BC
 
     def quality_of(self, items: IntArray) -> FloatArray:
-        """Quality of items, any shape; 0 for one outside the table."""
-        return np.append(self.quality, 0.0)[_place(items, len(self.quality))]
+        """Quality of items, any shape; 0 for one that is in neither table."""
+        found = _rows(self.quality[:, None], items)
+        if len(self.new_quality):
+            found = found + _rows(self.new_quality[:, None], items - len(self.quality))
+        return np.asarray(found[..., 0])
 
     def features_of(self, items: IntArray) -> FloatArray:
-        """Features of items [..., D]; zeros for one outside the table."""
-        inside = _place(items, len(self.features)) < len(self.features)
-        if not len(self.features):
-            return np.zeros((*items.shape, self.features.shape[1]))
-        return np.asarray(self.features[np.where(inside, items, 0)] * inside[..., None])
+        """Features of items [..., D]; zeros for one that is in neither table."""
+        found = _rows(self.features, items)
+        if len(self.new_features):
+            found = found + _rows(self.new_features, items - len(self.features))
+        return found
 
 
 def shared_quality(
@@ -197,10 +169,13 @@ def shared_quality(
     item_ridge: float = 6.0,
     feature_ridge: float = 10.0,
     sweeps: int = 30,
-) -> FloatArray:
+) -> tuple[FloatArray, FloatArray]:
     """Item part [I] of the ridge regression targets ~ user + item + features, by backfitting.
 
     The ridges count as that many pseudo-rows of 0.
+
+    Returns:
+        ``features @ slope + item`` [I], and the slope [D]: all that an item without rows has.
     """
     user: FloatArray = np.zeros(n_users)
     item: FloatArray = np.zeros(n_items)
@@ -219,7 +194,7 @@ def shared_quality(
         user = np.asarray(np.bincount(users, rest, n_users) / user_count, dtype=np.float64)
         rest = targets - common[items] - user[users]
         item = np.asarray(np.bincount(items, rest, n_items) / item_count, dtype=np.float64)
-    return np.asarray(features @ slope + item)
+    return np.asarray(features @ slope + item), slope
 
 
 def doubled(histories: Histories) -> Histories:
@@ -237,10 +212,20 @@ def doubled(histories: Histories) -> Histories:
 
 
 @dataclass(frozen=True)
-class ItemQuality:
-    """The shared quality alone."""
+class TasteScorer:
+    """What the scorers below share."""
 
     taste: Taste
+
+    def with_new_items(self, groups: Sequence[FloatArray], count: int) -> Self:
+        """The same scorer over a catalogue with new items at its end (:meth:`Taste.extended`)."""
+        return replace(self, taste=self.taste.extended(groups, count))
+
+
+@dataclass(frozen=True)
+class ItemQuality(TasteScorer):
+    """The shared quality alone."""
+
     name: str = "item quality"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
@@ -249,10 +234,9 @@ class ItemQuality:
 
 
 @dataclass(frozen=True)
-class UserTaste:
+class UserTaste(TasteScorer):
     """Posterior mean of a user's taste for each candidate."""
 
-    taste: Taste
     name: str = "user taste"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
@@ -261,10 +245,9 @@ class UserTaste:
 
 
 @dataclass(frozen=True)
-class UserLevel:
+class UserLevel(TasteScorer):
     """Posterior mean of a user's level and drift, the same for every candidate."""
 
-    taste: Taste
     name: str = "user level"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
@@ -274,10 +257,9 @@ class UserLevel:
 
 
 @dataclass(frozen=True)
-class SteadyLevel:
+class SteadyLevel(TasteScorer):
     """The level as of the last time that the user's history had doubled (:func:`doubled`)."""
 
-    taste: Taste
     name: str = "steady level"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
@@ -286,10 +268,9 @@ class SteadyLevel:
 
 
 @dataclass(frozen=True)
-class UserRegression:
+class UserRegression(TasteScorer):
     """The whole model, mean + quality + level + taste: an estimate of P(like), no deep learning."""
 
-    taste: Taste
     name: str = "user regression"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
@@ -309,5 +290,15 @@ TASTES = {
 """One row per scorer of this file."""
 
 
-def _place(index: IntArray, size: int) -> IntArray:
-    return np.where((index >= 0) & (index < size), index, size)
+def _joined(groups: Sequence[FloatArray], count: int) -> FloatArray:
+    """The groups side by side, [count, D]; D may be 0."""
+    joined: FloatArray = np.concatenate([np.zeros((count, 0)), *groups], axis=1)
+    return joined
+
+
+def _rows(table_ID: FloatArray, items: IntArray) -> FloatArray:
+    """Rows of the table at items of any shape, [..., D]; zeros for one outside."""
+    inside = (items >= 0) & (items < len(table_ID))
+    if not len(table_ID):
+        return np.zeros((*items.shape, table_ID.shape[1]))
+    return np.asarray(table_ID[np.where(inside, items, 0)] * inside[..., None])

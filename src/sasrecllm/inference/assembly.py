@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 
+from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.baselines.rows import TrainRows
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.taste import TASTES, Taste, item_features
+from sasrecllm.baselines.taste import TASTES, Taste
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.config import Config
+from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
@@ -76,11 +78,21 @@ class Assembly:
         )
 
     @cached_property
-    def item_features(self) -> list[FloatArray]:
-        """Feature groups [I, F] of the catalogue's items: attributes, years and title words."""
+    def features(self) -> ItemFeatures:
+        """Columns for attributes, years and title words, fixed on the catalogue."""
         c, catalog = self.config.taste, self.dataset.catalog
         chosen = {name: catalog.attributes[name] for name in c.attributes}
-        return item_features(catalog.titles, chosen, words=c.words)
+        return ItemFeatures.fit(catalog.titles, chosen, words=c.words)
+
+    @cached_property
+    def item_features(self) -> list[FloatArray]:
+        """Feature groups [I, F] of the catalogue's items."""
+        return self.features_from(self.dataset.catalog, 0)
+
+    def features_from(self, catalog: Catalog, start: int) -> list[FloatArray]:
+        """Feature groups of the items of ``catalog`` from index ``start`` on."""
+        chosen = {name: values[start:] for name, values in catalog.attributes.items()}
+        return self.features.groups(catalog.titles[start:], chosen)
 
     @cached_property
     def taste(self) -> Taste:

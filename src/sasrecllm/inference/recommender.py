@@ -24,8 +24,8 @@ from sasrecllm.inference.asking import allowed_items, history_of, items_of, name
 from sasrecllm.inference.assembly import Assembly, part_folders, run_stages
 from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, pairs_of
 from sasrecllm.inference.explain import Explanation, Reason, left_out, nearest, shares_of
+from sasrecllm.inference.growth import grown
 from sasrecllm.inference.retrieval import TitleVectors, retrieve
-from sasrecllm.llm.fusion import with_new_titles
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -86,17 +86,16 @@ class SASRecLLM:
     def with_items(self, items: Sequence[NewItem]) -> SASRecLLM:
         """The same system over a catalogue with ``items`` at its end; all weights are shared.
 
-        A new item has no vector and no quality of its own: its words speak for it.
+        A new item has no vector: its words, and what its year, attributes and title words are worth
+        to all and to this user, speak for it, as for an item of the catalogue that nobody has rated.
 
         Raises:
             DataError: an id is known already, or an id or a title is empty.
         """
-        titles = [i.title for i in items]
         catalog = self.catalog.extended(
-            [i.item_id for i in items], titles, [i.attributes for i in items]
+            [i.item_id for i in items], [i.title for i in items], [i.attributes for i in items]
         )
-        new = catalog.titles[self.catalog.n_items :]
-        scorer = with_new_titles(self.scorer, new)
+        scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
         return SASRecLLM(self.parts, scorer, self.calibration, catalog)
 
     def score_items(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.inference.topk import best_free
@@ -36,9 +37,10 @@ class TitleVectors:
     @classmethod
     def of(cls, titles: TitleTokens, embeddings: torch.Tensor) -> TitleVectors:
         """Of the catalogue's titles with the language model's input ``embeddings`` [V, H]."""
-        table = embeddings.detach().float().cpu().numpy()
-        sums = np.zeros((len(titles), table.shape[1]))
-        np.add.at(sums, np.repeat(np.arange(len(titles)), titles.lengths), table[titles.flat])
+        used, places = np.unique(titles.flat, return_inverse=True)  # a vocabulary is far larger
+        table = embeddings.detach()[torch.from_numpy(used).to(embeddings.device)].double().cpu()
+        starts = torch.from_numpy(titles.offsets[:-1])
+        sums = F.embedding_bag(torch.from_numpy(places), table, starts, mode="sum").numpy()
         sums -= sums.mean(0)  # what all titles share says nothing
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         return cls(sums / np.where(lengths > 0, lengths, 1.0))

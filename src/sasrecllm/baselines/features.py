@@ -1,0 +1,122 @@
+"""What an item is, as numbers: attributes, release year and title words.
+
+The vocabulary is fixed once, on the run's catalogue; an item that comes later is read with the same
+columns, so that it gets the row that it would have had from the start.
+
+Legend: I items, D features of one group or of all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sasrecllm.types import FloatArray
+
+YEAR = re.compile(r"\((1[89]\d\d|20\d\d)\)")
+WIDTH = 8.0
+"""Years that a bump reaches to each side."""
+VALUES = 500
+"""Most frequent values of an attribute that get a column."""
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """Columns of the feature groups.
+
+    Args:
+        attributes: name of each attribute -> its values, one column each.
+        years: centres of the overlapping bumps of the release year; none where few titles carry one.
+        words: title words, one column each.
+    """
+
+    attributes: Mapping[str, tuple[str, ...]]
+    years: FloatArray
+    words: tuple[str, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        titles: Sequence[str],
+        attributes: Mapping[str, Sequence[str | None]],
+        *,
+        words: int = 256,
+    ) -> ItemFeatures:
+        """Choose the columns: most frequent values and ``words`` title words that two items share."""
+        years = _years(titles)
+        dated = len(titles) > 0 and np.isfinite(years).mean() > 0.5
+        return cls(
+            {name: _frequent(_split(column), VALUES) for name, column in attributes.items()},
+            np.arange(np.nanmin(years), np.nanmax(years) + WIDTH, WIDTH / 2) if dated else np.zeros(0),
+            _frequent(_words(titles), words),
+        )
+
+    def groups(
+        self, titles: Sequence[str], attributes: Mapping[str, Sequence[str | None]]
+    ) -> list[FloatArray]:
+        """Feature groups of items, each [I, D_g] with rows of length one (or zero).
+
+        One group per attribute (values separated by ``|``), the product of the first with the year,
+        the year, and the title words; a group without columns is left out.  An attribute that
+        ``attributes`` lacks is read as unknown.
+        """
+        nothing: list[str | None] = [None] * len(titles)
+        groups = [
+            _bag(_split(attributes.get(name, nothing)), values)
+            for name, values in self.attributes.items()
+        ]
+        years = _unit(np.nan_to_num(np.exp(-(((_years(titles)[:, None] - self.years) / WIDTH) ** 2))))
+        groups += [_crossed(g, years) for g in groups[:1]] + [years]
+        groups.append(_bag(_words(titles), self.words))
+        return [g for g in groups if g.shape[1]]
+
+
+def item_features(
+    titles: Sequence[str], attributes: Mapping[str, Sequence[str | None]], *, words: int = 256
+) -> list[FloatArray]:
+    """Feature groups of a catalogue with its own columns: fit and groups in one."""
+    return ItemFeatures.fit(titles, attributes, words=words).groups(titles, attributes)
+
+
+def _years(titles: Sequence[str]) -> FloatArray:
+    """Release year of each title, "(1994)" say; NaN without one."""
+    found = [YEAR.search(t) for t in titles]
+    return np.array([float(f.group(1)) if f else np.nan for f in found], dtype=np.float64)
+
+
+def _split(column: Sequence[str | None]) -> list[list[str]]:
+    return [(v or "").split("|") for v in column]
+
+
+def _words(titles: Sequence[str]) -> list[list[str]]:
+    return [re.findall(r"[^\W\d_]{3,}", t.lower()) for t in titles]
+
+
+def _frequent(values: Sequence[Sequence[str]], most: int) -> tuple[str, ...]:
+    """The ``most`` frequent values that at least two items share."""
+    counts: dict[str, int] = {}
+    for row in values:
+        for value in {v for v in row if v}:
+            counts[value] = counts.get(value, 0) + 1
+    return tuple(sorted((v for v, n in counts.items() if n > 1), key=lambda v: (-counts[v], v))[:most])
+
+
+def _bag(values: Sequence[Sequence[str]], kept: Sequence[str]) -> FloatArray:
+    """Multi-hot of the ``kept`` values."""
+    column = {v: c for c, v in enumerate(kept)}
+    table = np.zeros((len(values), len(kept)))
+    for item, row in enumerate(values):
+        table[item, [column[v] for v in row if v in column]] = 1.0
+    return _unit(table)
+
+
+def _crossed(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.asarray((a[:, :, None] * b[:, None, :]).reshape(len(a), -1))
+
+
+def _unit(table: FloatArray) -> FloatArray:
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    return np.asarray(table / np.where(lengths > 0, lengths, 1.0))
