@@ -85,7 +85,7 @@ def scorers(request, tokenizer):
     ]
     words = {"item": "movie", "items": "movies", "consumed": "watched"}
     out = {}
-    for name in ("paper-text", "paper-soft"):
+    for name in ("paper-text", "paper-soft", "events-text"):
         template = load_template(name)
         lead = TitleTokens(tokenizer, titles, 16, template.lead)
         builder = PromptBuilder(template, tokenizer, lead, words, soft_tokens=2)
@@ -184,3 +184,21 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
     assert model._still(batch) == 0
     model.learn(set())
     model.eval()
+
+
+def test_without_anything_before_the_target_whole_prompts_are_read_in_bounded_passes(
+    scorers, monkeypatch
+):
+    scorer = scorers["events-text"]
+    asked, candidates = histories([[], [1, 2]]), np.array([np.arange(9), np.arange(9)[::-1]])
+    assert not shares_prefix(scorer.builder.build(asked.take(np.array([0])), np.array([3])))
+    widths, whole = [], SoftTokenLLM.forward
+
+    def noted(self, batch, *args, **kwargs):
+        widths.append(len(batch))
+        return whole(self, batch, *args, **kwargs)
+
+    monkeypatch.setattr(SoftTokenLLM, "forward", noted)
+    scores = scorer.score(asked, candidates)
+    assert sorted(widths) == [1, 4, 4]
+    np.testing.assert_allclose(scores, one_by_one(scorer, asked, candidates), atol=1e-4)

@@ -21,7 +21,13 @@ from sasrecllm.types import IntArray
 
 
 def shares_prefix(batch: PromptBatch) -> bool:
-    """Whether all prompts begin alike up to their target: no item slot stands before it."""
+    """Whether the prompts have a common beginning: something before the target, and no item slot there.
+
+    Nothing stands before it where a template begins with its list, the list is empty and the
+    tokenizer begins no text with a token of its own.
+    """
+    if not batch.prefix_lengths_B.all():
+        return False
     item = batch.slot_kinds == 1
     return not (batch.slot_columns[item] < batch.prefix_lengths_B[batch.slot_rows[item]]).any()
 

@@ -97,19 +97,18 @@ class LLMScorer:
         users_BD = self.encoder.encode(histories) if self.encoder is not None else None
         out = np.empty(candidates.shape)
         for b, targets in enumerate(candidates):
-            batch = self.builder.build(histories.take(np.full(len(targets), b)), targets)
+            repeated = histories.take(np.full(len(targets), b))
+            batch = self.builder.build(repeated, targets)
+            if not shares_prefix(batch):
+                out[b] = self._scores(repeated, targets)
+                continue
             user_1D = item_CD = None
             if self.encoder is not None and users_BD is not None:
                 user_1D = users_BD[b : b + 1]
                 item_CD = self.encoder.item_vectors(torch.from_numpy(targets).to(user_1D.device))
-            if shares_prefix(batch):
-                scores = score_candidates(
-                    self.model, batch, user_1D, item_CD, zero_soft=self.zero_soft,
-                    at_once=self.batch_size,
-                )  # fmt: skip
-            else:
-                user_CD = None if user_1D is None else user_1D.expand(len(targets), -1)
-                scores = self.model(batch, user_CD, item_CD, zero_soft=self.zero_soft)
+            scores = score_candidates(
+                self.model, batch, user_1D, item_CD, zero_soft=self.zero_soft, at_once=self.batch_size
+            )
             out[b] = scores.double().cpu().numpy()
         return out
 
