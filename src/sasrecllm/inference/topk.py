@@ -24,7 +24,7 @@ def top_items(users_BD: Tensor, items_ID: Tensor, k: int) -> tuple[Tensor, Tenso
     smaller index.  Equal to ``(users_BD @ items_ID.T).topk(k)`` up to rounding and ties."""
     k = min(k, len(items_ID))
     if len(items_ID) < 8 * SLICE:  # small catalogues: one product is fastest
-        return _sorted(users_BD @ items_ID.T, torch.arange(len(items_ID)).expand(len(users_BD), -1), k)
+        return _sorted(users_BD @ items_ID.T, None, k)
     maxima = []
     for start in range(0, len(items_ID), SLICE):
         scores_BS = users_BD @ items_ID[start : start + SLICE].T
@@ -43,20 +43,18 @@ def top_items(users_BD: Tensor, items_ID: Tensor, k: int) -> tuple[Tensor, Tenso
     tied = (blocks_BM >= values[:, -1:]).sum(1) > k
     for row in torch.nonzero(tied)[:, 0].tolist():
         whole = users_BD[row : row + 1] @ items_ID.T
-        values[row], items[row] = (v[0] for v in _sorted(whole, torch.arange(whole.shape[1])[None], k))
+        values[row], items[row] = (v[0] for v in _sorted(whole, None, k))
     return values, items
 
 
-def _sorted(scores_BC: Tensor, items_BC: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` highest of candidates that ascend by index; ties to the smaller index."""
-    last_B1 = scores_BC.topk(k).values[:, -1:]
-    reaching = (scores_BC >= last_B1).sum(1)
-    if int(reaching.max()) == k:
-        values, at = scores_BC.topk(k)
-        if not bool((values[:, 1:] == values[:, :-1]).any()):
-            return values, items_BC.gather(1, at)
-    at = torch.sort(scores_BC, dim=1, descending=True, stable=True).indices[:, :k]
-    return scores_BC.gather(1, at), items_BC.gather(1, at)
+def _sorted(scores_BC: Tensor, items_BC: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` highest of candidates that ascend by index (None: 0, 1, …); ties to the smaller."""
+    values, at = scores_BC.topk(min(k + 1, scores_BC.shape[1]))
+    if bool((values[:, 1:] == values[:, :-1]).any()):
+        at = torch.sort(scores_BC, dim=1, descending=True, stable=True).indices
+        values = scores_BC.gather(1, at[:, :k])
+    at = at[:, :k]
+    return values[:, :k], at if items_BC is None else items_BC.gather(1, at)
 
 
 def best_free(values_BJ: FloatArray, free_BJ: BoolArray, count: int) -> tuple[IntArray, IntArray]:
