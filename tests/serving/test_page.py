@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +25,12 @@ CHROMIUM = next(
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian package chromium)")
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+KEY = "a-key-that-only-this-test-knows"
+EVIL = [
+    "<img src=x onerror=alert(1)> The General",
+    "</script><script>alert(2)</script>",
+    "javascript:alert(3)",
+]
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +111,89 @@ def test_why_names_what_carried_the_answer(page):
     assert "crowd" in said and "words" in said and why.get_attribute("aria-expanded") == "true"
 
 
-def test_a_new_item_lands_somewhere_and_its_title_is_only_text(page):
-    evil = "<img src=x onerror=alert(1)> The General"
+def test_why_says_no_more_of_a_share_than_there_is(page):
+    page.locator("#both > li").first.get_by_role("button", name="Why", exact=False).click()
+    page.locator("#both .why p").first.wait_for()
+    rest = re.findall(r", (?:item quality|user taste|steady level) [+−]0\.00", page.inner_text("#both"))
+    assert rest == []
+
+
+def landed(page, title):
+    """What the page says of where ``title`` lands."""
+    page.wait_for_function(
+        "t => { const said = document.querySelector('#landed').innerText;"
+        " return said.includes(t) && /lands on place|behind the first/.test(said); }",
+        arg=title,
+    )
+    return page.inner_text("#landed")
+
+
+def test_each_new_item_is_told_its_own_place_which_is_its_place_in_the_list(page):
+    for title in ("The General of the Sea", "A Later Newcomer"):
+        page.fill("#new-title", title)
+        with page.expect_response("**/v1/recommend") as answer:
+            page.get_by_role("button", name="Add it").click()
+        lines = answer.value.json()["recommendations"]
+        place = next((line["rank"] for line in lines if line["title"] == title), None)
+        said = landed(page, title)
+        assert (f"lands on place {place} of" in said) if place else ("behind the first" in said)
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_a_title_is_only_text_wherever_it_shows(page, evil):
     page.fill("#new-title", evil)
     page.get_by_role("button", name="Add it").click()
-    page.wait_for_function(
-        "() => /lands on place|behind the first/.test(document.querySelector('#landed').innerText)"
-    )
-    assert evil in page.inner_text("#landed")
-    page.fill("#query", "onerror")
-    page.locator("#found li", has_text="onerror").first.wait_for()
-    assert page.locator("img").count() == 0
+    landed(page, evil)
+    page.fill("#query", evil)
+    page.locator("#found li", has_text=evil).first.wait_for()
+    page.get_by_role("button", name=f"Like {evil}").first.click()
+    page.wait_for_function("() => document.querySelector('#landed').innerText.includes('history')")
+    assert evil in page.inner_text("#history")
+    page.locator("#both > li").first.get_by_role("button", name="Why", exact=False).click()
+    page.locator("#both .why p").first.wait_for()
+    assert page.locator("img, main script, main a").count() == 0
+    page.locator("#history button").click()
+
+
+def test_a_title_in_the_lists_is_only_text(page):
+    def with_evil(route):
+        answer = route.fetch()
+        told = answer.json()
+        for line in told["recommendations"]:
+            line |= {"title": EVIL[0], "flags": ["<img src=x onerror=alert(4)>"]}
+        route.fulfill(response=answer, json=told)
+
+    page.route("**/v1/recommend", with_evil)
+    page.get_by_role("button", name="Start again").click()
+    page.wait_for_function("t => document.querySelector('#both .title').textContent === t", arg=EVIL[0])
+    assert "onerror=alert(4)" in page.inner_text("#flags") and page.locator("img").count() == 0
+
+
+def test_the_policy_lets_no_other_script_in(page, url):
+    policy = page.request.get(url).headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_a_place_of_sasrec_that_the_answer_lacks_is_not_passed_over(page):
+    def without_second(route):
+        answer = route.fetch()
+        told = answer.json()
+        told["recommendations"] = [x for x in told["recommendations"] if x["retrieval_rank"] != 2]
+        route.fulfill(response=answer, json=told)
+
+    page.route("**/v1/recommend", without_second)
+    page.get_by_role("button", name="Start again").click()
+    page.locator("#alone .absent").wait_for()
+    assert page.locator("#alone .rank").all_inner_texts() == [str(n) for n in range(1, 11)]
+    assert "behind its first" in page.locator("#alone > li").nth(1).inner_text()
+
+
+def test_flags_are_said_in_words(page):
+    assert "new to the model" in page.inner_text("#flags")
+    assert "popular" in page.inner_text("#flags")
+    page.fill("#user", "u0003")
+    page.get_by_role("button", name="Take the id").click()
+    page.wait_for_function("() => document.querySelector('#flags').innerText === ''")
 
 
 def test_a_known_user_brings_a_history(page):
@@ -138,21 +219,132 @@ def test_everything_can_be_done_with_the_keyboard(page):
     page.keyboard.press("Enter")
     settled(page, before)
     assert page.locator("#history > li").count() == 1
+    page.locator("#history button").focus()
+    page.keyboard.press("Space")
+    assert page.evaluate("document.activeElement.id") == "query"  # not lost with the button
+
+
+def held(page):
+    """What the keyboard is on: the place in the list, and the button."""
+    return page.evaluate(
+        "() => [[...document.querySelectorAll('#both > li')].findIndex("
+        "l => l.contains(document.activeElement)), document.activeElement.dataset.does]"
+    )
+
+
+def test_the_keyboard_stays_in_its_line_when_the_list_changes(page):
+    before = titles(page)
+    page.locator("#both > li").nth(2).locator("[data-does=like]").focus()
+    page.keyboard.press("Enter")
+    settled(page, before)
+    assert held(page) == [2, "like"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert held(page) == [2, "why"]
+    page.keyboard.press("Enter")
+    page.locator("#both > li").nth(2).locator(".why p").first.wait_for()
+    page.focus("#new-title")
+    page.keyboard.type("Typed on Keys")
+    page.keyboard.press("Enter")
+    landed(page, "Typed on Keys")
+
+
+@contextlib.contextmanager
+def plain_page(browser, **settings):
+    """A page whose console may hold errors: the browser writes each failed request there."""
+    with contextlib.closing(browser.new_context(**settings)) as context:
+        page = context.new_page()
+        yield page
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"status": 503, "detail": "the model is busy"}, "the model is busy; try again in 5 s"),
+        ({"status": 422, "detail": "no", "errors": [{"where": "body.k", "what": "odd"}]}, "no: odd"),
+        (None, "The server does not answer"),
+    ],
+)
+def test_an_error_is_said_in_words_in_the_live_region(browser, url, answer, said):
+    with plain_page(browser) as page:
+        page.goto(url)
+        page.locator("#both > li").first.wait_for()
+
+        def fail(route):
+            if answer is None:
+                return route.abort()
+            headers = {"retry-after": "5"} if answer["status"] == 503 else {}
+            kind = "application/problem+json"
+            text = json.dumps(answer)
+            return route.fulfill(status=answer["status"], headers=headers, content_type=kind, body=text)
+
+        page.route("**/v1/recommend", fail)
+        page.locator("#both [data-does=like]").first.click()
+        page.wait_for_function("t => document.querySelector('#status').innerText.includes(t)", arg=said)
+        assert page.locator("#status").get_attribute("aria-live") == "polite"
+        assert page.locator("#key-form").is_hidden()
+
+
+@pytest.fixture
+def keyed_url(fake_server_in, tmp_path):
+    server = fake_server_in(tmp_path, SASRECLLM_API_KEY=KEY)
+    yield server.url
+    server.stop()
+
+
+def test_the_key_is_asked_for_only_after_a_401_and_then_sent(browser, keyed_url):
+    with plain_page(browser) as page:
+
+        def with_key(route):  # the files of the page come through; its questions need its own key
+            route.continue_(headers=route.request.headers | {"x-api-key": KEY})
+
+        page.route(re.compile(r"/$|\.js$|\.css$"), with_key)
+        page.goto(keyed_url)
+        page.locator("#key-form").wait_for()
+        assert "wants its key" in page.inner_text("#status")
+        page.fill("#key", "a-key-of-another-house")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.querySelector('#status').innerText.includes('not this')")
+        page.fill("#key", KEY)
+        page.keyboard.press("Enter")
+        page.locator("#both > li").first.wait_for()
+        assert page.locator("#key-form").is_hidden() and page.input_value("#key") == ""
+        stored = page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+        assert stored == '[{},{},""]' and KEY not in page.content()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scroll_and_text_stands_out(browser, url, scheme):
-    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
-    page = context.new_page()
-    page.goto(url)
-    page.locator("#both > li").first.wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    colours = page.evaluate(
-        "() => ['color', 'backgroundColor'].map("
-        "k => getComputedStyle(document.body)[k].match(/\\d+/g).map(Number))"
+    size = {"width": 360, "height": 740}
+    with plain_page(browser, viewport=size, color_scheme=scheme) as page:
+        page.goto(url)
+        page.locator("#both > li").first.wait_for()
+        page.fill("#new-title", "W" * 256)
+        page.get_by_role("button", name="Add it").click()
+        landed(page, "WWW")
+        page.fill("#query", "W" * 256)
+        page.get_by_role("button", name="Like WWW").first.click()
+        page.locator("#both [data-does=why]").first.click()
+        page.locator("#both .why p").first.wait_for()
+        page.evaluate("document.querySelector('#key-form').hidden = false")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        for text in ("body", ".soft", ".facts span", ".cards .title", ".cards button", ".why p"):
+            assert contrast(*colours(page, text)) > (7 if text == "body" else 4.5), text
+        assert contrast(*colours(page, "#query", "borderTopColor")) >= 3
+
+
+def colours(page, selector, of="color"):
+    """A part's colour and the one behind it."""
+    return page.evaluate(
+        """([selector, of]) => {
+            const read = (node, key) => getComputedStyle(node)[key].match(/[\\d.]+/g).map(Number);
+            const node = document.querySelector(selector);
+            let behind = of === "color" ? node : node.parentElement;
+            while (behind && read(behind, "backgroundColor")[3] === 0) behind = behind.parentElement;
+            return [read(node, of), read(behind || document.body, "backgroundColor")];
+        }""",
+        [selector, of],
     )
-    assert contrast(*colours) > 7
-    context.close()
 
 
 def contrast(one, other):

@@ -1,7 +1,12 @@
 // The page asks the same API as everybody else.  What comes from data enters by textContent only.
-const SHOWN = 10, RETRIEVED = 50, PAUSE = 180;
+const SHOWN = 10, ASKED = 100, PAUSE = 180;
 const $ = (id) => document.getElementById(id);
-const state = { history: [], user: null, key: null, added: new Set(), asked: 0 };
+const state = { history: [], user: null, key: null, added: new Set(), newest: null, asked: 0 };
+const CHIPS = {
+  cold_user: "new to the model: your history speaks for you",
+  fallback: "popular titles: nothing is known of you yet",
+  cold_item: "not rated yet: its words speak for it",
+};
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -26,8 +31,14 @@ async function call(method, path, body) {
   const got = await answer.json().catch(() => ({}));
   if (answer.ok) return got;
   if (answer.status === 401) $("key-form").hidden = false;
+  throw new Error(wrong(answer, got));
+}
+
+function wrong(answer, got) {
+  if (answer.status === 401) return state.key ? "That is not this server's key." : "This server wants its key: fill it in above.";
+  const what = (got.errors || []).map((e) => e.what).join("; ");
   const wait = answer.headers.get("retry-after");
-  throw new Error(`${got.detail || got.title || answer.status}${wait ? `; try again in ${wait} s` : ""}`);
+  return `${got.detail || got.title || `Error ${answer.status}`}${what ? `: ${what}` : ""}${wait ? `; try again in ${wait} s` : ""}`;
 }
 
 function about() {
@@ -44,14 +55,15 @@ function later(work, pause) {
 async function refresh() {
   const ticket = ++state.asked;
   try {
-    const got = await call("POST", "/v1/recommend", { ...about(), k: 100, retrieve: RETRIEVED });
+    const got = await call("POST", "/v1/recommend", { ...about(), k: ASKED, retrieve: ASKED });
     if (ticket !== state.asked) return;
     const lines = got.recommendations;
-    const ranked = lines.filter((l) => l.retrieval_rank !== null).sort((a, b) => a.retrieval_rank - b.retrieval_rank);
-    $("both").replaceChildren(...lines.slice(0, SHOWN).map((l) => card(l, l.rank)));
-    $("alone").replaceChildren(...ranked.slice(0, SHOWN).map((l) => plain(l, lines)));
-    say(got.fallback ? "Nothing is known of you yet, so this is what is good for anybody."
-      : `${lines.length} candidates compared. + or − a title and the lists change.`);
+    const back = focusKept();
+    $("both").replaceChildren(...lines.slice(0, SHOWN).map(card));
+    $("alone").replaceChildren(...alone(lines));
+    back();
+    say(summary(lines, got.fallback));
+    flags(lines);
     landed(lines);
   } catch (error) {
     if (ticket === state.asked) say(error.message, true);
@@ -60,10 +72,43 @@ async function refresh() {
 
 const refreshSoon = later(refresh, PAUSE);
 
-function card(line, rank) {
+function summary(lines, fallback) {
+  if (!lines.length) return "Nothing is left to recommend.";
+  const first = `First of ${lines.length}: “${lines[0].title}”.`;
+  return fallback ? `${first} Nothing is known of you yet, so this is what is good for anybody.` : `${first} + or − a title and the lists change.`;
+}
+
+// What is said of the person is the same in every line; it stands once above the list.
+function flags(lines) {
+  const said = (lines[0]?.flags || []).filter((f) => f !== "cold_item");
+  $("flags").replaceChildren(...said.map(chip));
+}
+
+function chip(flag) {
+  return make("span", { className: "chip", textContent: CHIPS[flag] || flag });
+}
+
+// The encoder's own order.  The answer holds SASRecLLM's first hundred, so a place may be missing there.
+function alone(lines) {
+  const at = new Map(lines.map((l) => [l.retrieval_rank, l]));
+  const last = Math.min(SHOWN, Math.max(0, ...lines.map((l) => l.retrieval_rank || 0)));
+  return Array.from({ length: last }, (_, place) => (at.has(place + 1) ? plain(at.get(place + 1)) : beyond(place + 1, lines.length)));
+}
+
+// New lines take the old ones' place: the keyboard stays where it was.
+function focusKept() {
+  const held = document.activeElement, row = held.closest?.(".cards > li");
+  if (!row || !held.dataset.does) return () => {};
+  const list = row.parentElement, place = [...list.children].indexOf(row);
+  return () => list.children[Math.min(place, list.children.length - 1)]?.querySelector(`[data-does=${held.dataset.does}]`)?.focus();
+}
+
+function card(line) {
   const percent = Math.round(100 * line.probability);
   const why = make("div", { className: "why", hidden: true });
+  why.setAttribute("aria-live", "polite");
   const ask = make("button", { type: "button", textContent: "Why?" });
+  ask.dataset.does = "why";
   ask.setAttribute("aria-expanded", "false");
   ask.setAttribute("aria-label", `Why ${line.title}?`);
   ask.onclick = () => toggleWhy(line, why, ask);
@@ -71,26 +116,30 @@ function card(line, rank) {
   const meter = make("meter", { min: 0, max: 100, value: percent });
   meter.setAttribute("aria-label", `probability ${percent} %`);
   const item = make("li", { className: state.added.has(line.item_id) ? "new" : "" },
-    make("div", { className: "top" }, make("span", { className: "rank", textContent: rank }),
+    make("div", { className: "top" }, make("span", { className: "rank", textContent: line.rank }),
       make("span", { className: "title", textContent: line.title }),
       make("span", { className: "p", textContent: `${percent} %` })),
     meter,
     make("div", { className: "facts" }, make("span", { textContent: place }),
-      ...line.flags.filter((f) => f === "cold_item").map(() => make("span", { className: "chip", textContent: "new item" })),
-      judge(line, true), judge(line, false), ask),
+      judge(line, true), judge(line, false), ask,
+      ...line.flags.filter((f) => f === "cold_item").map(chip)),
     why);
   item.dataset.item = line.item_id;
   return item;
 }
 
-function plain(line, lines) {
-  const moved = lines.indexOf(line) + 1;
+function plain(line) {
   const item = make("li", {},
     make("div", { className: "top" }, make("span", { className: "rank", textContent: line.retrieval_rank }),
       make("span", { className: "title", textContent: line.title })),
-    make("div", { className: "facts" }, make("span", { textContent: `SASRecLLM: ${moved}` }), judge(line, true), judge(line, false)));
+    make("div", { className: "facts" }, make("span", { textContent: `SASRecLLM: ${line.rank}` }), judge(line, true), judge(line, false)));
   item.dataset.item = line.item_id;
   return item;
+}
+
+function beyond(rank, most) {
+  return make("li", { className: "soft" }, make("div", { className: "top" }, make("span", { className: "rank", textContent: rank }),
+    make("span", { className: "absent", textContent: `SASRecLLM puts this one behind its first ${most}.` })));
 }
 
 async function toggleWhy(line, why, button) {
@@ -108,8 +157,9 @@ async function toggleWhy(line, why, button) {
 
 function reasons(e) {
   const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(2);
-  const names = { llm: "words", encoder: "crowd" };
-  const shares = Object.entries(e.shares).map(([k, v]) => `${names[k] || k} ${signed(v)}`).join(", ");
+  const names = { llm: "words", encoder: "crowd (SASRec)" };
+  const shares = Object.entries(e.shares).filter(([k, v]) => names[k] || Math.abs(v) >= 0.005)
+    .map(([k, v]) => `${names[k] || k} ${signed(v)}`).join(", ");
   const carried = e.reasons.filter((r) => r.drop > 0).slice(0, 3)
     .map((r) => make("li", { textContent: `${r.title} (without it ${Math.round(100 * r.probability_without)} %)` }));
   const near = e.nearest.filter((n) => n.cosine > 0).map((n) => n.title).join(", ");
@@ -124,7 +174,9 @@ function reasons(e) {
 
 function judge(item, liked) {
   const button = make("button", { type: "button", textContent: liked ? "+" : "−" });
-  button.setAttribute("aria-label", `${liked ? "Like" : "Dislike"} ${item.title}`);
+  button.dataset.does = liked ? "like" : "dislike";
+  button.title = liked ? "Like" : "Dislike";
+  button.setAttribute("aria-label", `${button.title} ${item.title}`);
   button.onclick = () => {
     state.history = state.history.filter((h) => h.item_id !== item.item_id);
     state.history.push({ item_id: item.item_id, title: item.title, liked });
@@ -139,10 +191,15 @@ function showHistory() {
   $("history").replaceChildren(...state.history.map((h, place) => {
     const gone = make("button", { type: "button", textContent: "×" });
     gone.setAttribute("aria-label", `Remove ${h.title}`);
-    gone.onclick = () => { state.history.splice(place, 1); showHistory(); refreshSoon(); $("query").focus(); };
-    const title = make("span", { className: `title ${h.liked ? "liked" : "disliked"}`, textContent: h.title });
-    title.setAttribute("aria-label", `${h.liked ? "liked" : "disliked"}: ${h.title}`);
-    return make("li", {}, title, gone);
+    gone.onclick = () => {
+      state.history.splice(place, 1);
+      showHistory();
+      refreshSoon();
+      (document.querySelectorAll("#history button")[Math.min(place, state.history.length - 1)] || $("query")).focus();
+    };
+    const said = h.liked ? "liked" : "disliked";
+    return make("li", {}, make("span", { className: `mark ${said}`, textContent: h.liked ? "+" : "−", ariaHidden: "true" }),
+      make("span", { className: "hidden", textContent: `${said}: ` }), make("span", { className: "title", textContent: h.title }), gone);
   }));
 }
 
@@ -182,20 +239,28 @@ async function addItem(title) {
   try {
     await call("PUT", "/v1/items", { items: [{ item_id: id, title }] });
     state.added.add(id);
+    state.newest = { id, title };
     $("landed").textContent = `“${title}” is in the catalogue.`;
     $("new-title").value = "";
     await refresh();
-    const { scores } = await call("POST", "/v1/score", { ...about(), items: [id] });
-    if (!$("landed").dataset.place) $("landed").textContent = `“${title}”: ${Math.round(100 * scores[0].probability)} %, behind the first hundred.`;
   } catch (error) {
     $("landed").textContent = error.message;
   }
 }
 
-function landed(lines) {
-  const place = lines.findIndex((l) => state.added.has(l.item_id));
-  $("landed").dataset.place = place < 0 ? "" : place + 1;
-  if (place >= 0) $("landed").textContent = `“${lines[place].title}” lands on place ${place + 1} of ${lines.length}: ${Math.round(100 * lines[place].probability)} %.`;
+// Where the newest item stands, said again whenever the lists change.
+async function landed(lines) {
+  const item = state.newest, ticket = state.asked;
+  if (item === null) return;
+  const line = lines.find((l) => l.item_id === item.id);
+  if (line) {
+    $("landed").textContent = `“${item.title}” lands on place ${line.rank} of ${lines.length}: ${Math.round(100 * line.probability)} %.`;
+  } else if (state.history.some((h) => h.item_id === item.id)) {
+    $("landed").textContent = `“${item.title}” is in your history, so it is not recommended.`;
+  } else {
+    const { scores } = await call("POST", "/v1/score", { ...about(), items: [item.id] }).catch(() => ({ scores: [] }));
+    if (ticket === state.asked && scores.length) $("landed").textContent = `“${item.title}”: ${Math.round(100 * scores[0].probability)} %, behind the first ${lines.length}.`;
+  }
 }
 
 // The doors ------------------------------------------------------------------------------------------
@@ -206,7 +271,7 @@ $("user").addEventListener("input", suggestUsers);
 submit("search-form", search);
 submit("user-form", () => $("user").value.trim() && beUser($("user").value.trim()));
 submit("new-form", () => $("new-title").value.trim() && addItem($("new-title").value.trim()));
-submit("key-form", () => { state.key = $("key").value; $("key-form").hidden = true; start(); });
+submit("key-form", () => { state.key = $("key").value.trim(); $("key").value = ""; $("key-form").hidden = true; start(); });
 $("reset").onclick = () => { Object.assign(state, { history: [], user: null }); $("about").textContent = "A new start."; showHistory(); refresh(); };
 
 async function start() {
