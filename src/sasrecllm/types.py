@@ -64,6 +64,10 @@ class Histories:
             self.asked_at,
         )
 
+    def strictly_earlier(self) -> Histories:
+        """The rows older than their question: rows of the same second tell nothing (a sitting)."""
+        return self.keep(self.times < self.asked_at[self.owners])
+
     def liked(self) -> Histories:
         """Only the liked entries, in the same order."""
         return self.keep(self.labels == 1)

@@ -6,13 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sasrecllm.baselines.features import ItemFeatures, item_features
-from sasrecllm.baselines.taste import (
-    TASTES,
-    Taste,
-    TastePrior,
-    doubled,
-    shared_quality,
-)
+from sasrecllm.baselines.taste import Taste, TastePrior, shared_quality
+from sasrecllm.baselines.taste_rows import TASTES, doubled
 from sasrecllm.types import Histories
 
 TITLES = ["Sea Song (1950)", "Sea Tale (1952)", "War Song (1998)", "War Tale (1999)", "New Sea (1951)"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.evaluation.calibration import Calibration
@@ -48,7 +49,7 @@ def system():
         encoder.item_table.copy_(vectors + 0.1 * torch.arange(8)[:, None])
     catalog = Catalog([f"i{n}" for n in range(8)], NAMES)
     dataset = SimpleNamespace(catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool))
-    parts = SimpleNamespace(dataset=dataset, encoder=encoder, uses_language_model=False)
+    parts = SimpleNamespace(dataset=dataset, encoder=encoder, config=Config(strategy="encoder-only"))
     return SASRecLLM(parts, SameGenre(), Calibration(slope=2.0, intercept=-1.0))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +16,6 @@ from sasrecllm.config import load_config
 from sasrecllm.pipeline.contents import run_all
 from sasrecllm.pipeline.folder import open_run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian package chromium)")
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 EVIL = [
@@ -32,7 +26,7 @@ EVIL = [
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(browser, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page") / "tiny"
     config = load_config(TINY, ["evaluation.ablations=false"], environment=False)
     run_all(open_run(folder, config, "test", quiet=True))
@@ -41,14 +35,6 @@ def url(tmp_path_factory):
     yield process.stdout.readline().rpartition(" at ")[2].strip()
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian package chromium)")
 KEY = "a-key-that-only-this-test-knows"
 EVIL = "<img src=x onerror=alert(1)> The General"
 
@@ -22,14 +16,6 @@ def url(fake_server_in, tmp_path_factory):
     server = fake_server_in(tmp_path_factory.mktemp("page"))
     yield server.url
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

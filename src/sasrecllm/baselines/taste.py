@@ -10,22 +10,19 @@ with a Gaussian prior on each term, so that the posterior mean given his rows so
 and features, so that an item rated by generous users is not taken for a good one and a rare or new
 item borrows from what it resembles.
 
-Level and drift move all candidates of one request together: pooled AUC sees them, the order within a
-request does not.  Taste and quality make the order.  They are kept apart as scorers, so that a fusion
-can weigh each (docs/protocol.md).
+The terms as scorers: :mod:`sasrecllm.baselines.taste_rows`.
 
 Legend: B questions, L history rows, C candidates, D features, I items, J new items, N rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 import numpy as np
 
-from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, LabelArray
+from sasrecllm.types import FloatArray, Histories, IntArray, LabelArray
 
 CHUNK = 64  # questions solved at once: 64 * 200 * 200 doubles are 20 MB
 
@@ -112,8 +109,7 @@ class Taste:
 
         Reads the rows strictly earlier than the question; without any, both are 0, the prior mean.
         """
-        earlier = histories.keep(histories.times < histories.asked_at[histories.owners])
-        earlier = earlier.last(self.prior.last)
+        earlier = histories.strictly_earlier().last(self.prior.last)
         level, taste = np.zeros(len(histories)), np.zeros(candidates.shape)
         # Neighbours in length share a chunk; a row's answer does not depend on its chunk.
         order = np.argsort(np.diff(earlier.offsets), kind="stable")
@@ -195,99 +191,6 @@ def shared_quality(
         rest = targets - common[items] - user[users]
         item = np.asarray(np.bincount(items, rest, n_items) / item_count, dtype=np.float64)
     return np.asarray(features @ slope + item), slope
-
-
-def doubled(histories: Histories) -> Histories:
-    """Of n strictly earlier rows the oldest 2^k, k as large as fits.
-
-    A level read from them is renewed when a history has doubled and stands still between, so it tells
-    users apart without chasing the last labels of one.
-    """
-    earlier = histories.keep(histories.times < histories.asked_at[histories.owners])
-    lengths = np.diff(earlier.offsets)
-    kept = np.where(lengths > 0, 2 ** np.floor(np.log2(np.maximum(lengths, 1))), 0)
-    position = np.arange(len(earlier.items)) - np.repeat(earlier.offsets[:-1], lengths)
-    inside: BoolArray = position < np.repeat(kept, lengths)
-    return earlier.keep(inside)
-
-
-@dataclass(frozen=True)
-class TasteScorer:
-    """What the scorers below share."""
-
-    taste: Taste
-
-    def with_new_items(self, groups: Sequence[FloatArray], count: int) -> Self:
-        """The same scorer over a catalogue with new items at its end (:meth:`Taste.extended`)."""
-        return replace(self, taste=self.taste.extended(groups, count))
-
-
-@dataclass(frozen=True)
-class ItemQuality(TasteScorer):
-    """The shared quality alone."""
-
-    name: str = "item quality"
-
-    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of ``candidates`` [B, C]."""
-        return self.taste.quality_of(candidates)
-
-
-@dataclass(frozen=True)
-class UserTaste(TasteScorer):
-    """Posterior mean of a user's taste for each candidate."""
-
-    name: str = "user taste"
-
-    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of ``candidates`` [B, C]."""
-        return self.taste.posterior(histories, candidates)[1]
-
-
-@dataclass(frozen=True)
-class UserLevel(TasteScorer):
-    """Posterior mean of a user's level and drift, the same for every candidate."""
-
-    name: str = "user level"
-
-    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of ``candidates`` [B, C]."""
-        level = self.taste.posterior(histories, candidates[:, :1])[0]
-        return np.repeat(level[:, None], candidates.shape[1], axis=1)
-
-
-@dataclass(frozen=True)
-class SteadyLevel(TasteScorer):
-    """The level as of the last time that the user's history had doubled (:func:`doubled`)."""
-
-    name: str = "steady level"
-
-    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of ``candidates`` [B, C]."""
-        return UserLevel(self.taste).score(doubled(histories), candidates)
-
-
-@dataclass(frozen=True)
-class UserRegression(TasteScorer):
-    """The whole model, mean + quality + level + taste: an estimate of P(like), no deep learning."""
-
-    name: str = "user regression"
-
-    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of ``candidates`` [B, C]."""
-        level, taste = self.taste.posterior(histories, candidates)
-        return self.taste.mean + self.taste.quality_of(candidates) + level[:, None] + taste
-
-
-TASTES: dict[str, Callable[[Taste], ItemQuality | UserTaste | UserLevel | SteadyLevel | UserRegression]]
-TASTES = {
-    "item quality": ItemQuality,
-    "user taste": UserTaste,
-    "user level": UserLevel,
-    "steady level": SteadyLevel,
-    "user regression": UserRegression,
-}
-"""One row per scorer of this file."""
 
 
 def _joined(groups: Sequence[FloatArray], count: int) -> FloatArray:

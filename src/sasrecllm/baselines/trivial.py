@@ -53,9 +53,8 @@ class TrainMeans:
 
     def running(self, histories: Histories) -> FloatArray:
         """Mean of each user's rows strictly earlier than the question, of any split, shape [B]."""
-        earlier = histories.times < histories.asked_at[histories.owners]
-        owners = histories.owners[earlier]
-        return _smoothed(owners, histories.labels[earlier], len(histories), self.mean, self.prior)
+        earlier = histories.strictly_earlier()
+        return _smoothed(earlier.owners, earlier.labels, len(earlier), self.mean, self.prior)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

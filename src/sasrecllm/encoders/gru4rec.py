@@ -7,14 +7,13 @@ Shape legend: B rows, L positions, D width, N layers.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasrecllm.encoders.sequence import SequentialEncoder, at_least
-from sasrecllm.types import BoolArray
+from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder, at_least
 
 
 class GRU4Rec(SequentialEncoder):
@@ -35,33 +34,13 @@ class GRU4Rec(SequentialEncoder):
     kind: ClassVar[str] = "gru4rec"
 
     def __init__(
-        self,
-        *,
-        n_items: int,
-        n_users: int = 0,
-        width: int = 64,
-        blocks: int = 1,
-        length: int = 50,
-        likes_only: bool = True,
-        item_bias: bool = True,
-        user_bias: bool = False,
-        dropout: float = 0.2,
-        seen_items: BoolArray | None = None,
+        self, *, blocks: int = 1, user_bias: bool = False, **shared: Unpack[EncoderArguments]
     ) -> None:
         at_least("blocks", blocks, 1)
-        super().__init__(
-            n_items=n_items,
-            n_users=n_users,
-            width=width,
-            length=length,
-            likes_only=likes_only,
-            item_bias=item_bias,
-            user_bias=user_bias,
-            dropout=dropout,
-            seen_items=seen_items,
-        )
+        super().__init__(user_bias=user_bias, **shared)
+        width = self.width
         self.start = nn.Parameter(torch.zeros(blocks, 1, width))
-        self.feedback = None if likes_only else nn.Parameter(torch.randn(2, width) * 0.02)
+        self.feedback = None if self.likes_only else nn.Parameter(torch.randn(2, width) * 0.02)
         self.recurrent = nn.GRU(width, width, num_layers=blocks, batch_first=True)
         self.project = nn.Linear(width, width)
 

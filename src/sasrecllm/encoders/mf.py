@@ -10,13 +10,12 @@ Shape legend: B rows, L positions, D width.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from sasrecllm.encoders.sequence import PAD, SequentialEncoder
-from sasrecllm.types import BoolArray
+from sasrecllm.encoders.sequence import PAD, EncoderArguments, SequentialEncoder
 
 
 class MF(SequentialEncoder):
@@ -31,31 +30,9 @@ class MF(SequentialEncoder):
 
     kind: ClassVar[str] = "mf"
 
-    def __init__(
-        self,
-        *,
-        n_items: int,
-        n_users: int = 0,
-        width: int = 64,
-        length: int = 50,
-        likes_only: bool = True,
-        item_bias: bool = True,
-        user_bias: bool = True,
-        dropout: float = 0.2,
-        seen_items: BoolArray | None = None,
-    ) -> None:
-        super().__init__(
-            n_items=n_items,
-            n_users=n_users,
-            width=width,
-            length=length,
-            likes_only=likes_only,
-            item_bias=item_bias,
-            user_bias=user_bias,
-            dropout=dropout,
-            seen_items=seen_items,
-        )
-        self.user_table = nn.Parameter(torch.zeros(n_users, width))
+    def __init__(self, *, user_bias: bool = True, **shared: Unpack[EncoderArguments]) -> None:
+        super().__init__(user_bias=user_bias, **shared)
+        self.user_table = nn.Parameter(torch.zeros(self.n_users, self.width))
         # Larger than usual, as the other factor is 0: a product of two tiny factors hardly moves.
         nn.init.normal_(self.item_table, std=0.2)
 

@@ -16,14 +16,13 @@ Shape legend: B rows, L positions, C candidates, D width, U users, I items.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.types import BoolArray
+from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder
 
 
 class NCF(SequentialEncoder):
@@ -41,30 +40,9 @@ class NCF(SequentialEncoder):
 
     kind: ClassVar[str] = "ncf"
 
-    def __init__(
-        self,
-        *,
-        n_items: int,
-        n_users: int = 0,
-        width: int = 64,
-        length: int = 50,
-        likes_only: bool = True,
-        item_bias: bool = True,
-        user_bias: bool = True,
-        dropout: float = 0.2,
-        seen_items: BoolArray | None = None,
-    ) -> None:
-        super().__init__(
-            n_items=n_items,
-            n_users=n_users,
-            width=width,
-            length=length,
-            likes_only=likes_only,
-            item_bias=item_bias,
-            user_bias=user_bias,
-            dropout=dropout,
-            seen_items=seen_items,
-        )
+    def __init__(self, *, user_bias: bool = True, **shared: Unpack[EncoderArguments]) -> None:
+        super().__init__(user_bias=user_bias, **shared)
+        n_items, n_users, width = self.n_items, self.n_users, self.width
         self.user_table = nn.Parameter(torch.zeros(n_users, width))
         self.mlp_users = nn.Parameter(torch.randn(n_users, width) * 0.2)
         self.mlp_items = nn.Parameter(torch.randn(n_items, width) * 0.2)

@@ -11,15 +11,14 @@ Shape legend: B rows, T = L + 1 positions with the start token, D width, H heads
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasrecllm.encoders.sequence import SequentialEncoder, at_least
+from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder, at_least
 from sasrecllm.errors import ConfigError
-from sasrecllm.types import BoolArray
 
 
 class SASRec(SequentialEncoder):
@@ -43,42 +42,26 @@ class SASRec(SequentialEncoder):
     def __init__(
         self,
         *,
-        n_items: int,
-        n_users: int = 0,
-        width: int = 64,
         blocks: int = 2,
         heads: int = 1,
-        length: int = 50,
-        likes_only: bool = True,
-        item_bias: bool = True,
         user_bias: bool = False,
-        dropout: float = 0.2,
-        seen_items: BoolArray | None = None,
+        **shared: Unpack[EncoderArguments],
     ) -> None:
         at_least("blocks", blocks, 1)
         at_least("heads", heads, 1)
+        super().__init__(user_bias=user_bias, **shared)
+        width = self.width
         if width % heads:
             raise ConfigError(
                 f"encoder: width is {width} and heads is {heads}; allowed: a width that is a"
                 " multiple of heads",
                 f"set heads to a divisor of {width}",
             )
-        super().__init__(
-            n_items=n_items,
-            n_users=n_users,
-            width=width,
-            length=length,
-            likes_only=likes_only,
-            item_bias=item_bias,
-            user_bias=user_bias,
-            dropout=dropout,
-            seen_items=seen_items,
-        )
         self.heads = heads
         self.start = nn.Parameter(torch.randn(1, width) * 0.02)
-        self.positions = nn.Parameter(torch.randn(length + 1, width) * 0.02)
-        self.feedback = None if likes_only else nn.Parameter(torch.randn(2, width) * 0.02)
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
+        self.positions = nn.Parameter(torch.randn(self.length + 1, width) * 0.02)
+        self.feedback = None if self.likes_only else nn.Parameter(torch.randn(2, width) * 0.02)
+        self.blocks = nn.ModuleList(_Block(width, heads, self.dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
     @property

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Required, TypedDict
 
 import numpy as np
 import torch
@@ -36,6 +36,19 @@ ROWS_AT_ONCE = 1024
 
 LONG_LIST = 0.1
 """Share of the catalogue from which a candidate list is answered by one product with all of it."""
+
+
+class EncoderArguments(TypedDict, total=False):
+    """What every encoder hands on to :class:`SequentialEncoder`; only ``n_items`` has no default."""
+
+    n_items: Required[int]
+    n_users: int
+    width: int
+    length: int
+    likes_only: bool
+    item_bias: bool
+    dropout: float
+    seen_items: BoolArray | None
 
 
 class SequentialEncoder(nn.Module, ABC):

@@ -12,7 +12,7 @@ from sasrecllm.encoders.gru4rec import GRU4Rec
 from sasrecllm.encoders.mf import MF
 from sasrecllm.encoders.ncf import NCF
 from sasrecllm.encoders.sasrec import SASRec
-from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.runtime import resolve
 
@@ -57,4 +57,8 @@ def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEn
 
 
 def _argument_names(cls: type[SequentialEncoder]) -> set[str]:
-    return set(inspect.signature(cls).parameters)
+    """Keywords of ``cls``; one that takes ``**shared`` has the shared ones too."""
+    named = inspect.signature(cls).parameters
+    shared = [p for p in named.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    own = {name for name, p in named.items() if p not in shared}
+    return own | set(EncoderArguments.__annotations__) if shared else own

@@ -24,7 +24,8 @@ class ReportInputs:
         final: the row that the run is about.
         trivial: names of the trivial rows.
         ablations: what was changed -> metric -> [difference, low, high] against the final row.
-        ranking: kind of list -> {"lists": count, "rows": row -> metric -> [value, low, high]}.
+        ranking: kind of list -> {"lists": count, "rows": row -> metric -> [value, low, high],
+            "reranked": row -> how many of the encoder's best it was asked about}.
         plots: title -> SVG text.
         facts: label -> value lists under a heading ("Data", "Training", "Versions", ...).
         truth: parameters and ceiling of the known world, where the data is one.
@@ -94,8 +95,10 @@ def ranking_tables(ranking: Mapping[str, Mapping[str, Any]]) -> str:
         lines += ["", f"Ranking, {kind}, {lists['lists']:,} lists:", ""]
         lines += ["| row | HR@10 | NDCG@10 | MRR |", "|---|---|---|---|"]
         for name, got in lists["rows"].items():
+            count = lists["reranked"].get(name)
+            shown = name if count is None else f"{name}, best {count} reranked"
             values = " | ".join(span(got[m]) for m in ("hr@10", "ndcg@10", "mrr"))
-            lines.append(f"| {cell(name)} | {values} |")
+            lines.append(f"| {cell(shown)} | {values} |")
     return "\n".join(lines)
 
 

@@ -6,7 +6,6 @@ there is no second way to build or to load one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,8 @@ import torch
 from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.baselines.rows import TrainRows
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.taste import TASTES, Taste
+from sasrecllm.baselines.taste import Taste
+from sasrecllm.baselines.taste_rows import TASTES
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
@@ -26,7 +26,6 @@ from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
-from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.ablations import StrangersVectors
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.fusion import Fusion, FusionWeights
@@ -37,7 +36,7 @@ from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.training.strategies import Stage, stages_of
+from sasrecllm.training.strategies import Stage
 from sasrecllm.types import FloatArray, Histories, Scorer
 
 
@@ -189,11 +188,6 @@ class Assembly:
             soft_tokens=self.config.mapper.tokens,
         )
 
-    @property
-    def uses_language_model(self) -> bool:
-        """Whether any stage of this run asks the language model."""
-        return any(s.task == "answer" for s in run_stages(self.config).values())
-
     # Parts on disk -------------------------------------------------------------------------------
 
     def requires(self, part: str) -> dict[str, str]:
@@ -299,50 +293,3 @@ class Assembly:
             "language model without adapter": sum(p.numel() for p in self.backbone.parameters())
             - adapter,
         }
-
-
-def run_stages(config: Config) -> dict[str, Stage]:
-    """Name -> stage of a run, in order.
-
-    Raises:
-        ConfigError: the strategy is wrong.
-    """
-    c = config.encoder
-    stages = stages_of(config.strategy, config.fusion.enabled, c.kind, c.prior == "titles")
-    return {s.name: s for s in stages}
-
-
-def part_folders(
-    stages: Mapping[str, Stage], folder: Path, until: str | None = None
-) -> dict[str, Path]:
-    """Part -> folder of its newest version among the stages up to ``until`` (all without)."""
-    found: dict[str, Path] = {}
-    for number, (name, stage) in enumerate(stages.items(), 1):
-        where = stage_folder(folder, number, name)
-        found |= {part: foreign_part(Path(run), part) for part, run in stage.load.items()}
-        found |= {part: where / "parts" / part for part in stage.train}
-        if name == until:
-            break
-    return found
-
-
-def stage_folder(folder: Path, number: int, name: str) -> Path:
-    """Folder of the ``number``-th stage of a run."""
-    return folder / "stages" / f"{number}-{name}"
-
-
-def foreign_part(run: Path, part: str) -> Path:
-    """Where another run (or a folder of parts) keeps its newest ``part``.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if (run / "part.json").is_file():
-        return run
-    found = sorted(run.glob(f"stages/*/parts/{part}"), key=lambda p: int(p.parts[-3].split("-")[0]))
-    if not found:
-        raise CheckpointError(
-            f"load: {run} has no trained {part}",
-            f"give a run folder whose strategy trained its {part}, or the part's own folder",
-        )
-    return found[-1]

@@ -62,6 +62,12 @@ class Recommendation:
         return asdict(self) | {"flags": list(self.flags)}
 
 
+def flags_of(cold_user: bool, fallback: bool, cold_item: bool) -> tuple[str, ...]:
+    """Names of the flags that are up."""
+    flags = {"cold_user": cold_user, "fallback": fallback, "cold_item": cold_item}
+    return tuple(name for name, up in flags.items() if up)
+
+
 def one_history(
     user: int, items: IntArray, labels: LabelArray, times: IntArray, asked_at: int
 ) -> Histories:

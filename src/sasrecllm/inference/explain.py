@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sasrecllm.evaluation.slices import known as known_index
+from sasrecllm.inference.stages import uses_language_model
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.types import FloatArray, Histories, Scorer
 
@@ -106,7 +107,7 @@ def nearest(system: SASRecLLM, known: Histories, target: int, most: int = 3) -> 
         with torch.no_grad():
             rows = torch.from_numpy(np.append(liked, target)).to(encoder.device)
             vectors = encoder.item_vectors(rows).double().cpu().numpy()
-    elif system.parts.uses_language_model:
+    elif uses_language_model(system.parts.config):
         by, vectors = "title", system.title_vectors.vectors[np.append(liked, target)]
     else:
         return ()

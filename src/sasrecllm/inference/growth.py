@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sasrecllm.baselines.taste import TasteScorer
+from sasrecllm.baselines.taste_rows import TasteScorer
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.inference.assembly import Assembly
 from sasrecllm.llm.fusion import Fusion, with_new_titles

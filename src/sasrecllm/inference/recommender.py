@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.checkpoint import choose_run, read_json
-from sasrecllm.config import Config, load_config
+from sasrecllm.config import load_config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
-from sasrecllm.inference.assembly import Assembly, part_folders, run_stages
-from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, pairs_of
+from sasrecllm.inference.assembly import Assembly
+from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, flags_of, pairs_of
 from sasrecllm.inference.explain import Explanation, Reason, left_out, nearest, shares_of
 from sasrecllm.inference.growth import grown
 from sasrecllm.inference.retrieval import TitleVectors, retrieve
+from sasrecllm.inference.stages import backbone_of, part_folders, run_stages
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -144,23 +145,31 @@ class SASRecLLM:
         """
         system, known = self._asked(history, user, strict)
         allowed = allowed_items(system.catalog, only, where)
-        items, scores, ranks = system.recommend_many(known, k, retrieve, allowed)
+        return system.lists(known, k, retrieve, allowed)[0]
+
+    def lists(
+        self, known: Histories, k: int = 10, count: int = 100, allowed: BoolArray | None = None
+    ) -> list[list[Recommendation]]:
+        """:meth:`recommend_many` written out: one list for each of B histories, best first."""
+        items, scores, ranks = self.recommend_many(known, k, count, allowed)
         probabilities = self.calibration.probabilities(scores)
-        person: tuple[str, ...] = () if self._trained(known) else ("cold_user",)
-        person += () if len(known.items) else ("fallback",)
-        seen = known_index(items[0], self.dataset.seen_items)
+        cold_user = ~known_index(known.users, self.dataset.seen_users)
+        cold_item = ~known_index(items, self.dataset.seen_items)
+        fallback = np.diff(known.offsets) == 0
         return [
-            Recommendation(
-                place + 1,
-                system.catalog.item_id(int(item)),
-                system.catalog.title(int(item)),
-                float(scores[0, place]),
-                float(probabilities[0, place]),
-                int(ranks[0, place]) or None,
-                person + (() if seen[place] else ("cold_item",)),
-            )
-            for place, item in enumerate(items[0])
-            if item != UNKNOWN
+            [
+                Recommendation(
+                    place + 1,
+                    self.catalog.item_id(int(items[b, place])),
+                    self.catalog.title(int(items[b, place])),
+                    float(scores[b, place]),
+                    float(probabilities[b, place]),
+                    int(ranks[b, place]) or None,
+                    flags_of(cold_user[b], fallback[b], cold_item[b, place]),
+                )
+                for place in np.flatnonzero(items[b] != UNKNOWN).tolist()
+            ]
+            for b in range(len(known))
         ]
 
     def recommend_many(
@@ -289,9 +298,6 @@ class SASRecLLM:
     def _item_of_title(self) -> dict[str, int]:
         return {title.casefold(): index for index, title in enumerate(self.catalog.titles)}
 
-    def _trained(self, known: Histories) -> bool:
-        return known.users[0] != UNKNOWN and bool(self.dataset.seen_users[known.users[0]])
-
     @cached_property
     def title_vectors(self) -> TitleVectors:
         """Vectors of the catalogue's titles in the language model's own embedding space."""
@@ -299,8 +305,3 @@ class SASRecLLM:
         if self.catalog.n_items > len(tokens):
             tokens = tokens.extended(self.catalog.titles[len(tokens) :])
         return TitleVectors.of(tokens, self.parts.backbone.causal.get_input_embeddings().weight)
-
-
-def backbone_of(folder: Path, config: Config) -> str:
-    """Where a run's language model lies: its own folder for ``offline``, else the given name."""
-    return str(folder / "llm") if config.llm.backbone == "offline" else config.llm.backbone

@@ -80,13 +80,16 @@ def fit_fusion(
         max_pairs: pairs are sampled beyond this many.
     """
     means, stds = scores_QF.mean(0), np.maximum(scores_QF.std(0), 1e-9)
-    z_QF = torch.from_numpy((scores_QF - means) / stds)
-    unseen_Q1 = torch.from_numpy(unseen_Q.astype(np.float64))[:, None]
-    y_Q = torch.from_numpy(labels_Q.astype(np.float64))
-    liked_P, other_P, weight_P = _pairs(labels_Q, users_Q, max_pairs, seed)
-    count = scores_QF.shape[1]
+    objective = _Objective(
+        torch.from_numpy((scores_QF - means) / stds),
+        torch.from_numpy(labels_Q.astype(np.float64)),
+        torch.from_numpy(unseen_Q.astype(np.float64))[:, None],
+        _pairs(labels_Q, users_Q, max_pairs, seed),
+        pairwise,
+        ridge,
+    )
     # Rows: known items, new items.  Squares of free numbers keep the weights from being negative.
-    roots_2F = torch.full((2, count), 0.5, dtype=torch.float64, requires_grad=True)
+    roots_2F = torch.full((2, scores_QF.shape[1]), 0.5, dtype=torch.float64, requires_grad=True)
     biases_2 = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [roots_2F, biases_2], max_iter=300, line_search_fn="strong_wolfe", tolerance_change=1e-12
@@ -94,27 +97,37 @@ def fit_fusion(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        weights_2F = roots_2F.square()
-        both_Q2 = z_QF @ weights_2F.T + biases_2
-        score_Q = (both_Q2[:, :1] * (1 - unseen_Q1) + both_Q2[:, 1:] * unseen_Q1)[:, 0]
-        loss = F.binary_cross_entropy_with_logits(score_Q, y_Q)
-        if len(liked_P):
-            margin_P = score_Q[liked_P] - score_Q[other_P]
-            loss = loss + pairwise * (F.softplus(-margin_P) * weight_P).sum()
-        apart = (weights_2F[0] - weights_2F[1]).square().sum() + (biases_2[0] - biases_2[1]) ** 2
-        loss = loss + ridge * (weights_2F[0].square().sum() + 10 * apart) / len(y_Q)
+        loss = objective(roots_2F.square(), biases_2)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     rows = torch.cat([roots_2F.square(), biases_2[:, None]], dim=1).detach().numpy()
-    return FusionWeights(
-        tuple(components),
-        tuple(map(float, means)),
-        tuple(map(float, stds)),
-        tuple(map(float, rows[0])),
-        tuple(map(float, rows[1])),
-    )
+    triples = (tuple(map(float, v)) for v in (means, stds, rows[0], rows[1]))
+    return FusionWeights(tuple(components), *triples)
+
+
+@dataclass(frozen=True)
+class _Objective:
+    """BCE + ``pairwise`` · ranking loss + the ridge's pulls, as a function of weights and biases."""
+
+    z_QF: Tensor
+    y_Q: Tensor
+    unseen_Q1: Tensor
+    pairs: tuple[Tensor, Tensor, Tensor]
+    pairwise: float
+    ridge: float
+
+    def __call__(self, weights_2F: Tensor, biases_2: Tensor) -> Tensor:
+        both_Q2 = self.z_QF @ weights_2F.T + biases_2
+        score_Q = (both_Q2[:, :1] * (1 - self.unseen_Q1) + both_Q2[:, 1:] * self.unseen_Q1)[:, 0]
+        loss = F.binary_cross_entropy_with_logits(score_Q, self.y_Q)
+        liked_P, other_P, weight_P = self.pairs
+        if len(liked_P):
+            margin_P = score_Q[liked_P] - score_Q[other_P]
+            loss = loss + self.pairwise * (F.softplus(-margin_P) * weight_P).sum()
+        apart = (weights_2F[0] - weights_2F[1]).square().sum() + (biases_2[0] - biases_2[1]) ** 2
+        return loss + self.ridge * (weights_2F[0].square().sum() + 10 * apart) / len(self.y_Q)
 
 
 def _pairs(labels: LabelArray, users: IntArray, most: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

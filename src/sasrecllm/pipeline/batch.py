@@ -8,20 +8,15 @@ processes share a job by ``shard`` i of n: each takes every n-th part.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from sasrecllm import runtime
 from sasrecllm.checkpoint import file_digest, read_json, write_json
 from sasrecllm.data.lists import check_ending, count_users, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
-from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.recommender import SASRecLLM
-from sasrecllm.types import UNKNOWN
 
 PART = 1000
 
@@ -105,32 +100,12 @@ def merge(out: Path) -> None:
 
 def lists_of(system: SASRecLLM, ids: Sequence[str], k: int, retrieve: int) -> list[dict[str, Any]]:
     """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
-    index = system.catalog.user_index(list(ids))
-    known = system.dataset.latest(index)
-    items, scores, ranks = system.recommend_many(known, k, retrieve)
-    probabilities = system.calibration.probabilities(scores)
-    trained = known_index(index, system.dataset.seen_users)
-    empty = np.diff(known.offsets) == 0
-    seen = known_index(items, system.dataset.seen_items)
-    rows = []
-    for b, place in itertools.product(range(len(ids)), range(items.shape[1])):
-        if items[b, place] == UNKNOWN:
-            continue
-        flags = [] if trained[b] else ["cold_user"]
-        flags += ["fallback"] if empty[b] else []
-        flags += [] if seen[b, place] else ["cold_item"]
-        rows.append(
-            {
-                "user_id": ids[b],
-                "rank": place + 1,
-                "item_id": system.catalog.item_id(int(items[b, place])),
-                "title": system.catalog.title(int(items[b, place])),
-                "probability": float(probabilities[b, place]),
-                "retrieval_rank": int(ranks[b, place]) or None,
-                "flags": flags,
-            }
-        )
-    return rows
+    known = system.dataset.latest(system.catalog.user_index(list(ids)))
+    return [
+        {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
+        for user, lines in zip(ids, system.lists(known, k, retrieve), strict=True)
+        for line in lines
+    ]
 
 
 def parts_folder(out: Path) -> Path:

@@ -15,7 +15,7 @@ from sasrecllm import runtime
 from sasrecllm.checkpoint import choose_run, read_json, write_json
 from sasrecllm.config import Config, Loop, load_config
 from sasrecllm.errors import ConfigError
-from sasrecllm.inference.assembly import run_stages
+from sasrecllm.inference.stages import run_stages, uses_language_model
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage
 
@@ -37,7 +37,7 @@ class Run:
     @property
     def uses_language_model(self) -> bool:
         """Whether any stage asks the language model; an encoder alone builds none."""
-        return any(s.task == "answer" for s in self.stages.values())
+        return uses_language_model(self.config)
 
     @property
     def fused(self) -> list[str]:
@@ -68,15 +68,16 @@ def open_run(
     if force and runtime.is_main_process():
         _delete_run(folder)
     run_stages(config)  # a misspelt strategy leaves no folder behind
-    resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
     path = folder / "config.yaml"
-    if path.exists() and path.read_text(encoding="utf-8") != resolved:
-        old = yaml.safe_load(path.read_text(encoding="utf-8"))
-        raise ConfigError(
-            f"{folder} holds a run of another configuration:"
-            f" {_first_difference(old, config.model_dump())}",
-            "give another --out, or delete the folder",
-        )
+    if path.exists():
+        # Parsed, so that a setting which a newer version added has its default there.
+        old = load_config(path, environment=False)
+        if old != config:
+            raise ConfigError(
+                f"{folder} holds a run of another configuration:"
+                f" {_first_difference(old.model_dump(), config.model_dump())}",
+                "give another --out, or delete the folder",
+            )
 
     def write(text: str) -> None:
         with (folder / "log.txt").open("a", encoding="utf-8") as stream:
@@ -85,6 +86,7 @@ def open_run(
     run = Run(folder, config, command, runtime.Progress(write, quiet))
     if runtime.is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
+        resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
         path.write_text(resolved, encoding="utf-8")
         about = {"command": command, "git": runtime.git_revision(), **runtime.versions()}
         write_json(folder / "env.json", about)
@@ -125,4 +127,4 @@ def _first_difference(old: Any, new: Any, path: str = "") -> str:
             if isinstance(a, dict) and isinstance(b, dict):
                 return _first_difference(a, b, f"{path}{key}.")
             return f"{path}{key} is {a!r} there, {b!r} here"
-    return "only the spelling differs"
+    raise AssertionError("the settings are the same")

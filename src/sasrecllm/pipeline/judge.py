@@ -17,7 +17,8 @@ from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
-from sasrecllm.inference.assembly import Assembly, Change, part_folders, stage_folder
+from sasrecllm.inference.assembly import Assembly, Change
+from sasrecllm.inference.stages import part_folders, stage_folder
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.rank import rank, wants_ranking
 from sasrecllm.pipeline.scores import baseline_folder, load_scores, save_scores

@@ -6,20 +6,27 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sasrecllm import runtime
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.taste import TASTES
+from sasrecllm.baselines.taste_rows import TASTES
 from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.assembly import foreign_part
+from sasrecllm.inference.stages import foreign_part
 from sasrecllm.llm.loading import refuse_unreachable
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
+
+PREPARED = {
+    "feedback", "threshold", "split", "split_args", "negatives",
+    "cold_items", "cold_users", "on_bad_rows",
+}  # fmt: skip
+"""Settings of the data section that the preparation takes as they stand."""
 
 
 def check_settings(run: Run) -> None:
@@ -56,46 +63,12 @@ def prepare(run: Run) -> Dataset:
     """Read, check, order and split the data into ``data/``."""
     folder = run.folder / "data"
     if not is_whole(folder) and runtime.is_main_process():
-        from sasrecllm.data.prepare import prepare as prepare_tables
-        from sasrecllm.data.sources import load_tables
-        from sasrecllm.pipeline.world import truth_facts, world_tables
-
-        c = run.config.data
-        seed = run.config.seed if c.seed is None else c.seed
-        world = None
-        if c.source == "known-world":
-            world, tables = world_tables({"seed": seed} | c.world)
-        else:
-            run.progress.start()
-            tables = load_tables(
-                c.source,
-                path=c.path,
-                items_path=c.items_path,
-                columns=c.columns,
-                order=c.order,
-                words=c.words,
-                report=run.progress.step,
-            )
-        quarantine = run.folder / "quarantine.jsonl"
-        dataset = prepare_tables(
-            tables,
-            feedback=c.feedback,
-            threshold=c.threshold,
-            split=c.split,
-            split_args=c.split_args,
-            negatives=c.negatives,
-            cold_items=c.cold_items,
-            cold_users=c.cold_users,
-            seed=seed,
-            on_bad_rows=c.on_bad_rows,
-            quarantine_path=quarantine,
-        )
+        dataset, truth = _read(run)
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
-            # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
-            if world is not None and not dataset.implicit:
-                write_json(temporary / "truth.json", truth_facts(world, dataset))
+            if truth:
+                write_json(temporary / "truth.json", truth)
 
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)
@@ -107,6 +80,34 @@ def prepare(run: Run) -> Dataset:
     dataset = Dataset.load(folder)
     _check_attributes(run, dataset)
     return dataset
+
+
+def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
+    """The data set of the configured source, and of the known world what its rows really are."""
+    from sasrecllm.data.prepare import prepare as prepare_tables
+    from sasrecllm.data.sources import load_tables
+    from sasrecllm.pipeline.world import truth_facts, world_tables
+
+    c = run.config.data
+    seed = run.config.seed if c.seed is None else c.seed
+    world = None
+    if c.source == "known-world":
+        world, tables = world_tables({"seed": seed} | c.world)
+    else:
+        run.progress.start()
+        tables = load_tables(
+            c.source,
+            **c.model_dump(include={"path", "items_path", "columns", "order", "words"}),
+            report=run.progress.step,
+        )
+    dataset = prepare_tables(
+        tables,
+        **c.model_dump(include=PREPARED),
+        seed=seed,
+        quarantine_path=run.folder / "quarantine.jsonl",
+    )
+    # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
+    return dataset, {} if world is None or dataset.implicit else truth_facts(world, dataset)
 
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:

@@ -15,8 +15,8 @@ from sasrecllm.checkpoint import choose_run, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation import plots, report
 from sasrecllm.evaluation.calibration import Calibration
-from sasrecllm.inference.assembly import stage_folder
 from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.stages import stage_folder
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import liked_counts
 from sasrecllm.pipeline.scores import load_scores

@@ -19,7 +19,8 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
-from sasrecllm.inference.assembly import Assembly, part_folders
+from sasrecllm.inference.assembly import Assembly
+from sasrecllm.inference.stages import part_folders
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, FloatArray, Histories, IntArray, Scorer
@@ -57,7 +58,10 @@ def wants_ranking(run: Run, dataset: Dataset) -> bool:
 
 
 def rank(run: Run, dataset: Dataset, parts: Assembly) -> dict[str, Any]:
-    """List kind -> row -> metric -> [value, low, high], on every liked row of the test split."""
+    """List kind -> rows (row -> metric -> [value, low, high]) on every liked row of the test split.
+
+    ``reranked`` beside them says of which rows only that many of the encoder's best were asked about.
+    """
     c = run.config.evaluation.ranking
     out: dict[str, Any] = {}
     drawn = min(c.negatives, fewest_others(dataset, "test"))
@@ -65,11 +69,13 @@ def rank(run: Run, dataset: Dataset, parts: Assembly) -> dict[str, Any]:
         kind = "whole catalogue" if negatives is None else f"1 + {negatives} items"
         lists = ranking_candidates(dataset, "test", negatives=negatives)
         boot = UserBootstrap(lists.histories.users, run.config.evaluation.resamples, run.config.seed)
-        rows = {}
+        rows, reranked = {}, {}
         for scorer in _scorers(run, parts, whole=negatives is None):
             run.progress.line(f"ranking, {kind}: {scorer.name}")
             rows[scorer.name] = _judged(scorer, lists, boot)
-        out[kind] = {"lists": len(lists.rows), "rows": rows}
+            if isinstance(scorer, Reranked):
+                reranked[scorer.name] = scorer.count
+        out[kind] = {"lists": len(lists.rows), "rows": rows, "reranked": reranked}
     return out
 
 
@@ -93,4 +99,4 @@ def _scorers(run: Run, parts: Assembly, *, whole: bool) -> Iterator[Scorer]:
             yield scorer
         elif count := c.ranking.rerank:
             first = EncoderScorer("encoder", parts.encoder)
-            yield Reranked(f"{stage.row}, best {count} reranked", first, scorer, count)
+            yield Reranked(stage.row, first, scorer, count)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sasrecllm.checkpoint import load_part, read_json, save_part
-from sasrecllm.inference.assembly import stage_folder
+from sasrecllm.inference.stages import stage_folder
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.types import FloatArray
 

@@ -123,33 +123,28 @@ def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
     The interval of a mean is the mean of the intervals' ends: no narrower than the truth, since all
     seeds are judged on the same users.
     """
-    found: dict[str, dict[str, dict[str, list[list[float]]]]] = {}
-    counts = {}
+    found: dict[str, dict[str, Any]] = {}
+    first = next(iter(runs)).row
     for cell, run in runs.items():
         results = read_json(run.folder / "results.json")
         trained = {s.row for s in run.stages.values()}
         shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
+        if cell.row == first:  # whose baselines stand for all
+            shown = {r: r for r in ("popularity", *results["rows"]) if r not in trained} | shown
         for kind, lists in results.get("ranking", {}).items():
-            counts[kind] = lists["lists"]
-            for name, got in lists["rows"].items():
-                own = next((r for r in trained if name == r or name.startswith(r + ", best")), None)
-                if own is not None and own not in shown:
-                    continue
-                row = name if own is None else name.replace(own, shown[own], 1)
-                if own is None and cell.row != next(iter(runs)).row:
+            into = found.setdefault(kind, {"lists": lists["lists"], "rows": {}, "reranked": {}})
+            for inside, got in lists["rows"].items():
+                if inside not in shown:
                     continue
                 for metric, triple in got.items():
-                    seeds = found.setdefault(kind, {}).setdefault(row, {}).setdefault(metric, [])
+                    seeds = into["rows"].setdefault(shown[inside], {}).setdefault(metric, [])
                     seeds.append(triple)
-    return {
-        kind: {
-            "lists": counts[kind],
-            "rows": {
-                r: {m: list(np.mean(v, axis=0)) for m, v in got.items()} for r, got in rows.items()
-            },
-        }
-        for kind, rows in found.items()
-    }
+                if inside in lists["reranked"]:
+                    into["reranked"][shown[inside]] = lists["reranked"][inside]
+    for lists in found.values():
+        for metrics in lists["rows"].values():
+            metrics |= {m: np.mean(seeds, axis=0).tolist() for m, seeds in metrics.items()}
+    return found
 
 
 def _refuse_other_data(runs: Mapping[Cell, Run], dataset: Dataset) -> None:

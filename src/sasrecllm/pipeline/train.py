@@ -25,7 +25,8 @@ from sasrecllm.encoders.prior import apply_prior
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import DataError
 from sasrecllm.evaluation.protocol import score_questions
-from sasrecllm.inference.assembly import Assembly, foreign_part, part_folders, stage_folder
+from sasrecllm.inference.assembly import Assembly
+from sasrecllm.inference.stages import foreign_part, part_folders, stage_folder
 from sasrecllm.llm.fusion import fit_fusion
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import load_scores, save_scores

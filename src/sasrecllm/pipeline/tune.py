@@ -20,7 +20,7 @@ from sasrecllm.config import Config, parse_config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError, DataError, MissingExtraError, SasrecllmError
 from sasrecllm.evaluation.metrics import auc, uauc
-from sasrecllm.inference.assembly import stage_folder
+from sasrecllm.inference.stages import stage_folder
 from sasrecllm.pipeline.contents import train_all
 from sasrecllm.pipeline.folder import Run, open_run
 from sasrecllm.pipeline.plan import Range, merge
@@ -57,6 +57,22 @@ def tune(
     progress = progress or runtime.Progress(quiet=True)
     values = config.model_dump()
     defaults = {key: _value_at(values, key) for key in space}
+    study = _open(folder)
+    if not study.trials:
+        study.enqueue_trial({k: v for k, v in defaults.items() if _allows(space[k], v)})
+    progress.start()
+    while (done := len(_counted(study))) < trials:
+        trial = _ask(study, config.seed + done)
+        chosen = {k: _suggest(trial, k, r, defaults[k]) for k, r in space.items()}
+        result = _try(values, chosen, folder, trial.number, metric)
+        _tell(study, trial, result)
+        progress.line(f"trial {done + 1}/{trials}: {chosen}: {result['error'] or result['valid']}")
+        progress.step("tuning", done + 1, trials)
+    return _conclude(study, config, space, folder, metric)
+
+
+def _open(folder: Path) -> optuna.Study:
+    """The search as it was left, or a new one."""
     try:
         import optuna
         from optuna.storages.journal import JournalFileBackend
@@ -65,27 +81,29 @@ def tune(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    journal = JournalFileBackend(str(folder / "trials.journal"))
-    storage = optuna.storages.JournalStorage(journal)
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "trials.journal")))
     study = optuna.create_study(
         storage=storage, study_name="tune", direction="maximize", load_if_exists=True
     )
     _drop_interrupted(study)
-    if not study.trials:
-        study.enqueue_trial({k: v for k, v in defaults.items() if _allows(space[k], v)})
-    progress.start()
-    while (done := len(_counted(study))) < trials:
-        study.sampler = optuna.samplers.TPESampler(seed=config.seed + done)
-        trial = study.ask()
-        chosen = {k: _suggest(trial, k, r, defaults[k]) for k, r in space.items()}
-        result = _try(values, chosen, folder, trial.number, metric)
-        for key, value in result.items():
-            trial.set_user_attr(key, value)
-        failed = optuna.trial.TrialState.FAIL if result["error"] else None
-        study.tell(trial, result["objective"], state=failed)
-        progress.line(f"trial {done + 1}/{trials}: {chosen}: {result['error'] or result['valid']}")
-        progress.step("tuning", done + 1, trials)
-    return _conclude(study, config, space, folder, metric)
+    return study
+
+
+def _ask(study: optuna.Study, seed: int) -> optuna.Trial:
+    """The next trial; seeded by how many are done, as a resumed search needs."""
+    import optuna
+
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    return study.ask()
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, result: Mapping[str, Any]) -> None:
+    import optuna
+
+    for key, value in result.items():
+        trial.set_user_attr(key, value)
+    failed = optuna.trial.TrialState.FAIL if result["error"] else None
+    study.tell(trial, result["objective"], state=failed)
 
 
 def _try(
