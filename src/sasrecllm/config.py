@@ -77,6 +77,7 @@ class Loop(Section):
     """Settings of the training loop (docs: training/settings.py)."""
 
     epochs: int = Field(3, ge=1)
+    max_steps: int = Field(0, ge=0, description="steps at most; 0: the epochs decide")
     batch_size: int = Field(16, ge=1)
     lr: float = Field(1e-3, gt=0)
     min_lr: float = Field(8e-5, ge=0)
@@ -163,7 +164,10 @@ class Mapper(Section):
     tokens: int = Field(1, ge=1, description="soft tokens per slot")
     hidden: int = Field(320, ge=1)
     absent: float = Field(
-        0.1, ge=0, lt=1, description="share of training targets shown without their vector"
+        0.1, ge=0, lt=1, description="share of training targets shown as new items are"
+    )
+    new_items: Literal["vector", "no slot"] = Field(
+        "vector", description="an item without a training row: the encoder's vector for it, or no slot"
     )
 
 

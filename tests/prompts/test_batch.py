@@ -112,6 +112,22 @@ def test_what_stands_before_the_target_is_the_same_for_every_target():
     assert at[0] == at[1] and list(built.ids_BT[0, : at[0]]) == list(built.ids_BT[1, : at[0]])
 
 
+def test_an_item_without_a_slot_has_the_same_prompt_less_its_soft_tokens():
+    titles = ["Emma", "Dune", "Ulysses"]
+    asked = history([0, 1]).take(np.zeros(3, dtype=np.int64)), np.array([0, 1, 2])
+    whole = builder(titles, soft_tokens=2).build(*asked)
+    some = builder(titles, soft_tokens=2, item_slots=np.array([True, False])).build(*asked)
+    assert list(whole.slot_rows[whole.slot_kinds == 1]) == [0, 0, 1, 1, 2, 2]
+    assert list(some.slot_rows[some.slot_kinds == 1]) == [0, 0]  # 1 has none, 2 stands behind the array
+    assert list(whole.lengths_B - some.lengths_B) == [0, 2, 2]
+    at = whole.slot_columns[whole.slot_rows == 1][-2:]
+    cut = np.delete(whole.ids_BT[1, : whole.lengths_B[1]], at)
+    assert list(some.ids_BT[1, : some.lengths_B[1]]) == list(cut)
+    # A row may lose its slot on its own (training shows known items as new ones).
+    drawn = builder(titles, soft_tokens=2).build(*asked, np.array([True, False, False]))
+    assert list(drawn.slot_rows[drawn.slot_kinds == 1]) == [1, 1, 2, 2]
+
+
 def test_refusals():
     with pytest.raises(ConfigError, match="max_tokens"):
         builder(["a"], "paper-soft", max_tokens=40)

@@ -159,3 +159,26 @@ def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():
     assert results[0].best["score"] > -1.0  # the mean square of y is 4
     assert results[1].best["score"] == pytest.approx(results[0].best["score"], abs=0.05)
     assert results[1].best["score"] != results[0].best["score"]
+
+
+def test_max_steps_ends_the_stage_with_its_schedule_and_its_evaluations_inside():
+    task = Line()
+    result = fit(task, replace(SETTINGS, max_steps=11))
+    assert result.steps == 11 == task.calls
+    evaluated = [record["step"] for record in result.curve if "valid" in record]
+    assert evaluated == [3, 6, 8, 11]
+    # Steps 1-8 are the first pass, 9-11 begin the second: no row is left out before the last pass.
+    assert sorted(np.concatenate(task.seen[:8])) == list(range(64))
+
+
+def test_max_steps_resume_to_the_same_weights(tmp_path):
+    settings = replace(SETTINGS, max_steps=11)
+    whole, cut = Line(), Line()
+    fit(whole, settings)
+    cut.kill_at = 10
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, settings, CheckpointFolder(tmp_path))
+    again = Line()
+    fit(again, settings, CheckpointFolder(tmp_path))
+    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)

@@ -98,6 +98,33 @@ def test_frozen_parts_are_bit_identical_and_in_eval_mode_and_the_others_change(t
     assert changed == parts
 
 
+@pytest.mark.parametrize("slots", [None, DATA.seen_items])
+def test_a_training_target_is_shown_as_a_new_item_is(tokenizer, slots):
+    """With the unseen item's vector in its slot; or, where new items have no slot, without one."""
+    made, backbone = (
+        encoder(),
+        build_llama(tokenizer, width=16, layers=1, heads=2, positions=128, seed=0),
+    )
+    add_lora(backbone, r=2, alpha=4, dropout=0.0, targets=["q_proj"], seed=0)
+    mapper = build_mapper(
+        "mlp", width=8, hidden=8, llm_width=16, tokens=1, embedding_norm=backbone.embedding_norm, seed=0
+    )
+    soft = builder(tokenizer, "short-soft", max_tokens=128, item_slots=slots)
+    model = SoftTokenLLM(backbone, mapper, soft.yes_id, soft.no_id)
+    built = []
+    model.register_forward_pre_hook(lambda module, inputs: built.append(inputs))
+    train, valid = DATA.questions("train"), DATA.questions("valid")
+    task = AnswerTask("m", model, soft, train, valid, parts=["mapper"], encoder=made, absent=0.999999)
+    task(np.arange(8))
+    batch, _, item_BD = built[-1]
+    items = int((batch.slot_kinds == 1).sum())
+    if slots is None:
+        unseen = made.item_vectors(torch.tensor([-1]))
+        assert items == 8 and torch.equal(item_BD, unseen.expand(8, -1))
+    else:
+        assert items == 0 and (batch.slot_kinds == 0).sum() == 8
+
+
 def test_a_document_is_a_prompt_with_true_answers_of_one_user(tokenizer):
     build = builder(tokenizer, "short-text", history_length=4)
     train = DATA.questions("train")

@@ -178,6 +178,7 @@ class Assembly:
         """Prompt builder of the ``text`` or the ``soft`` template."""
         c = self.config.llm
         template = load_template(c.text_prompt if prompt == "text" else c.soft_prompt)
+        slots = self.dataset.seen_items if self.config.mapper.new_items == "no slot" else None
         return PromptBuilder(
             template,
             self.backbone.tokenizer,
@@ -186,6 +187,7 @@ class Assembly:
             history_length=c.history,
             max_tokens=c.max_tokens,
             soft_tokens=self.config.mapper.tokens,
+            item_slots=slots,
         )
 
     # Parts on disk -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from sasrecllm.config import Offline
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.prepare import language_model, prepare
 from sasrecllm.pipeline.train import Trainer
-from sasrecllm.training.loop import Task
+from sasrecllm.training.loop import Task, steps_in_all
 from sasrecllm.training.settings import LoopSettings
 
 STEPS = 3
@@ -67,8 +67,8 @@ def stage_seconds(task: Task, settings: LoopSettings) -> float:
     with torch.no_grad():
         task.validation_scores(np.unique(asked))
     validation = (time.monotonic() - started) / max(1, len(np.unique(asked))) * task.n_validation
-    steps = math.ceil(len(task.lengths) / size) * settings.epochs
-    return step * steps + validation * settings.epochs * settings.evals_per_epoch
+    evaluations = validation * settings.epochs * settings.evals_per_epoch
+    return step * steps_in_all(len(task.lengths), settings) + evaluations
 
 
 def _language_seconds(run: Run, trial: Run, dataset: object) -> float:

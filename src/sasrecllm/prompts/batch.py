@@ -66,6 +66,8 @@ class PromptBuilder:
         history_length: newest entries shown in each list of titles.
         max_tokens: no prompt is longer.
         soft_tokens: consecutive places of each soft slot.
+        item_slots: whether a prompt about each item has its item slot; items behind the array have
+            none.  All have one without it.
 
     Raises:
         ConfigError: even a prompt with an empty history exceeds ``max_tokens``; a domain word is
@@ -81,6 +83,7 @@ class PromptBuilder:
         history_length: int = 10,
         max_tokens: int = 1024,
         soft_tokens: int = 1,
+        item_slots: BoolArray | None = None,
     ) -> None:
         self.template = template.spoken(words)
         self.tokenizer = tokenizer
@@ -88,6 +91,7 @@ class PromptBuilder:
         self.history_length = history_length
         self.max_tokens = max_tokens
         self.soft_tokens = soft_tokens
+        self.item_slots = item_slots
         self._encode_literals()
         self.titles = title_tokens
         self._pool = np.concatenate([self._literals, title_tokens.flat])
@@ -110,19 +114,25 @@ class PromptBuilder:
             self.history_length,
             self.max_tokens,
             self.soft_tokens,
+            self.item_slots,
         )
 
     def lengths(self, histories: Histories, targets: IntArray) -> IntArray:
         """Tokens of each prompt [B], without building it."""
         return self._lay_out(histories, targets).at_B
 
-    def build(self, histories: Histories, targets: IntArray) -> PromptBatch:
+    def build(
+        self, histories: Histories, targets: IntArray, slotless: BoolArray | None = None
+    ) -> PromptBatch:
         """Prompts of ``histories`` [B] and ``targets`` [B] (item indices).
+
+        Args:
+            slotless: [B] prompts that lose their item slot, whatever their item.
 
         Raises:
             DataError: a target has no title, or the numbers of histories and targets differ.
         """
-        layout = self._lay_out(histories, targets)
+        layout = self._lay_out(histories, targets, slotless)
         lengths_B = layout.at_B
         pad = self.tokenizer.pad_token_id or 0
         ids_BT = np.full((len(lengths_B), int(lengths_B.max(initial=1))), pad, dtype=np.int64)
@@ -167,7 +177,9 @@ class PromptBuilder:
         begin = self._places["<begin>"][1] if segment is self.template.segments[0] else 0
         return self._places["=" + text][1] + begin
 
-    def _lay_out(self, histories: Histories, targets: IntArray) -> _Layout:
+    def _lay_out(
+        self, histories: Histories, targets: IntArray, slotless: BoolArray | None = None
+    ) -> _Layout:
         self._check(histories, targets)
         everyone = np.arange(len(targets), dtype=np.int64)
         layout = _Layout(np.zeros(len(targets), dtype=np.int64))
@@ -177,8 +189,11 @@ class PromptBuilder:
             if segment.kind == TEXT:
                 self._put_fixed(layout, "=" + segment.text, everyone)
             elif segment.kind in SOFT_SLOTS:
-                layout.slots.append((everyone, layout.at_B, SOFT_SLOTS.index(segment.kind)))
-                self._put_fixed(layout, "<soft>", everyone)
+                rows = everyone
+                if segment.kind == "item":
+                    rows = np.flatnonzero(self._has_item_slot(targets, slotless))
+                layout.slots.append((rows, layout.at_B[rows], SOFT_SLOTS.index(segment.kind)))
+                self._put_fixed(layout, "<soft>", rows)
             elif segment.kind in LISTS:
                 self._put_list(layout, segment, histories, shown)
             else:
@@ -201,6 +216,12 @@ class PromptBuilder:
                 f" titles are known for items 0 to {len(self.titles) - 1}",
                 "add the item with its title to the catalogue",
             )
+
+    def _has_item_slot(self, targets: IntArray, slotless: BoolArray | None) -> BoolArray:
+        has = np.ones(len(targets), dtype=np.bool_)
+        if self.item_slots is not None:
+            has = np.append(self.item_slots, False)[np.minimum(targets, len(self.item_slots))]
+        return has if slotless is None else has & ~slotless
 
     def _title(self, items: IntArray) -> tuple[IntArray, IntArray]:
         """Start in the pool and width of each item's title."""

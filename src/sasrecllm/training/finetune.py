@@ -15,7 +15,7 @@ from torch import Tensor
 from sasrecllm.encoders import losses
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.training.pretrain import ranking_metrics
-from sasrecllm.types import UNKNOWN, FloatArray, IntArray, Questions
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:
     from sasrecllm.encoders.crossfit import CrossFitted
@@ -33,8 +33,8 @@ class AnswerTask(Task):
             vectors are computed once; while it learns they are computed in every step.
         train_encoder: what gives the vectors of the training rows (cross-fitted encoders), where it
             is another than ``encoder``.
-        absent: share of training targets shown with the vector of an unseen item, so that the
-            model learns to read the words of a new item.
+        absent: share of training targets shown as a new item is: with the vector of an unseen
+            item, or without their slot where the builder gives slots to some items alone.
     """
 
     monitor = "auc"
@@ -81,12 +81,25 @@ class AnswerTask(Task):
     def forward(self, examples: IntArray) -> Tensor:
         rows = self.questions.take(examples)
         user_BD, item_BD = self._vectors(rows, examples, training=True)
-        logits_B = self._logits(rows, user_BD, item_BD)
+        slotless = None
+        if self.encoder is not None and item_BD is not None and self.absent:
+            gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.absent
+            if self.builder.item_slots is None:
+                item_BD = torch.where(gone_B1, self.encoder.item_vectors(self.unseen), item_BD)
+            else:
+                slotless = gone_B1[:, 0].cpu().numpy()
+        logits_B = self._logits(rows, user_BD, item_BD, slotless)
         labels_B = torch.from_numpy(rows.labels.astype(np.float32)).to(self.device)
         return losses.bce(logits_B.float(), labels_B).sum()
 
-    def _logits(self, rows: Questions, user_BD: Tensor | None, item_BD: Tensor | None) -> Tensor:
-        batch = self.builder.build(rows.histories, rows.targets)
+    def _logits(
+        self,
+        rows: Questions,
+        user_BD: Tensor | None,
+        item_BD: Tensor | None,
+        slotless: BoolArray | None = None,
+    ) -> Tensor:
+        batch = self.builder.build(rows.histories, rows.targets, slotless)
         logits: Tensor = self.model(batch, user_BD, item_BD)
         return logits
 
@@ -101,9 +114,6 @@ class AnswerTask(Task):
             at = torch.from_numpy(positions)
             tables = self.train_vectors if training else self.valid_vectors
             user_BD, item_BD = tables[0][at], tables[1][at]
-        if training and self.absent:
-            gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.absent
-            item_BD = torch.where(gone_B1, self.encoder.item_vectors(self.unseen), item_BD)
         return user_BD, item_BD
 
     def validation_scores(self, positions: IntArray) -> FloatArray:

@@ -104,6 +104,12 @@ def plan_epoch(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> lis
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def steps_in_all(examples: int, settings: LoopSettings) -> int:
+    """Optimiser steps of a stage that does not stop early."""
+    steps = math.ceil(examples / settings.batch_size) * settings.epochs
+    return min(steps, settings.max_steps or steps)
+
+
 def learning_rate(step: int, total: int, settings: LoopSettings) -> float:
     """Rate of optimiser step ``step`` (from 0): linear warm-up, then cosine to ``min_lr``.
 
@@ -160,7 +166,7 @@ class _Fit:
         optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr)
         self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.per_epoch = math.ceil(len(task.lengths) / settings.batch_size)
-        self.total = self.per_epoch * settings.epochs
+        self.total = steps_in_all(len(task.lengths), settings)
         points = settings.epochs * settings.evals_per_epoch
         self.eval_steps = {round(self.total * (i + 1) / points) for i in range(points)}
         self.step = self.best_step = self.waited = 0
@@ -189,7 +195,7 @@ class _Fit:
         """The batches of the current epoch that are still to do."""
         epoch, done = divmod(self.step, self.per_epoch)
         plan = plan_epoch(self.task.lengths, self.settings.batch_size, self.settings.seed, epoch)
-        yield from plan[done:]
+        yield from plan[done : self.total - self.step + done]
 
     def _train_step(self, batch: IntArray) -> None:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes

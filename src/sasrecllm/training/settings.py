@@ -11,6 +11,7 @@ class LoopSettings:
 
     Args:
         epochs: passes over the rows; shuffled anew by ``seed`` in every pass.
+        max_steps: optimiser steps at most, for data too large for a whole epoch; 0: ``epochs`` decides.
         batch_size: examples per optimiser step, over all processes and micro-batches together.
         lr: peak rate, reached after ``warmup_steps``; cosine down to ``min_lr`` at the last step.
         weight_decay: AdamW's, on matrices only (never on biases, gains or one-dimensional tensors).
@@ -23,6 +24,7 @@ class LoopSettings:
     """
 
     epochs: int = 3
+    max_steps: int = 0
     batch_size: int = 16
     lr: float = 1e-3
     min_lr: float = 8e-5
