@@ -98,6 +98,9 @@ def whole_numbers(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
     """
     kind = frame.schema[column]
     if kind == pl.String:
+        plain = frame[column].cast(pl.Int64, strict=False)
+        if plain.null_count() == frame[column].null_count():  # the usual case, at a tenth of the cost
+            return frame.with_columns(plain.alias(parsed(column)))
         text = pl.col(column).str.strip_chars()
         value = text.cast(pl.Int64, strict=False).fill_null(_whole(text))
     elif kind.is_float():
@@ -121,7 +124,14 @@ def _no_number(frame: pl.DataFrame, column: str, file: str) -> DataError:
     )
 
 
-def id_checks(column: str) -> list[Check]:
+def id_checks(every: pl.Series) -> list[Check]:
+    """:func:`every_id_check`, or none where all of a column's distinct ids pass it."""
+    rows = every_id_check(every.name)
+    wrong = every.to_frame().select(pl.any_horizontal(c.bad for c in rows).any())
+    return rows if every.null_count() or wrong.item() else []
+
+
+def every_id_check(column: str) -> list[Check]:
     """An id is present, printable and short enough for every door it passes."""
     value = pl.col(column)
     remedy = "give the id, or remove the row"

@@ -62,6 +62,9 @@ def hold_out(
     """
     check_share("cold_items", cold_items)
     check_share("cold_users", cold_users)
+    if not (cold_items or cold_users):
+        nobody = np.zeros(0, dtype=np.int64)
+        return HeldOut(splits.astype(np.int8), nobody, nobody, [])
     chosen_items = _chosen(np.unique(items), cold_items, seed, 11)
     chosen_users = _chosen(np.unique(users), cold_users, seed, 13)
     of_item, of_user = np.isin(items, chosen_items), np.isin(users, chosen_users)

@@ -63,8 +63,9 @@ def prepare(
     check_share("cold_items", cold_items)
     check_share("cold_users", cold_users)
     checked, refused = validate(tables, on_bad_rows=on_bad_rows, quarantine_path=quarantine_path)
+    del tables  # the raw columns' memory is free from here, where the caller holds none either
     frame = ordered(checked)
-    kind = _feedback(feedback, frame, tables.files[0])
+    kind = _feedback(feedback, frame, checked.files[0])
     frame = frame.with_columns(_label(kind, threshold).cast(pl.Int8).alias("label"))
     rule = _rule(split, checked, frame)
     codes = split_rows(_ordered_rows(frame), rule, split_args or {})
@@ -85,8 +86,8 @@ def prepare(
         times=_times(kept).to_numpy(),
         splits=held.splits,
         catalog=catalog,
-        name=tables.name,
-        words=dict(tables.words),
+        name=checked.name,
+        words=dict(checked.words),
         has_times="timestamp" in kept.columns,
         implicit=kind == "implicit",
         negatives=negatives,

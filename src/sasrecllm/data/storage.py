@@ -109,6 +109,10 @@ def _arrays(rows: pl.DataFrame, items: pl.DataFrame, meta: dict[str, Any]) -> di
 
 
 def indices(values: pl.Series, ids: list[str]) -> Any:
-    """Position in ``ids`` of every raw id in ``values``, int64 [N]; all must be there."""
+    """Position in ``ids`` of every id in ``values`` (text or Enum), int64 [N]; all must be there."""
+    if isinstance(values.dtype, pl.Enum):
+        known = {name: n for n, name in enumerate(ids)}
+        places = np.array([known.get(name, -1) for name in values.dtype.categories])
+        return places[values.to_physical().to_numpy()]
     index = pl.Series(range(len(ids)), dtype=pl.Int64)
     return values.replace_strict(pl.Series(ids, dtype=pl.String), index).to_numpy()

@@ -22,12 +22,6 @@ from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
 
-PREPARED = {
-    "feedback", "threshold", "split", "split_args", "negatives",
-    "cold_items", "cold_users", "on_bad_rows",
-}  # fmt: skip
-"""Settings of the data section that the preparation takes as they stand."""
-
 
 def check_settings(run: Run) -> None:
     """Refuse at once what a stage would only meet after minutes of training.
@@ -92,18 +86,32 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
     seed = run.config.seed if c.seed is None else c.seed
     world = None
     if c.source == "known-world":
-        world, tables = world_tables({"seed": seed} | c.world)
+        world, made = world_tables({"seed": seed} | c.world)
+        tables = [made]
     else:
         run.progress.start()
-        tables = load_tables(
-            c.source,
-            **c.model_dump(include={"path", "items_path", "columns", "order", "words"}),
-            report=run.progress.step,
-        )
+        tables = [
+            load_tables(
+                c.source,
+                path=c.path,
+                items_path=c.items_path,
+                columns=c.columns,
+                order=c.order,
+                words=c.words,
+                report=run.progress.step,
+            )
+        ]
     dataset = prepare_tables(
-        tables,
-        **c.model_dump(include=PREPARED),
+        tables.pop(),  # nobody else holds them: they go as soon as they are checked
+        feedback=c.feedback,
+        threshold=c.threshold,
+        split=c.split,
+        split_args=c.split_args,
+        negatives=c.negatives,
+        cold_items=c.cold_items,
+        cold_users=c.cold_users,
         seed=seed,
+        on_bad_rows=c.on_bad_rows,
         quarantine_path=run.folder / "quarantine.jsonl",
     )
     # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
