@@ -10,6 +10,7 @@ from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.inference.entries import one_history
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.llm.fusion import Fusion, FusionWeights
 
@@ -103,3 +104,12 @@ def test_shares_are_standardised_scores_times_weights(system):
     for got in (warm, cold):
         logit = np.log(got.probability / (1 - got.probability))
         assert sum(got.shares.values()) + 2.0 * 0.3 == pytest.approx(logit)
+
+
+def test_an_encoder_without_a_language_model_recommends_beside_many_items_without_a_vector(system):
+    """It cannot read their titles, so it asks for none of its language model, which it has not."""
+    system.parts.encoder.mark_seen(np.array([True] * 4 + [False] * 4))
+    assert len(system.recommend(history=["i0"], k=3, retrieve=3)) == 3
+    nobody = one_history(-1, np.array([0]), np.ones(1), np.zeros(1), 1)
+    items, _, ranks = system.recommend_many(nobody, k=8, count=3)
+    assert (ranks[items >= 0] == 0).any()  # some without a vector are among the candidates

@@ -26,7 +26,7 @@ from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, f
 from sasrecllm.inference.explain import Explanation, Reason, left_out, nearest, shares_of
 from sasrecllm.inference.growth import grown
 from sasrecllm.inference.retrieval import TitleVectors, retrieve
-from sasrecllm.inference.stages import backbone_of, part_folders, run_stages
+from sasrecllm.inference.stages import backbone_of, part_folders, run_stages, uses_language_model
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -189,7 +189,8 @@ class SASRecLLM:
             allowed = np.ones(self.catalog.n_items, dtype=bool)
         count = max(k, count)
         without = allowed & ~known_index(np.arange(len(allowed)), self.has_vector)
-        titles = self.title_vectors if without.sum() > count else None
+        reads = uses_language_model(self.parts.config)  # an encoder alone has no words to go by
+        titles = self.title_vectors if reads and without.sum() > count else None
         found = retrieve(self.parts.encoder, known, allowed, count, titles)
         empty = found.items == UNKNOWN
         rows = np.flatnonzero(~empty[:, 0])
