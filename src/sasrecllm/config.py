@@ -329,7 +329,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"--config {path} holds a {type(values).__name__}", "write keys and values: seed: 0"
         )
-    return values
+    return {key: _own(value) for key, value in values.items()}
+
+
+def _own(value: Any) -> Any:
+    """A copy in which what YAML's aliases share is apart, so that changing one does not change all."""
+    if isinstance(value, dict):
+        return {key: _own(inner) for key, inner in value.items()}
+    return [_own(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _parse(text: str, where: str) -> Any:

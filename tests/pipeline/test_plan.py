@@ -77,3 +77,15 @@ def test_a_wrong_setting_is_refused_with_data_set_and_row(tmp_path):
     plan = load_plan(write(tmp_path, {"rows": {"second": {"set": {"llm.backbone": "{run:frist}"}}}}))
     with pytest.raises(ConfigError, match="did you mean 'first'"):
         settings_of(plan, Cell("b", "second", 1), tmp_path, tmp_path / "out")
+
+
+def test_an_override_of_one_data_set_leaves_another_alone_that_shares_its_settings_by_alias(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        "name: x\nrows: {a: {}}\ndatasets:\n"
+        "  one: {set: &same {data: &data {source: two-table, path: first}}}\n"
+        "  two: {set: *same}\n  three: {set: {data: *data}}\n"
+    )
+    plan = load_plan(path, ["datasets.two.set.data.path=second"])
+    paths = {name: d.set["data"]["path"] for name, d in plan.datasets.items()}
+    assert paths == {"one": "first", "two": "second", "three": "first"}
