@@ -164,6 +164,9 @@ def recommend(
     column: Annotated[str, typer.Option(help="column of --users with the ids")] = "user_id",
     shard: Annotated[str, typer.Option(help="i/n: this process takes part i of n, from 0")] = "0/1",
     retrieve: Annotated[int, typer.Option(min=1, help="items that the first stage retrieves")] = 100,
+    ray: Annotated[
+        str | None, typer.Option(help="with --users: a Ray cluster's address, or local")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Recommend items to a known user, to a new one with a few liked items, or to a file of users.
@@ -173,7 +176,7 @@ def recommend(
     sasrecllm recommend runs/demo --users users.parquet -k 20 --out recs.parquet
     """
     if users is not None:
-        _recommend_all(folder, users, out, k, retrieve, column, shard, quiet)
+        _recommend_all(folder, users, out, k, retrieve, column, shard, ray, quiet)
         return
     from sasrecllm.pipeline.present import load_showcase, print_lists
 
@@ -334,6 +337,7 @@ def _recommend_all(
     retrieve: int,
     column: str,
     shard: str,
+    ray: str | None,
     quiet: bool,
 ) -> None:
     """The batch job of ``recommend``; says what is left where other shards have not finished."""
@@ -347,7 +351,7 @@ def _recommend_all(
         raise ConfigError("--users needs --out", "give --out recs.parquet")
     merged = recommend_all(
         folder, users, out, k=k, retrieve=retrieve, column=column,
-        shard=(int(number), int(count)), progress=Progress(quiet=quiet),
+        shard=(int(number), int(count)), ray=ray, progress=Progress(quiet=quiet),
     )  # fmt: skip
     typer.echo(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
 

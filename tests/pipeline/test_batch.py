@@ -2,14 +2,16 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from sasrecllm.config import load_config
 from sasrecllm.data import lists
-from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.errors import ConfigError, DataError, MissingExtraError
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.pipeline import batch
 from sasrecllm.pipeline.batch import merge, parts_folder, recommend_all
@@ -139,3 +141,42 @@ def test_numbers_that_lost_their_spelling_and_unknown_endings_are_refused(run, u
         recommend_all(run, tmp_path / "n.parquet", tmp_path / "r.parquet")
     with pytest.raises(ConfigError, match=r"ends with '\.xlsx'"):
         recommend_all(run, users, tmp_path / "r.xlsx")
+
+
+def test_a_ray_cluster_gives_what_one_process_gives_and_takes_only_what_is_missing(
+    run, users, tmp_path
+):
+    pytest.importorskip("ray.data", reason="Ray is not installed (pip install 'sasrecllm[ray]')")
+    whole, shared = tmp_path / "whole.parquet", tmp_path / "shared.parquet"
+    recommend_all(run, users, whole, k=3, size=6)
+    recommend_all(run, users, shared, k=3, size=6, shard=(0, 2))
+    kept = {p.name: p.stat().st_mtime_ns for p in parts_folder(shared).glob("part-*.parquet")}
+    merged, seen = batch.merge, {}
+
+    def watched(out):
+        seen.update({p.name: p.stat().st_mtime_ns for p in parts_folder(out).glob("part-*.parquet")})
+        merged(out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "merge", watched)
+        assert recommend_all(run, users, shared, k=3, size=6, ray="local")
+    assert len(seen) == 5 and {n: seen[n] for n in kept} == kept
+    # Another process with another number of threads: equal up to rounding.
+    assert_frame_equal(pl.read_parquet(whole), pl.read_parquet(shared), abs_tol=1e-6)
+
+
+def test_without_ray_the_refusal_names_the_extra_and_keeps_the_parts(run, users, tmp_path, monkeypatch):
+    out = tmp_path / "recs.parquet"
+    recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"sasrecllm\[ray\]"):
+        recommend_all(run, users, out, k=3, size=6, ray="local")
+    assert len(list(parts_folder(out).glob("part-*.parquet"))) == 3
+
+
+def test_a_bad_row_of_the_users_file_is_refused_before_a_cluster_is_asked(run, tmp_path, monkeypatch):
+    path = tmp_path / "users.csv"
+    path.write_text('user_id\nu0001\n""\n')
+    monkeypatch.setitem(sys.modules, "ray", None)  # asking for it would be another refusal
+    with pytest.raises(DataError, match="row 2"):
+        recommend_all(run, path, tmp_path / "recs.csv", ray="local")

@@ -58,6 +58,12 @@ def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[lis
         yield left
 
 
+def users_of(path: Path, number: int, size: int, column: str = "user_id") -> list[str]:
+    """The ``number``-th list that :func:`user_batches` yields, read alone (for a worker elsewhere)."""
+    part = _scan(path).slice(number * size, size).select(pl.col(column).cast(pl.String))
+    return part.collect()[column].to_list()
+
+
 def count_users(path: Path) -> int:
     """Rows of a file of users."""
     return int(_scan(path).select(pl.len()).collect().item())

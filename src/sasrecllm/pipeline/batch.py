@@ -8,6 +8,7 @@ processes share a job by ``shard`` i of n: each takes every n-th part.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def recommend_all(
     column: str = "user_id",
     shard: tuple[int, int] = (0, 1),
     size: int = PART,
+    ray: str | None = None,
     progress: runtime.Progress | None = None,
 ) -> bool:
     """The ``k`` best items of every user in a file; returns whether all parts stand and were merged.
@@ -38,6 +40,8 @@ def recommend_all(
     Args:
         shard: (i, n): this process takes parts i, i + n, i + 2n, ...
         size: users of one part; bounds the memory.
+        ray: let the workers of a Ray cluster take the parts: its address, or ``local`` for one of its
+            own (:mod:`sasrecllm.pipeline.on_ray`).
 
     Raises:
         ConfigError: the parts of another job stand at ``out``.
@@ -55,14 +59,17 @@ def recommend_all(
     mine = range(shard[0], count, shard[1])
     missing = {n for n in mine if not part_file(parts, n).is_file()}
     progress.start()
-    if missing:
+    if ray is not None:
+        from sasrecllm.pipeline.on_ray import write_parts
+
+        for _ in user_batches(users, size, column):
+            pass  # every id is looked at before the cluster is asked
+        write_parts(run, users, parts, sorted(missing), job, ray, progress)
+    elif missing:
         system = SASRecLLM.from_pretrained(run)
         batches = enumerate(user_batches(users, size, column))
         for done, (number, ids) in enumerate((b for b in batches if b[0] in missing), 1):
-            rows = lists_of(system, ids, k, retrieve)
-            temporary = part_file(parts, number).with_suffix(f".tmp{shard[0]}")
-            write_lists(temporary, rows)
-            temporary.replace(part_file(parts, number))
+            write_part(system, ids, part_file(parts, number), k, retrieve)
             progress.step("parts", done, len(missing))
     if all(part_file(parts, n).is_file() for n in range(count)):
         merge(out)
@@ -96,6 +103,13 @@ def merge(out: Path) -> None:
     for file in parts.iterdir():
         file.unlink()
     parts.rmdir()
+
+
+def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, k: int, retrieve: int) -> None:
+    """One part, whole or not at all, whoever else writes it at the same time."""
+    temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
+    write_lists(temporary, lists_of(system, ids, k, retrieve))
+    temporary.replace(path)
 
 
 def lists_of(system: SASRecLLM, ids: Sequence[str], k: int, retrieve: int) -> list[dict[str, Any]]:
