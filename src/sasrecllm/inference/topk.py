@@ -16,7 +16,9 @@ from sasrecllm.types import BoolArray, FloatArray, IntArray
 
 BLOCK = 64
 SLICE = 8_192
-"""Items whose scores exist at once: with B users that is 32 kB · B."""
+"""Fewest items whose scores exist at once: with B users that is 32 kB · B."""
+SCORES = 2**19
+"""Scores that exist at once where B is small: 2 MB, still a cache's size."""
 
 
 def top_items(users_BD: Tensor, items_ID: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -26,8 +28,9 @@ def top_items(users_BD: Tensor, items_ID: Tensor, k: int) -> tuple[Tensor, Tenso
     if len(items_ID) < 8 * SLICE:  # small catalogues: one product is fastest
         return _sorted(users_BD @ items_ID.T, None, k)
     maxima = []
-    for start in range(0, len(items_ID), SLICE):
-        scores_BS = users_BD @ items_ID[start : start + SLICE].T
+    size = max(SLICE, SCORES // len(users_BD) // BLOCK * BLOCK)
+    for start in range(0, len(items_ID), size):
+        scores_BS = users_BD @ items_ID[start : start + size].T
         short = -scores_BS.shape[1] % BLOCK
         if short:
             scores_BS = torch.nn.functional.pad(scores_BS, (0, short), value=-torch.inf)
