@@ -1,45 +1,40 @@
-"""RecTools' SASRec on sequences out of an .npz file: one epoch, CPU seconds of its fit as JSON.
+"""RecTools' SASRec on the rows of `sasrecllm bench sasrec`: its own fit, one epoch.
 
-Run by `sasrecllm bench sasrec --peers DIR` in the environment that benchmarks/peers.sh builds.
+See peer.py for how it is run.  Not measured: making the Dataset.
 """
 
-import argparse
+from __future__ import annotations
+
 import importlib.metadata
-import json
-import os
-import time
 
 import numpy as np
 import pandas as pd
-import torch
+import peer
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
+LOSSES = {"bce": "", "softmax": "", "gbce": ""}
 
-def main() -> None:
-    """Train and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("rows")
-    parser.add_argument("--loss", default="softmax")
-    asked = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    rows = np.load(asked.rows)
+
+def prepare(users: np.ndarray, items: np.ndarray, loss: str) -> peer.Epoch:
+    """RecTools orders by date; rows stand in order already, a second apart."""
     frame = pd.DataFrame({
-        Columns.User: rows["users"], Columns.Item: rows["items"], Columns.Weight: 1.0,
-        Columns.Datetime: pd.to_datetime(np.arange(len(rows["users"])), unit="s"),
+        Columns.User: users, Columns.Item: items, Columns.Weight: 1.0,
+        Columns.Datetime: pd.to_datetime(np.arange(len(users)), unit="s"),
     })  # fmt: skip
-    loss = {"bce": "BCE"}.get(asked.loss, asked.loss)
-    model = SASRecModel(
-        n_blocks=2, n_heads=1, n_factors=64, session_max_len=50, dropout_rate=0.2, loss=loss,
-        n_negatives=1, lr=0.001, batch_size=128, epochs=1,
-    )  # fmt: skip
     data = Dataset.construct(frame)
-    started = time.process_time()
-    model.fit(data)
-    took = time.process_time() - started
-    print(json.dumps({"cpu_seconds": took, "version": importlib.metadata.version("rectools")}))
+    name = {"bce": "BCE", "gbce": "gBCE"}.get(loss, loss)
+
+    def epoch() -> object:
+        return SASRecModel(
+            n_blocks=peer.BLOCKS, n_heads=peer.HEADS, n_factors=peer.WIDTH, lr=peer.LR, loss=name,
+            session_max_len=peer.LENGTH, dropout_rate=peer.DROPOUT, batch_size=peer.BATCH,
+            n_negatives=peer.NEGATIVES.get(loss, 1), epochs=1,
+        ).fit(data)  # fmt: skip
+
+    return epoch
 
 
 if __name__ == "__main__":
-    main()
+    peer.answer(importlib.metadata.version("rectools"), LOSSES, prepare)

@@ -302,6 +302,9 @@ def bench(
     peers: Annotated[
         Path, typer.Option(help="folder that benchmarks/peers.sh filled; absent peers are named")
     ] = Path("peers"),
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="so many, pinned to as many cores (default: torch's own)")
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="write the findings here")] = None,
 ) -> None:
     """Measure the package's ordinary paths against the reference way, peers and the floor.
@@ -310,7 +313,7 @@ def bench(
     """
     from sasrecllm.bench.run import bench as measure
 
-    measure(work, size, pairs, peers, json_path)
+    measure(work, size, pairs, peers, json_path, threads)
 
 
 @app.command()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sasrecllm.bench import encoder, language
+from sasrecllm.bench import encoder, language, peers
 from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
-from sasrecllm.bench.run import bench, table
+from sasrecllm.bench.run import bench, pinned, table
+from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +42,7 @@ def test_sides_alternate_and_the_ratio_is_theirs_over_ours():
     assert found.low <= found.ratio <= found.high and found.verdict == "missed"
 
 
-@pytest.mark.parametrize("loss", ["bce", "softmax"])
+@pytest.mark.parametrize("loss", ["bce", "softmax", "gbce"])
 def test_bucketed_training_has_the_gradients_of_the_padded_way(loss):
     assert encoder.gradient_gap(encoder.generated(40), loss) < 1e-4
 
@@ -60,7 +64,8 @@ def test_the_reference_way_trains_and_scores_the_same():
 
 def test_absent_peers_are_named_and_the_floor_is_below_what_it_took(tmp_path):
     found = {f.rival: f for f in encoder.bench("bce", 1, tmp_path, 0.02)}
-    assert "absent" in found["RecTools"].note and found["RecTools"].ratio is None
+    for peer in peers.PEERS:
+        assert "absent" in found[peer].note and found[peer].ratio is None
     floor = found["floor (operations over matrix rate)"]
     assert 0 < floor.theirs < floor.ours
     assert "absent" in table(
@@ -68,11 +73,93 @@ def test_absent_peers_are_named_and_the_floor_is_below_what_it_took(tmp_path):
     )
 
 
+def rivals(tmp_path, name, **changed):
+    """A peers folder with this interpreter in it, and what is measured there."""
+    home = tmp_path / name / "bin"
+    home.mkdir(parents=True)
+    python = home / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    lists = encoder.generated(20)
+    given = dict(work="w", ours=lambda: sum(range(1000)), lists=lists, loss="bce", pairs=2, goal=3.0,
+                 equal=True)  # fmt: skip
+    return peers.Rivalry(**(given | changed)), tmp_path
+
+
+def test_a_peer_trains_in_turns_with_ours_and_is_named_with_its_version(tmp_path):
+    called = []
+    rivalry, folder = rivals(tmp_path, "gsasrec", ours=lambda: called.append(1))
+    found = {f.rival: f for f in peers.against_peers(rivalry, folder)}
+    measured = found.pop("gSASRec's recipe")
+    assert measured.ratio > 1 and measured.theirs > 0 and measured.wall > 0 and len(called) == 3
+    assert f"torch {torch.__version__}" in measured.note and "2 pairs" in measured.note
+    assert {f.note for f in found.values()} == {"absent: benchmarks/peers.sh"}
+
+
+@pytest.mark.parametrize(("negatives", "t"), [(1, 0.0), (7, 0.75)])
+def test_the_recipe_written_here_has_the_papers_loss_and_reads_no_future(monkeypatch, negatives, t):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    recipe = importlib.import_module("peer_gsasrec")
+    torch.manual_seed(0)
+    model = recipe.Model(30).eval()
+    ids = torch.zeros(4, recipe.peer.LENGTH + 1, dtype=torch.long)
+    for row, n in enumerate((2, 9, 30, 51)):
+        ids[row, -n:] = torch.randint(1, 31, (n,))
+    torch.manual_seed(1)
+    found = recipe.batch_loss(model, ids, 30, negatives, t)
+    torch.manual_seed(1)
+    drawn = torch.randint(1, 31, (4, recipe.peer.LENGTH, negatives))
+    real = ids[:, 1:] > 0
+    state = model(ids[:, :-1])[real]
+    plus = (state * model.items(ids[:, 1:][real])).sum(1)
+    minus = torch.einsum("qd,qnd->qn", state, model.items(drawn[real]))
+    assert found.item() == pytest.approx(
+        losses.gbce(plus, minus, n_items=30, t=t).mean().item(), rel=1e-5
+    )
+    changed = ids.clone()
+    changed[:, -2] = 1 + changed[:, -2] % 30
+    before, after = model(ids[:, :-1]), model(changed[:, :-1])
+    assert torch.equal(before[:, :-1], after[:, :-1]) and not torch.equal(before[:, -1], after[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("script", "note"),
+    [
+        ('print(\'{"version": "1.0", "absent": "has no bce"}\')', "1.0 has no bce"),
+        ("raise SystemExit('numpy is too new')", "failed: numpy is too new"),
+        ('print(\'{"version": "1.0", "note": ""}\'); input(); 1 / 0', "failed: ZeroDivisionError"),
+        ("pass", "failed: it said nothing"),
+    ],
+)
+def test_a_peer_that_cannot_run_is_named_with_the_reason(tmp_path, monkeypatch, script, note):
+    rivalry, folder = rivals(tmp_path, "replay")
+    monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
+    (tmp_path / "peer_replay.py").write_text(script)
+    found = {f.rival: f for f in peers.against_peers(rivalry, folder)}["RePlay"]
+    assert found.ratio is None and found.note.startswith(note)
+
+
+def test_no_peer_is_timed_where_our_gradients_are_wrong(tmp_path):
+    rivalry, folder = rivals(tmp_path, "gsasrec", equal=False)
+    found = {f.rival: f for f in peers.against_peers(rivalry, folder)}["gSASRec's recipe"]
+    assert found.ratio is None and "equality" in found.note
+
+
+def test_threads_are_pinned_and_put_back():
+    before, cores = torch.get_num_threads(), os.sched_getaffinity(0)
+    with pinned(1):
+        assert torch.get_num_threads() == 1 and len(os.sched_getaffinity(0)) == 1
+    assert (torch.get_num_threads(), os.sched_getaffinity(0)) == (before, cores)
+    with pinned(None):
+        assert os.sched_getaffinity(0) == cores
+
+
 def test_the_command_prints_a_table_and_writes_what_it_found(tmp_path, capsys):
-    bench("topk", "tiny", 1, None, tmp_path / "b.json")
+    bench("topk", "tiny", 1, None, tmp_path / "b.json", 1)
     said = json.loads((tmp_path / "b.json").read_text())
     assert {"date", "threads", "versions", "matrix_rate", "findings"} <= set(said)
-    assert len(said["findings"]) == 3 and "| top-10 of" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert len(said["findings"]) == 3 and "| top-10 of" in out and "1 thread(s) pinned" in out
     with pytest.raises(ConfigError, match="did you mean 'rerank'"):
         bench("rerankk", "tiny", 1, None, None)
     with pytest.raises(ConfigError, match="--size"):

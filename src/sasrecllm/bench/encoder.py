@@ -1,24 +1,21 @@
-"""Training SASRec: the public loop against a bare one, a padded one, RecTools, and the floor.
+"""Training SASRec: the public loop against a bare one, a padded one, its peers, and the floor.
 
 Legend: W windows, L positions, Q questions.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from sasrecllm.bench.measure import Finding, compare, cpu_seconds, largest_gap, matrix_rate
+from sasrecllm.bench.peers import Rivalry, against_peers
 from sasrecllm.data.sequences import Windows
-from sasrecllm.encoders.losses import full_softmax
+from sasrecllm.encoders.losses import full_softmax, gbce
 from sasrecllm.encoders.negatives import uniform_negatives
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import SequentialEncoder
@@ -28,11 +25,12 @@ from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import Histories, IntArray, Questions
 
 USERS, ITEMS, LENGTH, WIDTH, BATCH = 2576, 3000, 50, 64, 128
+NEGATIVES = {"bce": 1, "gbce": 256}
 SETTINGS = LoopSettings(epochs=1, batch_size=BATCH, lr=1e-3, warmup_steps=0, patience=0, save_every=0)
 
 
 def bench(loss: str, pairs: int, peers: Path | None, size: float = 1.0) -> list[Finding]:
-    """Findings for one loss: ``bce`` with one negative a positive, or ``softmax`` over all items."""
+    """Findings for one loss: ``bce`` with 1 negative a positive, ``gbce`` with 256, ``softmax``."""
     lists = generated(int(USERS * size))
     work = f"SASRec training, {loss}, {len(lists)} sequences"
     gap = gradient_gap(lists, loss)
@@ -50,7 +48,8 @@ def bench(loss: str, pairs: int, peers: Path | None, size: float = 1.0) -> list[
     took = cpu_seconds(lambda: public(lists, loss))
     found.append(Finding(work, "floor (operations over matrix rate)", took, floor, floor / took,
                          None, None, {}, 0.2, "share of the floor that is reached"))  # fmt: skip
-    return found + rectools(lists, loss, peers, took, work)
+    ours = partial(public, lists, loss)
+    return found + against_peers(Rivalry(work, ours, lists, loss, pairs, 3.0, gap <= 1e-4), peers)
 
 
 def generated(users: int) -> list[IntArray]:
@@ -112,36 +111,10 @@ def gradient_gap(lists: list[IntArray], loss: str) -> float:
 def counted_operations(lists: list[IntArray], loss: str) -> float:
     """Multiplications and additions of one epoch's matrix products, forward and backward (3 times)."""
     tokens = sum(len(row) for row in lists)
-    block = 4 * WIDTH * WIDTH + 2 * WIDTH * 4 * WIDTH  # attention's four maps and the two of the MLP
+    block = (4 + 2) * WIDTH * WIDTH  # attention's four maps and the two of the MLP, all W to W
     attention = sum(2 * len(row) ** 2 * WIDTH for row in lists)
-    head = WIDTH * (ITEMS if loss == "softmax" else 2)
+    head = WIDTH * (ITEMS if loss == "softmax" else 1 + NEGATIVES[loss])
     return 3 * 2 * (2 * (tokens * block + attention) + tokens * head)
-
-
-def rectools(
-    lists: list[IntArray], loss: str, peers: Path | None, ours: float, work: str
-) -> list[Finding]:
-    """RecTools' SASRec on the same sequences, in its own environment; named as absent where it is."""
-    python = None if peers is None else peers / "rectools/bin/python"
-    script = Path("benchmarks/peer_rectools.py")
-    if python is None or not python.is_file() or not script.is_file():
-        return [
-            Finding(
-                work, "RecTools", ours, 0.0, None, None, None, {}, 3.0, "absent: benchmarks/peers.sh"
-            )
-        ]
-    with tempfile.TemporaryDirectory() as folder:
-        flat, users = np.concatenate(lists), np.repeat(np.arange(len(lists)), [len(r) for r in lists])
-        np.savez(Path(folder) / "rows.npz", users=users, items=flat)
-        asked = [str(python), str(script), str(Path(folder) / "rows.npz"), "--loss", loss]
-        done = subprocess.run(asked, capture_output=True, text=True)
-    if done.returncode:
-        note = "failed: " + done.stderr.strip().splitlines()[-1][:100]
-        return [Finding(work, "RecTools", ours, 0.0, None, None, None, {}, 3.0, note)]
-    theirs: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    ratio = theirs["cpu_seconds"] / ours
-    note = f"RecTools {theirs['version']}, one epoch, CPU seconds of its fit, one measurement"
-    return [Finding(work, "RecTools", ours, theirs["cpu_seconds"], ratio, None, None, {}, 3.0, note)]
 
 
 def _encoder() -> SASRec:
@@ -162,7 +135,8 @@ def _task(lists: list[IntArray], loss: str) -> EncoderTask:
         grid[window, state], ones, np.arange(len(window)),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )  # fmt: skip
-    return EncoderTask("bench", _encoder(), inside, _one_question(), loss=loss, negatives=1)
+    return EncoderTask("bench", _encoder(), inside, _one_question(), loss=loss,
+                       negatives=NEGATIVES.get(loss, 1))  # fmt: skip
 
 
 def _grid(lists: list[IntArray]) -> tuple[IntArray, IntArray]:
@@ -188,9 +162,12 @@ def _plain_loss(
         logits = states_WLD.reshape(-1, WIDTH) @ every(torch.arange(ITEMS)).T
         kept = logits.reshape(*target_WL.shape, ITEMS)[real_WL]
         return full_softmax(kept, target_Q, encoder.seen_items).mean()
-    drawn = uniform_negatives(target_Q, 1, torch.arange(ITEMS)).items_QN
+    drawn = uniform_negatives(target_Q, NEGATIVES[loss], torch.arange(ITEMS)).items_QN
     state_QD = states_WLD[real_WL]
     plus = (state_QD * every(target_Q)).sum(1)
+    if loss == "gbce":
+        minus = torch.einsum("qd,qnd->qn", state_QD, every(drawn))
+        return gbce(plus, minus, n_items=ITEMS).mean()
     minus = (state_QD * every(drawn[:, 0])).sum(1)
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     value: torch.Tensor = bce(plus, torch.ones_like(plus)) + bce(minus, torch.zeros_like(minus))

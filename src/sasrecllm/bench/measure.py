@@ -1,4 +1,4 @@
-"""Alternating pairs in process CPU seconds, and the arithmetic floor of this machine."""
+"""Alternating pairs in process CPU seconds and wall seconds; the arithmetic floor of this machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 Work = Callable[[], Any]
+
+
+class Took(NamedTuple):
+    """Seconds of one call: of this process and all its threads, and by the clock."""
+
+    cpu: float
+    wall: float
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Finding:
         low, high: smallest and largest ratio of a pair.
         equal: largest difference that the equality check saw, and what it allows.
         goal: ratio to reach.
+        wall: theirs / ours by the clock, the median over the pairs; a busy machine disturbs it.
     """
 
     work: str
@@ -36,6 +44,7 @@ class Finding:
     equal: Mapping[str, float] = field(default_factory=dict)
     goal: float | None = None
     note: str = ""
+    wall: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -71,28 +80,34 @@ def compare(
     times = []
     for number in range(pairs):
         order = (ours, theirs) if number % 2 == 0 else (theirs, ours)
-        took = {id(side): cpu_seconds(side) for side in order}
+        took = {id(side): measured(side) for side in order}
         times.append((took[id(ours)], took[id(theirs)]))
-    ratios = [b / a for a, b in times]
+    ratios = [b.cpu / a.cpu for a, b in times]
     return Finding(
         work,
         rival,
-        statistics.median(t[0] for t in times),
-        statistics.median(t[1] for t in times),
+        statistics.median(a.cpu for a, _ in times),
+        statistics.median(b.cpu for _, b in times),
         statistics.median(ratios),
         min(ratios),
         max(ratios),
         checked,
         goal,
         note,
+        statistics.median(b.wall / a.wall for a, b in times),
     )
+
+
+def measured(work: Work) -> Took:
+    """What one call takes."""
+    started, wall = time.process_time(), time.perf_counter()
+    work()
+    return Took(max(1e-9, time.process_time() - started), max(1e-9, time.perf_counter() - wall))
 
 
 def cpu_seconds(work: Work) -> float:
     """CPU seconds of this process and all its threads for one call."""
-    started = time.process_time()
-    work()
-    return max(1e-9, time.process_time() - started)
+    return measured(work).cpu
 
 
 def matrix_rate(size: int = 768, seconds: float = 0.5) -> float:
