@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sasrecllm.encoders import losses
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder as Encoder
@@ -202,6 +203,23 @@ def test_window_logits_agree_with_logits(encoder):
     torch.testing.assert_close(grid, encoder.logits(asked, several), atol=1e-5, rtol=0)
     every = encoder.window_logits(*of, None)
     torch.testing.assert_close(every, encoder.logits(asked), atol=1e-5, rtol=0)
+
+
+def test_window_softmax_is_the_softmax_of_the_window_logits_among_seen_items(encoder):
+    items = np.array([[1, 2, 4, 0], [5, 6, -1, -1]])
+    of = (np.array([0, -1]), items, np.ones_like(items), np.array([0, 0, 1]), np.array([0, 3, 2]))
+    target = torch.tensor([4, 0, 9])
+    encoder.eval()
+    plain = losses.full_softmax(encoder.window_logits(*of, None), target, encoder.seen_items).sum()
+    parameters = [p for p in encoder.parameters() if p.requires_grad]
+    wanted = torch.autograd.grad(plain, parameters, allow_unused=True)
+    fused = encoder.window_softmax(*of, target)
+    got = torch.autograd.grad(fused, parameters, allow_unused=True)
+    torch.testing.assert_close(fused, plain)
+    for parameter, a, b in zip(parameters, got, wanted, strict=True):
+        zero = torch.zeros_like(parameter)
+        a, b = zero if a is None else a, zero if b is None else b
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
 def test_evaluation_is_deterministic_and_dropout_lives_in_training_only(encoder):

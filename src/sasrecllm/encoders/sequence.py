@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError
 from sasrecllm.types import BoolArray, Histories, IntArray
 
@@ -252,16 +253,54 @@ class SequentialEncoder(nn.Module, ABC):
         Returns:
             [Q], [Q, C] or [Q, n_items], as ``target`` is.
         """
+        user_QD, users_Q = self._asked(users_W, items_WL, feedback_WL, window_Q, state_Q)
+        if target is None:
+            return self.score(user_QD, users_Q, None)
+        items = self._on_device(target)
+        logits = self.score(user_QD, users_Q, items.reshape(len(items), -1))
+        return logits.reshape(items.shape)
+
+    def window_softmax(
+        self,
+        users_W: IntArray | Tensor,
+        items_WL: IntArray | Tensor,
+        feedback_WL: IntArray | Tensor | None,
+        window_Q: IntArray | Tensor,
+        state_Q: IntArray | Tensor,
+        target_Q: IntArray | Tensor,
+    ) -> Tensor:
+        """Summed cross-entropy of each target among the items that training shows; as window_logits.
+
+        Where the logit is the shared formula, a product and biases, no table of all logits is made.
+        A user's bias is the same for every item, so it cancels.
+        """
+        user_QD, users_Q = self._asked(users_W, items_WL, feedback_WL, window_Q, state_Q)
+        target = self._on_device(target_Q)
+        if type(self).score is not SequentialEncoder.score:
+            logits_QI = self.score(user_QD, users_Q, None).float()
+            return losses.full_softmax(logits_QI, target, self.seen_items).sum()
+        shown = torch.nonzero(self.seen_items)[:, 0]
+        vectors = self.item_table[shown]
+        if self.item_bias is not None:
+            user_QD = torch.cat([user_QD, user_QD.new_ones(len(user_QD), 1)], dim=1)
+            vectors = torch.cat([vectors, self.item_bias[shown, None]], dim=1)
+        place_I = torch.cumsum(self.seen_items, 0) - 1
+        return losses.catalogue_softmax(user_QD.float(), vectors, place_I[target])
+
+    def _asked(
+        self,
+        users_W: IntArray | Tensor,
+        items_WL: IntArray | Tensor,
+        feedback_WL: IntArray | Tensor | None,
+        window_Q: IntArray | Tensor,
+        state_Q: IntArray | Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """User vectors [Q, D] at the questions, and the users' indices [Q]."""
         users = self._on_device(users_W)
         feedback = None if feedback_WL is None else self._on_device(feedback_WL)
         states = self.states(users, self._on_device(items_WL), feedback)
         window = self._on_device(window_Q)
-        user_QD = states[window, self._on_device(state_Q)]
-        if target is None:
-            return self.score(user_QD, users[window], None)
-        items = self._on_device(target)
-        logits = self.score(user_QD, users[window], items.reshape(len(items), -1))
-        return logits.reshape(items.shape)
+        return states[window, self._on_device(state_Q)], users[window]
 
     def _on_device(self, values: Any) -> Tensor:
         return torch.as_tensor(values, device=self.device).long()

@@ -83,20 +83,20 @@ class EncoderTask(Task):
         longest = max(1, int(self.lengths[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
-        drawn = self._negatives(target)
-        asked = None if self.loss == "softmax" else target[:, None]
-        if drawn is not None:
-            asked = torch.cat([target[:, None], drawn.items_QN], dim=1)
-        logits = self.encoder.window_logits(
+        place = (
             self.users[at],
             self.items[at, :longest],
             self.feedback[at, :longest],
             torch.from_numpy(window).to(self.device),
             torch.from_numpy(self.state[question]).to(self.device),
-            asked,
-        ).float()
+        )
         if self.loss == "softmax":
-            return losses.full_softmax(logits, target, self.encoder.seen_items).sum()
+            return self.encoder.window_softmax(*place, target)
+        drawn = self._negatives(target)
+        asked = target[:, None]
+        if drawn is not None:
+            asked = torch.cat([asked, drawn.items_QN], dim=1)
+        logits = self.encoder.window_logits(*place, asked).float()
         if self.loss == "sampled-softmax":
             assert drawn is not None
             log_q_QN = drawn.log_q_QN
@@ -110,8 +110,6 @@ class EncoderTask(Task):
 
     def _negatives(self, target: Tensor) -> Negatives | None:
         """Sampled items for each question, where the loss wants some."""
-        if self.loss == "softmax":
-            return None
         count = self.negatives if self.loss != "bce" else int(self.implicit)
         return uniform_negatives(target, count, self.pool) if count else None
 
