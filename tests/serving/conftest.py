@@ -20,11 +20,19 @@ from sasrecllm.serving.state import ServingState
 from sasrecllm.serving.store import SqliteStore
 
 HERE = Path(__file__).parent
+THOROUGH = bool(os.environ.get("THOROUGH"))
+"""Set THOROUGH=1 for the repetitions of docs/reliability.md; a usual run takes a few of each."""
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SASRECLLM_")} | {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "PYTHONPATH": str(HERE.parents[1] / "src"),
 }
+
+
+@pytest.fixture(scope="session")
+def times():
+    """``times(few, many)``: how often to repeat what is tried."""
+    return lambda few, many: many if THOROUGH else few
 
 
 @pytest.fixture(scope="session")
