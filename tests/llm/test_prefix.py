@@ -17,6 +17,7 @@ from sasrecllm.llm.prefix import part_of, shares_prefix
 from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.types import Histories
 
+NOT_APART = (0, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 FAMILIES = ["llama", "gpt2", "qwen2", "gpt_neox", "gemma2"]
 N_TITLES = 9
 
@@ -169,8 +170,8 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
         model.learn({"mapper"})
         model.training_mode({"mapper"})
         if whole:
-            monkeypatch.setattr(model, "_still", lambda batch: 0)
-        assert whole or model._still(batch) == int(batch.slot_columns.min()) > 8
+            monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
+        assert whole or model._read_once(batch)[0] == int(batch.slot_columns.min()) > 8
         model.zero_grad()
         scores = model(batch, *scorer.encoder.pair(asked, targets)[:2])
         scores.square().sum().backward()
@@ -181,7 +182,38 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
     for ours, plain in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-3)
     model.learn({"adapter", "mapper"})
-    assert model._still(batch) == 0
+    assert model._read_once(batch)[0] == 0  # three texts for three prompts: nothing is shared
+    model.learn(set())
+    model.eval()
+
+
+@pytest.mark.parametrize("parts", [{"adapter"}, {"adapter", "mapper"}, {"mapper"}])
+def test_text_that_prompts_share_is_read_once_with_equal_gradients(scorers, monkeypatch, parts):
+    scorer = scorers["paper-soft"]
+    model = scorer.model
+    asked = histories([[0, 1, 2, 3]] * 6 + [[4, 5, 6]] * 2)
+    targets = np.array([7, 8, 0, 6, 4, 5, 1, 2])
+    batch = scorer.builder.build(asked, targets)
+    found, widths, read = [], [], model.backbone.read
+    monkeypatch.setattr(model.backbone, "read", lambda e: (widths.append(len(e)), read(e))[1])
+    for whole in (False, True):
+        model.learn(parts)
+        model.training_mode(parts)
+        if whole:
+            monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
+        for module in model.modules():  # dropout would draw other masks for other shapes
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.zero_grad()
+        scores = model(batch, *scorer.encoder.pair(asked, targets)[:2])
+        scores.square().sum().backward()
+        learning = [p for p in model.parameters() if p.requires_grad]
+        found.append((scores.detach(), [p.grad.clone() for p in learning]))
+    assert widths == [2]
+    monkeypatch.undo()
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=1e-4)
+    for ours, plain in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-3)
     model.learn(set())
     model.eval()
 

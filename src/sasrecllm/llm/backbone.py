@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.llm.lastblock import at_positions
 from sasrecllm.types import IntArray
 
 LORA_TARGETS: dict[str, list[str]] = {
@@ -77,28 +78,40 @@ class Backbone(nn.Module):
 
     def hidden_last(self, embeds_BTH: Tensor, lengths_B: Tensor) -> Tensor:
         """Hidden state of each prompt's last real token, [B, H]."""
-        states_BTH = self.hidden(embeds_BTH)
-        rows = torch.arange(len(lengths_B), device=states_BTH.device)
-        return states_BTH[rows, lengths_B - 1]
+        states_BH, _ = self._at(lengths_B - 1, inputs_embeds=embeds_BTH, use_cache=False)
+        return states_BH
 
     def read(self, embeds_BTH: Tensor) -> Any:
         """Keys and values of the beginnings of prompts, for :meth:`hidden_after`."""
-        return self.causal.base_model(inputs_embeds=embeds_BTH, use_cache=True).past_key_values
+        first_B = torch.zeros(len(embeds_BTH), dtype=torch.int64, device=embeds_BTH.device)
+        return self._at(first_B, inputs_embeds=embeds_BTH, use_cache=True)[1]
 
-    def hidden_after(self, cache: Any, embeds_CTH: Tensor, lengths_C: IntArray) -> Tensor:
+    def hidden_after(
+        self, cache: Any, embeds_CTH: Tensor, lengths_C: IntArray, owners_C: IntArray
+    ) -> Tensor:
         """Hidden state of each continuation's last real token, [C, H].
 
         Args:
-            cache: what :meth:`read` gave, of one beginning or of C; it stays as it was.
+            cache: what :meth:`read` gave; it stays as it was.
             embeds_CTH: continuations, padded on the right.
+            owners_C: the beginning that each continues.
         """
-        mine = copy.deepcopy(cache)
-        if cache.layers[0].keys.shape[0] == 1:
-            mine.batch_repeat_interleave(len(embeds_CTH))
-        states_CTH: Tensor = self.causal.base_model(
-            inputs_embeds=embeds_CTH, past_key_values=mine, use_cache=True
-        ).last_hidden_state
-        return states_CTH[torch.arange(len(lengths_C)), torch.from_numpy(lengths_C) - 1]
+        mine = copy.copy(cache)
+        # A layer takes new keys by making longer tensors, so copies of the layers may share theirs.
+        mine.layers = [copy.copy(layer) for layer in cache.layers]
+        mine.batch_select_indices(torch.from_numpy(owners_C).to(embeds_CTH.device))
+        last_C = torch.from_numpy(lengths_C).to(embeds_CTH.device) - 1
+        states_CH, _ = self._at(last_C, inputs_embeds=embeds_CTH, past_key_values=mine, use_cache=True)
+        return states_CH
+
+    def _at(self, at_B: Tensor, **inputs: Any) -> tuple[Tensor, Any]:
+        """Hidden states at one position of each prompt, [B, H], and the keys and values."""
+        with at_positions(self.causal, at_B):
+            out = self.causal.base_model(**inputs)
+        states: Tensor = out.last_hidden_state
+        if states.shape[1] == 1:
+            return states[:, 0], out.past_key_values
+        return states[torch.arange(len(at_B), device=at_B.device), at_B], out.past_key_values
 
     def answer_logits(self, hidden_BH: Tensor, yes_id: int, no_id: int) -> Tensor:
         """logit(Yes) − logit(No), [B], from these two rows of the head alone."""

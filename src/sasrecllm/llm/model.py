@@ -15,6 +15,10 @@ from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.injection import inject
 from sasrecllm.llm.mapper import Mapper
 from sasrecllm.prompts.batch import PromptBatch
+from sasrecllm.types import IntArray
+
+WORTH = 0.1
+"""Share of a batch's tokens that reading shared beginnings once must save: a pass of its own costs."""
 
 
 class SoftTokenLLM(nn.Module):
@@ -46,23 +50,37 @@ class SoftTokenLLM(nn.Module):
             ValueError: prompts with slots came without vectors.
         """
         embeds_BTH = self.embeds(batch, user_BD, item_BD, zero_soft)
-        still = self._still(batch)
-        if still:
-            # Nothing before the first slot learns, so no graph is kept of it and nothing flows back.
-            with torch.no_grad():
-                cache = self.backbone.read(embeds_BTH[:, :still])
-            rest = batch.lengths_B - still
-            return self.answers(self.backbone.hidden_after(cache, embeds_BTH[:, still:], rest))
+        start, first, owners_B = self._read_once(batch)
+        if start:
+            with torch.set_grad_enabled(self._adapter_learns):
+                cache = self.backbone.read(embeds_BTH[torch.from_numpy(first), :start])
+            rest_B = batch.lengths_B - start
+            hidden_BH = self.backbone.hidden_after(cache, embeds_BTH[:, start:], rest_B, owners_B)
+            return self.answers(hidden_BH)
         lengths_B = torch.from_numpy(batch.lengths_B).to(embeds_BTH.device)
         return self.answers(self.backbone.hidden_last(embeds_BTH, lengths_B))
 
-    def _still(self, batch: PromptBatch) -> int:
-        """Leading tokens of every prompt that no gradient can reach; 0 where that saves nothing."""
-        learns = any(p.requires_grad for p in self.backbone.adapter_parameters())
-        if learns or not torch.is_grad_enabled() or not len(batch.slot_columns):
-            return 0
-        first = int(batch.slot_columns.min())
-        return first if len(np.unique(batch.slot_rows)) == len(batch) and first > 8 else 0
+    @property
+    def _adapter_learns(self) -> bool:
+        return any(p.requires_grad for p in self.backbone.adapter_parameters())
+
+    def _read_once(self, batch: PromptBatch) -> tuple[int, IntArray, IntArray]:
+        """Leading tokens of text read apart, one row for each different text, and whose text is whose.
+
+        While training it saves twice: prompts of one history share that text, and where the language
+        model is frozen no gradient reaches it.  0 tokens where it would not pay.
+        """
+        nothing = np.empty(0, dtype=np.int64)
+        start = int(batch.text_lengths_B.min(initial=batch.ids_BT.shape[1]))
+        if not torch.is_grad_enabled() or start <= 8:
+            return 0, nothing, nothing
+        _, first, owners_B = np.unique(
+            batch.ids_BT[:, :start], axis=0, return_index=True, return_inverse=True
+        )
+        saved = start * (len(batch) - len(first))
+        if self._adapter_learns and saved < WORTH * batch.ids_BT.size:
+            return 0, nothing, nothing
+        return start, first, owners_B.reshape(-1)
 
     def answers(self, hidden_BH: Tensor) -> Tensor:
         """logit(Yes) − logit(No), [B], after the hidden states of the prompts' last tokens."""

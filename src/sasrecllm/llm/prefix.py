@@ -61,7 +61,7 @@ def score_candidates(
         rest = part_of(batch, rows, P, int(batch.lengths_B[rows].max()))
         user_RD = None if user_1D is None else user_1D.expand(len(rows), -1)
         embeds_RTH = model.embeds(rest, user_RD, _some(item_CD, rows), zero_soft)
-        hidden_RH = model.backbone.hidden_after(cache, embeds_RTH, rest.lengths_B)
+        hidden_RH = model.backbone.hidden_after(cache, embeds_RTH, rest.lengths_B, np.zeros_like(rows))
         scores.append(model.answers(hidden_RH))
     return torch.cat(scores)
 

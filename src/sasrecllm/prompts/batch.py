@@ -40,6 +40,13 @@ class PromptBatch:
     def __len__(self) -> int:
         return len(self.lengths_B)
 
+    @property
+    def text_lengths_B(self) -> IntArray:
+        """Tokens before the target and before any slot: text that the history alone decides."""
+        first_B = self.prefix_lengths_B.copy()
+        np.minimum.at(first_B, self.slot_rows, self.slot_columns)
+        return first_B
+
 
 @dataclass(slots=True)
 class _Layout:

@@ -1,0 +1,97 @@
+"""The last block of a language model, at the only position that anybody reads.
+
+Of the last block's output one position a prompt is used.  The other positions matter there as keys
+and values alone, so their queries, their attention and their feed-forward are never computed: most of
+the block, in both directions.  The block itself stays the library's: it is run once up to where it
+hands keys and values to its cache, and once more for the positions that are read.
+
+Legend: B prompts, T tokens, K keys, H hidden size, A attention heads.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FAMILIES = ("llama", "qwen2", "gpt_neox")
+"""Families whose last block is tested so (tests/llm); any other is read as a whole."""
+
+
+class _EnoughError(Exception):
+    """The keys and values are known; the rest of this pass is not needed."""
+
+
+class _KeysAndValues:
+    """Stands for the block's cache: notes all keys and values first, gives them back afterwards."""
+
+    def __init__(self, cache: Any) -> None:
+        self.cache = cache
+        self.kept: Any = None
+
+    def update(self, keys: Tensor, values: Tensor, *about: Any) -> Any:
+        """What the block calls between its projections and its attention."""
+        if self.kept is None:
+            self.kept = (
+                (keys, values) if self.cache is None else self.cache.update(keys, values, *about)
+            )
+            raise _EnoughError
+        return self.kept
+
+
+@contextmanager
+def at_positions(causal: Any, at_B: Tensor) -> Iterator[None]:
+    """Inside the ``with`` block the base model gives the states of positions ``at_B`` alone, [B, 1, H].
+
+    Families that are not known keep all their positions.
+    """
+    config = causal.config
+    known = config.model_type in FAMILIES and config._attn_implementation in ("sdpa", "eager")
+    if not known:
+        yield
+        return
+    block = causal.base_model.layers[-1]
+    hook = block.register_forward_pre_hook(partial(_narrowed, at_B), with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _narrowed(
+    at_B: Tensor, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The block's arguments for the positions that are read, after a first pass for the keys."""
+    signature = inspect.signature(block.forward)
+    given = dict(signature.bind(*args, **kwargs).arguments)
+    given |= given.pop("kwargs", {})
+    B, T, _ = given["hidden_states"].shape
+    if T == 1:
+        return args, kwargs
+    place = "layer_past" if "layer_past" in signature.parameters else "past_key_values"
+    given[place] = _KeysAndValues(given.get(place))
+    with suppress(_EnoughError):
+        block.forward(**given)
+    rows = torch.arange(B, device=at_B.device)
+
+    def here(tensor: Tensor) -> Tensor:
+        return tensor.expand(B, *tensor.shape[1:])[rows, at_B][:, None]
+
+    given["hidden_states"] = here(given["hidden_states"])
+    for name in ("position_embeddings", "position_ids"):
+        value = given.get(name)
+        if value is not None:
+            given[name] = tuple(map(here, value)) if isinstance(value, tuple) else here(value)
+    mask_BATK = given.get("attention_mask")
+    if mask_BATK is None:  # plainly causal: a position sees itself and what stands before it
+        seen_BT = torch.arange(T, device=at_B.device) <= at_B[:, None]
+        given["attention_mask"] = seen_BT[:, None, None]
+    else:
+        mask_BTAK = mask_BATK.transpose(1, 2)
+        given["attention_mask"] = here(mask_BTAK).transpose(1, 2)
+    return (), given
