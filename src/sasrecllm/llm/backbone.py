@@ -11,7 +11,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +29,9 @@ LORA_TARGETS: dict[str, list[str]] = {
     "phi3": ["qkv_proj"],
 }
 """Families whose attention has other names than ``q_proj`` and ``v_proj`` (the paper's choice)."""
+
+LAST_BLOCK = ("llama", "qwen2", "gpt_neox")
+"""Families whose last block runs at one position alone (``lastblock``): those tested so."""
 
 DEFAULT_TARGETS = ["q_proj", "v_proj"]
 
@@ -106,7 +109,9 @@ class Backbone(nn.Module):
 
     def _at(self, at_B: Tensor, **inputs: Any) -> tuple[Tensor, Any]:
         """Hidden states at one position of each prompt, [B, H], and the keys and values."""
-        with at_positions(self.causal, at_B):
+        config = self.causal.config
+        known = config.model_type in LAST_BLOCK and config._attn_implementation in ("sdpa", "eager")
+        with at_positions(self.causal, at_B) if known else nullcontext():
             out = self.causal.base_model(**inputs)
         states: Tensor = out.last_hidden_state
         if states.shape[1] == 1:

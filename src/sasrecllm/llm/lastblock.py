@@ -19,9 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FAMILIES = ("llama", "qwen2", "gpt_neox")
-"""Families whose last block is tested so (tests/llm); any other is read as a whole."""
-
 
 class _EnoughError(Exception):
     """The keys and values are known; the rest of this pass is not needed."""
@@ -46,15 +43,7 @@ class _KeysAndValues:
 
 @contextmanager
 def at_positions(causal: Any, at_B: Tensor) -> Iterator[None]:
-    """Inside the ``with`` block the base model gives the states of positions ``at_B`` alone, [B, 1, H].
-
-    Families that are not known keep all their positions.
-    """
-    config = causal.config
-    known = config.model_type in FAMILIES and config._attn_implementation in ("sdpa", "eager")
-    if not known:
-        yield
-        return
+    """Inside the ``with`` the base model gives the states of positions ``at_B`` alone, [B, 1, H]."""
     block = causal.base_model.layers[-1]
     hook = block.register_forward_pre_hook(partial(_narrowed, at_B), with_kwargs=True)
     try:
