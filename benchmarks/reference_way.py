@@ -32,11 +32,10 @@ def loss(model, prompts, rows, soft):
     return F.binary_cross_entropy_with_logits(scores, prompts.label[rows], reduction="sum")
 
 
-def train(model, prompts, soft, batch_size):
-    """One pass, forward and backward."""
-    order = np.random.default_rng(0).permutation(len(prompts.ids))
-    for start in range(0, len(order), batch_size):
-        loss(model, prompts, order[start : start + batch_size], soft).backward()
+def train(model, prompts, rows, soft, batch_size):
+    """The prompts ``rows`` in the order they come in, forward and backward."""
+    for start in range(0, len(rows), batch_size):
+        loss(model, prompts, rows[start : start + batch_size], soft).backward()
     model.zero_grad(set_to_none=True)
 
 

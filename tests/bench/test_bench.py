@@ -17,6 +17,7 @@ from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
 from sasrecllm.bench.run import bench, pinned, table
 from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError
+from sasrecllm.training.batches import plan_epoch
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,9 +58,19 @@ def test_the_reference_way_trains_and_scores_the_same():
     model, p, way = language.built("tiny", 500), language.prompts(8, 500, 80), language.reference_way()
     for parts, soft in (({"adapter"}, False), ({"mapper"}, True)):
         model.learn(parts)
-        assert language._gradient_gap(model, p, soft, way) < 1e-3
+        assert language._gradient_gap(model, p, np.arange(8), soft, way) < 1e-3
     findings = language.bench_rerank("tiny", 1, 12)
     assert all(f.ratio is not None for f in findings)
+
+
+def test_batches_of_two_plans_hold_as_many_tokens_and_only_one_shares_histories():
+    p = language.prompts(4000, 500, 80)
+    assert len(p.histories) / len(np.unique(p.histories)) == pytest.approx(1.83, abs=0.05)
+    assert all(len(ids) == n for ids, n in zip(p.ids, p.lengths, strict=True))
+    plans = [plan_epoch(p.lengths, language.BATCH, 0, 0, b) for b in (None, p.histories)]
+    alone, shared = (np.concatenate(language.spread(plan, p.lengths)) for plan in plans)
+    assert abs(p.lengths[alone].sum() / p.lengths[shared].sum() - 1) < 0.02
+    assert len(np.unique(p.histories[shared])) < 0.8 * len(np.unique(p.histories[alone]))
 
 
 def test_absent_peers_are_named_and_the_floor_is_below_what_it_took(tmp_path):

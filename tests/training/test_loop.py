@@ -11,7 +11,7 @@ from torch import nn
 
 from sasrecllm.checkpoint import CheckpointFolder
 from sasrecllm.errors import DivergedError
-from sasrecllm.training.loop import Task, fit, learning_rate, plan_epoch
+from sasrecllm.training.loop import Task, fit, learning_rate
 from sasrecllm.training.settings import LoopSettings
 
 
@@ -28,6 +28,7 @@ class Line(Task):
         x = torch.linspace(-1, 1, n)
         self.x, self.y = torch.stack([x, x**2], 1), 3 * x - 1
         self.lengths = np.arange(n) % 7
+        self.beginnings = np.arange(n) // 3
         self.weights = np.ones(n)
         self.n_validation = n
         self.calls = 0
@@ -57,20 +58,6 @@ class Line(Task):
 
 
 SETTINGS = LoopSettings(epochs=4, batch_size=8, lr=0.02, warmup_steps=3, patience=0, save_every=3)
-
-
-def test_every_example_once_an_epoch_and_another_order_in_the_next():
-    lengths = np.arange(103) % 10
-    first, second = (np.concatenate(plan_epoch(lengths, 8, 0, e)) for e in (0, 1))
-    assert sorted(first) == sorted(second) == list(range(103))
-    assert list(first) != list(second) and list(first) != list(range(103))
-    assert list(first) == list(np.concatenate(plan_epoch(lengths, 8, 0, 0)))
-
-
-def test_batches_hold_like_lengths():
-    lengths = np.random.default_rng(0).integers(1, 100, 2000)
-    spread = np.mean([np.ptp(lengths[b]) for b in plan_epoch(lengths, 16, 0, 0)])
-    assert spread < 10  # random batches spread over about 90
 
 
 def test_schedule_warms_up_once_and_ends_at_the_floor():

@@ -20,7 +20,7 @@ from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.training.finetune import AnswerTask
+from sasrecllm.training.finetune import AnswerTask, beginnings
 from sasrecllm.training.language import DocumentWriter
 from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask
@@ -123,6 +123,19 @@ def test_a_training_target_is_shown_as_a_new_item_is(tokenizer, slots):
         assert items == 8 and torch.equal(item_BD, unseen.expand(8, -1))
     else:
         assert items == 0 and (batch.slot_kinds == 0).sum() == 8
+
+
+@pytest.mark.parametrize("prompt", ["short-text", "short-soft"])
+def test_prompts_have_one_beginning_exactly_when_the_text_before_slot_and_target_is_one(
+    tokenizer, prompt
+):
+    build = builder(tokenizer, prompt, history_length=3)
+    train = DATA.questions("train").take(np.arange(300))
+    batch = build.build(train.histories, train.targets)
+    texts = [tuple(ids[:n]) for ids, n in zip(batch.ids_BT, batch.text_lengths_B, strict=True)]
+    numbers = beginnings(build, train, chunk=64)
+    assert 1 < len(set(texts)) < 300
+    assert len(set(zip(texts, numbers, strict=True))) == len(set(texts)) == len(set(numbers))
 
 
 def test_a_document_is_a_prompt_with_true_answers_of_one_user(tokenizer):

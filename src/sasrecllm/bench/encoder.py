@@ -19,7 +19,8 @@ from sasrecllm.encoders.losses import full_softmax, gbce
 from sasrecllm.encoders.negatives import uniform_negatives
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.training.loop import fit, plan_epoch
+from sasrecllm.training.batches import plan_epoch
+from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import Histories, IntArray, Questions

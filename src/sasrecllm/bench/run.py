@@ -138,7 +138,8 @@ def _growths() -> list[tuple[str, list[int], Callable[[int], Any]]]:
         top_items(vectors, torch.randn(count, 64), 10)
 
     def prompt_tokens(mean: int) -> None:
-        language.train_ours(model, language.prompts(32, 400, mean), True)
+        p = language.prompts(32, 400, mean)
+        language.train_ours(model, p, np.split(np.argsort(p.lengths), 2), True)
 
     return [
         ("training sequences", [320, 640, 1280, 2560], sequences),

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sasrecllm.encoders.dropout import dropout
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder, at_least
 
 
@@ -58,4 +59,4 @@ class GRU4Rec(SequentialEncoder):
         return states
 
     def _drop(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.dropout, self.training)
+        return dropout(values, self.dropout, self.training)

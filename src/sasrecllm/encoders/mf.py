@@ -15,6 +15,7 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
+from sasrecllm.encoders.dropout import dropout
 from sasrecllm.encoders.sequence import PAD, EncoderArguments, SequentialEncoder
 
 
@@ -44,7 +45,7 @@ class MF(SequentialEncoder):
             own_BD = self.user_table[torch.where(known_B, users_B, 0)]
             trained_B = known_B & ((own_BD != 0).any(-1) | self.training)
             states_BLD = torch.where(trained_B[:, None, None], own_BD[:, None], states_BLD)
-        return nn.functional.dropout(states_BLD, self.dropout, self.training)
+        return dropout(states_BLD, self.dropout, self.training)
 
     def _running_mean(self, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:
         counts_BL = items_BL != PAD

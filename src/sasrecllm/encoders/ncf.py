@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sasrecllm.encoders.dropout import dropout
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder
 
 
@@ -54,7 +55,7 @@ class NCF(SequentialEncoder):
     def states(self, users_B: Tensor, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:
         """p_u after every prefix, [B, L + 1, D], all alike; 0 for a user never trained on."""
         user_BD = self._rows_or_zero(self.user_table, users_B, self._inside(users_B))
-        user_BD = F.dropout(user_BD, self.dropout, self.training)
+        user_BD = dropout(user_BD, self.dropout, self.training)
         return user_BD[:, None].expand(-1, items_BL.shape[1] + 1, -1)
 
     def score(self, user_BD: Tensor, users_B: Tensor, items_BC: Tensor | None) -> Tensor:
@@ -74,8 +75,8 @@ class NCF(SequentialEncoder):
     def _perceptron(self, users_B: Tensor, items: Tensor, seen: Tensor) -> Tensor:
         user_BD = self._rows_or_zero(self.mlp_users, users_B, self._inside(users_B))
         item_BCD = self._rows_or_zero(self.mlp_items, items, seen)
-        user_BD = F.dropout(user_BD, self.dropout, self.training)
-        item_BCD = F.dropout(item_BCD, self.dropout, self.training)
+        user_BD = dropout(user_BD, self.dropout, self.training)
+        item_BCD = dropout(item_BCD, self.dropout, self.training)
         # W₁ [p'; q'] in two halves: a user is multiplied once for all of his candidates.
         of_user, of_item = self.first.weight[:, : self.width], self.first.weight[:, self.width :]
         joint_BCD = (user_BD @ of_user.T)[:, None] + F.linear(item_BCD, of_item, self.first.bias)

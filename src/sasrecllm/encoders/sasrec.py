@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sasrecllm.encoders.dropout import causal_attention, dropout
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder, at_least
 from sasrecllm.errors import ConfigError
 
@@ -82,7 +83,7 @@ class SASRec(SequentialEncoder):
         entries_BLD = self.entry_vectors(items_BL, feedback_BL, self.feedback)
         whole_BTD = torch.cat([start_B1D, entries_BLD], dim=1)
         whole_BTD = whole_BTD + self.positions[: whole_BTD.shape[1]]
-        return F.dropout(whole_BTD, self.dropout, self.training)
+        return dropout(whole_BTD, self.dropout, self.training)
 
 
 class _Block(nn.Module):
@@ -109,15 +110,9 @@ class _Block(nn.Module):
         packed = self.query_key_value(hidden_BTD).view(B, T, 3, self.heads, D // self.heads)
         query_BHTE, key_BHTE, value_BHTE = packed.permute(2, 0, 3, 1, 4)
         # Pads stand on the right, so the causal mask already hides them from every real entry.
-        read_BHTE = F.scaled_dot_product_attention(
-            query_BHTE,
-            key_BHTE,
-            value_BHTE,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=True,
-        )
+        read_BHTE = causal_attention(query_BHTE, key_BHTE, value_BHTE, self.dropout, self.training)
         projected: Tensor = self.project(read_BHTE.transpose(1, 2).reshape(B, T, D))
         return projected
 
     def _drop(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.dropout, self.training)
+        return dropout(values, self.dropout, self.training)

@@ -60,6 +60,7 @@ class AnswerTask(Task):
         self.builder, self.questions, self.validation = builder, questions, validation
         self.absent, self.score_batch = absent, score_batch
         self.lengths = builder.lengths(questions.histories, questions.targets)
+        self.beginnings = beginnings(builder, questions)
         self.weights = np.ones(len(questions))
         self.validation_lengths = builder.lengths(validation.histories, validation.targets)
         self.n_validation = len(validation)
@@ -128,6 +129,23 @@ class AnswerTask(Task):
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
         return ranking_metrics(scores, self.validation)
+
+
+def beginnings(builder: PromptBuilder, questions: Questions, chunk: int = 4096) -> IntArray:
+    """A number for each prompt [B], the same for prompts whose text begins alike.
+
+    The text is what stands before the first slot and the target.  The number is a hash: should two
+    texts ever meet in one, their prompts come to stand in one batch, and nothing else follows.
+    """
+    odd = np.random.default_rng(0).integers(0, 2**62, builder.max_tokens) * 2 + 1
+    found = []
+    for start in range(0, len(questions), chunk):
+        part = questions.take(np.arange(start, min(start + chunk, len(questions))))
+        batch = builder.build(part.histories, part.targets)
+        columns = np.arange(batch.ids_BT.shape[1])
+        inside_BT = columns < batch.text_lengths_B[:, None]
+        found.append((np.where(inside_BT, batch.ids_BT + 1, 0) * odd[columns]).sum(axis=1))
+    return np.unique(np.concatenate(found), return_inverse=True)[1].reshape(-1)
 
 
 @torch.no_grad()

@@ -21,11 +21,9 @@ from torch import Tensor, nn
 
 from sasrecllm.errors import DivergedError
 from sasrecllm.runtime import Progress, stop_requested
+from sasrecllm.training.batches import plan_epoch
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import FloatArray, IntArray
-
-POOL = 50
-"""Batches in one pool of length-aware batching: rows are shuffled, then sorted within a pool."""
 
 Metrics = dict[str, float | None]
 
@@ -42,6 +40,7 @@ class Task(nn.Module):
     lower_is_better: bool = False
     lengths: IntArray  # [E] cost of each example, for batches of like length
     weights: FloatArray  # [E] questions in each example
+    beginnings: IntArray | None = None  # [E] equal numbers: examples that begin alike
     n_validation: int
 
     def forward(self, examples: IntArray) -> Tensor:
@@ -91,17 +90,6 @@ class FitResult:
     stopped_early: bool
     trained_parameters: int
     curve: list[dict[str, Any]] = field(default_factory=list)
-
-
-def plan_epoch(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
-    """Every example once, shuffled, in batches of like length; the same for every process."""
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths))
-    pool = batch_size * POOL
-    pools = [order[i : i + pool] for i in range(0, len(order), pool)]
-    ordered = np.concatenate([p[np.argsort(lengths[p], kind="stable")] for p in pools])
-    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def steps_in_all(examples: int, settings: LoopSettings) -> int:
@@ -194,7 +182,8 @@ class _Fit:
     def _rest_of_epoch(self) -> Iterator[IntArray]:
         """The batches of the current epoch that are still to do."""
         epoch, done = divmod(self.step, self.per_epoch)
-        plan = plan_epoch(self.task.lengths, self.settings.batch_size, self.settings.seed, epoch)
+        task, settings = self.task, self.settings
+        plan = plan_epoch(task.lengths, settings.batch_size, settings.seed, epoch, task.beginnings)
         yield from plan[done : self.total - self.step + done]
 
     def _train_step(self, batch: IntArray) -> None:

@@ -1,0 +1,53 @@
+"""Which examples an epoch puts into which batch: a function of (seed, epoch) alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sasrecllm.types import IntArray
+
+POOL = 50
+"""Batches in one pool of length-aware batching: rows are shuffled, then sorted within a pool."""
+
+TOGETHER = 4
+"""Examples of one beginning that are shuffled as one: more would leave few different ones in a batch."""
+
+
+def plan_epoch(
+    lengths: IntArray, batch_size: int, seed: int, epoch: int, beginnings: IntArray | None = None
+) -> list[IntArray]:
+    """Every example once, shuffled, in batches of like length; the same for every process.
+
+    Args:
+        beginnings: [E] examples of one number begin alike, which is computed once where they stand in
+            one batch: up to ``TOGETHER`` of them, drawn anew in each epoch, stay beside each other.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    keys = lengths[order]
+    if beginnings is not None:
+        order, leads = _side_by_side(order, beginnings)
+        keys = lengths[leads]
+    pool = batch_size * POOL
+    # Examples that stay together have one key, and a stable sort leaves them side by side.
+    ordered = np.concatenate(
+        [
+            order[i : i + pool][np.argsort(keys[i : i + pool], kind="stable")]
+            for i in range(0, len(order), pool)
+        ]
+    )
+    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _side_by_side(order: IntArray, beginnings: IntArray) -> tuple[IntArray, IntArray]:
+    """``order`` with handfuls of one beginning side by side, and who leads each one's handful, [E]."""
+    places = np.arange(len(order))
+    grouped = np.argsort(beginnings[order], kind="stable")
+    starts = np.flatnonzero(np.diff(beginnings[order][grouped], prepend=-1))
+    sizes = np.diff(np.append(starts, len(order)))
+    rank = places - np.repeat(starts, sizes)
+    # Place in ``order`` of the example that opens the handful: the rank rounded down.
+    opener = grouped[places - rank % TOGETHER]
+    moved = np.argsort(opener, kind="stable")
+    return order[grouped[moved]], order[opener[moved]]
