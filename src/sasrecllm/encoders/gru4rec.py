@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, ClassVar, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sasrecllm.encoders.dropout import dropout

@@ -10,7 +10,7 @@ POOL = 50
 """Batches in one pool of length-aware batching: rows are shuffled, then sorted within a pool."""
 
 TOGETHER = 4
-"""Examples of one beginning that are shuffled as one: more would leave few different ones in a batch."""
+"""Examples of one beginning shuffled as one: more would leave few different ones in a batch."""
 
 
 def plan_epoch(
