@@ -163,6 +163,10 @@ class Mapper(Section):
     kind: Literal["mlp", "linear"] = "mlp"
     tokens: int = Field(1, ge=1, description="soft tokens per slot")
     hidden: int = Field(320, ge=1)
+    logit: bool = Field(
+        False,
+        description="the item's slot is told the encoder's logit of the pair too, not only a vector",
+    )
     absent: float = Field(
         0.1, ge=0, lt=1, description="share of training targets shown as new items are"
     )

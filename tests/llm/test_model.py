@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from sasrecllm.errors import CheckpointError
 from sasrecllm.llm.injection import inject
+from sasrecllm.llm.mapper import build_mapper, slot_inputs
 from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.types import Histories
 
@@ -154,3 +156,28 @@ def test_soft_tokens_are_as_loud_as_words(model):
     soft = model.mapper(torch.randn(4, 6) * 9, torch.tensor([0, 0, 1, 1]))
     assert soft.shape == (4, 2, 16)
     assert torch.allclose(soft.norm(dim=-1), torch.tensor(1.5), atol=1e-3)
+
+
+def test_the_logit_is_as_loud_as_the_vector_and_reaches_the_items_slot_alone():
+    told = slot_inputs(torch.randn(400, 6) * 3, torch.randn(400, 6) * 0.1, torch.randn(400) * 7 + 2)
+    mapper = build_mapper("linear", width=6, llm_width=16, logit=True)
+    mapper.fit_normalisation(*told)
+    for kind, loud in ((0, 0.0), (1, 6.0)):
+        normal = (told[kind] - mapper.means_2D[kind]) / mapper.stds_2D[kind]
+        assert normal[:, :6].square().sum(1).mean() == pytest.approx(6.0, rel=1e-3)
+        assert normal[:, 6].square().mean() == pytest.approx(loud, rel=1e-3)
+    deaf = build_mapper("linear", width=6, llm_width=16)
+    louder = told[1] + torch.tensor([0.0] * 6 + [5.0])
+    items = torch.ones(400, dtype=torch.int64)
+    assert torch.equal(deaf(told[1], items), deaf(louder, items))
+    assert not torch.allclose(mapper(told[1], items), mapper(louder, items), atol=1e-2)
+
+
+def test_a_mapper_saved_before_it_could_read_logits_loads_into_one_that_does_not():
+    old = build_mapper("mlp", width=6, llm_width=16, seed=3)
+    config = {k: v for k, v in old.config.items() if k != "logit"}
+    fresh = build_mapper("mlp", width=6, llm_width=16)
+    fresh.load_checked(old.state_dict(), config)
+    assert torch.equal(fresh.layers[0].weight, old.layers[0].weight)
+    with pytest.raises(CheckpointError, match="logit = False, this run has True"):
+        build_mapper("mlp", width=6, llm_width=16, logit=True).load_checked(old.state_dict(), config)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.loading import build_llama
-from sasrecllm.llm.mapper import build_mapper
+from sasrecllm.llm.mapper import build_mapper, slot_inputs
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.prefix import part_of, shares_prefix
 from sasrecllm.llm.scorer import LLMScorer
@@ -37,6 +37,9 @@ class Vectors:
     def pair(self, known, targets):
         user, item = self.encode(known), self.item_vectors(torch.from_numpy(targets))
         return user, item, (user * item).sum(1)
+
+    def logits(self, known, candidates):
+        return torch.stack([self.pair(known, column)[2] for column in candidates.T], 1)
 
 
 def causal(kind, vocabulary):
@@ -78,7 +81,9 @@ def scorers(request, tokenizer):
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
-    mapper = build_mapper("mlp", width=6, hidden=8, llm_width=16, tokens=2, embedding_norm=1.5)
+    mapper = build_mapper(
+        "mlp", width=6, hidden=8, llm_width=16, tokens=2, logit=True, embedding_norm=1.5
+    )
     titles = [
         f"{a} {b} {c}"
         for a in ("Old", "The", "A")
@@ -173,7 +178,7 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
             monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
         assert whole or model._read_once(batch)[0] == int(batch.slot_columns.min()) > 8
         model.zero_grad()
-        scores = model(batch, *scorer.encoder.pair(asked, targets)[:2])
+        scores = model(batch, *slot_inputs(*scorer.encoder.pair(asked, targets)))
         scores.square().sum().backward()
         gradients = [p.grad.clone() for p in model.mapper.parameters()]
         found.append((scores.detach(), gradients))
@@ -205,7 +210,7 @@ def test_text_that_prompts_share_is_read_once_with_equal_gradients(scorers, monk
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         model.zero_grad()
-        scores = model(batch, *scorer.encoder.pair(asked, targets)[:2])
+        scores = model(batch, *slot_inputs(*scorer.encoder.pair(asked, targets)))
         scores.square().sum().backward()
         learning = [p for p in model.parameters() if p.requires_grad]
         found.append((scores.detach(), [p.grad.clone() for p in learning]))

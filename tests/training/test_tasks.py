@@ -14,7 +14,7 @@ from sasrecllm.encoders.table import ENCODERS, build_encoder
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.llm.backbone import add_lora
 from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
-from sasrecllm.llm.mapper import build_mapper
+from sasrecllm.llm.mapper import build_mapper, slot_inputs
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.prompts.batch import PromptBuilder
@@ -116,11 +116,12 @@ def test_a_training_target_is_shown_as_a_new_item_is(tokenizer, slots):
     train, valid = DATA.questions("train"), DATA.questions("valid")
     task = AnswerTask("m", model, soft, train, valid, parts=["mapper"], encoder=made, absent=0.999999)
     task(np.arange(8))
-    batch, _, item_BD = built[-1]
+    batch, _, item_BE = built[-1]
     items = int((batch.slot_kinds == 1).sum())
     if slots is None:
-        unseen = made.item_vectors(torch.tensor([-1]))
-        assert items == 8 and torch.equal(item_BD, unseen.expand(8, -1))
+        nobodys = made.pair(train.histories.take(np.arange(8)), np.full(8, -1))
+        assert items == 8 and torch.equal(item_BE, slot_inputs(*nobodys)[1])
+        assert torch.equal(item_BE[:, :-1], made.item_vectors(torch.full((8,), -1)))
     else:
         assert items == 0 and (batch.slot_kinds == 0).sum() == 8
 

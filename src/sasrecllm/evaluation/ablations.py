@@ -11,7 +11,7 @@ from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 
 class StrangersVectors:
-    """An encoder that answers with another user's vector, and with the target's own.
+    """An encoder that answers with another user's vector and logit, and with the target's own vector.
 
     The stranger is a function of the seed, the user and the time of the question, never of the batch.
 
@@ -32,9 +32,15 @@ class StrangersVectors:
         return self.encoder.encode(self.strangers.take(self.chosen(histories)))
 
     def pair(self, histories: Histories, targets: IntArray) -> tuple[Any, Any, Any]:
-        """Strangers' user vectors [B, D], vectors of ``targets`` [B, D] and the encoder's logits."""
-        _, item_BD, logits_B = self.encoder.pair(histories, targets)
-        return self.encode(histories), item_BD, logits_B
+        """Strangers' user vectors [B, D], vectors of ``targets`` [B, D] and strangers' logits [B]."""
+        user_BD, item_BD, logits_B = self.encoder.pair(
+            self.strangers.take(self.chosen(histories)), targets
+        )
+        return user_BD, item_BD, logits_B
+
+    def logits(self, histories: Histories, candidates: IntArray) -> Any:
+        """Strangers' logits of ``candidates`` [B, C], [B, C]."""
+        return self.encoder.logits(self.strangers.take(self.chosen(histories)), candidates)
 
     def item_vectors(self, items: Any) -> Any:
         """Vectors of items, unchanged."""

@@ -161,6 +161,7 @@ class Assembly:
             hidden=c.hidden,
             llm_width=self.backbone.hidden_size,
             tokens=c.tokens,
+            logit=c.logit,
             embedding_norm=self.backbone.embedding_norm,
             seed=self.config.seed,
         )

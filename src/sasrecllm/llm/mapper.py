@@ -1,11 +1,14 @@
 """The mapping layer: encoder vectors to soft tokens of the language model.
 
 Shared by the user slot and the item slot, as in the paper (Linear d→320, ReLU, Linear 320→hidden·k).
+Two vectors in two places say nothing about each other until some layer of the language model has
+learnt to multiply them; so the item's slot may also be told the encoder's logit of the pair.
 Encoder vectors are normalised first (on ML-1M item vectors spread by .02–.07, user vectors by
 .5–1.1), and every soft token is scaled to the mean norm of the LLM's token embeddings, so that it
 speaks as loudly as a word.
 
-Legend: S soft slots, D encoder width, K soft tokens per slot, H hidden size of the LLM.
+Legend: B prompts, S soft slots, E what a slot is told (encoder width + 1), D what is read of it (the
+encoder's width of it, or all), K soft tokens per slot, H hidden size of the LLM.
 """
 
 from __future__ import annotations
@@ -21,12 +24,26 @@ from sasrecllm.errors import CheckpointError, ConfigError, did_you_mean
 KINDS = ("mlp", "linear")
 
 
+OLDER = {"logit": False}
+"""Settings that parts saved before there was such a setting were trained with."""
+
+
+def slot_inputs(user_BD: Tensor, item_BD: Tensor, logits_B: Tensor) -> tuple[Tensor, Tensor]:
+    """What the slots of a user and of an item can be told, [B, E] each: a vector, then a logit.
+
+    The user's has 0 in the logit's place: it stands before any candidate is known.
+    """
+    nothing_B1 = user_BD.new_zeros(len(user_BD), 1)
+    return torch.cat([user_BD, nothing_B1], dim=1), torch.cat([item_BD, logits_B[:, None]], dim=1)
+
+
 class Mapper(nn.Module):
-    """Vectors [S, D] of users (kind 0) or items (kind 1) to soft tokens [S, K, H].
+    """What slots are told, [S, E], of users (kind 0) or items (kind 1), to soft tokens [S, K, H].
 
     Args:
         kind: ``mlp`` (the paper's) or ``linear``.
-        width: D.
+        width: of the encoder.
+        logit: read the logit too, as loud as the whole vector; the paper reads vectors alone.
         hidden: units between the two layers of the MLP.
         llm_width: H.
         tokens: K.
@@ -45,6 +62,7 @@ class Mapper(nn.Module):
         llm_width: int,
         hidden: int = 320,
         tokens: int = 1,
+        logit: bool = False,
         embedding_norm: float = 1.0,
     ) -> None:
         super().__init__()
@@ -54,32 +72,40 @@ class Mapper(nn.Module):
                 "choose one of these",
             )
         self.config: dict[str, Any] = {
-            "kind": kind, "width": width, "llm_width": llm_width, "hidden": hidden, "tokens": tokens
+            "kind": kind, "width": width, "llm_width": llm_width, "hidden": hidden, "tokens": tokens,
+            "logit": logit,
         }  # fmt: skip
-        self.tokens, self.llm_width = tokens, llm_width
+        self.tokens, self.llm_width, self.width = tokens, llm_width, width
+        self.reads = width + logit
         out = llm_width * tokens
         self.layers: nn.Module = (
-            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
+            nn.Sequential(nn.Linear(self.reads, hidden), nn.ReLU(), nn.Linear(hidden, out))
             if kind == "mlp"
-            else nn.Linear(width, out)
+            else nn.Linear(self.reads, out)
         )
-        self.register_buffer("means_2D", torch.zeros(2, width))
-        self.register_buffer("stds_2D", torch.ones(2, width))
+        self.register_buffer("means_2D", torch.zeros(2, self.reads))
+        self.register_buffer("stds_2D", torch.ones(2, self.reads))
         self.register_buffer("embedding_norm", torch.tensor(float(embedding_norm)))
 
     @torch.no_grad()
-    def fit_normalisation(self, user_BD: Tensor, item_BD: Tensor) -> None:
-        """Take mean and spread of both kinds of vectors from the training rows.
+    def fit_normalisation(self, user_BE: Tensor, item_BE: Tensor) -> None:
+        """Take mean and spread of both kinds of slots from the training rows.
 
-        The spread is one number a kind: directions keep their relative sizes.
+        The spread of vectors is one number a kind: directions keep their relative sizes.
         """
-        for kind, vectors in enumerate((user_BD, item_BD)):
-            self.means_2D[kind] = vectors.mean(0)
-            self.stds_2D[kind] = (vectors - vectors.mean(0)).square().mean().sqrt().clamp(min=1e-6)
+        for kind, told_BE in enumerate((user_BE, item_BE)):
+            told_BD = told_BE[:, : self.reads]
+            self.means_2D[kind] = told_BD.mean(0)
+            spread_D = (told_BD - told_BD.mean(0)).square().mean(0)
+            self.stds_2D[kind, : self.width] = spread_D[: self.width].mean().sqrt().clamp(min=1e-6)
+            # One number beside D others: the root of D makes it as loud as they are together.
+            self.stds_2D[kind, self.width :] = (
+                (spread_D[self.width :] / self.width).sqrt().clamp(min=1e-6)
+            )
 
-    def forward(self, vectors_SD: Tensor, kinds_S: Tensor) -> Tensor:
-        """Soft tokens [S, K, H] of vectors [S, D] whose slots are of ``kinds_S`` (0 user, 1 item)."""
-        normal = (vectors_SD - self.means_2D[kinds_S]) / self.stds_2D[kinds_S]
+    def forward(self, told_SE: Tensor, kinds_S: Tensor) -> Tensor:
+        """Soft tokens [S, K, H] of what slots of ``kinds_S`` (0 user, 1 item) are told, [S, E]."""
+        normal = (told_SE[:, : self.reads] - self.means_2D[kinds_S]) / self.stds_2D[kinds_S]
         raw = self.layers(normal).view(-1, self.tokens, self.llm_width)
         size = raw.square().mean(-1, keepdim=True).add(1e-6).sqrt() * self.llm_width**0.5
         scaled: Tensor = raw / size * self.embedding_norm
@@ -92,9 +118,10 @@ class Mapper(nn.Module):
             CheckpointError: another kind, width, language model width or number of tokens.
         """
         for key, mine in self.config.items():
-            if config.get(key) != mine:
+            theirs = config.get(key, OLDER.get(key))
+            if theirs != mine:
                 raise CheckpointError(
-                    f"the mapper was trained with {key} = {config.get(key)!r}, this run has {mine!r}",
+                    f"the mapper was trained with {key} = {theirs!r}, this run has {mine!r}",
                     "use the mapper's own settings, or train it again",
                 )
         try:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sasrecllm.llm.mapper import slot_inputs
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.prefix import score_candidates, shares_prefix
 from sasrecllm.prompts.batch import PromptBuilder
@@ -27,6 +28,10 @@ class GivesVectors(Protocol):
 
     def pair(self, histories: Histories, targets: IntArray) -> tuple[Tensor, Tensor, Tensor]:
         """User vectors [B, D], target vectors [B, D] and logits [B]."""
+        ...
+
+    def logits(self, histories: Histories, candidates: IntArray) -> Tensor:
+        """Logits of ``candidates`` [B, C], [B, C]."""
         ...
 
     def encode(self, histories: Histories) -> Tensor:
@@ -94,7 +99,10 @@ class LLMScorer:
     @torch.no_grad()
     def _lists(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Several candidates of each history, a history at a time."""
-        users_BD = self.encoder.encode(histories) if self.encoder is not None else None
+        users_BD = logits_BC = None
+        if self.encoder is not None:
+            users_BD = self.encoder.encode(histories)
+            logits_BC = self.encoder.logits(histories, candidates)
         out = np.empty(candidates.shape)
         for b, targets in enumerate(candidates):
             repeated = histories.take(np.full(len(targets), b))
@@ -102,12 +110,12 @@ class LLMScorer:
             if not shares_prefix(batch):
                 out[b] = self._scores(repeated, targets)
                 continue
-            user_1D = item_CD = None
-            if self.encoder is not None and users_BD is not None:
-                user_1D = users_BD[b : b + 1]
-                item_CD = self.encoder.item_vectors(torch.from_numpy(targets).to(user_1D.device))
+            user_1E = item_CE = None
+            if self.encoder is not None and users_BD is not None and logits_BC is not None:
+                items_CD = self.encoder.item_vectors(torch.from_numpy(targets).to(users_BD.device))
+                user_1E, item_CE = slot_inputs(users_BD[b : b + 1], items_CD, logits_BC[b])
             scores = score_candidates(
-                self.model, batch, user_1D, item_CD, zero_soft=self.zero_soft, at_once=self.batch_size
+                self.model, batch, user_1E, item_CE, zero_soft=self.zero_soft, at_once=self.batch_size
             )
             out[b] = scores.double().cpu().numpy()
         return out
@@ -119,9 +127,9 @@ class LLMScorer:
         for start in range(0, len(order), self.batch_size):
             at = order[start : start + self.batch_size]
             rows = histories.take(at)
-            vectors = (
-                self.encoder.pair(rows, targets[at])[:2] if self.encoder is not None else (None, None)
-            )
+            told: tuple[Tensor | None, Tensor | None] = (None, None)
+            if self.encoder is not None:
+                told = slot_inputs(*self.encoder.pair(rows, targets[at]))
             batch = self.builder.build(rows, targets[at])
-            out[at] = self.model(batch, *vectors, zero_soft=self.zero_soft).double().cpu().numpy()
+            out[at] = self.model(batch, *told, zero_soft=self.zero_soft).double().cpu().numpy()
         return out

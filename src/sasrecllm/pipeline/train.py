@@ -30,7 +30,7 @@ from sasrecllm.inference.stages import foreign_part, part_folders, stage_folder
 from sasrecllm.llm.fusion import fit_fusion
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import load_scores, save_scores
-from sasrecllm.training.finetune import AnswerTask, vectors
+from sasrecllm.training.finetune import AnswerTask, told
 from sasrecllm.training.loop import FitResult, Task, fit
 from sasrecllm.training.pretrain import EncoderTask
 from sasrecllm.training.settings import LoopSettings
@@ -197,8 +197,8 @@ class Trainer:
         soft = stage.prompt == "soft"
         crossfitted = self._crossfitted() if soft and stage.vectors == "crossfit" else None
         if "mapper" in stage.train:
-            tables = vectors(crossfitted or self.parts.encoder, self.questions["train"])
-            self.parts.model.mapper.fit_normalisation(*tables)
+            slots = told(crossfitted or self.parts.encoder, self.questions["train"])
+            self.parts.model.mapper.fit_normalisation(*slots)
         return AnswerTask(
             stage.name,
             self.parts.model,

@@ -1,11 +1,12 @@
 """Learning together: the LLM answers Yes or No, with LoRA, the mapper and the encoder as parts.
 
-Legend: B questions, D encoder width.
+Legend: B questions, E what a slot is told (encoder width + 1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sasrecllm.encoders import losses
+from sasrecllm.llm.mapper import slot_inputs
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.training.pretrain import ranking_metrics
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray, Questions
@@ -68,10 +70,11 @@ class AnswerTask(Task):
         self.live = "encoder" in self.parts
         if encoder is not None:
             encoder.requires_grad_(self.live)
-            self.unseen = torch.full((1,), UNKNOWN, device=device)
             if not self.live:
-                self.train_vectors = vectors(train_encoder or encoder, questions)
-                self.valid_vectors = vectors(encoder, validation)
+                reader = train_encoder or encoder
+                self.train_slots = told(reader, questions)
+                self.valid_slots = told(encoder, validation)
+                self.absent_BE = told(reader, _unseen(questions))[1] if absent else None
 
     def learn(self) -> None:
         self.eval()
@@ -81,41 +84,47 @@ class AnswerTask(Task):
 
     def forward(self, examples: IntArray) -> Tensor:
         rows = self.questions.take(examples)
-        user_BD, item_BD = self._vectors(rows, examples, training=True)
+        user_BE, item_BE = self._told(rows, examples, training=True)
         slotless = None
-        if self.encoder is not None and item_BD is not None and self.absent:
+        if item_BE is not None and self.absent:
             gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.absent
             if self.builder.item_slots is None:
-                item_BD = torch.where(gone_B1, self.encoder.item_vectors(self.unseen), item_BD)
+                item_BE = torch.where(gone_B1, self._absent(rows, examples), item_BE)
             else:
                 slotless = gone_B1[:, 0].cpu().numpy()
-        logits_B = self._logits(rows, user_BD, item_BD, slotless)
+        logits_B = self._logits(rows, user_BE, item_BE, slotless)
         labels_B = torch.from_numpy(rows.labels.astype(np.float32)).to(self.device)
         return losses.bce(logits_B.float(), labels_B).sum()
 
     def _logits(
         self,
         rows: Questions,
-        user_BD: Tensor | None,
-        item_BD: Tensor | None,
+        user_BE: Tensor | None,
+        item_BE: Tensor | None,
         slotless: BoolArray | None = None,
     ) -> Tensor:
         batch = self.builder.build(rows.histories, rows.targets, slotless)
-        logits: Tensor = self.model(batch, user_BD, item_BD)
+        logits: Tensor = self.model(batch, user_BE, item_BE)
         return logits
 
-    def _vectors(
+    def _told(
         self, rows: Questions, positions: IntArray, training: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         if self.encoder is None:
             return None, None
         if self.live:
-            user_BD, item_BD, _ = self.encoder.pair(rows.histories, rows.targets)
-        else:
-            at = torch.from_numpy(positions)
-            tables = self.train_vectors if training else self.valid_vectors
-            user_BD, item_BD = tables[0][at], tables[1][at]
-        return user_BD, item_BD
+            return slot_inputs(*self.encoder.pair(rows.histories, rows.targets))
+        at = torch.from_numpy(positions)
+        tables = self.train_slots if training else self.valid_slots
+        return tables[0][at], tables[1][at]
+
+    def _absent(self, rows: Questions, positions: IntArray) -> Tensor:
+        """What the items' slots would be told if training had never shown the targets, [B, E]."""
+        if self.live and self.encoder is not None:
+            gone = _unseen(rows)
+            return slot_inputs(*self.encoder.pair(gone.histories, gone.targets))[1]
+        assert self.absent_BE is not None
+        return self.absent_BE[torch.from_numpy(positions)]
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         out = np.empty(len(positions))
@@ -123,7 +132,7 @@ class AnswerTask(Task):
         for start in range(0, len(order), self.score_batch):
             at = order[start : start + self.score_batch]
             rows = self.validation.take(positions[at])
-            logits = self._logits(rows, *self._vectors(rows, positions[at], training=False))
+            logits = self._logits(rows, *self._told(rows, positions[at], training=False))
             out[at] = logits.double().cpu().numpy()
         return out
 
@@ -148,14 +157,19 @@ def beginnings(builder: PromptBuilder, questions: Questions, chunk: int = 4096) 
     return np.unique(np.concatenate(found), return_inverse=True)[1].reshape(-1)
 
 
+def _unseen(questions: Questions) -> Questions:
+    """The same questions about an item that training never showed."""
+    return replace(questions, targets=np.full(len(questions), UNKNOWN))
+
+
 @torch.no_grad()
-def vectors(
+def told(
     encoder: SequentialEncoder | CrossFitted, questions: Questions, chunk: int = 2048
 ) -> tuple[Tensor, Tensor]:
-    """User and target-item vectors of every question by a frozen encoder, [B, D] each."""
+    """What the slots of user and target are told by a frozen encoder, [B, E] each."""
     encoder.eval()
     pairs = []
     for start in range(0, len(questions), chunk):
         part = questions.take(np.arange(start, min(start + chunk, len(questions))))
-        pairs.append(encoder.pair(part.histories, part.targets)[:2])
+        pairs.append(slot_inputs(*encoder.pair(part.histories, part.targets)))
     return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
