@@ -170,6 +170,13 @@ class Mapper(Section):
     absent: float = Field(
         0.1, ge=0, lt=1, description="share of training targets shown as new items are"
     )
+    fresh_users: float = Field(
+        0.0,
+        ge=0,
+        le=0.8,
+        description="share of the training users whom the offline language model and text-only stages"
+        " leave to the stages with cross-fitted soft tokens",
+    )
     new_items: Literal["vector", "no slot"] = Field(
         "vector", description="an item without a training row: the encoder's vector for it, or no slot"
     )

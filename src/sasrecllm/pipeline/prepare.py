@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sasrecllm import runtime
 from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.taste_rows import TASTES
@@ -21,6 +23,8 @@ from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
+from sasrecllm.training.strategies import Stage
+from sasrecllm.types import BoolArray, Questions
 
 
 def check_settings(run: Run) -> None:
@@ -129,11 +133,43 @@ def _check_attributes(run: Run, dataset: Dataset) -> None:
             )
 
 
+def text_questions(run: Run, dataset: Dataset) -> Questions:
+    """Training questions of the language model and of text-only stages."""
+    questions = dataset.questions("train")
+    return questions.take(np.flatnonzero(~_fresh(run, questions)))
+
+
+def answer_questions(run: Run, dataset: Dataset, stage: Stage) -> Questions:
+    """Training questions of an answer stage.
+
+    A language model knows by heart some of the answers that it was trained on, so a mapper that is
+    taught on the same rows learns to trust the words and to leave the soft tokens alone (docs/log.md).
+    With ``mapper.fresh_users``, cross-fitted soft tokens meet users whom neither their encoder nor
+    the language model has seen.  A live encoder has seen all users anyway.
+    """
+    if stage.prompt == "text":
+        return text_questions(run, dataset)
+    questions = dataset.questions("train")
+    fresh = _fresh(run, questions)
+    if stage.vectors == "encoder" or not fresh.any():
+        return questions
+    return questions.take(np.flatnonzero(fresh))
+
+
+def _fresh(run: Run, questions: Questions) -> BoolArray:
+    """Whether each question's user is kept for the stages with cross-fitted soft tokens, [B]."""
+    users = np.unique(questions.histories.users)
+    wanted = any(s.prompt == "soft" and s.vectors == "crossfit" for s in run.stages.values())
+    count = round(run.config.mapper.fresh_users * len(users)) if wanted else 0
+    rng = np.random.default_rng([run.config.seed, 11])
+    return np.isin(questions.histories.users, rng.permutation(users)[:count])
+
+
 def language_model(run: Run, dataset: Dataset) -> str:
     """Build and pretrain the offline language model into ``llm/``; returns what to load.
 
-    It reads the training split's histories and the catalogue's titles, nothing else of validation
-    or test.
+    It reads the training split's histories, less those of fresh users, and the catalogue's titles,
+    nothing else of validation or test.
     """
     c = run.config.llm
     if c.backbone != "offline":
@@ -148,7 +184,7 @@ def language_model(run: Run, dataset: Dataset) -> str:
         backbone = pretrain_offline(
             dataset.catalog.titles,
             dataset.words,
-            dataset.questions("train"),
+            text_questions(run, dataset),
             text_prompt=c.text_prompt,
             soft_prompt=c.soft_prompt,
             settings=LanguageSettings(

@@ -29,6 +29,7 @@ from sasrecllm.inference.assembly import Assembly
 from sasrecllm.inference.stages import foreign_part, part_folders, stage_folder
 from sasrecllm.llm.fusion import fit_fusion
 from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.prepare import answer_questions
 from sasrecllm.pipeline.scores import load_scores, save_scores
 from sasrecllm.training.finetune import AnswerTask, told
 from sasrecllm.training.loop import FitResult, Task, fit
@@ -59,7 +60,7 @@ class Trainer:
         self.device = runtime.pick_device(run.config.device)
         self.parts = Assembly(run.config, dataset, backbone_path, self.device)
         self.loaded: dict[str, Path] = {}
-        self.questions = {name: dataset.questions(name) for name in ("train", "valid", "test")}
+        self.questions = {name: dataset.questions(name) for name in ("valid", "test")}
         _refuse_one_label(self.questions["valid"])
 
     def train_all(self) -> None:
@@ -196,14 +197,15 @@ class Trainer:
     def _answer_task(self, stage: Stage) -> AnswerTask:
         soft = stage.prompt == "soft"
         crossfitted = self._crossfitted() if soft and stage.vectors == "crossfit" else None
+        asked = answer_questions(self.run, self.dataset, stage)
         if "mapper" in stage.train:
-            slots = told(crossfitted or self.parts.encoder, self.questions["train"])
+            slots = told(crossfitted or self.parts.encoder, asked)
             self.parts.model.mapper.fit_normalisation(*slots)
         return AnswerTask(
             stage.name,
             self.parts.model,
             self.parts.builder(stage.prompt),
-            self.questions["train"],
+            asked,
             self.questions["valid"],
             parts=stage.train,
             encoder=self.parts.encoder if soft else None,
