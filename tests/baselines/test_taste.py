@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.baselines.features import ItemFeatures, item_features
+from sasrecllm.baselines.features import ItemFeatures, item_features, popularity
 from sasrecllm.baselines.taste import Taste, TastePrior, shared_quality
 from sasrecllm.baselines.taste_rows import TASTES, doubled
 from sasrecllm.types import Histories
@@ -122,6 +122,26 @@ def test_quality_is_not_fooled_by_generous_users():
     assert abs(quality[0] - quality[1]) < (means[0] - means[1]) / 2
 
 
+def test_items_rated_often_are_thought_better_where_such_items_are_liked():
+    """30 items of eight rows, liked; 30 of one row, not; a new item stands between them."""
+    items = np.concatenate([np.repeat(np.arange(30), 8), np.arange(30, 60)])
+    labels = (items < 30).astype(np.int8)
+    users = np.arange(len(items)) % 7
+    taste = Taste.fit(users, items, labels, [], n_users=7, n_items=61)
+    table, new = popularity(np.bincount(items, minlength=61))
+    often, once, never = (row @ taste.slope for row in (table[0], table[30], new))
+    assert often > never > once
+    assert taste.quality_of(np.array([60]))[0] == pytest.approx(never)
+
+
+def test_popularity_counts_doublings_and_an_unrated_item_is_the_others_mean():
+    table, new = popularity(np.array([0, 1, 3, 3, 15, 1000]))
+    assert table[0] == pytest.approx(new) and new == pytest.approx(table[1:].mean(0))
+    assert np.linalg.norm(table[1:], axis=1) == pytest.approx(np.ones(5))
+    assert table[2] @ table[3] == pytest.approx(1.0)
+    assert table[1] @ table[2] > table[1] @ table[4] > table[1] @ table[5]
+
+
 def test_shared_quality_solves_the_ridge_regression():
     rng = np.random.default_rng(0)
     users, items, y = rng.integers(0, 5, 80), rng.integers(0, 4, 80), rng.normal(size=80)
@@ -151,8 +171,10 @@ def test_an_item_that_comes_later_is_worth_what_it_would_be_worth_from_the_start
     known, asked = _history([0, 1, 2, 3], [1, 1, 0, 0]), np.array([[4, 5, 6, 7, 8, -1]])
     for scorer in (kind(more) for kind in TASTES.values()):
         old, twin_1, unknown, twin_2, outside, nobody = scorer.score(known, asked)[0]
-        assert twin_1 == twin_2 == old, scorer.name
-        assert unknown == outside == nobody, scorer.name
+        assert [twin_1, twin_2] == pytest.approx([old, old], abs=1e-12), scorer.name
+        assert outside == nobody, scorer.name
+        # Of an item without a word or a value only its newness is known.
+        assert abs(unknown - outside) < 0.01, scorer.name
     assert taste.quality_of(np.array([4])) != 0
     told = more.posterior(_history([5, 7], [1, 1]), np.array([[0, 2]]))
     for got, want in zip(

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sasrecllm.types import FloatArray
+from sasrecllm.types import FloatArray, IntArray
 
 YEAR = re.compile(r"\((1[89]\d\d|20\d\d)\)")
 WIDTH = 8.0
 """Years that a bump reaches to each side."""
+DOUBLINGS = 2.0
+"""Doublings of the number of training rows that a bump reaches to each side."""
 VALUES = 500
 """Most frequent values of an attribute that get a column."""
 
@@ -68,7 +70,7 @@ class ItemFeatures:
             _bag(_split(attributes.get(name, nothing)), values)
             for name, values in self.attributes.items()
         ]
-        years = _unit(np.nan_to_num(np.exp(-(((_years(titles)[:, None] - self.years) / WIDTH) ** 2))))
+        years = _bumps(_years(titles), self.years, WIDTH)
         groups += [_crossed(g, years) for g in groups[:1]] + [years]
         groups.append(_bag(_words(titles), self.words))
         return [g for g in groups if g.shape[1]]
@@ -79,6 +81,23 @@ def item_features(
 ) -> list[FloatArray]:
     """Feature groups of a catalogue with its own columns: fit and groups in one."""
     return ItemFeatures.fit(titles, attributes, words=words).groups(titles, attributes)
+
+
+def popularity(counts: IntArray) -> tuple[FloatArray, FloatArray]:
+    """How often the crowd rated each item, as overlapping bumps of the logarithm, [I, D].
+
+    Also the row [D] of an item that nobody could rate yet, which is the others' mean: an item is not
+    unpopular because it is new.
+
+    Args:
+        counts: [I] training rows of each item.
+    """
+    doublings = np.log2(1.0 + counts)
+    centres = np.arange(0.0, doublings.max(initial=0.0) + DOUBLINGS, DOUBLINGS / 2)
+    table = _bumps(doublings, centres, DOUBLINGS)
+    rated = counts > 0
+    new: FloatArray = table[rated].mean(0) if rated.any() else np.zeros(len(centres))
+    return np.where(rated[:, None], table, new), new
 
 
 def _years(titles: Sequence[str]) -> FloatArray:
@@ -102,6 +121,11 @@ def _frequent(values: Sequence[Sequence[str]], most: int) -> tuple[str, ...]:
         for value in {v for v in row if v}:
             counts[value] = counts.get(value, 0) + 1
     return tuple(sorted((v for v, n in counts.items() if n > 1), key=lambda v: (-counts[v], v))[:most])
+
+
+def _bumps(values: FloatArray, centres: FloatArray, reach: float) -> FloatArray:
+    """Closeness of each value to each centre, rows of length one; zeros for NaN."""
+    return _unit(np.nan_to_num(np.exp(-(((values[:, None] - centres) / reach) ** 2))))
 
 
 def _bag(values: Sequence[Sequence[str]], kept: Sequence[str]) -> FloatArray:

@@ -8,7 +8,8 @@ with a Gaussian prior on each term, so that the posterior mean given his rows so
 (Gaussian-process regression with the sum of the terms' kernels: Rasmussen & Williams 2006, eq. 2.25).
 ``quality`` is shared by all users: a ridge regression of the training labels on user, item
 and features, so that an item rated by generous users is not taken for a good one and a rare or new
-item borrows from what it resembles.
+item borrows from what it resembles.  How often an item was rated is one of its features: what the
+crowd chose to see it also likes better.
 
 The terms as scorers: :mod:`sasrecllm.baselines.taste_rows`.
 
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sasrecllm.baselines.features import popularity
 from sasrecllm.types import FloatArray, Histories, IntArray, LabelArray
 
 CHUNK = 64  # questions solved at once: 64 * 200 * 200 doubles are 20 MB
@@ -57,6 +59,7 @@ class Taste:
         features: [I, D] scaled by the square root of the prior variance, so that a dot product of
             two items is the prior covariance of a user's taste for them.
         slope: [D] quality that comes with each (unscaled) feature.
+        unrated: [P] the popularity, last of the features, of an item that nobody could rate yet.
         new_quality, new_features: [J] and [J, D] of items behind the table; kept apart, so that a
             view with a few new items copies nothing.
     """
@@ -66,6 +69,7 @@ class Taste:
     features: FloatArray
     prior: TastePrior
     slope: FloatArray
+    unrated: FloatArray = field(default_factory=lambda: np.zeros(0))
     new_quality: FloatArray = field(default_factory=lambda: np.zeros(0))
     new_features: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -83,12 +87,13 @@ class Taste:
     ) -> Taste:
         """Fit the shared part on the training rows; arrays of one length N, ``groups`` by item."""
         prior = prior or TastePrior()
-        features = _joined(groups, n_items)
+        popular, unrated = popularity(np.bincount(items, minlength=n_items))
+        features = _joined([*groups, popular], n_items)
         mean = float(labels.mean()) if len(labels) else 0.5
         quality, slope = shared_quality(
             users, items, labels.astype(np.float64) - mean, features, n_users=n_users, n_items=n_items
         )
-        return cls(mean, quality, features * np.sqrt(prior.taste), prior, slope)
+        return cls(mean, quality, features * np.sqrt(prior.taste), prior, slope, unrated)
 
     def extended(self, groups: Sequence[FloatArray], count: int) -> Taste:
         """With ``count`` items that nobody has rated behind the others, ``groups`` [count, D_g] each.
@@ -96,7 +101,7 @@ class Taste:
         They are worth what their features are worth: the same as had they stood in the catalogue
         without a training row.
         """
-        features = _joined(groups, count)
+        features = _joined([*groups, np.tile(self.unrated, (count, 1))], count)
         old = self.new_features if len(self.new_features) else np.zeros((0, features.shape[1]))
         return replace(
             self,
