@@ -169,12 +169,14 @@ def test_an_item_that_comes_later_is_worth_what_it_would_be_worth_from_the_start
     blank = columns.groups(["Nothing known"], {})
     more = taste.extended(twin, 1).extended(blank, 1).extended(twin, 1)
     known, asked = _history([0, 1, 2, 3], [1, 1, 0, 0]), np.array([[4, 5, 6, 7, 8, -1]])
+    # Of an item without a known word or value only its newness is known.
+    P = len(taste.unrated)
+    assert not more.features_of(np.array([6]))[0, :-P].any()
+    assert more.quality_of(np.array([6]))[0] == pytest.approx(taste.unrated @ taste.slope[-P:])
     for scorer in (kind(more) for kind in TASTES.values()):
-        old, twin_1, unknown, twin_2, outside, nobody = scorer.score(known, asked)[0]
+        old, twin_1, _, twin_2, outside, nobody = scorer.score(known, asked)[0]
         assert [twin_1, twin_2] == pytest.approx([old, old], abs=1e-12), scorer.name
         assert outside == nobody, scorer.name
-        # Of an item without a word or a value only its newness is known.
-        assert abs(unknown - outside) < 0.01, scorer.name
     assert taste.quality_of(np.array([4])) != 0
     told = more.posterior(_history([5, 7], [1, 1]), np.array([[0, 2]]))
     for got, want in zip(
