@@ -191,19 +191,27 @@ def test_a_damaged_part_is_refused(run, tmp_path):
 
 
 def test_parts_of_another_run_are_swapped_in_by_path(run, tmp_path):
-    """Plug and play: only the mapper is trained; encoder and adapter come from elsewhere, untouched."""
+    """Plug and play: only the mapper is trained; encoder and adapter come from elsewhere, untouched.
+
+    The loaded encoder brings its cross-fitted ones, so this mapper is the other run's own, bit for bit.
+    """
+    adapter = run / "stages/2-text/parts/adapter"
     stages = (
-        "strategy=[{name: mapper, task: answer, train: [mapper], prompt: soft, vectors: encoder,"
-        f" load: {{encoder: '{run}', adapter: '{run}'}}, row: swapped}}]"
+        "strategy=[{name: mapper, task: answer, train: [mapper], prompt: soft,"
+        f" load: {{encoder: '{run}', adapter: '{adapter}'}}, row: swapped}}]"
     )
     other = tmp_path / "swapped"
     call("run", "--config", TINY, "--out", other, "--quiet", f"llm.backbone={run / 'llm'}", stages,
          "fusion.enabled=false")  # fmt: skip
     assert list(read_json(other / "results.json")["rows"])[3:] == ["user regression", "swapped"]
     assert list((other / "stages/1-mapper/parts").iterdir()) == [other / "stages/1-mapper/parts/mapper"]
-    message = call("run", "--config", TINY, "--out", tmp_path / "no", "--quiet", stages,
-                   "encoder.width=8", expect=5)  # fmt: skip
-    assert "width" in message
+    mapper = "parts/mapper/weights.safetensors"
+    own, swapped = run / "stages/3-mapper" / mapper, other / "stages/1-mapper" / mapper
+    assert file_digest(own) == file_digest(swapped)
+    for setting, said in (("encoder.width=8", "width"), ("seed=1", "another division of the users")):
+        message = call("run", "--config", TINY, "--out", tmp_path / setting, "--quiet", stages,
+                       f"llm.backbone={run / 'llm'}", "data.seed=0", setting, expect=5)  # fmt: skip
+        assert said in message
 
 
 def test_frozen_parts_stay_bit_identical_through_later_stages(run):

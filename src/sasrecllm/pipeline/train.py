@@ -7,6 +7,7 @@ so a row of the table cannot come from other weights than the parts on disk.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import CheckpointFolder, save_part, write_json
+from sasrecllm.checkpoint import CheckpointFolder, load_part, save_part, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
 from sasrecllm.encoders.crossfit import CrossFitted
@@ -147,7 +148,12 @@ class Trainer:
         return {"explained_out_of_fold": explained}
 
     def _save_fold(self, encoder: SequentialEncoder, folder: Path) -> None:
-        save_part(folder, encoder.state_dict(), encoder.config, self.parts.requires("encoder"))
+        save_part(folder, encoder.state_dict(), encoder.config, self._fold_requires())
+
+    def _fold_requires(self) -> dict[str, str]:
+        """Another division of the users would let a fold encoder read users that it has seen."""
+        division = hashlib.sha256(self._fold_of_user().tobytes()).hexdigest()
+        return self.parts.requires("encoder") | {"division of the users into folds": division}
 
     def _fit_encoder(
         self,
@@ -244,19 +250,24 @@ class Trainer:
         return rng.permutation(self.dataset.n_users) % self.run.config.encoder.folds
 
     def _crossfitted(self) -> CrossFitted | None:
-        """The newest fold encoders of this run, or None where no stage has any."""
+        """The fold encoders that go with the encoder, or None where there are none."""
         folds = self._fold_encoders()
         return CrossFitted(self.parts.encoder, folds, self._fold_of_user()) if folds else None
 
     def _fold_encoders(self) -> list[SequentialEncoder]:
+        """Those beside the encoder in use; where it learnt jointly, the newest of this run."""
+        if not self.run.config.encoder.folds:
+            return []
         found: list[Path] = []
-        for number, stage in enumerate(self.run.stages.values(), 1):
-            folder = stage_folder(self.run.folder, number, stage.name) / "parts"
+        numbered = enumerate(self.run.stages.values(), 1)
+        folders = [stage_folder(self.run.folder, n, s.name) / "parts" for n, s in numbered]
+        folders += [self.loaded["encoder"].parent] if "encoder" in self.loaded else []
+        for folder in folders:
             found = sorted(folder.glob("fold-*"), key=lambda p: int(p.name[5:])) or found
         folds = []
         for folder in found:
             encoder = self.parts.new_encoder(self.run.config.seed)
-            load_checked(encoder, *self.parts.read("encoder", folder))
+            load_checked(encoder, *load_part(folder, self._fold_requires()))
             folds.append(encoder)
         return folds
 
