@@ -105,7 +105,7 @@ def _with_lines(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _may_quote(path: Path) -> bool:
-    """Whether a quotation mark may stand in the file: looked for in its bytes, if they are not packed."""
+    """Whether a quotation mark may stand in the file: its bytes tell, if they are not packed."""
     if path.suffix.lower() == ".gz":
         return True
     with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as whole:
