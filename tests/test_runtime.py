@@ -1,5 +1,9 @@
 """The guard against CUDA packages, plug-in names, and what progress prints."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 
 from sasrecllm import runtime
@@ -47,3 +51,27 @@ def test_progress_lines_go_to_the_log_even_when_quiet(capsys):
 
 def test_versions_name_what_changes_results():
     assert {"python", "torch", "transformers", "peft", "numpy"} <= set(runtime.versions())
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from sasrecllm.runtime import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def use():
+    blocks = [np.ones(10 * 2**17) for _ in range(6)]  # 10 MB each, and all are given back
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc's options are glibc's")
+def test_memory_that_is_kept_is_not_fetched_again():
+    fetched = {}
+    for way in ("keep", "hand back"):
+        done = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True)
+        fetched[way] = int(done.stdout)
+    assert fetched["keep"] * 10 < fetched["hand back"]

@@ -92,6 +92,22 @@ def check_cuda_packages(installed: Iterable[str] | None = None, gpu: bool | None
         )
 
 
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, up to 256 MB, instead of handing it back at once.
+
+    A training step on a CPU asks for the same megabytes again and again; given back and fetched again
+    they cost a sixth of the time in page faults.  Where the C library is another, nothing changes.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    largest_block, trimmed_from = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
+    library.mallopt(largest_block, 32 * 2**20)
+    library.mallopt(trimmed_from, 256 * 2**20)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a result."""
     found = {"python": platform.python_version(), "platform": platform.platform()}

@@ -12,11 +12,24 @@ import numpy as np
 import pytest
 import torch
 
-from sasrecllm.bench import encoder, language, peers
+from sasrecllm.bench import (
+    apart,
+    data,
+    device,
+    encoder,
+    growth,
+    language,
+    measure,
+    memory,
+    peers,
+    quality,
+    start,
+)
 from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
-from sasrecllm.bench.run import bench, pinned, table
+from sasrecllm.bench.run import Asked, bench, pinned, table
 from sasrecllm.encoders import losses
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import ConfigError, EnvironmentRefusal
+from sasrecllm.llm.prefix import score_candidates
 from sasrecllm.training.batches import plan_epoch
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +49,9 @@ def test_nothing_is_timed_where_the_results_differ():
     assert nan.ratio is None
 
 
-def test_sides_alternate_and_the_ratio_is_theirs_over_ours():
+def test_sides_alternate_and_the_ratio_is_theirs_over_ours(monkeypatch):
     order = []
+    monkeypatch.setattr(measure, "ENOUGH", 0.0)
     found = compare("w", "r", lambda: order.append("a"), lambda: order.append("b"), pairs=3, goal=1e9)
     assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
     assert found.low <= found.ratio <= found.high and found.verdict == "missed"
@@ -79,9 +93,7 @@ def test_absent_peers_are_named_and_the_floor_is_below_what_it_took(tmp_path):
         assert "absent" in found[peer].note and found[peer].ratio is None
     floor = found["floor (operations over matrix rate)"]
     assert 0 < floor.theirs < floor.ours
-    assert "absent" in table(
-        list(found.values()), {"date": "d", "threads": 1, "matrix_rate": 1e9, "pairs": 1}
-    )
+    assert "absent" in table(list(found.values()), {"date": "d", "matrix_rate": 1e9, "pairs": 1})
 
 
 def rivals(tmp_path, name, **changed):
@@ -165,16 +177,89 @@ def test_threads_are_pinned_and_put_back():
         assert os.sched_getaffinity(0) == cores
 
 
+TINY = Asked(("tiny",), 1)
+
+
 def test_the_command_prints_a_table_and_writes_what_it_found(tmp_path, capsys):
-    bench("topk", "tiny", 1, None, tmp_path / "b.json", 1)
+    bench("topk", TINY, [1, 2], tmp_path / "b.json")
     said = json.loads((tmp_path / "b.json").read_text())
-    assert {"date", "threads", "versions", "matrix_rate", "findings"} <= set(said)
+    assert {"date", "versions", "matrix_rate", "findings"} <= set(said)
     out = capsys.readouterr().out
-    assert len(said["findings"]) == 3 and "| top-10 of" in out and "1 thread(s) pinned" in out
-    with pytest.raises(ConfigError, match="did you mean 'rerank'"):
-        bench("rerankk", "tiny", 1, None, None)
-    with pytest.raises(ConfigError, match="--size"):
-        bench("topk", "c", 1, None, None)
+    assert len(said["findings"]) == 6 and out.count("| top-10 of 60 items") == 2
+    assert [f["threads"] for f in said["findings"]] == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("work", "asked", "threads", "match"),
+    [
+        ("rerankk", TINY, [1], "did you mean 'rerank'"),
+        ("topk", Asked(("a", "c")), [1], "--size is 'c'"),
+        ("topk", TINY, [0], "--threads"),
+        ("topk", TINY, [], "--threads"),
+    ],
+)
+def test_what_is_not_known_is_refused(work, asked, threads, match):
+    with pytest.raises(ConfigError, match=match):
+        bench(work, asked, threads)
+
+
+def test_memory_is_that_of_the_work_alone():
+    few, many = (apart.took_apart("softmax", "padded", share)[1] for share in (0.005, 0.05))
+    assert 0 < few < many
+    with pytest.raises(EnvironmentRefusal, match="KeyError"):
+        apart.took_apart("softmax", "another way", 0.005)
+
+
+def test_the_reference_way_holds_the_logits_of_the_vocabulary():
+    adapter, mapper = memory.bench("tiny")[:2]
+    for finding in (adapter, mapper):
+        # 16 prompts of 100 to 200 tokens, 32,000 logits of 4 bytes each.
+        assert finding.theirs > 16 * 100 * 32_000 * 4 / 2**20 > 4 * finding.ours
+        assert finding.verdict == "reached"
+
+
+def test_ingest_is_measured_on_a_log_that_it_can_read():
+    speed, held = data.bench(2_000, 1, 1)
+    assert 0 < speed.theirs < speed.ours and held.unit == "MB" and held.ours > 0
+
+
+def test_starts_are_timed_and_a_missing_run_is_named(tmp_path):
+    helped, first = start.bench(tmp_path, 1)
+    assert helped.ours > 0 and "by the clock" in helped.note
+    assert first.ratio is None and "make demo" in first.note
+    assert all("make demo" in f.note for f in quality.bench(tmp_path, 1))
+
+
+def test_quality_tells_the_difference_and_the_spread_of_seeds():
+    found = quality.finding("w", "r", np.array([[0.70, 0.71], [0.72, 0.71], [0.74, 0.72]]))
+    assert found.ours == pytest.approx(0.72) and found.theirs == pytest.approx(0.7133, abs=1e-4)
+    assert "difference +0.0067, between seeds ±0.0200" in found.note
+
+
+def test_growth_finds_the_slope_of_what_it_is_given(monkeypatch):
+    axes = [growth.Axis("squares", "2", [10, 100, 1000], lambda n: (n, n**2 / 1e6))]
+    monkeypatch.setattr(growth, "AXES", axes)
+    (found,) = growth.bench("", 1)
+    assert found.ratio == pytest.approx(2.0) and "last step 2.00" in found.note
+    assert "squares: 2.00" in growth.picture([found])
+
+
+@pytest.mark.parametrize("axis", growth.AXES, ids=lambda axis: axis.name)
+def test_every_axis_of_growth_can_be_measured(axis):
+    size, seconds = axis.cost(max(64, axis.sizes[0] // 20))
+    assert size > 0 and seconds > 0
+
+
+def test_a_device_that_is_absent_is_named_and_the_same_code_runs_on_a_cpu():
+    assert "not measured" in device.bench("cuda:7", "tiny", 1)[0].note
+    found = device.bench("cpu", "tiny", 1)
+    assert all(f.ours > 0 for f in found[:3])
+
+
+def test_one_packed_sequence_scores_as_prompts_do():
+    model, asked = language.built("tiny", 32_000), language.listed(7)
+    ours = score_candidates(model, *asked)
+    torch.testing.assert_close(device.packed(model, *asked), ours, rtol=0, atol=1e-5)
 
 
 def test_helpers():

@@ -50,26 +50,43 @@ def test_nothing_is_dropped_outside_training_or_by_a_share_of_zero(p, training):
     assert dropout(values, p, training) is values
 
 
-def _attention():
+def _attention(heads=2):
+    """Queries, keys and values [B, T, 3, H, E], and them apart as the library wants them."""
     torch.manual_seed(0)
-    return [torch.randn(3, 2, 6, 4, requires_grad=True) for _ in range(3)]
+    packed = torch.randn(3, 6, 3, heads, 4, requires_grad=True)
+    return packed, packed.permute(2, 0, 3, 1, 4)
 
 
-def test_attention_equals_the_fused_one_as_the_share_goes_to_zero():
-    parts = _attention()
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_equals_the_fused_one_as_the_share_goes_to_zero(heads):
+    packed, parts = _attention(heads)
+    wanted = torch.randn(3, 6, heads, 4)
     # A share below half of 1 / 65,536 drops nothing, but takes the written-out way.
-    ours = causal_attention(*parts, 1e-6, True)
-    fused = F.scaled_dot_product_attention(*parts, is_causal=True)
+    ours = causal_attention(packed, 1e-6, True)
+    fused = F.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2)
     torch.testing.assert_close(ours, fused, rtol=1e-5, atol=1e-5)
-    mine = torch.autograd.grad(ours.pow(2).sum(), parts)
-    theirs = torch.autograd.grad(fused.pow(2).sum(), parts)
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    mine = torch.autograd.grad((ours * wanted).sum(), packed)
+    theirs = torch.autograd.grad((fused * wanted).sum(), packed)
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_with_dropout_has_the_gradient_of_its_own_draws(heads):
+    torch.manual_seed(0)
+    packed = torch.randn(2, 5, 3, heads, 4, dtype=torch.float64, requires_grad=True)
+
+    def drawn_alike(values):
+        torch.manual_seed(1)
+        return causal_attention(values, 0.4, True)
+
+    assert not torch.allclose(drawn_alike(packed), causal_attention(packed, 0.4, False))
+    assert torch.autograd.gradcheck(drawn_alike, packed)
 
 
 def test_attention_with_dropout_has_the_mean_of_attention_without():
-    query, key, value = (p.detach() for p in _attention())
+    packed = _attention()[0].detach()
     torch.manual_seed(0)
-    mean = sum(causal_attention(query, key, value, 0.3, True) for _ in range(4000)) / 4000
-    without = causal_attention(query, key, value, 0.3, False)
+    mean = sum(causal_attention(packed, 0.3, True) for _ in range(4000)) / 4000
+    without = causal_attention(packed, 0.3, False)
     torch.testing.assert_close(mean, without, atol=0.08, rtol=0)
-    assert not torch.equal(causal_attention(query, key, value, 0.3, True), without)
+    assert not torch.equal(causal_attention(packed, 0.3, True), without)

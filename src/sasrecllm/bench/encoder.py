@@ -64,12 +64,12 @@ def generated(users: int) -> list[IntArray]:
 
 def public(lists: list[IntArray], loss: str) -> None:
     """One epoch through the package's own task and loop."""
-    fit(_task(lists, loss), SETTINGS)
+    fit(task_of(lists, loss), SETTINGS)
 
 
 def bare(lists: list[IntArray], loss: str) -> None:
     """One epoch of the same task without the loop around it."""
-    task = _task(lists, loss)
+    task = task_of(lists, loss)
     optimizer = torch.optim.AdamW(task.encoder.parameters(), lr=1e-3)
     task.learn()
     for batch in plan_epoch(task.lengths, BATCH, 0, 0):
@@ -80,7 +80,7 @@ def bare(lists: list[IntArray], loss: str) -> None:
 
 def padded(lists: list[IntArray], loss: str) -> None:
     """One epoch as it is usually written: every sequence padded to the longest, in random order."""
-    encoder = _encoder()
+    encoder = built()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
     grid, lengths = _grid(lists)
     encoder.train()
@@ -95,7 +95,7 @@ def padded(lists: list[IntArray], loss: str) -> None:
 def gradient_gap(lists: list[IntArray], loss: str) -> float:
     """Largest relative difference of the gradients of the package's task and of the padded way."""
     some = lists[:32]
-    task = _task(some, loss).eval()
+    task = task_of(some, loss).eval()
     grid, lengths = _grid(some)
     torch.manual_seed(3)
     rows = np.arange(len(some))
@@ -118,15 +118,17 @@ def counted_operations(lists: list[IntArray], loss: str) -> float:
     return 3 * 2 * (2 * (tokens * block + attention) + tokens * head)
 
 
-def _encoder() -> SASRec:
+def built(items: int = ITEMS, length: int = LENGTH) -> SASRec:
+    """An untrained encoder of the bench's sizes."""
     torch.manual_seed(0)
-    return SASRec(n_items=ITEMS, width=WIDTH, blocks=2, heads=1, length=LENGTH, dropout=0.2,
+    return SASRec(n_items=items, width=WIDTH, blocks=2, heads=1, length=length, dropout=0.2,
                   item_bias=False)  # fmt: skip
 
 
-def _task(lists: list[IntArray], loss: str) -> EncoderTask:
+def task_of(lists: list[IntArray], loss: str, encoder: SASRec | None = None) -> EncoderTask:
     """Every item is asked about after all before it; every label is a like."""
-    grid, lengths = _grid(lists)
+    encoder = encoder or built()
+    grid, lengths = _grid(lists, encoder.length)
     counts = lengths - 1
     window = np.repeat(np.arange(len(lists)), counts)
     state = np.concatenate([np.arange(1, n) for n in lengths]).astype(np.int64)
@@ -136,13 +138,13 @@ def _task(lists: list[IntArray], loss: str) -> EncoderTask:
         grid[window, state], ones, np.arange(len(window)),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )  # fmt: skip
-    return EncoderTask("bench", _encoder(), inside, _one_question(), loss=loss,
+    return EncoderTask("bench", encoder, inside, _one_question(), loss=loss,
                        negatives=NEGATIVES.get(loss, 1))  # fmt: skip
 
 
-def _grid(lists: list[IntArray]) -> tuple[IntArray, IntArray]:
+def _grid(lists: list[IntArray], length: int = LENGTH) -> tuple[IntArray, IntArray]:
     lengths = np.array([len(row) for row in lists])
-    grid = np.full((len(lists), LENGTH), -1, dtype=np.int64)
+    grid = np.full((len(lists), length), -1, dtype=np.int64)
     for row, items in enumerate(lists):
         grid[row, : len(items)] = items
     return grid, lengths

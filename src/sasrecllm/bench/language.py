@@ -71,12 +71,19 @@ def reference_way() -> Any:
 
 def built(size: str, vocabulary: int = VOCABULARY) -> SoftTokenLLM:
     """A model of random weights with LoRA of the paper's settings."""
-    width, layers, heads = SIZES[size]
+    return model_of(*SIZES[size], vocabulary)
+
+
+def model_of(
+    width: int, layers: int, heads: int, vocabulary: int = VOCABULARY, *, lora: bool = True
+) -> SoftTokenLLM:
+    """The same of any size, with LoRA unless told."""
     tokenizer = train_tokenizer(["Yes No"], 400)
     backbone = build_llama(
         tokenizer, width=width, layers=layers, heads=heads, positions=512, vocabulary=vocabulary
     )
-    add_lora(backbone, r=8, alpha=16, dropout=0.0, seed=0)
+    if lora:
+        add_lora(backbone, r=8, alpha=16, dropout=0.0, seed=0)
     mapper = build_mapper("mlp", width=WIDTH, llm_width=width, embedding_norm=backbone.embedding_norm)
     return SoftTokenLLM(backbone, mapper, 300, 301).eval()
 
@@ -167,6 +174,21 @@ def train_ours(model: SoftTokenLLM, p: Prompts, plan: list[IntArray], soft: bool
     for rows in plan:
         loss_ours(model, p, rows, soft).backward()  # type: ignore[no-untyped-call]
     model.zero_grad(set_to_none=True)
+
+
+def train_one(size: str, stage: str, way: str) -> None:
+    """Two batches of one stage, ``ours`` or the ``reference`` way, model and prompts included.
+
+    Args:
+        stage: the part that learns: ``adapter`` or ``mapper``.
+    """
+    model, p, soft = built(size), prompts(8 * BATCH), stage == "mapper"
+    model.learn({stage})
+    plan = plan_epoch(p.lengths, BATCH, 0, 0, p.histories)[:2]
+    if way == "ours":
+        train_ours(model, p, plan, soft)
+    else:
+        reference_way().train(model, p, np.concatenate(plan), soft, BATCH)
 
 
 def loss_ours(model: SoftTokenLLM, p: Prompts, rows: IntArray, soft: bool) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 Work = Callable[[], Any]
+ENOUGH = 0.05
+"""CPU seconds that one measurement takes at least: shorter calls are repeated."""
 
 
 class Took(NamedTuple):
@@ -26,12 +28,14 @@ class Finding:
     """One comparison.
 
     Args:
-        ours, theirs: median CPU seconds of the two sides.
+        ours, theirs: medians of the two sides, in ``unit``: CPU seconds of a call unless told.
         ratio: theirs / ours, the median over the pairs; None where the equality check failed.
         low, high: smallest and largest ratio of a pair.
         equal: largest difference that the equality check saw, and what it allows.
         goal: ratio to reach.
         wall: theirs / ours by the clock, the median over the pairs; a busy machine disturbs it.
+        threads: how many torch had; 0 for what runs in processes of its own.
+        points: CPU seconds at each size, where growth is measured.
     """
 
     work: str
@@ -45,6 +49,9 @@ class Finding:
     goal: float | None = None
     note: str = ""
     wall: float | None = None
+    unit: str = "s"
+    threads: int = 0
+    points: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -76,12 +83,25 @@ def compare(
     checked = {"difference": float(difference), "allowed": float(allowed)}
     if not difference <= allowed:
         return Finding(work, rival, 0.0, 0.0, None, None, None, checked, goal, note)
-    ours(), theirs()
+    repeats = 1 + int(ENOUGH / max(measured(ours).cpu, measured(theirs).cpu))
     times = []
     for number in range(pairs):
         order = (ours, theirs) if number % 2 == 0 else (theirs, ours)
-        took = {id(side): measured(side) for side in order}
+        took = {id(side): measured(side, repeats) for side in order}
         times.append((took[id(ours)], took[id(theirs)]))
+    return paired(work, rival, times, equal=checked, goal=goal, note=note)
+
+
+def paired(
+    work: str,
+    rival: str,
+    times: Sequence[tuple[Took, Took]],
+    *,
+    equal: Mapping[str, float] | None = None,
+    goal: float | None = None,
+    note: str = "",
+) -> Finding:
+    """The finding of pairs that were measured: ours and theirs."""
     ratios = [b.cpu / a.cpu for a, b in times]
     return Finding(
         work,
@@ -91,18 +111,32 @@ def compare(
         statistics.median(ratios),
         min(ratios),
         max(ratios),
-        checked,
+        equal or {},
         goal,
         note,
         statistics.median(b.wall / a.wall for a, b in times),
     )
 
 
-def measured(work: Work) -> Took:
-    """What one call takes."""
+def within(work: str, limit: float, found: float, unit: str, note: str = "") -> Finding:
+    """A figure beside what it may be at most: the ratio is limit / figure, the goal 1."""
+    return Finding(
+        work, "what is allowed", found, limit, limit / found, None, None, {}, 1.0, note, unit=unit
+    )
+
+
+def absent(work: str, rival: str, why: str, goal: float | None = None) -> Finding:
+    """A row without a ratio, and why there is none."""
+    return Finding(work, rival, 0.0, 0.0, None, None, None, {}, goal, why)
+
+
+def measured(work: Work, repeats: int = 1) -> Took:
+    """What one call takes, the mean of ``repeats``."""
     started, wall = time.process_time(), time.perf_counter()
-    work()
-    return Took(max(1e-9, time.process_time() - started), max(1e-9, time.perf_counter() - wall))
+    for _ in range(repeats):
+        work()
+    cpu, wall = time.process_time() - started, time.perf_counter() - wall
+    return Took(max(1e-9, cpu / repeats), max(1e-9, wall / repeats))
 
 
 def cpu_seconds(work: Work) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sasrecllm.bench.measure import Finding, Took, Work, measured
+from sasrecllm.bench.measure import Finding, Took, Work, absent, measured, paired
 from sasrecllm.types import IntArray
 
 SCRIPTS = Path("benchmarks")
@@ -46,7 +45,7 @@ class Rivalry:
 
     def absent(self, peer: str, why: str) -> Finding:
         """A row without a ratio."""
-        return Finding(self.work, peer, 0.0, 0.0, None, None, None, {}, self.goal, why)
+        return absent(self.work, peer, why, self.goal)
 
 
 def against_peers(rivalry: Rivalry, folder: Path | None) -> list[Finding]:
@@ -109,26 +108,14 @@ def _in_turns(rivalry: Rivalry, peer: str, process: subprocess.Popen[str]) -> Fi
         else:
             theirs.append(_epoch(process))
             ours.append(measured(rivalry.ours))
-    ratios = [b.cpu / a.cpu for a, b in zip(ours, theirs, strict=True)]
-    walls = [b.wall / a.wall for a, b in zip(ours, theirs, strict=True)]
     said = [
         f"{peer} {about['version']}",
         about["note"],
-        f"{len(ratios)} pairs" if len(ratios) > 1 else "1 pair",
+        f"{len(theirs)} pairs" if len(theirs) > 1 else "1 pair",
     ]
-    return Finding(
-        rivalry.work,
-        peer,
-        statistics.median(t.cpu for t in ours),
-        statistics.median(t.cpu for t in theirs),
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
-        {},
-        rivalry.goal,
-        ", ".join(part for part in said if part),
-        statistics.median(walls),
-    )
+    times = list(zip(ours, theirs, strict=True))
+    note = ", ".join(part for part in said if part)
+    return paired(rivalry.work, peer, times, goal=rivalry.goal, note=note)
 
 
 def _epoch(process: subprocess.Popen[str]) -> Took:

@@ -1,42 +1,70 @@
-"""The works of ``sasrecllm bench``, and their report."""
+"""The works of ``sasrecllm bench``, in the order of the table that they make, and that table."""
 
 from __future__ import annotations
 
 import datetime
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sasrecllm import runtime
-from sasrecllm.bench import encoder, language
-from sasrecllm.bench.measure import Finding, compare, cpu_seconds, largest_gap, matrix_rate
+from sasrecllm.bench import data, device, encoder, growth, language, memory, quality, start
+from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
 from sasrecllm.checkpoint import write_json
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.inference.topk import top_items
-from sasrecllm.llm.prefix import score_candidates
 
 
-def sasrec(size: str, pairs: int, peers: Path | None) -> list[Finding]:
+@dataclass(frozen=True)
+class Asked:
+    """What a call asks for.
+
+    Args:
+        sizes: of the language model, of ``language.SIZES``.
+        pairs: alternating pairs of each comparison.
+        peers: what benchmarks/peers.sh filled; None measures none.
+        run: a finished run, for first answers and equal quality.
+        rows: of the generated log.
+        device: of the large language model.
+        plot: where the picture of the growth goes.
+    """
+
+    sizes: tuple[str, ...] = ("a", "b")
+    pairs: int = 5
+    peers: Path | None = None
+    run: Path | None = None
+    rows: int = 1_000_000
+    device: str = "cuda"
+    plot: Path | None = None
+
+    @property
+    def tiny(self) -> bool:
+        """Whether this is a trial of the bench itself."""
+        return self.sizes == ("tiny",)
+
+
+def sasrec(asked: Asked) -> list[Finding]:
     """Training with BCE, with a full softmax, and with gBCE on 256 negatives."""
-    share = 0.05 if size == "tiny" else 1.0
-    # 256 negatives cost ten times one: two pairs have to do.
-    works = {"bce": pairs, "softmax": pairs, "gbce": min(pairs, 2)}
-    return [f for loss, count in works.items() for f in encoder.bench(loss, count, peers, share)]
+    # 256 negatives cost peers ten times one: a part of the sequences has to do.
+    shares = {"bce": 1.0, "softmax": 1.0, "gbce": 0.15}
+    trial = 0.05 if asked.tiny else 1.0
+    return [
+        finding
+        for loss, share in shares.items()
+        for finding in encoder.bench(loss, asked.pairs, asked.peers, share * trial)
+    ]
 
 
-def topk(size: str, pairs: int, peers: Path | None) -> list[Finding]:
+def topk(asked: Asked) -> list[Finding]:
     """Exact top-10 of catalogues of growing size against one product and torch's top-k."""
     found = []
     for items, users, goal in ((3_000, 64, 0.95), (1_000_000, 1, 2.5), (1_000_000, 64, 2.5)):
-        items = items // 50 if size == "tiny" else items
+        items = items // 50 if asked.tiny else items
         generator = torch.Generator().manual_seed(0)
         user_BD = torch.randn(users, 64, generator=generator)
         item_ID = torch.randn(items, 64, generator=generator)
@@ -50,113 +78,68 @@ def topk(size: str, pairs: int, peers: Path | None) -> list[Finding]:
         gap = largest_gap(ours()[0], plain()[0])
         found.append(
             compare(f"top-10 of {items:,} items, {users} users", "matmul and topk", ours, plain,
-                    pairs=pairs, difference=gap, allowed=1e-4, goal=goal)
+                    pairs=asked.pairs, difference=gap, allowed=1e-4, goal=goal)
         )  # fmt: skip
     return found
 
 
-def llm(size: str, pairs: int, peers: Path | None) -> list[Finding]:
+def llm(asked: Asked) -> list[Finding]:
     """Both training stages."""
-    return language.bench_training(size, pairs)
+    return [f for size in asked.sizes for f in language.bench_training(size, asked.pairs)]
 
 
-def rerank(size: str, pairs: int, peers: Path | None) -> list[Finding]:
+def rerank(asked: Asked) -> list[Finding]:
     """Candidates of one history."""
-    return language.bench_rerank(size, pairs)
+    return [f for size in asked.sizes for f in language.bench_rerank(size, asked.pairs)]
 
 
-def ingest(size: str, pairs: int, peers: Path | None) -> list[Finding]:
-    """A generated CSV to a prepared data folder, against the frame library's bare read and sort."""
-    from sasrecllm.data.lists import bare_read_and_sort
-    from sasrecllm.data.prepare import prepare
-    from sasrecllm.data.sources import load_tables
-
-    rows = {"tiny": 2_000, "a": 1_000_000, "b": 25_000_000}[size]
-    with tempfile.TemporaryDirectory() as folder:
-        log, items = _log(Path(folder), rows)
-
-        def ours() -> None:
-            dataset = prepare(
-                load_tables("files", path=str(log), items_path=str(items)),
-                feedback="ratings", threshold=4.0, split="global-time",
-            )  # fmt: skip
-            dataset.save(Path(folder) / "data")
-
-        def bare() -> None:
-            bare_read_and_sort(log)
-
-        return [
-            compare(f"ingest of {rows:,} rows from CSV", "bare read and sort", ours, bare,
-                    pairs=max(1, pairs // 2), goal=1 / 1.3, note="below 1: checks, splits, writing")
-        ]  # fmt: skip
+def ingest(asked: Asked) -> list[Finding]:
+    """A generated CSV to a prepared data folder, on two threads."""
+    rows = 2_000 if asked.tiny else asked.rows
+    return data.bench(rows, max(1, asked.pairs // 2), min(2, os.cpu_count() or 1))
 
 
-def _log(folder: Path, rows: int) -> tuple[Path, Path]:
-    rng = np.random.default_rng(0)
-    users, items = rng.integers(0, max(10, rows // 100), rows), rng.integers(0, 20_000, rows)
-    stars, times = rng.integers(1, 6, rows), np.sort(rng.integers(10**9, 2 * 10**9, rows))
-    log, titles = folder / "log.csv", folder / "items.csv"
-    with log.open("w") as stream:
-        stream.write("user_id,item_id,rating,timestamp\n")
-        for start in range(0, rows, 100_000):
-            part = slice(start, start + 100_000)
-            lines = zip(users[part], items[part], stars[part], times[part], strict=True)
-            stream.write("".join(f"u{u},i{i},{s},{t}\n" for u, i, s, t in lines))
-    titles.write_text("item_id,title\n" + "".join(f"i{i},Title {i}\n" for i in range(20_000)))
-    return log, titles
+def peaks(asked: Asked) -> list[Finding]:
+    """Peak memory of training."""
+    return [f for size in asked.sizes for f in memory.bench(size)]
 
 
-def growth(size: str, pairs: int, peers: Path | None) -> list[Finding]:
-    """How cost grows: slopes of log cost against log size, 1 where it is proportional."""
-    found = []
-    step = 8 if size == "tiny" else 1
-    for name, sizes, cost in _growths():
-        used = [max(2, s // step) for s in sizes]
-        seconds = [min(cpu_seconds(partial(cost, n)) for _ in range(pairs)) for n in used]
-        slope = float(np.polyfit(np.log(used), np.log(seconds), 1)[0])
-        points = ", ".join(f"{n:,}: {1000 * s:.0f} ms" for n, s in zip(used, seconds, strict=True))
-        found.append(
-            Finding(f"growth with {name}", "log-log slope (the ratio column)", seconds[-1], 0.0,
-                    slope, None, None, {}, None, points)
-        )  # fmt: skip
+def started(asked: Asked) -> list[Finding]:
+    """Help, and the first answer of a new process."""
+    return start.bench(asked.run, asked.pairs)
+
+
+def learnt(asked: Asked) -> list[Finding]:
+    """Validation AUC of the faster ways beside the plain ones."""
+    return quality.bench(asked.run, 1 if asked.tiny else 3)
+
+
+def grown(asked: Asked) -> list[Finding]:
+    """Slopes, and their picture where one is wanted."""
+    found = growth.bench("tiny" if asked.tiny else "", min(asked.pairs, 3))
+    if asked.plot is not None:
+        asked.plot.parent.mkdir(parents=True, exist_ok=True)
+        asked.plot.write_text(growth.picture(found), encoding="utf-8")
     return found
 
 
-def _growths() -> list[tuple[str, list[int], Callable[[int], Any]]]:
-    model = language.built("tiny", 400)
-    vectors = torch.randn(64, 64)
-
-    large = language.built("tiny")
-
-    def candidates(count: int) -> None:
-        score_candidates(large, *language.listed(count))
-
-    def sequences(users: int) -> None:
-        encoder.public(encoder.generated(users), "bce")
-
-    def items(count: int) -> None:
-        top_items(vectors, torch.randn(count, 64), 10)
-
-    def prompt_tokens(mean: int) -> None:
-        p = language.prompts(32, 400, mean)
-        language.train_ours(model, p, np.split(np.argsort(p.lengths), 2), True)
-
-    return [
-        ("training sequences", [320, 640, 1280, 2560], sequences),
-        ("items of the catalogue (top-10, with drawing them)", [30_000, 100_000, 300_000], items),
-        ("tokens of a prompt", [80, 160, 320], prompt_tokens),
-        ("candidates of one history", [50, 100, 200, 400], candidates),
-    ]
+def large(asked: Asked) -> list[Finding]:
+    """A language model of a real size on an accelerator."""
+    return device.bench(asked.device, "tiny" if asked.tiny else "1b", asked.pairs)
 
 
-WORKS: dict[str, Callable[[str, int, Path | None], list[Finding]]] = {
-    "sasrec": sasrec,
-    "topk": topk,
-    "llm": llm,
-    "rerank": rerank,
+Run = Callable[[Asked], list[Finding]]
+IN_THREADS: Mapping[str, Run] = {"sasrec": sasrec, "topk": topk, "llm": llm, "rerank": rerank}
+"""Measured once for each number of threads."""
+ONCE: Mapping[str, Run] = {
+    "memory": peaks,
     "ingest": ingest,
-    "growth": growth,
+    "start": started,
+    "quality": learnt,
+    "growth": grown,
+    "device": large,
 }
+WORKS: Mapping[str, Run] = {**IN_THREADS, **ONCE}
 
 
 @contextmanager
@@ -182,39 +165,41 @@ def pinned(threads: int | None) -> Iterator[None]:
 
 
 def bench(
-    work: str,
-    size: str,
-    pairs: int,
-    peers: Path | None,
-    json_path: Path | None,
-    threads: int | None = None,
+    work: str, asked: Asked, threads: Sequence[int] = (1,), json_path: Path | None = None
 ) -> list[Finding]:
     """Measure one work, or ``all``; prints a Markdown table and writes ``json_path``.
 
     Args:
-        threads: how many, pinned to as many cores; as many as torch would take unless told.
+        threads: how many, pinned to as many cores; each is measured.  What does not depend on them is
+            measured once, on the first.
 
     Raises:
-        ConfigError: an unknown work or size.
+        ConfigError: an unknown work or size, or no number of threads.
     """
     if work != "all" and work not in WORKS:
         raise ConfigError(
             f"bench: {work!r}; allowed: {', '.join(WORKS)}, all{did_you_mean(work, WORKS)}",
             "name one of these",
         )
-    if size not in language.SIZES:
-        raise ConfigError(f"--size is {size!r}; allowed: {', '.join(language.SIZES)}", "choose one")
+    if wrong := [size for size in asked.sizes if size not in language.SIZES]:
+        raise ConfigError(f"--size is {wrong[0]!r}; allowed: {', '.join(language.SIZES)}", "choose one")
+    if not threads or min(threads) < 1:
+        raise ConfigError(
+            f"--threads is {list(threads)}; allowed: 1 or more each", "write --threads 1,2"
+        )
     found: list[Finding] = []
-    with pinned(threads):
-        for name in WORKS if work == "all" else (work,):
-            found += WORKS[name](size, pairs, peers)
+    for number, count in enumerate(threads):
+        with pinned(count):
+            for name in WORKS if work == "all" else (work,):
+                if name in IN_THREADS:
+                    found += [replace(f, threads=count) for f in IN_THREADS[name](asked)]
+                elif number == 0:
+                    found += ONCE[name](asked)
+    with pinned(1):
         about = {
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "threads": torch.get_num_threads(),
-            "pinned": threads is not None,
             "matrix_rate": matrix_rate(),
-            "pairs": pairs,
-            "size": size,
+            "pairs": asked.pairs,
             "versions": runtime.versions(),
         }
     print(table(found, about))
@@ -223,25 +208,29 @@ def bench(
     return found
 
 
-def table(found: list[Finding], about: dict[str, Any]) -> str:
+def table(found: Sequence[Finding], about: Mapping[str, Any]) -> str:
     """The findings as Markdown."""
-    rate = about["matrix_rate"] / 1e9
-    pin = " pinned" if about.get("pinned") else ""
     lines = [
-        f"{about['date']}, {about['threads']} thread(s){pin}, {about['pairs']} pairs,"
-        f" fp32 products {rate:.0f} GFLOP a CPU second",
+        f"{about['date']}, {about['pairs']} pairs,"
+        f" fp32 products {about['matrix_rate'] / 1e9:.0f} GFLOP a CPU second",
         "",
-        "| work | against | ours, CPU s | theirs, CPU s | ratio [pairs] | by the clock | goal | |",
-        "|---|---|---|---|---|---|---|---|",
+        "| work | threads | against | ours | theirs | ratio [pairs] | by the clock | goal | |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for f in found:
         spread = "" if f.low is None else f" [{f.low:.2f}, {f.high:.2f}]"
         ratio = "–" if f.ratio is None else f"{f.ratio:.2f}{spread}"
         goal = "" if f.goal is None else f"{f.goal:.2f}"
-        theirs = f"{f.theirs:.3f}" if f.theirs else "–"
-        ours = f"{f.ours:.3f}" if f.ours else "–"
         wall = "" if f.wall is None else f"{f.wall:.2f}"
         said = "; ".join(v for v in (f.verdict if f.theirs else "", f.note) if v)
-        cells = (f.work, f.rival, ours, theirs, ratio, wall, goal, said)
-        lines.append(f"| {' | '.join(cells)} |")
+        threads = str(f.threads or "")
+        sides = (_amount(f.ours, f.unit), _amount(f.theirs, f.unit))
+        lines.append(f"| {' | '.join((f.work, threads, f.rival, *sides, ratio, wall, goal, said))} |")
     return "\n".join(lines)
+
+
+def _amount(value: float, unit: str) -> str:
+    if not value:
+        return "–"
+    digits = 4 if unit == "AUC" else 3 if value < 10 else 1 if value < 1000 else 0
+    return f"{value:,.{digits}f} {unit}"

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import mmap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
@@ -67,7 +68,7 @@ def _delimited(path: Path) -> pl.DataFrame:
     repeated = sorted({n for n in names if names.count(n) > 1})
     if repeated:
         raise DataError(f"{path}, line 1: two columns are named {repeated[0]!r}", "rename one")
-    return _without_blank_end(_with_lines(frame))
+    return _without_blank_end(_with_lines(frame, path))
 
 
 def _header(path: Path) -> str:
@@ -92,13 +93,23 @@ def _raw(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _with_lines(frame: pl.DataFrame) -> pl.DataFrame:
+def _with_lines(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Add the line on which each row begins; a quoted field may hold line breaks."""
+    if not _may_quote(path):
+        return frame.with_columns(pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias(LINE))
     breaks = pl.sum_horizontal(pl.all().str.count_matches("\n", literal=True).fill_null(0)).cast(
         pl.Int64
     )
     row = pl.int_range(pl.len(), dtype=pl.Int64)
     return frame.with_columns((row + 2 + breaks.cum_sum().shift(1).fill_null(0)).alias(LINE))
+
+
+def _may_quote(path: Path) -> bool:
+    """Whether a quotation mark may stand in the file: its bytes tell, if they are not packed."""
+    if path.suffix.lower() == ".gz":
+        return True
+    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        return whole.find(b'"') >= 0
 
 
 def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:

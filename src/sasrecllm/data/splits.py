@@ -94,9 +94,9 @@ def global_time(rows: OrderedRows, valid: object = 0.1, test: object = 0.1) -> L
                 f"global-time: valid {valid} and test {test} leave nothing to train on",
                 "give shares whose sum is below 1",
             )
-        in_order = np.sort(rows.times)
-        kept = [1 - sum(shares), 1 - shares[1]]
-        cuts = [int(in_order[min(len(in_order) - 1, round(len(in_order) * k))]) for k in kept]
+        last = len(rows.times) - 1
+        places = [min(last, round(len(rows.times) * k)) for k in (1 - sum(shares), 1 - shares[1])]
+        cuts = [int(moment) for moment in np.partition(rows.times, places)[places]]
     elif all(isinstance(m, int) for m in moments):
         cuts = [int(m) for m in moments]
     else:

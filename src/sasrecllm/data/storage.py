@@ -37,7 +37,7 @@ def save(dataset: Dataset, folder: Path) -> None:
             "item_id": pl.Series(catalog.item_ids, dtype=pl.String).gather(dataset.items),
             "label": dataset.labels,
             "timestamp" if dataset.has_times else "order": dataset.times,
-            "split": [spelled[int(code)] for code in dataset.splits],
+            "split": pl.Series(dataset.splits).replace_strict(spelled, return_dtype=pl.String),
         }
     )
     items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}

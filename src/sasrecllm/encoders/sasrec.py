@@ -107,11 +107,10 @@ class _Block(nn.Module):
 
     def _attend(self, hidden_BTD: Tensor) -> Tensor:
         B, T, D = hidden_BTD.shape
-        packed = self.query_key_value(hidden_BTD).view(B, T, 3, self.heads, D // self.heads)
-        query_BHTE, key_BHTE, value_BHTE = packed.permute(2, 0, 3, 1, 4)
+        packed_BT3HE = self.query_key_value(hidden_BTD).view(B, T, 3, self.heads, D // self.heads)
         # Pads stand on the right, so the causal mask already hides them from every real entry.
-        read_BHTE = causal_attention(query_BHTE, key_BHTE, value_BHTE, self.dropout, self.training)
-        projected: Tensor = self.project(read_BHTE.transpose(1, 2).reshape(B, T, D))
+        read_BTHE = causal_attention(packed_BT3HE, self.dropout, self.training)
+        projected: Tensor = self.project(read_BTHE.reshape(B, T, D))
         return projected
 
     def _drop(self, values: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sasrecllm.encoders import losses
+from sasrecllm.encoders.products import chosen_products
 from sasrecllm.errors import ConfigError
 from sasrecllm.types import BoolArray, Histories, IntArray
 
@@ -196,11 +197,12 @@ class SequentialEncoder(nn.Module, ABC):
         """
         every = torch.arange(self.n_items, device=self.device)
         items = every if items_BC is None else items_BC
-        vectors = self.item_vectors(items)
         if items_BC is None:
-            logits = user_BD @ vectors.T
+            logits = user_BD @ self.item_vectors(every).T
+        elif bool(self._known(items_BC).all()):
+            logits = chosen_products(user_BD, self.item_table, items_BC)
         else:
-            logits = torch.einsum("bd,bcd->bc", user_BD, vectors)
+            logits = torch.einsum("bd,bcd->bc", user_BD, self.item_vectors(items_BC))
         if self.item_bias is not None:
             logits = logits + self._rows_or_mean(self.item_bias[:, None], items)[..., 0]
         if self.user_bias is not None:
@@ -307,15 +309,18 @@ class SequentialEncoder(nn.Module, ABC):
 
     def _rows_or_mean(self, table_ID: Tensor, items: Tensor) -> Tensor:
         """Rows of ``table_ID`` at ``items``, or the mean of its seen rows where there is none."""
-        inside = (items >= 0) & (items < self.n_items)
-        rows = torch.where(inside, items, 0)
-        known = inside & self.seen_items[rows]
-        found = F.embedding(rows, table_ID)
+        known = self._known(items)
         if bool(known.all()):
-            return found
+            return F.embedding(items, table_ID)
+        found = F.embedding(torch.where(known, items, 0), table_ID)
         seen = self.seen_items.to(table_ID.dtype)
         mean = (seen @ table_ID) / seen.sum().clamp(min=1)
         return torch.where(known[..., None], found, mean)
+
+    def _known(self, items: Tensor) -> Tensor:
+        """Whether each item has a vector of its own."""
+        inside = (items >= 0) & (items < self.n_items)
+        return inside & self.seen_items[torch.where(inside, items, 0)]
 
     def _bias_of(self, bias_U: Tensor, users_B: Tensor) -> Tensor:
         """Each user's bias, 0 for an unknown user."""

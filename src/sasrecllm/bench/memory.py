@@ -1,0 +1,28 @@
+"""Peak memory of training, each side in a process of its own, as a share of the usual way's."""
+
+from __future__ import annotations
+
+from sasrecllm.bench.apart import took_apart
+from sasrecllm.bench.measure import Finding
+
+STAGES = ("adapter", "mapper")
+
+
+def bench(size: str) -> list[Finding]:
+    """Both stages of the language model against the reference way, and the encoder's full softmax."""
+    found = []
+    for stage in STAGES:
+        work = f"peak memory, LLM training of the {stage}, size {size}"
+        ours, theirs = (took_apart("training", stage, way, size)[1] for way in ("ours", "reference"))
+        found.append(_finding(work, "reference way", ours, theirs))
+    if size != "b":
+        share = 0.1 if size == "tiny" else 1.0
+        ours, theirs = (took_apart("softmax", way, share)[1] for way in ("ours", "padded"))
+        work = "peak memory, SASRec training, softmax"
+        found.append(_finding(work, "padded plain torch loop", ours, theirs))
+    return found
+
+
+def _finding(work: str, rival: str, ours: float, theirs: float) -> Finding:
+    note = f"above imports: {ours / theirs:.2f} of theirs"
+    return Finding(work, rival, ours, theirs, theirs / ours, None, None, {}, 4.0, note, unit="MB")
