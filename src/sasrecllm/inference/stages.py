@@ -17,7 +17,13 @@ def run_stages(config: Config) -> dict[str, Stage]:
         ConfigError: the strategy is wrong.
     """
     c = config.encoder
-    stages = stages_of(config.strategy, config.fusion.enabled, c.kind, c.prior == "titles")
+    stages = stages_of(
+        config.strategy,
+        config.fusion.enabled,
+        c.kind,
+        c.prior == "titles",
+        config.mapper.fresh_users,
+    )
     return {s.name: s for s in stages}
 
 

@@ -23,7 +23,7 @@ from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
-from sasrecllm.training.strategies import Stage
+from sasrecllm.training.strategies import Stage, want_fresh_users
 from sasrecllm.types import BoolArray, Questions
 
 
@@ -159,7 +159,7 @@ def answer_questions(run: Run, dataset: Dataset, stage: Stage) -> Questions:
 def _fresh(run: Run, questions: Questions) -> BoolArray:
     """Whether each question's user is kept for the stages with cross-fitted soft tokens, [B]."""
     users = np.unique(questions.histories.users)
-    wanted = any(s.prompt == "soft" and s.vectors == "crossfit" for s in run.stages.values())
+    wanted = want_fresh_users(run.stages.values())
     count = round(run.config.mapper.fresh_users * len(users)) if wanted else 0
     rng = np.random.default_rng([run.config.seed, 11])
     return np.isin(questions.histories.users, rng.permutation(users)[:count])

@@ -121,13 +121,19 @@ STRATEGIES: dict[str, tuple[Stage, ...]] = {
 
 
 def stages_of(
-    strategy: str | list[dict[str, Any]], fusion: bool, encoder: str = "sasrec", prior: bool = False
+    strategy: str | list[dict[str, Any]],
+    fusion: bool,
+    encoder: str = "sasrec",
+    prior: bool = False,
+    fresh_users: float = 0.0,
 ) -> tuple[Stage, ...]:
     """The stages of a strategy given by name or spelt out, with the fusion stage where it is on.
 
     Args:
         encoder: the encoder's kind; the shipped encoder stage's row is named after another one.
         prior: a prior stage follows the shipped encoder stage.
+        fresh_users: share of the training users that text-only stages leave to soft ones; the row of
+            the shipped text-only stage then says how many it had.
 
     Raises:
         ConfigError: an unknown name, field or value; two stages of one name.
@@ -149,6 +155,9 @@ def stages_of(
             replace(s, row=s.row.replace(ENCODE.row, encoder)) if s in (ENCODE, PRIOR) else s
             for s in stages
         )
+    if fresh_users and want_fresh_users(stages):
+        row = f"{TEXT.row}, {1 - fresh_users:.0%} of the users"
+        stages = tuple(replace(s, row=row) if s == TEXT else s for s in stages)
     if fusion and not any(s.task == "fuse" for s in stages):
         stages = (*stages, FUSE)
     names = [s.name for s in stages]
@@ -158,6 +167,11 @@ def stages_of(
             f"strategy has stages {names}", "give at least one stage, each its own name and row"
         )
     return stages
+
+
+def want_fresh_users(stages: Iterable[Stage]) -> bool:
+    """Whether a stage has cross-fitted soft tokens: only there users kept from the words are of use."""
+    return any(s.prompt == "soft" and s.vectors == "crossfit" for s in stages)
 
 
 def last_prompt(stages: Iterable[Stage]) -> str:
