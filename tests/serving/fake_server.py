@@ -65,18 +65,27 @@ class FakeSystem:
         return [self.probability(i, history or [], user) for i in items]
 
     def recommend(
-        self, history=None, user=None, k=10, retrieve=100, only=None, where=None, strict=True
+        self,
+        history=None,
+        user=None,
+        k=10,
+        retrieve=100,
+        only=None,
+        where=None,
+        rerank=True,
+        strict=True,
     ):
         time.sleep(self.seconds)
         flags = ("fallback",) if not history and user is None else ()
         had = {e if isinstance(e, str) else e[0] for e in history or []}
         free = [i for i in (self.catalog.item_ids if only is None else only) if i not in had]
         scores = {i: self.probability(i, history or [], user) for i in free}
-        best = sorted(scores, key=lambda i: -scores[i])[:k]
+        places = {i: n for n, i in enumerate(free, 1)}  # the first stage: as the catalogue stands
+        best = sorted(scores, key=lambda i: -scores[i] if rerank else places[i])[:k]
         title = self.catalog.title
         index = self.catalog.item_index
         return [
-            Line(n, i, title(int(index([i])[0])), scores[i], scores[i], n, flags)
+            Line(n, i, title(int(index([i])[0])), scores[i], scores[i], places[i], flags)
             for n, i in enumerate(best, 1)
         ]
 

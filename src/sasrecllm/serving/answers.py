@@ -81,6 +81,7 @@ class Answers:
             retrieve=request.retrieve,
             only=only,
             where=request.where or None,
+            rerank=request.rerank,
             strict=False,
         )
         lines = [line.to_dict() for line in found]
