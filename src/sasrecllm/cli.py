@@ -285,6 +285,10 @@ def serve(
     rate: Annotated[float, typer.Option(min=0.01, help="requests a second from one address")] = float(
         "inf"
     ),
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
+    ] = None,
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -293,7 +297,7 @@ def serve(
     from sasrecllm.serving.run import serve as serve_run
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no training to save: end at once while loading
-    serve_run(folder, host, port, key_file, store, queue, rate)
+    serve_run(folder, host, port, key_file, store, queue, rate, workers)
 
 
 @app.command()

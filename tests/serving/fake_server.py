@@ -102,7 +102,7 @@ def loaded(name="A", items=60, seconds=0.0):
     )
 
 
-def load_folder(folder: Path, device: str = "auto"):
+def load_folder(folder: Path, workers: int):
     try:
         name = (folder / "name.txt").read_text().split()[0]
     except (OSError, IndexError):

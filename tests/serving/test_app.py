@@ -177,7 +177,7 @@ def test_metrics_name_routes_and_never_paths_of_clients(api):
     assert 'sasrecllm_requests_total{code="200",route="/v1/recommend"} 1.0' in text
     assert 'sasrecllm_requests_total{code="404",route="/v1/items/{item_id:path}"} 1.0' in text
     assert "secret-id" not in text and "made/up" not in text
-    for name in ("request_seconds_count", "queue_depth", "batch_size_count", "model_info"):
+    for name in ("request_seconds_count", "queue_depth", "taken_total", "model_info"):
         assert f"sasrecllm_{name}" in text
     assert 'sasrecllm_model_info{model="A",run="run-A"} 1.0' in text
 

@@ -75,7 +75,7 @@ def _stopped_while_asked(server):
         httpx.get(f"{server.url}/healthz")
 
 
-REACHED = ("sasrecllm_queue_depth", "sasrecllm_batch_size_sum")
+REACHED = ("sasrecllm_queue_depth", "sasrecllm_taken_total")
 
 
 def _metric(client, name):

@@ -73,6 +73,8 @@ def test_every_answer_equals_the_python_apis(client, system):
     )
     both = post(client, "/v1/recommend", user=user, history=body, retrieve=30)["recommendations"]
     same(both, system.recommend(user=user, history=history, retrieve=30))
+    first = post(client, "/v1/recommend", user=user, rerank=False)["recommendations"]
+    same(first, system.recommend(user=user, rerank=False))
     only = post(client, "/v1/recommend", user=user, only=ids[10:20])["recommendations"]
     same(only, system.recommend(user=user, only=ids[10:20]))
     scores = post(client, "/v1/score", items=ids[:9], history=body)["scores"]
@@ -118,6 +120,20 @@ def test_many_clients_get_the_answers_of_one(client, system):
         together = list(pool.map(ask, range(12)))
     for a, b in zip(alone, together, strict=True):
         assert [x["probability"] for x in b] == pytest.approx([x["probability"] for x in a], abs=1e-5)
+
+
+def test_a_killed_model_process_costs_at_most_one_answer(client, system):
+    import psutil
+
+    new = {"item_id": "told before", "title": "The General again"}
+    client.put("/v1/items", json={"items": [new]})
+    before = post(client, "/v1/score", items=["told before"], history=["m0003"])["scores"]
+    psutil.Process(client.process.pid).children()[0].kill()
+    body = {"items": ["told before"], "history": ["m0003"]}
+    for _ in range(4):  # each process is asked
+        answer = client.post("/v1/score", json=body)
+        assert answer.status_code == 200 or answer.headers["retry-after"] == "5"
+    assert answer.json()["scores"] == before
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
