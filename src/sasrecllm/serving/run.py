@@ -92,11 +92,13 @@ def _app(
 def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> None:
     import uvicorn
 
+    from sasrecllm.serving.protocol import ClockedProtocol
+
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     service, app = make()
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=ClockedProtocol,
         lifespan="off",
         ws="none",
         access_log=False,
