@@ -115,7 +115,8 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--store")
+    parser.add_argument("--rate", type=float, default=float("inf"))
     given = parser.parse_args()
     state.load_run = load_folder
     run.choose_run = lambda folder: folder
-    run.serve(given.folder, given.host, 0, None, given.store)
+    run.serve(given.folder, given.host, 0, None, given.store, rate=given.rate)

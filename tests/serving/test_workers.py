@@ -135,6 +135,20 @@ def test_a_process_that_dies_is_replaced_and_told_everything_again(make):
     assert shown(system)[1] == "('x',)"
 
 
+def test_a_dead_process_is_not_replaced_by_one_of_another_run(make, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "MANIFEST.sha256").write_text("one")
+    system = make()
+    with pytest.raises(Overloaded, match="process died"):
+        system.score_items(["dead"], history=[])
+    (tmp_path / "run" / "MANIFEST.sha256").write_text("two")
+    for _ in range(2):
+        with pytest.raises(Overloaded, match="run changed"):
+            shown(system)
+    (tmp_path / "run" / "MANIFEST.sha256").write_text("one")
+    assert shown(system)[1] == "()"
+
+
 def test_a_run_that_cannot_be_loaded_is_refused_in_words_and_leaves_no_process(make):
     with pytest.raises(errors.CheckpointError, match="damaged"):
         make("damaged", count=2)

@@ -70,6 +70,7 @@ async def _overloaded(_: Request, error: Exception) -> JSONResponse:
         "queue full": "too many requests wait for the model; try again later",
         "timeout": "the model did not come to this request in time; try again later",
         "process died": "the model's process ended and is started again; try again later",
+        "run changed": "the model's process ended, and its run is another now: the server must load it",
     }.get(error.reason, error.reason)
     return respond(503, detail, {"Retry-After": str(error.retry_after)})
 

@@ -6,7 +6,6 @@ every answer comes from exactly one snapshot.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -244,12 +243,4 @@ def load_run(folder: Path, workers: int) -> Loaded:
     processes = Workers(where, workers)
     data = Dataset.load(where / "data")
     system: Any = RemoteSystem(processes, data.catalog, data)
-    return Loaded(system, where.name, run_digest(where), NewItem, Title)
-
-
-def run_digest(folder: Path) -> str:
-    """Twelve hex digits that name the trained parts of a run: SHA-256 over their manifests."""
-    summed = hashlib.sha256()
-    for manifest in sorted(folder.rglob("MANIFEST.sha256")):
-        summed.update(manifest.relative_to(folder).as_posix().encode() + manifest.read_bytes())
-    return summed.hexdigest()[:12]
+    return Loaded(system, where.name, processes.model, NewItem, Title)

@@ -7,6 +7,7 @@ Threads would not do: they wait for each other, at the interpreter's lock and at
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -101,6 +102,8 @@ class _Process:
 class Workers:
     """``count`` processes that have loaded ``run``; they end when nobody refers to them any more.
 
+    ``model`` names its trained parts.
+
     Args:
         run: a finished run folder.
         count: questions that are answered at the same time; the cores are shared out among them.
@@ -127,13 +130,15 @@ class Workers:
         except BaseException:
             self._end()
             raise
+        self.model = run_digest(run)
 
     def ask(self, told: Told | None, call: str, asked: dict[str, Any]) -> Any:
         """What ``SASRecLLM.call(**asked)`` answers with the items in ``told``.
 
         Raises:
             SasrecllmError: the Python API's own refusal.
-            Overloaded: the process died; another one takes its place at the next question.
+            Overloaded: the process died; another one takes its place at the next question, if the run
+                is still the same.
         """
         process = self._idle.get()
         try:
@@ -152,11 +157,25 @@ class Workers:
             self._idle.put(process)
 
     def _replaced(self, dead: _Process) -> _Process:
+        if run_digest(self._run) != self.model:
+            raise Overloaded("run changed", 30)
         fresh = _Process(self._run, self._threads)
-        self._all.remove(dead)
-        self._all.append(fresh)
-        fresh.receive()
+        try:
+            fresh.receive()
+        except (BrokenPipeError, errors.SasrecllmError) as error:
+            _kill([fresh])
+            log.error("a model process cannot be replaced: %s", error)
+            raise Overloaded("process died", 30) from None
+        self._all[self._all.index(dead)] = fresh
         return fresh
+
+
+def run_digest(folder: Path) -> str:
+    """Twelve hex digits that name the trained parts of a run: SHA-256 over their manifests."""
+    summed = hashlib.sha256()
+    for manifest in sorted(folder.rglob("MANIFEST.sha256")):
+        summed.update(manifest.relative_to(folder).as_posix().encode() + manifest.read_bytes())
+    return summed.hexdigest()[:12]
 
 
 def _missing(wanted: Told | None, known: Told | None) -> tuple[list[Any], bool]:
