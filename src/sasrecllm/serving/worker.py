@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sasrecllm.errors import SasrecllmError
+from sasrecllm.runtime import keep_freed_memory
 
 
 class Answering:
@@ -62,6 +63,7 @@ def main(run: Path) -> None:
     # A service manager signals the whole group; the server itself ends its processes when it is done.
     for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
         signal.signal(signal.Signals[name], signal.SIG_IGN)
+    keep_freed_memory()
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # whatever a library prints must not come between two answers
         loaded: list[Answering] = []

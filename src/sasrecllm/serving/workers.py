@@ -29,9 +29,6 @@ from sasrecllm.serving.security import KEY_VARIABLE
 
 MOST = 4
 """Processes without being asked for more: each holds the run."""
-# glibc hands large blocks back to the system after every use; to fault them in again takes a sixth of
-# the time of a list.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 COMMAND = (sys.executable, "-m", "sasrecllm.serving.worker")
 log = logging.getLogger("sasrecllm.serving")
 
@@ -59,7 +56,7 @@ class _Process:
     """One process (:mod:`sasrecllm.serving.worker`) and what it was told so far."""
 
     def __init__(self, run: Path, threads: int) -> None:
-        environment = {"OMP_NUM_THREADS": str(threads)} | ALLOCATOR | os.environ
+        environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
         environment.pop(KEY_VARIABLE, None)
         self.told: Told | None = None
         self.process = subprocess.Popen(
