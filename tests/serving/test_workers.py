@@ -167,6 +167,18 @@ def test_processes_end_with_the_last_reference_and_a_signal_to_the_group_does_no
         os.kill(process, 0)
 
 
+def test_a_process_whose_server_is_gone_ends_without_a_word(make, capfd):
+    system = make()
+    process = system.workers._all[0].process
+    process.stdout.close()
+    asked = b'{"history": null, "items": []}'
+    question = b'{"call": "score_items", "items": [], "afresh": true, "asked": ' + asked + b"}"
+    process.stdin.write(question + b"\n")
+    process.stdin.close()
+    assert process.wait(10) == 0
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_key_of_the_server_is_not_handed_on(make, monkeypatch):
     monkeypatch.setenv(security.KEY_VARIABLE, "a-key-that-is-long-enough")
     assert security.KEY_VARIABLE not in make().explain("a", history=[]).to_dict()["environment"]

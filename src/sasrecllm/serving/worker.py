@@ -6,6 +6,7 @@ which is when the server is gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -64,7 +65,8 @@ def main(run: Path) -> None:
     for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
         signal.signal(signal.Signals[name], signal.SIG_IGN)
     keep_freed_memory()
-    with os.fdopen(os.dup(1), "wb") as out:
+    # The server may go at any moment; nobody is left to hear of that.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # whatever a library prints must not come between two answers
         loaded: list[Answering] = []
         _say(out, lambda: loaded.append(Answering(run)))
