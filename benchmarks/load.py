@@ -6,16 +6,22 @@
 Every client asks for ten recommendations for a history of its own (five liked items of the catalogue),
 as soon as its last answer is there.  Prints p50, p95, p99 and answers per second at 1, 8 and 64
 clients, and how many requests were turned away (429, 503).
+
+With ``--slow 100`` one client is measured alone and then beside 100 connections that send the head of a
+request and 100 that send a body, a byte a second; says when the server cut them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import random
+import socket
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -56,16 +62,58 @@ def measure(url: str, ids: list[str], clients: int, seconds: float) -> dict[str,
     return found | {"per_second": len(times) / took, "answers": len(times), "turned_away": len(away)}
 
 
+HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+SLOW = {"head": HEAD + b"X: ", "body": HEAD + b"Content-Length: 100000\r\n\r\n"}
+
+
+def drip(url: str, request: bytes, ends: float, cut: list[float]) -> None:
+    """Send ``request``, then a byte a second; adds after how many seconds the server had enough."""
+    address, started = urlsplit(url), time.monotonic()
+    with socket.create_connection((address.hostname, address.port), timeout=1) as connection:
+        connection.sendall(request)
+        while time.monotonic() < ends:
+            with contextlib.suppress(TimeoutError):
+                connection.recv(10_000)  # an answer, or the end
+                cut.append(time.monotonic() - started)
+                return
+            connection.sendall(b" ")
+
+
+def beside_slow(url: str, ids: list[str], count: int, seconds: float) -> None:
+    """One client alone, and beside ``count`` connections of each slow kind."""
+    alone = measure(url, ids, 1, seconds)
+    cut: dict[str, list[float]] = {kind: [] for kind in SLOW}
+    ends = time.monotonic() + seconds + 15
+    threads = [
+        threading.Thread(target=drip, args=(url, begun, ends, cut[kind]))
+        for kind, begun in SLOW.items()
+        for _ in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    beside = measure(url, ids, 1, seconds)
+    for thread in threads:
+        thread.join()
+    print(f"p95 alone {alone['p95']:.1f} ms, beside {len(threads)} slow clients {beside['p95']:.1f} ms")
+    for kind, times in cut.items():
+        last = max(times, default=float("nan"))
+        print(f"dripping {kind}: {len(times)} of {count} cut, the last after {last:.1f} s")
+
+
 def main() -> None:
     """Measure, print, and keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--json")
+    parser.add_argument("--slow", type=int)
     asked = parser.parse_args()
     first = httpx.get(f"{asked.url}/v1/items", params={"query": "", "limit": 100}).json()
     ids = [item["item_id"] for item in first["items"]]
     measure(asked.url, ids, 1, 1.0)  # warm
+    if asked.slow:
+        beside_slow(asked.url, ids, asked.slow, asked.seconds)
+        return
     names = ("clients", "p50 ms", "p95 ms", "p99 ms", "per s", "answers", "refused")
     print(" ".join(f"{name:>8}" for name in names))
     results = {}

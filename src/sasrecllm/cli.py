@@ -164,6 +164,9 @@ def recommend(
     column: Annotated[str, typer.Option(help="column of --users with the ids")] = "user_id",
     shard: Annotated[str, typer.Option(help="i/n: this process takes part i of n, from 0")] = "0/1",
     retrieve: Annotated[int, typer.Option(min=1, help="items that the first stage retrieves")] = 100,
+    rerank: Annotated[
+        bool, typer.Option("--rerank/--no-rerank", help="no: the encoder's own order")
+    ] = True,
     ray: Annotated[
         str | None, typer.Option(help="with --users: a Ray cluster's address, or local")
     ] = None,
@@ -176,7 +179,7 @@ def recommend(
     sasrecllm recommend runs/demo --users users.parquet -k 20 --out recs.parquet
     """
     if users is not None:
-        _recommend_all(folder, users, out, k, retrieve, column, shard, ray, quiet)
+        _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, ray, quiet)
         return
     from sasrecllm.pipeline.present import load_showcase, print_lists
 
@@ -186,7 +189,8 @@ def recommend(
     from sasrecllm.inference.recommender import SASRecLLM
 
     system = SASRecLLM.from_pretrained(folder)
-    found = system.recommend(user=user, history=list(liked) if liked else None, k=k)
+    history = list(liked) if liked else None
+    found = system.recommend(history, user, k, retrieve, rerank=rerank)
     heading = f"user {user}" if user is not None else f"liked {', '.join(liked or [])}"
     print_lists({heading: [r.to_dict() for r in found]}, as_json)
 
@@ -281,6 +285,10 @@ def serve(
     rate: Annotated[float, typer.Option(min=0.01, help="requests a second from one address")] = float(
         "inf"
     ),
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
+    ] = None,
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -289,7 +297,7 @@ def serve(
     from sasrecllm.serving.run import serve as serve_run
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no training to save: end at once while loading
-    serve_run(folder, host, port, key_file, store, queue, rate)
+    serve_run(folder, host, port, key_file, store, queue, rate, workers)
 
 
 @app.command()
@@ -354,6 +362,7 @@ def _recommend_all(
     retrieve: int,
     column: str,
     shard: str,
+    rerank: bool,
     ray: str | None,
     quiet: bool,
 ) -> None:
@@ -368,7 +377,7 @@ def _recommend_all(
         raise ConfigError("--users needs --out", "give --out recs.parquet")
     merged = recommend_all(
         folder, users, out, k=k, retrieve=retrieve, column=column,
-        shard=(int(number), int(count)), ray=ray, progress=Progress(quiet=quiet),
+        shard=(int(number), int(count)), rerank=rerank, ray=ray, progress=Progress(quiet=quiet),
     )  # fmt: skip
     typer.echo(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
 

@@ -41,7 +41,7 @@ class Client:
     def recommend(
         self, user: str | None = None, history: Sequence[Entry] = (), k: int = 10, **more: Any
     ) -> list[dict[str, Any]]:
-        """The best items for a user, a history, or both; ``more``: retrieve, only, where."""
+        """The best items for a user, a history, or both; ``more``: retrieve, only, where, rerank."""
         asked = {"user": user, "history": list(history), "k": k, **more}
         return list(self.call("POST", "/v1/recommend", asked)["recommendations"])
 

@@ -57,6 +57,24 @@ def test_many_at_once_equal_one_at_a_time(system):
         assert [int(r) or None for r in ranks[row]] == [r.retrieval_rank for r in alone]
 
 
+def test_without_the_second_stage_the_order_is_the_encoders_own(system):
+    known = system.dataset.latest(np.array([3]))
+    seen = system.dataset.seen_items
+    logits = system.parts.encoder.logits(known).detach().numpy()[0]
+    logits[~seen] = logits[known.items] = -np.inf
+    user = system.catalog.user_ids[3]
+    found = system.recommend(user=user, k=7, rerank=False)
+    assert ids(found) == [system.catalog.item_ids[i] for i in np.argsort(-logits)[:7]]
+    assert [(r.rank, r.retrieval_rank) for r in found] == [(n, n) for n in range(1, 8)]
+    again = system.score_items(ids(found), user=user)
+    np.testing.assert_allclose([r.probability for r in found], again, atol=1e-6)
+    assert ids(found) != ids(system.recommend(user=user, k=7))
+    unread = [i for i, s in zip(system.catalog.item_ids, seen, strict=True) if not s]
+    assert system.recommend(user=user, only=unread) and not system.recommend(
+        user=user, only=unread, rerank=False
+    )
+
+
 def test_a_users_own_rows_come_before_what_is_told_now(system):
     user, more = system.catalog.user_ids[3], system.catalog.item_ids[-1]
     told = system.recommend(user=user, history=[(more, True)], k=50)

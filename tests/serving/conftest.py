@@ -111,10 +111,10 @@ class Process:
         return out + err
 
 
-def _fake_server_in(folder, name="A", seconds=0.0, **environment):
+def _fake_server_in(folder, name="A", seconds=0.0, rate="inf", **environment):
     (folder / "name.txt").write_text(name)
     server = Process(
-        [HERE / "fake_server.py", folder, "--store", folder / "state.sqlite"],
+        [HERE / "fake_server.py", folder, "--store", folder / "state.sqlite", "--rate", rate],
         SASRECLLM_FAKE_SECONDS=str(seconds),
         **environment,
     )

@@ -65,18 +65,27 @@ class FakeSystem:
         return [self.probability(i, history or [], user) for i in items]
 
     def recommend(
-        self, history=None, user=None, k=10, retrieve=100, only=None, where=None, strict=True
+        self,
+        history=None,
+        user=None,
+        k=10,
+        retrieve=100,
+        only=None,
+        where=None,
+        rerank=True,
+        strict=True,
     ):
         time.sleep(self.seconds)
         flags = ("fallback",) if not history and user is None else ()
         had = {e if isinstance(e, str) else e[0] for e in history or []}
         free = [i for i in (self.catalog.item_ids if only is None else only) if i not in had]
         scores = {i: self.probability(i, history or [], user) for i in free}
-        best = sorted(scores, key=lambda i: -scores[i])[:k]
+        places = {i: n for n, i in enumerate(free, 1)}  # the first stage: as the catalogue stands
+        best = sorted(scores, key=lambda i: -scores[i] if rerank else places[i])[:k]
         title = self.catalog.title
         index = self.catalog.item_index
         return [
-            Line(n, i, title(int(index([i])[0])), scores[i], scores[i], n, flags)
+            Line(n, i, title(int(index([i])[0])), scores[i], scores[i], places[i], flags)
             for n, i in enumerate(best, 1)
         ]
 
@@ -93,7 +102,7 @@ def loaded(name="A", items=60, seconds=0.0):
     )
 
 
-def load_folder(folder: Path, device: str = "auto"):
+def load_folder(folder: Path, workers: int):
     try:
         name = (folder / "name.txt").read_text().split()[0]
     except (OSError, IndexError):
@@ -106,7 +115,8 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--store")
+    parser.add_argument("--rate", type=float, default=float("inf"))
     given = parser.parse_args()
     state.load_run = load_folder
     run.choose_run = lambda folder: folder
-    run.serve(given.folder, given.host, 0, None, given.store)
+    run.serve(given.folder, given.host, 0, None, given.store, rate=given.rate)

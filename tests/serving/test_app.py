@@ -1,5 +1,6 @@
 """The API on a made-up model, in this process: answers, state, limits, errors."""
 
+import asyncio
 import json
 
 import pytest
@@ -94,6 +95,27 @@ def test_new_items_count_in_the_next_answer_and_after_a_restart(make_api, tmp_pa
         assert [r["item_id"] for r in got["recommendations"]] == ["n2"] and got["ignored"] == []
 
 
+def test_a_server_beside_learns_of_feedback_at_once_and_of_items_at_its_reload(make_api, tmp_path):
+    from sasrecllm.serving.store import SqliteStore
+
+    one, other = (make_api(store=SqliteStore(tmp_path / "s.sqlite")) for _ in range(2))
+    ask(one, "/v1/items", method="PUT", items=[{"item_id": "n", "title": "New"}])
+    ask(one, "/v1/interactions", interactions=[{"user_id": "u", "item_id": "m0003"}])
+    assert other.call("GET", "/v1/users/u").json()["history"][0]["item_id"] == "m0003"
+    assert other.call("GET", "/v1/items/n").status_code == 404
+    assert asyncio.run(other.service.reload())
+    assert other.call("GET", "/v1/items/n").json()["title"] == "New"
+
+
+def test_the_first_stage_alone_is_an_order_of_its_own(api):
+    first = ask(api, "/v1/recommend", history=["m0002"], k=4, rerank=False)["recommendations"]
+    assert [r["item_id"] for r in first] == ["m0000", "m0001", "m0003", "m0004"]
+    assert [r["retrieval_rank"] for r in first] == [1, 2, 3, 4]
+    both = ask(api, "/v1/recommend", history=["m0002"], k=4)["recommendations"]
+    assert [r["score"] for r in both] == sorted((r["score"] for r in both), reverse=True)
+    ask(api, "/v1/recommend", 422, rerank="no")
+
+
 def test_an_item_of_the_run_keeps_its_title(api):
     clash = {"items": [{"item_id": "x", "title": "X"}, {"item_id": "m0001", "title": "Other"}]}
     ask(api, "/v1/items", 409, method="PUT", **clash)
@@ -177,7 +199,7 @@ def test_metrics_name_routes_and_never_paths_of_clients(api):
     assert 'sasrecllm_requests_total{code="200",route="/v1/recommend"} 1.0' in text
     assert 'sasrecllm_requests_total{code="404",route="/v1/items/{item_id:path}"} 1.0' in text
     assert "secret-id" not in text and "made/up" not in text
-    for name in ("request_seconds_count", "queue_depth", "batch_size_count", "model_info"):
+    for name in ("request_seconds_count", "queue_depth", "taken_total", "model_info"):
         assert f"sasrecllm_{name}" in text
     assert 'sasrecllm_model_info{model="A",run="run-A"} 1.0' in text
 

@@ -51,18 +51,25 @@ def test_a_title_in_the_lists_is_only_text(page):
     assert "onerror=alert(4)" in page.inner_text("#flags") and page.locator("img").count() == 0
 
 
-def test_a_place_of_sasrec_that_the_answer_lacks_is_not_passed_over(page):
+def test_sasrecs_own_list_stands_beside_with_each_titles_place_in_the_other(page):
+    lists = {}
+
     def without_second(route):
-        answer = route.fetch()
-        told = answer.json()
-        told["recommendations"] = [x for x in told["recommendations"] if x["retrieval_rank"] != 2]
-        route.fulfill(response=answer, json=told)
+        answer, reranks = route.fetch(), route.request.post_data_json.get("rerank", True)
+        lines = [x for x in answer.json()["recommendations"] if not reranks or x["retrieval_rank"] != 2]
+        lists[reranks] = lines
+        route.fulfill(response=answer, json=answer.json() | {"recommendations": lines})
 
     page.route("**/v1/recommend", without_second)
     page.get_by_role("button", name="Start again").click()
-    page.locator("#alone .absent").wait_for()
-    assert page.locator("#alone .rank").all_inner_texts() == [str(n) for n in range(1, 11)]
-    assert "behind its first" in page.locator("#alone > li").nth(1).inner_text()
+    page.locator("#alone", has_text="behind the first").wait_for()
+    places = {x["item_id"]: x["rank"] for x in lists[True]}
+    rows = page.locator("#alone > li")
+    assert rows.locator(".rank").all_inner_texts() == [str(n) for n in range(1, 11)]
+    assert rows.locator(".title").all_inner_texts() == [x["title"] for x in lists[False]]
+    for n, line in enumerate(lists[False]):
+        place = places.get(line["item_id"], f"behind the first {len(lists[True])}")
+        assert f"SASRecLLM: {place}" in rows.nth(n).inner_text() and (n == 1) == isinstance(place, str)
 
 
 @pytest.mark.parametrize(

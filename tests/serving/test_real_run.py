@@ -1,9 +1,11 @@
 """The whole thing on a trained run: the server's answers are the Python API's, and it reloads."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,17 +19,15 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 COMMAND = [sys.executable, "-m", "sasrecllm"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served") / "tiny"
-    command = [*COMMAND, "run", "--config", TINY, "--out", folder, "--quiet"]
+def trained(folder, *settings):
+    command = [*COMMAND, "run", "--config", TINY, "--out", folder, "--quiet", *settings]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-@pytest.fixture(scope="module")
-def client(run):
+@contextlib.contextmanager
+def served(run):
     """A client of ``sasrecllm serve`` on the run."""
     process = subprocess.Popen(
         [*COMMAND, "serve", run, "--port", "0"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
@@ -39,7 +39,18 @@ def client(run):
         yield client
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
-    assert run.with_name("tiny.sqlite").exists()
+    assert run.with_name(f"{run.name}.sqlite").exists()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("served") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def client(run):
+    with served(run) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +84,8 @@ def test_every_answer_equals_the_python_apis(client, system):
     )
     both = post(client, "/v1/recommend", user=user, history=body, retrieve=30)["recommendations"]
     same(both, system.recommend(user=user, history=history, retrieve=30))
+    first = post(client, "/v1/recommend", user=user, rerank=False)["recommendations"]
+    same(first, system.recommend(user=user, rerank=False))
     only = post(client, "/v1/recommend", user=user, only=ids[10:20])["recommendations"]
     same(only, system.recommend(user=user, only=ids[10:20]))
     scores = post(client, "/v1/score", items=ids[:9], history=body)["scores"]
@@ -120,6 +133,23 @@ def test_many_clients_get_the_answers_of_one(client, system):
         assert [x["probability"] for x in b] == pytest.approx([x["probability"] for x in a], abs=1e-5)
 
 
+def test_a_killed_model_process_costs_at_most_one_answer(client, system):
+    import psutil
+
+    new = {"item_id": "told before", "title": "The General again"}
+    client.put("/v1/items", json={"items": [new]})
+    before = post(client, "/v1/score", items=["told before"], history=["m0003"])["scores"]
+    psutil.Process(client.process.pid).children()[0].kill()
+    body = {"items": ["told before"], "history": ["m0003"]}
+    good, ends = 0, time.monotonic() + 120
+    while good < 4:  # each process is asked
+        answer = client.post("/v1/score", json=body)
+        assert answer.status_code == 200 or int(answer.headers["retry-after"]) >= 1
+        assert time.monotonic() < ends
+        good += answer.status_code == 200
+    assert answer.json()["scores"] == before
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_a_damaged_run_is_refused_and_the_old_one_stays(client, run):
     before = client.get("/readyz").json()["model"]
@@ -140,3 +170,48 @@ def test_a_damaged_run_is_refused_and_the_old_one_stays(client, run):
     while client.get("/readyz").json()["reload_error"]:
         assert time.monotonic() < ends + 60
         time.sleep(0.1)
+
+
+@pytest.mark.timeout(1500)
+def test_swaps_under_load_fail_no_request_and_every_answer_is_its_models_own(run, tmp_path, times):
+    swaps = times(0, 20)
+    if not swaps:
+        pytest.skip("THOROUGH=1 trains a second run and swaps twenty times")
+    folders = {False: run, True: trained(tmp_path / "other", "seed=1", "evaluation.ablations=false")}
+    link, seen, stop = tmp_path / "current", [], threading.Event()
+    link.symlink_to(run)
+
+    def keep_asking(url, n):
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not stop.wait(0.1):  # five such clients: fifty requests a second
+                body = {"items": ["m0003"], "history": [f"m{n:04d}"]}
+                answer = client.post("/v1/score", json=body)
+                seen.append((time.monotonic(), n, answer.status_code, answer.json()))
+
+    with served(link) as client:
+        threads = [
+            threading.Thread(target=keep_asking, args=(client.base_url, 5 + n)) for n in range(5)
+        ]
+        for thread in threads:
+            thread.start()
+        names = [client.get("/readyz").json()["model"]]
+        for swap in range(swaps):
+            link.unlink()
+            link.symlink_to(folders[swap % 2 == 0])
+            client.process.send_signal(signal.SIGHUP)
+            while (name := client.get("/readyz").json()["model"]) == names[-1]:
+                time.sleep(0.2)
+            names.append(name)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(set(names)) == 2 and {status for _, _, status, _ in seen} == {200}
+    systems = {names[n]: SASRecLLM.from_pretrained(folders[n == 1]) for n in range(2)}
+    wanted = {
+        (name, n): system.score_items(["m0003"], [f"m{n:04d}"])
+        for name, system in systems.items() for n in range(5, 10)
+    }  # fmt: skip
+    for _, n, _, told in seen:
+        got = [s["probability"] for s in told["scores"]]
+        assert got == pytest.approx(wanted[told["model"], n], abs=1e-5)
+    print(f"{len(seen)} answers, {len(seen) / (seen[-1][0] - seen[0][0]):.0f} a second")

@@ -71,6 +71,31 @@ class Explanation:
         }
 
 
+def explained(system: SASRecLLM, known: Histories, target: int) -> Explanation:
+    """Why ``target`` has the probability it has for the one history in ``known``."""
+    rows, places = left_out(known)
+    scores = system.score(rows, np.full((len(rows), 1), target))[:, 0]
+    p = system.calibration.probabilities(scores)
+    slope, catalog = system.calibration.slope, system.catalog
+    reasons = [
+        Reason(
+            catalog.item_id(int(known.items[place])),
+            catalog.title(int(known.items[place])),
+            slope * float(scores[0] - scores[number]),
+            float(p[number]),
+        )
+        for number, place in enumerate(places, 1)
+    ]
+    return Explanation(
+        catalog.item_id(target),
+        catalog.title(target),
+        float(p[0]),
+        shares_of(system.scorer, known, target, slope),
+        tuple(sorted(reasons, key=lambda r: -r.drop)),
+        nearest(system, known, target),
+    )
+
+
 def left_out(known: Histories, most: int = MOST) -> tuple[Histories, list[int]]:
     """The one history in ``known`` whole and then without each of its newest liked entries.
 

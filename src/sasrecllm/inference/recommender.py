@@ -23,7 +23,7 @@ from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
 from sasrecllm.inference.assembly import Assembly
 from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, flags_of, pairs_of
-from sasrecllm.inference.explain import Explanation, Reason, left_out, nearest, shares_of
+from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.growth import grown
 from sasrecllm.inference.retrieval import TitleVectors, retrieve
 from sasrecllm.inference.stages import backbone_of, part_folders, run_stages, uses_language_model
@@ -125,6 +125,7 @@ class SASRecLLM:
         only: Sequence[str] | None = None,
         where: Mapping[str, str] | None = None,
         *,
+        rerank: bool = True,
         strict: bool = True,
     ) -> list[Recommendation]:
         """The ``k`` best items for a known user, for a history, or for a user and what came after.
@@ -137,6 +138,7 @@ class SASRecLLM:
             history: liked items, oldest first: ids, :class:`Title` or (item, liked).
             only: ids that may be recommended.
             where: attribute -> value that an item must have (values in a column are split at ``|``).
+            rerank: False leaves the encoder's own order, of the items that it has vectors for.
             strict: refuse an unknown user without history; else the items' quality answers, and the
                 lines carry the flag ``fallback``.
 
@@ -145,13 +147,19 @@ class SASRecLLM:
         """
         system, known = self._asked(history, user, strict)
         allowed = allowed_items(system.catalog, only, where)
-        return system.lists(known, k, retrieve, allowed)[0]
+        return system.lists(known, k, retrieve, allowed, rerank=rerank)[0]
 
     def lists(
-        self, known: Histories, k: int = 10, count: int = 100, allowed: BoolArray | None = None
+        self,
+        known: Histories,
+        k: int = 10,
+        count: int = 100,
+        allowed: BoolArray | None = None,
+        *,
+        rerank: bool = True,
     ) -> list[list[Recommendation]]:
         """:meth:`recommend_many` written out: one list for each of B histories, best first."""
-        items, scores, ranks = self.recommend_many(known, k, count, allowed)
+        items, scores, ranks = self.recommend_many(known, k, count, allowed, rerank=rerank)
         probabilities = self.calibration.probabilities(scores)
         cold_user = ~known_index(known.users, self.dataset.seen_users)
         cold_item = ~known_index(items, self.dataset.seen_items)
@@ -173,13 +181,20 @@ class SASRecLLM:
         ]
 
     def recommend_many(
-        self, known: Histories, k: int = 10, count: int = 100, allowed: BoolArray | None = None
+        self,
+        known: Histories,
+        k: int = 10,
+        count: int = 100,
+        allowed: BoolArray | None = None,
+        *,
+        rerank: bool = True,
     ) -> tuple[IntArray, FloatArray, IntArray]:
         """The ``k`` best items of each of B histories, at once; no row depends on another.
 
         Args:
             count: items that the first stage retrieves.
             allowed: whether each item of the catalogue may be recommended; all without.
+            rerank: order by the system's own score; else by the encoder alone.
 
         Returns:
             Items, scores and places in the encoder's order (0 without a vector), [B, k] each; UNKNOWN
@@ -187,8 +202,11 @@ class SASRecLLM:
         """
         if allowed is None:
             allowed = np.ones(self.catalog.n_items, dtype=bool)
+        has_vector = known_index(np.arange(len(allowed)), self.has_vector)
+        if not rerank:  # the first k of the encoder's order are all that is asked for
+            allowed, count = allowed & has_vector, k
         count = max(k, count)
-        without = allowed & ~known_index(np.arange(len(allowed)), self.has_vector)
+        without = allowed & ~has_vector
         reads = uses_language_model(self.parts.config)  # an encoder alone has no words to go by
         titles = self.title_vectors if reads and without.sum() > count else None
         found = retrieve(self.parts.encoder, known, allowed, count, titles)
@@ -198,7 +216,8 @@ class SASRecLLM:
         if len(rows):
             asked = np.where(empty[rows], found.items[rows, :1], found.items[rows])
             scores[rows] = np.where(empty[rows], -np.inf, self.score(known.take(rows), asked))
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        places = -scores if rerank else np.where(empty, np.inf, found.ranks)
+        order = np.argsort(places, axis=1, kind="stable")[:, :k]
         items, scores, ranks = (
             np.take_along_axis(a, order, axis=1) for a in (found.items, scores, found.ranks)
         )
@@ -223,28 +242,7 @@ class SASRecLLM:
             DataError: an unknown item; an unknown user without a history.
         """
         system, known = self._asked(history, user, strict)
-        target = int(items_of(system.catalog, [item], "item")[0])
-        rows, places = left_out(known)
-        scores = system.score(rows, np.full((len(rows), 1), target))[:, 0]
-        p = self.calibration.probabilities(scores)
-        slope, catalog = self.calibration.slope, system.catalog
-        reasons = [
-            Reason(
-                catalog.item_id(int(known.items[place])),
-                catalog.title(int(known.items[place])),
-                slope * float(scores[0] - scores[number]),
-                float(p[number]),
-            )
-            for number, place in enumerate(places, 1)
-        ]
-        return Explanation(
-            item,
-            catalog.title(target),
-            float(p[0]),
-            shares_of(system.scorer, known, target, slope),
-            tuple(sorted(reasons, key=lambda r: -r.drop)),
-            nearest(system, known, target),
-        )
+        return explained(system, known, int(items_of(system.catalog, [item], "item")[0]))
 
     def audience(self, item: str, k: int = 10) -> list[dict[str, Any]]:
         """The ``k`` known users most likely to like an item they have not rated, with a liked title.

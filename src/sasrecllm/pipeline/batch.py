@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def recommend_all(
     column: str = "user_id",
     shard: tuple[int, int] = (0, 1),
     size: int = PART,
+    rerank: bool = True,
     ray: str | None = None,
     progress: runtime.Progress | None = None,
 ) -> bool:
@@ -40,6 +41,7 @@ def recommend_all(
     Args:
         shard: (i, n): this process takes parts i, i + n, i + 2n, ...
         size: users of one part; bounds the memory.
+        rerank: False leaves the encoder's own order.
         ray: let the workers of a Ray cluster take the parts: its address, or ``local`` for one of its
             own (:mod:`sasrecllm.pipeline.on_ray`).
 
@@ -53,7 +55,7 @@ def recommend_all(
     count = -(-count_users(users) // size)
     job = {
         "run": _digest(run), "users": file_digest(users), "column": column, "k": k,
-        "retrieve": retrieve, "size": size, "parts": count,
+        "retrieve": retrieve, "rerank": rerank, "size": size, "parts": count,
     }  # fmt: skip
     _claim(parts, job)
     mine = range(shard[0], count, shard[1])
@@ -69,7 +71,7 @@ def recommend_all(
         system = SASRecLLM.from_pretrained(run)
         batches = enumerate(user_batches(users, size, column))
         for done, (number, ids) in enumerate((b for b in batches if b[0] in missing), 1):
-            write_part(system, ids, part_file(parts, number), k, retrieve)
+            write_part(system, ids, part_file(parts, number), job)
             progress.step("parts", done, len(missing))
     if all(part_file(parts, n).is_file() for n in range(count)):
         merge(out)
@@ -105,19 +107,25 @@ def merge(out: Path) -> None:
     parts.rmdir()
 
 
-def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, k: int, retrieve: int) -> None:
-    """One part, whole or not at all, whoever else writes it at the same time."""
+def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[str, Any]) -> None:
+    """One part, whole or not at all, whoever else writes it at the same time.
+
+    Args:
+        job: ``k``, ``retrieve`` and ``rerank`` of the job.
+    """
     temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
-    write_lists(temporary, lists_of(system, ids, k, retrieve))
+    write_lists(temporary, lists_of(system, ids, job["k"], job["retrieve"], rerank=job["rerank"]))
     temporary.replace(path)
 
 
-def lists_of(system: SASRecLLM, ids: Sequence[str], k: int, retrieve: int) -> list[dict[str, Any]]:
+def lists_of(
+    system: SASRecLLM, ids: Sequence[str], k: int, retrieve: int, *, rerank: bool
+) -> list[dict[str, Any]]:
     """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
     known = system.dataset.latest(system.catalog.user_index(list(ids)))
     return [
         {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
-        for user, lines in zip(ids, system.lists(known, k, retrieve), strict=True)
+        for user, lines in zip(ids, system.lists(known, k, retrieve, rerank=rerank), strict=True)
         for line in lines
     ]
 

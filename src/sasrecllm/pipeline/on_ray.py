@@ -31,7 +31,7 @@ def write_parts(
     """Write the parts ``numbers``, each by one of as many workers as the cluster has CPUs.
 
     Args:
-        job: ``column``, ``size``, ``k`` and ``retrieve`` of the job.
+        job: ``column``, ``size``, ``k``, ``retrieve`` and ``rerank`` of the job.
         address: of a running cluster, or ``local`` for one on this machine that ends with the job.
 
     Raises:
@@ -87,7 +87,7 @@ def _worker(run: Path, users: Path, parts: Path, job: Mapping[str, Any]) -> type
 
             for number in map(int, batch["part"]):
                 ids = users_of(users, number, job["size"], job["column"])
-                write_part(self.system, ids, part_file(parts, number), job["k"], job["retrieve"])
+                write_part(self.system, ids, part_file(parts, number), job)
             return batch
 
     return Worker

@@ -1,4 +1,4 @@
-"""From a checked request to the Python API and back: what runs on the model thread.
+"""From a checked request to the Python API and back: what runs on the model's threads.
 
 Nothing is computed here: the answer to a request is the Python API's answer to the same question.
 """
@@ -39,7 +39,7 @@ class _Person:
 
 
 class Answers:
-    """Answers requests of one kind, each with its result or its exception.
+    """Answers requests, each from the snapshot that stands when its turn comes.
 
     Args:
         state: whose snapshot answers.
@@ -52,19 +52,11 @@ class Answers:
             "score": self._score,
             "explain": self._explain,
             "items": state.add_items,
-            "swap": state.swap,
         }
 
-    def __call__(self, kind: str, requests: Sequence[Any]) -> list[Any]:
-        """One answer or exception for each request."""
-        return [self._guarded(self._kinds[kind], request) for request in requests]
-
-    @staticmethod
-    def _guarded(answer: Callable[[Any], Any], request: Any) -> Any:
-        try:
-            return answer(request)
-        except Exception as error:  # one bad request must not spoil the batch; the route raises it
-            return error
+    def __call__(self, kind: str, request: Any) -> Any:
+        """The answer to one request of a kind."""
+        return self._kinds[kind](request)
 
     def _recommend(self, asked: Asked) -> dict[str, Any]:
         now, request = self._state.current, asked.request
@@ -81,6 +73,7 @@ class Answers:
             retrieve=request.retrieve,
             only=only,
             where=request.where or None,
+            rerank=request.rerank,
             strict=False,
         )
         lines = [line.to_dict() for line in found]

@@ -1,4 +1,4 @@
-"""The routes.  Each one checks its input, asks the model thread or the store, and says what it got."""
+"""The routes.  Each one checks its input, asks the model or the store, and says what it got."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from starlette.concurrency import run_in_threadpool
 from sasrecllm.errors import SasrecllmError
 from sasrecllm.serving import problems, schema
 from sasrecllm.serving.answers import Answers, Asked
-from sasrecllm.serving.batching import ModelThread
 from sasrecllm.serving.gate import Gate
 from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.metrics import Metrics
 from sasrecllm.serving.openapi import describe
 from sasrecllm.serving.problems import Problem
+from sasrecllm.serving.queueing import ModelQueue
 from sasrecllm.serving.state import ServingState
 from sasrecllm.serving.store import Interaction, StoredItem
 
@@ -37,18 +37,17 @@ PathId = Annotated[str, InPath(min_length=1, max_length=schema.LONGEST_ID)]
 
 
 class Service:
-    """A run being served: state, model thread and metrics; the routes hang on it.
+    """A run being served: state, the queue for the model and metrics; the routes hang on it.
 
     Args:
         queue: requests that may wait for the model.
+        threads: requests that the model answers at the same time.
     """
 
-    def __init__(self, state: ServingState, queue: int = 64) -> None:
+    def __init__(self, state: ServingState, queue: int = 64, threads: int = 1) -> None:
         self.state = state
         self.metrics = Metrics(lambda: self.model.depth)
-        self.model = ModelThread(
-            Answers(state), size=queue, on_batch=lambda n: self.metrics.batch_size.observe(n)
-        )
+        self.model = ModelQueue(Answers(state), queue, threads, self.metrics.taken.inc)
         self._reloading = asyncio.Lock()
         self._show_model()
 
@@ -58,7 +57,7 @@ class Service:
         return await self.on_model(kind, Asked(request, told))
 
     async def on_model(self, kind: str, request: Any) -> Any:
-        """Run one thing on the model thread."""
+        """Let one thing wait for its turn with the model."""
         return await self.model.answer(kind, request, ANSWER_SECONDS)
 
     async def reload(self) -> bool:
@@ -66,7 +65,7 @@ class Service:
         async with self._reloading:
             try:
                 candidate = await run_in_threadpool(self.state.load_candidate)
-                await self.on_model("swap", candidate)
+                await run_in_threadpool(self.state.swap, candidate)
             except Exception as error:
                 self.metrics.reloads.labels("refused").inc()
                 known = isinstance(error, SasrecllmError)

@@ -28,12 +28,7 @@ class Metrics:
         self.rejected = Counter(
             "sasrecllm_rejected", "Requests refused unseen", ["reason"], registry=here
         )
-        self.batch_size = Histogram(
-            "sasrecllm_batch_size",
-            "Requests answered together",
-            buckets=(1, 2, 4, 8, 16),
-            registry=here,
-        )
+        self.taken = Counter("sasrecllm_taken", "Requests whose turn came", registry=here)
         self.reloads = Counter(
             "sasrecllm_reloads", "Attempts to load a new run", ["result"], registry=here
         )

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sasrecllm.errors import ResourceError, SasrecllmError
-from sasrecllm.serving.batching import Overloaded
+from sasrecllm.serving.queueing import Overloaded
 
 MEDIA_TYPE = "application/problem+json"
 SHOWN_ERRORS = 20
@@ -69,6 +69,8 @@ async def _overloaded(_: Request, error: Exception) -> JSONResponse:
     detail = {
         "queue full": "too many requests wait for the model; try again later",
         "timeout": "the model did not come to this request in time; try again later",
+        "process died": "the model's process ended and is started again; try again later",
+        "run changed": "the model's process ended, and its run is another now: the server must load it",
     }.get(error.reason, error.reason)
     return respond(503, detail, {"Retry-After": str(error.retry_after)})
 

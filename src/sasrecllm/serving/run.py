@@ -35,6 +35,7 @@ def serve(
     store_url: str | None = None,
     queue: int = 64,
     rate: float = math.inf,
+    workers: int | None = None,
 ) -> None:
     """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
 
@@ -46,6 +47,8 @@ def serve(
             that a run that is trained anew keeps what people told it.
         queue: requests that may wait for the model; one more gets a 503.
         rate: requests a second that each address may send; one more gets a 429.
+        workers: processes that hold the run, each answering one request at a time; by default one for
+            each core, up to four, and one on a GPU.
     Raises:
         ConfigError: a network address without a key, a taken port, a store that is none.
         CheckpointError: the run is not finished or is damaged.
@@ -62,30 +65,40 @@ def serve(
     choose_run(folder)  # before a store is made beside a misspelt name
     listening = _bind(host, port)
     with listening, contextlib.closing(open_store(store_url or f"{folder.absolute()}.sqlite")) as store:
-        app_of = functools.partial(_app, folder, host, key, store, queue, rate)
+        app_of = functools.partial(_app, folder, host, key, store, queue, rate, workers)
         _serve(app_of, listening)
 
 
 def _app(
-    folder: Path, host: str, key: str | None, store: Store, queue: int, rate: float
+    folder: Path,
+    host: str,
+    key: str | None,
+    store: Store,
+    queue: int,
+    rate: float,
+    workers: int | None,
 ) -> tuple[Any, Any]:
     """The service with its run loaded, and the ASGI app around it."""
     from sasrecllm.serving.app import Service, create_app
     from sasrecllm.serving.limits import RateLimit
     from sasrecllm.serving.state import ServingState, load_run
+    from sasrecllm.serving.workers import default_workers
 
-    service = Service(ServingState(lambda: load_run(folder), store), queue)
+    count = workers or default_workers()
+    service = Service(ServingState(lambda: load_run(folder, count), store), queue, count)
     return service, create_app(service, security.allowed_hosts(host), key, RateLimit(rate))
 
 
 def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> None:
     import uvicorn
 
+    from sasrecllm.serving.protocol import ClockedProtocol
+
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     service, app = make()
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=ClockedProtocol,
         lifespan="off",
         ws="none",
         access_log=False,

@@ -81,6 +81,7 @@ class RecommendRequest(Ask):
     retrieve: Whole = Field(100, ge=1, le=1000, description="candidates that the encoder hands over")
     only: list[Id] | None = Field(None, max_length=1000, description="recommend nothing but these")
     where: dict[Name, Value] | None = Field(None, max_length=8, description="attribute -> wanted value")
+    rerank: bool = Field(True, description="false: the encoder's own order, for comparison")
 
 
 class ScoreRequest(Ask):

@@ -1,22 +1,26 @@
 """What the server answers with: a run, the items it was told, and how both change while it serves.
 
-A :class:`Snapshot` never changes; a new item or a new run makes a new one.  All changes happen on the
-model thread, so every answer comes from exactly one snapshot.
+A :class:`Snapshot` never changes; a new item or a new run makes a new one, one change at a time.  So
+every answer comes from exactly one snapshot.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from sasrecllm.checkpoint import choose_run
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.inference.entries import NewItem, Title
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.store import Interaction, Store, StoredItem
+from sasrecllm.serving.workers import RemoteSystem, Workers
 from sasrecllm.types import UNKNOWN
 
 SHOWN_HISTORY = 50
@@ -151,6 +155,7 @@ class ServingState:
     def __init__(self, load: Callable[[], Loaded], store: Store) -> None:
         self._load = load
         self.store = store
+        self._changing = threading.Lock()
         self.draining = False
         self.reload_error: str | None = None
         self.current = self._snapshot(load())
@@ -166,11 +171,15 @@ class ServingState:
         return [i for i in dict.fromkeys(x.item_id for x in interactions) if not now.holds(i)]
 
     def add_items(self, items: Sequence[StoredItem]) -> tuple[int, int]:
-        """Take items into the catalogue and the store: (added, changed).  On the model thread.
+        """Take items into the catalogue and the store: (added, changed).
 
         Raises:
             Problem: 409 where an id belongs to the run itself and has another title there.
         """
+        with self._changing:
+            return self._add_items(items)
+
+    def _add_items(self, items: Sequence[StoredItem]) -> tuple[int, int]:
         now = self.current
         told = {i.item_id: i for i in items}
         own = now.loaded.system.catalog
@@ -204,8 +213,9 @@ class ServingState:
         return candidate
 
     def swap(self, candidate: Loaded) -> None:
-        """Answer with ``candidate`` from now on.  On the model thread."""
-        self.current = self._snapshot(candidate)
+        """Answer with ``candidate`` from now on; what is being answered ends with the old one."""
+        with self._changing:
+            self.current = self._snapshot(candidate)
         self.reload_error = None
 
     def _snapshot(self, loaded: Loaded) -> Snapshot:
@@ -223,22 +233,14 @@ def _extended(system: System, items: Sequence[StoredItem], loaded: Loaded) -> Sy
     return system.with_items([loaded.new_item(i.item_id, i.title, i.attributes) for i in items])
 
 
-def load_run(folder: Path, device: str = "auto") -> Loaded:
-    """Load a finished run folder for serving.
+def load_run(folder: Path, workers: int) -> Loaded:
+    """Load a finished run folder for serving, in so many processes.
 
     Raises:
         CheckpointError: not a finished run, or a part of it is damaged.
     """
-    from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
-
-    where = folder.resolve()  # a link may point elsewhere at the next reload
-    system: Any = SASRecLLM.from_pretrained(where, device)
-    return Loaded(system, where.name, run_digest(where), NewItem, Title)
-
-
-def run_digest(folder: Path) -> str:
-    """Twelve hex digits that name the trained parts of a run: SHA-256 over their manifests."""
-    summed = hashlib.sha256()
-    for manifest in sorted(folder.rglob("MANIFEST.sha256")):
-        summed.update(manifest.relative_to(folder).as_posix().encode() + manifest.read_bytes())
-    return summed.hexdigest()[:12]
+    where = choose_run(folder.resolve())  # a link may point elsewhere at the next reload
+    processes = Workers(where, workers)
+    data = Dataset.load(where / "data")
+    system: Any = RemoteSystem(processes, data.catalog, data)
+    return Loaded(system, where.name, processes.model, NewItem, Title)

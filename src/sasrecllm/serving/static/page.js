@@ -55,12 +55,15 @@ function later(work, pause) {
 async function refresh() {
   const ticket = ++state.asked;
   try {
-    const got = await call("POST", "/v1/recommend", { ...about(), k: ASKED, retrieve: ASKED });
+    const [got, first] = await Promise.all([
+      call("POST", "/v1/recommend", { ...about(), k: ASKED, retrieve: ASKED }),
+      call("POST", "/v1/recommend", { ...about(), k: SHOWN, rerank: false }),
+    ]);
     if (ticket !== state.asked) return;
     const lines = got.recommendations;
     const back = focusKept();
     $("both").replaceChildren(...lines.slice(0, SHOWN).map(card));
-    $("alone").replaceChildren(...alone(lines));
+    $("alone").replaceChildren(...alone(first.recommendations, lines));
     back();
     say(summary(lines, got.fallback));
     flags(lines);
@@ -88,11 +91,10 @@ function chip(flag) {
   return make("span", { className: "chip", textContent: CHIPS[flag] || flag });
 }
 
-// The encoder's own order.  The answer holds SASRecLLM's first hundred, so a place may be missing there.
-function alone(lines) {
-  const at = new Map(lines.map((l) => [l.retrieval_rank, l]));
-  const last = Math.min(SHOWN, Math.max(0, ...lines.map((l) => l.retrieval_rank || 0)));
-  return Array.from({ length: last }, (_, place) => (at.has(place + 1) ? plain(at.get(place + 1)) : beyond(place + 1, lines.length)));
+// The encoder's own order, each title with its place among SASRecLLM's first hundred.
+function alone(lines, both) {
+  const places = new Map(both.map((l) => [l.item_id, l.rank]));
+  return lines.map((l) => plain(l, places.get(l.item_id) ?? `behind the first ${both.length}`));
 }
 
 // New lines take the old ones' place: the keyboard stays where it was.
@@ -128,18 +130,13 @@ function card(line) {
   return item;
 }
 
-function plain(line) {
+function plain(line, place) {
   const item = make("li", {},
-    make("div", { className: "top" }, make("span", { className: "rank", textContent: line.retrieval_rank }),
+    make("div", { className: "top" }, make("span", { className: "rank", textContent: line.rank }),
       make("span", { className: "title", textContent: line.title })),
-    make("div", { className: "facts" }, make("span", { textContent: `SASRecLLM: ${line.rank}` }), judge(line, true), judge(line, false)));
+    make("div", { className: "facts" }, make("span", { textContent: `SASRecLLM: ${place}` }), judge(line, true), judge(line, false)));
   item.dataset.item = line.item_id;
   return item;
-}
-
-function beyond(rank, most) {
-  return make("li", { className: "soft" }, make("div", { className: "top" }, make("span", { className: "rank", textContent: rank }),
-    make("span", { className: "absent", textContent: `SASRecLLM puts this one behind its first ${most}.` })));
 }
 
 async function toggleWhy(line, why, button) {
