@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -103,9 +104,10 @@ def _users(users: int) -> tuple[int, float]:
 
 
 def _prompt(mean: int) -> tuple[int, float]:
-    p, model = language.prompts(64, 400, mean), language.built("tiny", 400)
-    plan = np.split(np.argsort(p.lengths, kind="stable"), 4)
-    return _timed(mean, lambda: language.train_ours(model, p, plan, True))
+    p, model = language.prompts(16, 400, mean), language.built("a", 400)
+    model.learn({"adapter"})
+    plan = [np.arange(16)]
+    return _timed(mean, lambda: language.train_ours(model, p, plan, False))
 
 
 def _candidates(count: int) -> tuple[int, float]:
@@ -150,14 +152,15 @@ AXES = (
 @drawn
 def picture(found: Sequence[Finding]) -> Figure:
     """Every axis beside a straight line of slope 1 through its first point."""
-    columns = 3
-    figure, axes = new_figure(9.0, 2.5 * math.ceil(len(found) / columns), columns,
-                              math.ceil(len(found) / columns))  # fmt: skip
+    rows = math.ceil(len(found) / 3)
+    figure, axes = new_figure(9.0, 2.6 * rows, min(3, len(found)), rows)
     for axis, finding in zip(axes, found, strict=False):
         x, y = np.array(list(finding.points)), np.array(list(finding.points.values()))
         axis.loglog(x, y[0] * x / x[0], color=TRIVIAL, linestyle=":")
         axis.loglog(x, y, color=OURS, marker="o", markersize=3)
-        axis.set_title(f"{finding.work.removeprefix('growth with ')}: {finding.ratio:.2f}", fontsize=8)
+        axis.minorticks_off()
+        name = textwrap.fill(finding.work.removeprefix("growth with "), 30)
+        axis.set_title(f"{name}\nslope {finding.ratio:.2f}", fontsize=8)
         axis.set_ylabel("CPU s", fontsize=8)
     for axis in axes[len(found) :]:
         axis.set_visible(False)

@@ -6,6 +6,7 @@ split optional.  ``items``: item_id, title and any attribute columns.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -73,12 +74,32 @@ def ordered(tables: Tables) -> pl.DataFrame:
             "name it (data.columns.timestamp=...) or set data.order=auto",
         )
     if has_order and tables.order != "time":
-        frame = frame.sort("user_id", "order")
+        frame = _sorted(frame, "user_id", "order")
         if has_time:
             _refuse_contradiction(frame, tables.files[0])
         return frame
     ties = ["order"] if has_order else []
-    return frame.sort("user_id", "timestamp", *ties, "item_id")
+    return _sorted(frame, "user_id", "timestamp", *ties, "item_id")
+
+
+def _sorted(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """``frame`` in the order of ``columns``: of one number made of them where 63 bits hold it.
+
+    Sorting by one number takes half the time of sorting by several columns.
+    """
+    coded = {c for c in columns if isinstance(frame.schema[c], pl.Enum)}
+    if not all(c in coded or frame.schema[c].is_integer() for c in columns):
+        return frame.sort(*columns)
+    numbers = {c: pl.col(c).to_physical().cast(pl.Int64) for c in columns}
+    low = frame.select(value.min() for value in numbers.values()).row(0)
+    high = frame.select(value.max() for value in numbers.values()).row(0)
+    spans = [top - bottom + 1 for bottom, top in zip(low, high, strict=True)]
+    if math.prod(spans) >= 2**63:
+        return frame.sort(*columns)
+    key = pl.lit(0, pl.Int64)
+    for value, bottom, span in zip(numbers.values(), low, spans, strict=True):
+        key = key * span + (value - bottom)
+    return frame.sort(key)
 
 
 def _refuse_contradiction(frame: pl.DataFrame, file: str) -> None:
