@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sasrecllm import runtime
 from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.taste_rows import TASTES
@@ -21,10 +19,9 @@ from sasrecllm.inference.stages import foreign_part
 from sasrecllm.llm.loading import refuse_unreachable
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
+from sasrecllm.pipeline.shares import text_questions
 from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
-from sasrecllm.training.strategies import Stage, want_fresh_users
-from sasrecllm.types import BoolArray, Questions
 
 
 def check_settings(run: Run) -> None:
@@ -131,38 +128,6 @@ def _check_attributes(run: Run, dataset: Dataset) -> None:
                 f" {', '.join(known) or 'no further columns'}" + did_you_mean(name, known),
                 "correct the name or leave it out",
             )
-
-
-def text_questions(run: Run, dataset: Dataset) -> Questions:
-    """Training questions of the language model and of text-only stages."""
-    questions = dataset.questions("train")
-    return questions.take(np.flatnonzero(~_fresh(run, questions)))
-
-
-def answer_questions(run: Run, dataset: Dataset, stage: Stage) -> Questions:
-    """Training questions of an answer stage.
-
-    A language model knows by heart some of the answers that it was trained on, so a mapper that is
-    taught on the same rows learns to trust the words and to leave the soft tokens alone (docs/log.md).
-    With ``mapper.fresh_users``, cross-fitted soft tokens meet users whom neither their encoder nor
-    the language model has seen.  A live encoder has seen all users anyway.
-    """
-    if stage.prompt == "text":
-        return text_questions(run, dataset)
-    questions = dataset.questions("train")
-    fresh = _fresh(run, questions)
-    if stage.vectors == "encoder" or not fresh.any():
-        return questions
-    return questions.take(np.flatnonzero(fresh))
-
-
-def _fresh(run: Run, questions: Questions) -> BoolArray:
-    """Whether each question's user is kept for the stages with cross-fitted soft tokens, [B]."""
-    users = np.unique(questions.histories.users)
-    wanted = want_fresh_users(run.stages.values())
-    count = round(run.config.mapper.fresh_users * len(users)) if wanted else 0
-    rng = np.random.default_rng([run.config.seed, 11])
-    return np.isin(questions.histories.users, rng.permutation(users)[:count])
 
 
 def language_model(run: Run, dataset: Dataset) -> str:

@@ -30,13 +30,13 @@ from sasrecllm.inference.assembly import Assembly
 from sasrecllm.inference.stages import foreign_part, part_folders, stage_folder
 from sasrecllm.llm.fusion import fit_fusion
 from sasrecllm.pipeline.folder import Run
-from sasrecllm.pipeline.prepare import answer_questions
 from sasrecllm.pipeline.scores import load_scores, save_scores
+from sasrecllm.pipeline.shares import answer_questions, fold_of_user
 from sasrecllm.training.finetune import AnswerTask, told
 from sasrecllm.training.loop import FitResult, Task, fit
 from sasrecllm.training.pretrain import EncoderTask
 from sasrecllm.training.settings import LoopSettings
-from sasrecllm.training.strategies import Stage, last_prompt
+from sasrecllm.training.strategies import Stage, last_prompt, uses_crossfit
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 
@@ -116,16 +116,14 @@ class Trainer:
     def _encode(self, stage: Stage, folder: Path) -> dict[str, Any]:
         result = self._fit_encoder(stage, self.parts.encoder, folder, stage.name)
         if self._wants_folds():
-            fold_of_user = self._fold_of_user()
+            folds = fold_of_user(self.run, self.dataset)
             for fold in range(self.run.config.encoder.folds):
                 # The same seed as the full encoder: equal beginnings keep the spaces close.
                 encoder = self.parts.new_encoder(self.run.config.seed)
                 target = folder / "parts" / f"fold-{fold}"
                 if not target.exists():
                     name = f"{stage.name} without fold {fold + 1}/{self.run.config.encoder.folds}"
-                    self._fit_encoder(
-                        stage, encoder, folder / f"fold-{fold}", name, fold_of_user != fold
-                    )
+                    self._fit_encoder(stage, encoder, folder / f"fold-{fold}", name, folds != fold)
                     if runtime.is_main_process():
                         self._save_fold(encoder, target)
                         shutil.rmtree(folder / f"fold-{fold}", ignore_errors=True)
@@ -139,9 +137,9 @@ class Trainer:
         counts = self.dataset.train_counts
         explained = apply_prior(self.parts.encoder, features_IF, counts, strength)
         if runtime.is_main_process():
-            fold_of_user = self._fold_of_user()
+            folds = fold_of_user(self.run, self.dataset)
             for fold, encoder in enumerate(self._fold_encoders()):
-                shown = rows[fold_of_user[self.dataset.users[rows]] != fold]
+                shown = rows[folds[self.dataset.users[rows]] != fold]
                 counts = np.bincount(self.dataset.items[shown], minlength=self.dataset.n_items)
                 apply_prior(encoder, features_IF, counts, strength)
                 self._save_fold(encoder, folder / "parts" / f"fold-{fold}")
@@ -152,7 +150,7 @@ class Trainer:
 
     def _fold_requires(self) -> dict[str, str]:
         """Another division of the users would let a fold encoder read users that it has seen."""
-        division = hashlib.sha256(self._fold_of_user().tobytes()).hexdigest()
+        division = hashlib.sha256(fold_of_user(self.run, self.dataset).tobytes()).hexdigest()
         return self.parts.requires("encoder") | {"division of the users into folds": division}
 
     def _fit_encoder(
@@ -239,20 +237,16 @@ class Trainer:
     # What the tasks need -------------------------------------------------------------------------
 
     def _wants_folds(self) -> bool:
-        return self.run.config.encoder.folds > 1 and any(
-            s.task == "answer" and s.prompt == "soft" and s.vectors == "crossfit"
-            for s in self.run.stages.values()
-        )
-
-    def _fold_of_user(self) -> Any:
-        """Seeded fold of every user, [n_users]."""
-        rng = np.random.default_rng([self.run.config.seed, 7])
-        return rng.permutation(self.dataset.n_users) % self.run.config.encoder.folds
+        return self.run.config.encoder.folds > 1 and uses_crossfit(self.run.stages.values())
 
     def _crossfitted(self) -> CrossFitted | None:
         """The fold encoders that go with the encoder, or None where there are none."""
         folds = self._fold_encoders()
-        return CrossFitted(self.parts.encoder, folds, self._fold_of_user()) if folds else None
+        return (
+            CrossFitted(self.parts.encoder, folds, fold_of_user(self.run, self.dataset))
+            if folds
+            else None
+        )
 
     def _fold_encoders(self) -> list[SequentialEncoder]:
         """Those beside the encoder in use; where it learnt jointly, the newest of this run."""

@@ -155,7 +155,7 @@ def stages_of(
             replace(s, row=s.row.replace(ENCODE.row, encoder)) if s in (ENCODE, PRIOR) else s
             for s in stages
         )
-    if fresh_users and want_fresh_users(stages):
+    if fresh_users and uses_crossfit(stages):
         row = f"{TEXT.row}, {1 - fresh_users:.0%} of the users"
         stages = tuple(replace(s, row=row) if s == TEXT else s for s in stages)
     if fusion and not any(s.task == "fuse" for s in stages):
@@ -169,9 +169,9 @@ def stages_of(
     return stages
 
 
-def want_fresh_users(stages: Iterable[Stage]) -> bool:
-    """Whether a stage has cross-fitted soft tokens: only there users kept from the words are of use."""
-    return any(s.prompt == "soft" and s.vectors == "crossfit" for s in stages)
+def uses_crossfit(stages: Iterable[Stage]) -> bool:
+    """Whether a stage has cross-fitted soft tokens; only there users kept from the words are of use."""
+    return any(s.task == "answer" and s.prompt == "soft" and s.vectors == "crossfit" for s in stages)
 
 
 def last_prompt(stages: Iterable[Stage]) -> str:

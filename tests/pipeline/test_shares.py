@@ -10,7 +10,7 @@ from sasrecllm.data.prepare import prepare
 from sasrecllm.data.sources import Tables
 from sasrecllm.data.world import known_world
 from sasrecllm.pipeline.folder import Run
-from sasrecllm.pipeline.prepare import answer_questions, text_questions
+from sasrecllm.pipeline.shares import answer_questions, text_questions
 from sasrecllm.runtime import Progress
 
 WORLD = known_world(users=120, items=120, rows=14, seed=1)
