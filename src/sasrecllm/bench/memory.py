@@ -14,15 +14,16 @@ def bench(size: str) -> list[Finding]:
     for stage in STAGES:
         work = f"peak memory, LLM training of the {stage}, size {size}"
         ours, theirs = (took_apart("training", stage, way, size)[1] for way in ("ours", "reference"))
-        found.append(_finding(work, "reference way", ours, theirs, 4.0))
+        found.append(finding(work, "reference way", ours, theirs, 4.0))
     if size != "b":
         share = 0.1 if size == "tiny" else 1.0
         ours, theirs = (took_apart("softmax", way, share)[1] for way in ("ours", "padded"))
         work = "peak memory, SASRec training, softmax"
-        found.append(_finding(work, "padded plain torch loop", ours, theirs, None))
+        found.append(finding(work, "padded plain torch loop", ours, theirs, None))
     return found
 
 
-def _finding(work: str, rival: str, ours: float, theirs: float, goal: float | None) -> Finding:
+def finding(work: str, rival: str, ours: float, theirs: float, goal: float | None) -> Finding:
+    """Both peaks in MB, their ratio, and whether it reaches ``goal``."""
     note = f"above imports: {ours / theirs:.2f} of theirs"
     return Finding(work, rival, ours, theirs, theirs / ours, None, None, {}, goal, note, unit="MB")
