@@ -147,7 +147,9 @@ def test_a_killed_model_process_costs_at_most_one_answer(client, system):
         assert answer.status_code == 200 or int(answer.headers["retry-after"]) >= 1
         assert time.monotonic() < ends
         good += answer.status_code == 200
-    assert answer.json()["scores"] == before
+    (now,), (then,) = answer.json()["scores"], before
+    # Another process may round the last digit otherwise.
+    assert now == then | {"probability": pytest.approx(then["probability"], abs=1e-9)}
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
