@@ -1,5 +1,6 @@
 """The guard against CUDA packages, plug-in names, and what progress prints."""
 
+import gc
 import platform
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from sasrecllm import runtime
 from sasrecllm.errors import ConfigError, EnvironmentRefusal
+from sasrecllm.runtime import lasting
 
 
 def test_cuda_packages_without_a_gpu_are_refused_with_a_remedy():
@@ -75,3 +77,15 @@ def test_memory_that_is_kept_is_not_fetched_again():
         done = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True)
         fetched[way] = int(done.stdout)
     assert fetched["keep"] * 10 < fetched["hand back"]
+
+
+def test_what_lasts_is_not_looked_through_by_the_collector():
+    before = gc.get_freeze_count()
+    with lasting():
+        assert not gc.isenabled()
+        kept = [[] for _ in range(1000)]
+    assert gc.isenabled() and gc.get_freeze_count() - before >= len(kept)
+    with pytest.raises(RuntimeError), lasting():
+        raise RuntimeError
+    assert gc.isenabled()
+    gc.unfreeze()

@@ -181,14 +181,16 @@ def recommend(
     if users is not None:
         _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, ray, quiet)
         return
-    from sasrecllm.pipeline.present import load_showcase, print_lists
+    from sasrecllm.runtime import lasting
 
+    with lasting():
+        from sasrecllm.inference.recommender import SASRecLLM
+        from sasrecllm.pipeline.present import load_showcase, print_lists
     if showcase:
         print_lists(load_showcase(folder), as_json)
         return
-    from sasrecllm.inference.recommender import SASRecLLM
-
-    system = SASRecLLM.from_pretrained(folder)
+    with lasting():
+        system = SASRecLLM.from_pretrained(folder)
     history = list(liked) if liked else None
     found = system.recommend(history, user, k, retrieve, rerank=rerank)
     heading = f"user {user}" if user is not None else f"liked {', '.join(liked or [])}"

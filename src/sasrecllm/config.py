@@ -109,6 +109,11 @@ class Encoder(Section):
     prior_rows: float = Field(2.0, gt=0, description="strength of that prior, in training rows")
     loss: Literal["bce", "softmax", "sampled-softmax", "gbce"] = "bce"
     negatives: int = Field(64, ge=1, description="for sampled-softmax and gbce")
+    item_updates: Literal["auto", "all", "touched"] = Field(
+        "auto",
+        description="touched: a step moves the items of its batch alone; auto: touched from 100,000"
+        " items on, in one process and without a full softmax",
+    )
     folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")
     loop: Loop = Loop(epochs=30, batch_size=16, lr=1e-3, warmup_steps=50, patience=4, save_every=0)
 
@@ -248,6 +253,11 @@ class Config(Section):
             raise ValueError(
                 f"encoder.width {self.encoder.width} is not a multiple of encoder.heads"
                 f" {self.encoder.heads}"
+            )
+        if self.encoder.item_updates == "touched" and self.encoder.loss == "softmax":
+            raise ValueError(
+                "encoder.item_updates is touched, but encoder.loss softmax touches every item;"
+                " allowed with it: auto, all"
             )
         return self
 

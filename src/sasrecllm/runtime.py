@@ -5,6 +5,7 @@ Imports neither torch nor transformers at the top, so that ``sasrecllm --help`` 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import os
@@ -13,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,6 +108,23 @@ def keep_freed_memory() -> None:
     largest_block, trimmed_from = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
     library.mallopt(largest_block, 32 * 2**20)
     library.mallopt(trimmed_from, 256 * 2**20)
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """A block whose objects stay as long as the process: imports, a loaded run.
+
+    The cyclic collector would look through the million objects of the libraries again and again while
+    they are made, and once more at the end of the process: a third of the time to a first answer.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()
 
 
 def versions() -> dict[str, str]:

@@ -11,19 +11,22 @@ def plain(states, table, items):
     return torch.einsum("qd,qcd->qc", states, table[items])
 
 
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("at_once", [1, 30, 2**17])
-def test_values_and_gradients_are_those_of_the_plain_way(monkeypatch, at_once):
+def test_values_and_gradients_are_those_of_the_plain_way(monkeypatch, at_once, sparse):
     monkeypatch.setattr(products, "NUMBERS_AT_ONCE", at_once)
     torch.manual_seed(0)
     states = torch.randn(7, 5, requires_grad=True)
     table = torch.randn(4, 5, requires_grad=True)
     items = torch.randint(0, 4, (7, 6))  # more candidates than rows: some stand twice
     wanted = torch.randn(7, 6)
-    ours, theirs = chosen_products(states, table, items), plain(states, table, items)
+    ours = chosen_products(states, table, items, sparse=sparse)
+    theirs = plain(states, table, items)
     torch.testing.assert_close(ours, theirs)
-    mine = torch.autograd.grad((ours * wanted).sum(), (states, table))
+    d_states, d_table = torch.autograd.grad((ours * wanted).sum(), (states, table))
     others = torch.autograd.grad((theirs * wanted).sum(), (states, table))
-    torch.testing.assert_close(mine, others)
+    assert d_table.is_sparse is sparse
+    torch.testing.assert_close((d_states, d_table.to_dense()), others)
 
 
 def test_a_frozen_table_and_frozen_states_get_no_gradient():

@@ -49,12 +49,15 @@ def encoder(kind="sasrec"):
     )
 
 
+@pytest.mark.parametrize("touched", [False, True])
 @pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("loss", ["bce", "softmax", "sampled-softmax", "gbce"])
-def test_every_encoder_learns_with_every_loss(kind, loss):
+def test_every_encoder_learns_with_every_loss(kind, loss, touched):
     made = encoder(kind)
     cut = windows(DATA, length=6, likes_only=True, rows=DATA.rows("train"))
-    task = EncoderTask("e", made, cut, DATA.questions("valid"), loss=loss, negatives=8)
+    task = EncoderTask(
+        "e", made, cut, DATA.questions("valid"), loss=loss, negatives=8, touched_rows=touched
+    )
     whole = np.arange(len(task.lengths))
     made.eval()
     torch.manual_seed(0)
@@ -62,6 +65,20 @@ def test_every_encoder_learns_with_every_loss(kind, loss):
     fit(task, LoopSettings(epochs=4, batch_size=16, lr=0.02, warmup_steps=1, patience=0))
     torch.manual_seed(0)
     assert float(task(whole).detach()) / task.weights.sum() < before
+
+
+@pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])
+@pytest.mark.parametrize("loss", ["bce", "sampled-softmax", "gbce"])
+def test_a_step_of_touched_rows_moves_no_other_item(kind, loss):
+    made = encoder(kind)
+    cut = windows(DATA, length=6, likes_only=True, rows=DATA.rows("train"))
+    task = EncoderTask(
+        "e", made, cut, DATA.questions("valid"), loss=loss, negatives=2, touched_rows=True
+    )
+    before = made.item_table.detach().clone()
+    fit(task, LoopSettings(epochs=1, max_steps=1, batch_size=2, lr=0.02, warmup_steps=1))
+    moved = (made.item_table != before).any(1)
+    assert 0 < int(moved.sum()) < 2 * 7 * 4 < DATA.n_items
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.training.batches import plan_epoch
 from sasrecllm.training.loop import fit
-from sasrecllm.training.pretrain import EncoderTask
+from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import Histories, IntArray, Questions
 
@@ -138,8 +138,9 @@ def task_of(lists: list[IntArray], loss: str, encoder: SASRec | None = None) -> 
         grid[window, state], ones, np.arange(len(window)),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )  # fmt: skip
+    touched = moves_touched_rows("auto", loss, encoder.n_items)  # what the command does
     return EncoderTask("bench", encoder, inside, _one_question(), loss=loss,
-                       negatives=NEGATIVES.get(loss, 1))  # fmt: skip
+                       negatives=NEGATIVES.get(loss, 1), touched_rows=touched)  # fmt: skip
 
 
 def _grid(lists: list[IntArray], length: int = LENGTH) -> tuple[IntArray, IntArray]:

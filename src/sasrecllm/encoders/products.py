@@ -18,15 +18,18 @@ NUMBERS_AT_ONCE = 2**17
 """Entries of copied rows that exist at once: 512 kB, what a core's own cache holds."""
 
 
-def chosen_products(states_QD: Tensor, table_ID: Tensor, items_QC: Tensor) -> Tensor:
+def chosen_products(
+    states_QD: Tensor, table_ID: Tensor, items_QC: Tensor, *, sparse: bool = False
+) -> Tensor:
     """``states[q] · table[items[q, c]]``, [Q, C].
 
     Args:
         items_QC: rows of the table, each at least 0 and below I.
+        sparse: the table's gradient holds the chosen rows alone.
     """
     if table_ID.device.type != "cpu":
-        return torch.einsum("qd,qcd->qc", states_QD, F.embedding(items_QC, table_ID))
-    products: Tensor = _Chosen.apply(states_QD, table_ID, items_QC)  # type: ignore[no-untyped-call]
+        return torch.einsum("qd,qcd->qc", states_QD, F.embedding(items_QC, table_ID, sparse=sparse))
+    products: Tensor = _Chosen.apply(states_QD, table_ID, items_QC, sparse)  # type: ignore[no-untyped-call]
     return products
 
 
@@ -34,7 +37,10 @@ class _Chosen(torch.autograd.Function):
     """Rows are copied for a few questions at a time, forwards and for the table's gradient."""
 
     @staticmethod
-    def forward(ctx: Any, states_QD: Tensor, table_ID: Tensor, items_QC: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, states_QD: Tensor, table_ID: Tensor, items_QC: Tensor, sparse: bool
+    ) -> Tensor:
+        ctx.sparse = sparse
         ctx.save_for_backward(states_QD, table_ID, items_QC)
         products_QC = states_QD.new_empty(items_QC.shape)
         for part in _parts(items_QC, table_ID.shape[1]):
@@ -43,7 +49,7 @@ class _Chosen(torch.autograd.Function):
         return products_QC
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         states_QD, table_ID, items_QC = ctx.saved_tensors
         d_QC = gradients[0].to(table_ID.dtype).contiguous()
         d_states_QD = d_table_ID = None
@@ -51,11 +57,19 @@ class _Chosen(torch.autograd.Function):
             summed_QD = F.embedding_bag(items_QC, table_ID, per_sample_weights=d_QC, mode="sum")
             d_states_QD = summed_QD.to(states_QD.dtype)
         if ctx.needs_input_grad[1]:
-            d_table_ID = torch.zeros_like(table_ID)
+            rows, at_QC = None, items_QC
+            if ctx.sparse:
+                rows, at_QC = items_QC.unique(return_inverse=True)
+            summed = table_ID.new_zeros(len(table_ID if rows is None else rows), table_ID.shape[1])
             for part in _parts(items_QC, table_ID.shape[1]):
                 d_rows_RCD = d_QC[part, :, None] * states_QD[part, None, :].to(d_QC.dtype)
-                d_table_ID.index_add_(0, items_QC[part].reshape(-1), d_rows_RCD.flatten(0, 1))
-        return d_states_QD, d_table_ID, None
+                summed.index_add_(0, at_QC[part].reshape(-1), d_rows_RCD.flatten(0, 1))
+            d_table_ID = summed
+            if rows is not None:
+                d_table_ID = torch.sparse_coo_tensor(
+                    rows[None], summed, table_ID.shape, is_coalesced=True, check_invariants=False
+                )
+        return d_states_QD, d_table_ID, None, None
 
 
 def _parts(items_QC: Tensor, width: int) -> list[slice]:

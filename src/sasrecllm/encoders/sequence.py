@@ -73,6 +73,8 @@ class SequentialEncoder(nn.Module, ABC):
 
     kind: ClassVar[str] = ""
     seen_items: Tensor
+    touched_rows: bool = False
+    """Whether the item table's gradient holds the rows alone that a batch reads (``training.rows``)."""
 
     def __init__(
         self,
@@ -171,7 +173,7 @@ class SequentialEncoder(nn.Module, ABC):
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """Vectors of ``items`` [...], shape [..., D]; an unseen item has the mean of the seen."""
-        return self._rows_or_mean(self.item_table, items)
+        return self._rows_or_mean(self.item_table, items, sparse=self.touched_rows)
 
     def entry_vectors(
         self, items_BL: Tensor, feedback_BL: Tensor | None, feedback_2D: Tensor | None
@@ -183,7 +185,9 @@ class SequentialEncoder(nn.Module, ABC):
         Args:
             feedback_2D: vectors of disliked and liked, added to the item's; None to ignore them.
         """
-        vectors_BLD = self.item_vectors(items_BL.clamp(min=0))  # a pad is zeroed below
+        # A pad reads some seen item, and is zeroed below: a mean of all would be made for it else.
+        some = self.seen_items.to(torch.uint8).argmax()
+        vectors_BLD = self.item_vectors(torch.where(items_BL == PAD, some, items_BL))
         if feedback_2D is not None:
             given_BL = torch.ones_like(items_BL) if feedback_BL is None else feedback_BL
             vectors_BLD = vectors_BLD + F.embedding(given_BL, feedback_2D)
@@ -200,7 +204,7 @@ class SequentialEncoder(nn.Module, ABC):
         if items_BC is None:
             logits = user_BD @ self.item_vectors(every).T
         elif bool(self._known(items_BC).all()):
-            logits = chosen_products(user_BD, self.item_table, items_BC)
+            logits = chosen_products(user_BD, self.item_table, items_BC, sparse=self.touched_rows)
         else:
             logits = torch.einsum("bd,bcd->bc", user_BD, self.item_vectors(items_BC))
         if self.item_bias is not None:
@@ -307,11 +311,11 @@ class SequentialEncoder(nn.Module, ABC):
     def _on_device(self, values: Any) -> Tensor:
         return torch.as_tensor(values, device=self.device).long()
 
-    def _rows_or_mean(self, table_ID: Tensor, items: Tensor) -> Tensor:
+    def _rows_or_mean(self, table_ID: Tensor, items: Tensor, *, sparse: bool = False) -> Tensor:
         """Rows of ``table_ID`` at ``items``, or the mean of its seen rows where there is none."""
         known = self._known(items)
         if bool(known.all()):
-            return F.embedding(items, table_ID)
+            return F.embedding(items, table_ID, sparse=sparse)
         found = F.embedding(torch.where(known, items, 0), table_ID)
         seen = self.seen_items.to(table_ID.dtype)
         mean = (seen @ table_ID) / seen.sum().clamp(min=1)

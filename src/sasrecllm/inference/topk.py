@@ -21,21 +21,14 @@ SCORES = 2**19
 """Scores that exist at once where B is small: 2 MB, still a cache's size."""
 
 
+@torch.no_grad()
 def top_items(users_BD: Tensor, items_ID: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` largest dot products of each user and their items, [B, k], falling; ties to the
     smaller index.  Equal to ``(users_BD @ items_ID.T).topk(k)`` up to rounding and ties."""
     k = min(k, len(items_ID))
     if len(items_ID) < 8 * SLICE:  # small catalogues: one product is fastest
         return _sorted(users_BD @ items_ID.T, None, k)
-    maxima = []
-    size = max(SLICE, SCORES // len(users_BD) // BLOCK * BLOCK)
-    for start in range(0, len(items_ID), size):
-        scores_BS = users_BD @ items_ID[start : start + size].T
-        short = -scores_BS.shape[1] % BLOCK
-        if short:
-            scores_BS = torch.nn.functional.pad(scores_BS, (0, short), value=-torch.inf)
-        maxima.append(scores_BS.view(len(users_BD), -1, BLOCK).amax(2))
-    blocks_BM = torch.cat(maxima, dim=1)
+    blocks_BM = _block_maxima(users_BD, items_ID)
     # One block more than needed: of fewer than 64 times as many values ``topk`` finds the best by
     # another way, at four times the cost.
     chosen_BK = blocks_BM.topk(min(k + 1, blocks_BM.shape[1])).indices.sort(dim=1).values
@@ -50,6 +43,25 @@ def top_items(users_BD: Tensor, items_ID: Tensor, k: int) -> tuple[Tensor, Tenso
         whole = users_BD[row : row + 1] @ items_ID.T
         values[row], items[row] = (v[0] for v in _sorted(whole, None, k))
     return values, items
+
+
+def _block_maxima(users_BD: Tensor, items_ID: Tensor) -> Tensor:
+    """The largest score of each ``BLOCK`` items in turn, [B, M]; all slices in one piece of memory."""
+    count = len(items_ID)
+    size = max(SLICE, SCORES // len(users_BD) // BLOCK * BLOCK)
+    scores_BS = users_BD.new_empty(len(users_BD), size)
+    blocks_BM = users_BD.new_empty(len(users_BD), -(-count // BLOCK))
+    for start in range(0, count, size):
+        here = min(size, count - start)
+        whole = -(-here // BLOCK) * BLOCK
+        torch.mm(users_BD, items_ID[start : start + here].T, out=scores_BS[:, :here])
+        scores_BS[:, here:whole] = -torch.inf  # behind the last item
+        first = start // BLOCK
+        torch.amax(
+            scores_BS[:, :whole].view(len(users_BD), -1, BLOCK), 2,
+            out=blocks_BM[:, first : first + whole // BLOCK],
+        )  # fmt: skip
+    return blocks_BM
 
 
 def _sorted(scores_BC: Tensor, items_BC: Tensor | None, k: int) -> tuple[Tensor, Tensor]:

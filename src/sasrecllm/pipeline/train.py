@@ -34,7 +34,7 @@ from sasrecllm.pipeline.scores import load_scores, save_scores
 from sasrecllm.pipeline.shares import answer_questions, fold_of_user
 from sasrecllm.training.finetune import AnswerTask, told
 from sasrecllm.training.loop import FitResult, Task, fit
-from sasrecllm.training.pretrain import EncoderTask
+from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage, last_prompt, uses_crossfit
 from sasrecllm.types import FloatArray, IntArray, Questions
@@ -181,6 +181,7 @@ class Trainer:
             self.questions["valid"],
             loss=c.loss,
             negatives=c.negatives,
+            touched_rows=moves_touched_rows(c.item_updates, c.loss, self.dataset.n_items),
             device=self.device,
         )
 

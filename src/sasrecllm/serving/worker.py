@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sasrecllm.errors import SasrecllmError
-from sasrecllm.runtime import keep_freed_memory
+from sasrecllm.runtime import keep_freed_memory, lasting
 
 
 class Answering:
@@ -69,7 +69,8 @@ def main(run: Path) -> None:
     with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # whatever a library prints must not come between two answers
         loaded: list[Answering] = []
-        _say(out, lambda: loaded.append(Answering(run)))
+        with lasting():
+            _say(out, lambda: loaded.append(Answering(run)))
         if loaded:
             for line in sys.stdin.buffer:
                 _say(out, partial(loaded[0], json.loads(line)))

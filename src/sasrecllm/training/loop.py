@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sasrecllm.errors import DivergedError
 from sasrecllm.runtime import Progress, keep_freed_memory, stop_requested
 from sasrecllm.training.batches import plan_epoch
+from sasrecllm.training.rows import RowAdamW, clip_gradients
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import FloatArray, IntArray
 
@@ -154,7 +155,7 @@ class _Fit:
         ]
         # Fused: one pass over every parameter instead of ten.
         used = [g for g in groups if g["params"]]
-        optimizer = torch.optim.AdamW(used, lr=settings.lr, fused=True)
+        optimizer = RowAdamW(used, lr=settings.lr, fused=True)
         self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.per_epoch = math.ceil(len(task.lengths) / settings.batch_size)
         self.total = steps_in_all(len(task.lengths), settings)
@@ -215,7 +216,7 @@ class _Fit:
                     loss = self.model(rows) * scale
                 self.accelerator.backward(loss)
             loss_value += float(loss.detach()) / world
-        norm = float(nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip))
+        norm = clip_gradients(self.parameters.values(), self.settings.clip)
         loss_value = self._summed(loss_value)
         if not (math.isfinite(loss_value) and math.isfinite(norm)):
             raise DivergedError(

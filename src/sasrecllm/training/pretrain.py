@@ -5,6 +5,7 @@ Legend: W windows, Q questions, L positions.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.encoders.negatives import Negatives, uniform_negatives
+from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
@@ -21,11 +23,31 @@ if TYPE_CHECKING:
     from sasrecllm.data.sequences import Windows
     from sasrecllm.encoders.sequence import SequentialEncoder
 
+LARGE_CATALOGUE = 100_000
+"""Items from which moving them all takes longer than all else in a step (bench growth)."""
+
 
 def ranking_metrics(scores: FloatArray, questions: Questions) -> Metrics:
     """AUC and UAUC of the whole validation split; ``auc`` chooses the best state."""
     per_user = uauc(scores, questions.labels, questions.histories.users)
     return {"auc": auc(scores, questions.labels), "uauc": per_user.value}
+
+
+def moves_touched_rows(asked: str, loss: str, n_items: int) -> bool:
+    """What ``encoder.item_updates`` comes to: ``auto`` is worth it for large catalogues.
+
+    Raises:
+        ConfigError: touched rows alone under several processes, whose gradients are dense.
+    """
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if asked == "touched" and not alone:
+        raise ConfigError(
+            "encoder.item_updates is touched, under more than one process; allowed there: auto, all",
+            "set encoder.item_updates: all, or start one process",
+        )
+    return asked == "touched" or (
+        asked == "auto" and alone and loss != "softmax" and n_items >= LARGE_CATALOGUE
+    )
 
 
 class EncoderTask(Task):
@@ -35,6 +57,7 @@ class EncoderTask(Task):
         loss: ``bce``, ``softmax``, ``sampled-softmax`` or ``gbce``.
         negatives: sampled items per positive for ``sampled-softmax`` and ``gbce``.  With ``bce`` one
             negative per positive is drawn where every label is 1 (implicit feedback).
+        touched_rows: only the items of a batch move in its step (:mod:`sasrecllm.training.rows`).
     """
 
     monitor = "auc"
@@ -48,9 +71,11 @@ class EncoderTask(Task):
         *,
         loss: str = "bce",
         negatives: int = 64,
+        touched_rows: bool = False,
         device: str = "cpu",
     ) -> None:
         super().__init__()
+        self.touched_rows = touched_rows
         self.name, self.encoder, self.validation = name, encoder.to(device), validation
         self.encoder.requires_grad_(True)
         self.loss, self.negatives = loss, negatives
@@ -72,6 +97,7 @@ class EncoderTask(Task):
 
     def learn(self) -> None:
         self.train()
+        self.encoder.touched_rows = self.touched_rows
 
     def forward(self, examples: IntArray) -> Tensor:
         rows = self.kept[examples]
