@@ -99,5 +99,5 @@ def test_large_catalogues_move_touched_rows(asked, loss, items, expected):
 def test_several_processes_move_all_rows(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert not moves_touched_rows("auto", "bce", LARGE_CATALOGUE)
-    with pytest.raises(ConfigError, match="encoder.item_updates is touched"):
+    with pytest.raises(ConfigError, match=r"encoder\.item_updates is touched"):
         moves_touched_rows("touched", "bce", 3)

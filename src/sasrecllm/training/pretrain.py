@@ -91,7 +91,8 @@ class EncoderTask(Task):
         self.state, self.target = windows.state[used], windows.target[used]
         self.label = windows.label[used]
         self.kept = np.flatnonzero(counts)  # a window without a question teaches nothing
-        self.lengths = windows.lengths[self.kept]
+        self.entries = windows.lengths[self.kept]
+        self.lengths = self.entries  # what batches are planned by
         self.weights = counts[self.kept].astype(np.float64)
         self.n_validation = len(validation)
 
@@ -106,7 +107,7 @@ class EncoderTask(Task):
         first = np.concatenate([[0], np.cumsum(counts)[:-1]])
         question = np.arange(counts.sum()) - np.repeat(first - self.offsets[rows], counts)
         at = torch.from_numpy(rows).to(self.device)
-        longest = max(1, int(self.lengths[examples].max()))
+        longest = max(1, int(self.entries[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
         place = (
