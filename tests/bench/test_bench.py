@@ -27,9 +27,12 @@ from sasrecllm.bench import (
 )
 from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
 from sasrecllm.bench.run import Asked, bench, pinned, table
+from sasrecllm.config import load_config
 from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError, EnvironmentRefusal
 from sasrecllm.llm.prefix import score_candidates
+from sasrecllm.pipeline.contents import run_all
+from sasrecllm.pipeline.folder import open_run
 from sasrecllm.training.batches import plan_epoch
 
 ROOT = Path(__file__).parents[2]
@@ -234,6 +237,16 @@ def test_quality_tells_the_difference_and_the_spread_of_seeds():
     found = quality.finding("w", "r", np.array([[0.70, 0.71], [0.72, 0.71], [0.74, 0.72]]))
     assert found.ours == pytest.approx(0.72) and found.theirs == pytest.approx(0.7133, abs=1e-4)
     assert "difference +0.0067, between seeds ±0.0200" in found.note
+
+
+def test_quality_trains_both_ways_on_a_finished_run(tmp_path):
+    options = ["strategy=text-only", "fusion.enabled=false", "evaluation.ablations=false"]
+    config = load_config(ROOT / "tests" / "tiny.yaml", options, environment=False)
+    run_all(open_run(tmp_path / "run", config, "test", quiet=True))
+    encoder, answers = quality.bench(tmp_path / "run", 2)
+    for found in (encoder, answers):
+        assert 0.3 < found.ours < 0.8 and found.unit == "AUC"
+        assert found.ours != found.theirs  # other batches, so other weights
 
 
 def test_growth_finds_the_slope_of_what_it_is_given(monkeypatch):

@@ -6,6 +6,7 @@ import torch
 
 from sasrecllm.encoders import losses
 from sasrecllm.encoders.sasrec import SASRec
+from sasrecllm.encoders.sequence import Places
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import ConfigError
 
@@ -17,15 +18,15 @@ def trained(encoder, items, feedback, state, target, loss, steps=120, lr=3e-3):
     users = np.full(len(items), -1)
     window = np.repeat(np.arange(len(items)), state.size // len(items))
     encoder.train()
+    places = Places(users, items, feedback, window, state.reshape(-1))
     for _ in range(steps):
-        asked = (users, items, feedback, window, state.reshape(-1), target)
-        value = loss(encoder.window_logits(*asked)).mean()
+        value = loss(encoder.window_logits(places, target)).mean()
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
     encoder.eval()
     with torch.no_grad():
-        return encoder.window_logits(*asked)
+        return encoder.window_logits(places, target)
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])

@@ -72,9 +72,10 @@ def bare(lists: list[IntArray], loss: str) -> None:
     task = task_of(lists, loss)
     optimizer = torch.optim.AdamW(task.encoder.parameters(), lr=1e-3)
     task.learn()
+    weight = float(task.weights.mean()) * BATCH
     for batch in plan_epoch(task.lengths, BATCH, 0, 0):
         optimizer.zero_grad(set_to_none=True)
-        (task(batch) / task.weights[batch].sum()).backward()
+        (task(batch) / weight).backward()
         optimizer.step()
 
 

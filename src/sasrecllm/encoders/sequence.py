@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Required, TypedDict
+from typing import Any, ClassVar, NamedTuple, Required, TypedDict
 
 import numpy as np
 import torch
@@ -38,6 +38,22 @@ ROWS_AT_ONCE = 1024
 
 LONG_LIST = 0.1
 """Share of the catalogue from which a candidate list is answered by one product with all of it."""
+
+
+class Places(NamedTuple):
+    """Where many questions are asked in W windows that one causal pass reads.
+
+    Args:
+        users_W, items_WL, feedback_WL: as in :meth:`SequentialEncoder.states`.
+        window_Q: the window that question q is asked in.
+        state_Q: how many entries of that window stand before the question.
+    """
+
+    users_W: IntArray | Tensor
+    items_WL: IntArray | Tensor
+    feedback_WL: IntArray | Tensor | None
+    window_Q: IntArray | Tensor
+    state_Q: IntArray | Tensor
 
 
 class EncoderArguments(TypedDict, total=False):
@@ -239,48 +255,29 @@ class SequentialEncoder(nn.Module, ABC):
         logits_B = self.score(user_BD, users_B, items_B[:, None])[:, 0]
         return user_BD, self.item_vectors(items_B), logits_B
 
-    def window_logits(
-        self,
-        users_W: IntArray | Tensor,
-        items_WL: IntArray | Tensor,
-        feedback_WL: IntArray | Tensor | None,
-        window_Q: IntArray | Tensor,
-        state_Q: IntArray | Tensor,
-        target: IntArray | Tensor | None,
-    ) -> Tensor:
+    def window_logits(self, places: Places, target: IntArray | Tensor | None) -> Tensor:
         """Logits of many questions from one causal pass over W windows (for training).
 
         Args:
-            users_W, items_WL, feedback_WL: as in :meth:`states`.
-            window_Q: the window that question q is asked in.
-            state_Q: how many entries of that window stand before the question.
             target: [Q] one item each, [Q, C] candidates, or None for the whole catalogue.
 
         Returns:
             [Q], [Q, C] or [Q, n_items], as ``target`` is.
         """
-        user_QD, users_Q = self._asked(users_W, items_WL, feedback_WL, window_Q, state_Q)
+        user_QD, users_Q = self._at(places)
         if target is None:
             return self.score(user_QD, users_Q, None)
         items = self._on_device(target)
         logits = self.score(user_QD, users_Q, items.reshape(len(items), -1))
         return logits.reshape(items.shape)
 
-    def window_softmax(
-        self,
-        users_W: IntArray | Tensor,
-        items_WL: IntArray | Tensor,
-        feedback_WL: IntArray | Tensor | None,
-        window_Q: IntArray | Tensor,
-        state_Q: IntArray | Tensor,
-        target_Q: IntArray | Tensor,
-    ) -> Tensor:
+    def window_softmax(self, places: Places, target_Q: IntArray | Tensor) -> Tensor:
         """Summed cross-entropy of each target among the items that training shows; as window_logits.
 
         Where the logit is the shared formula, a product and biases, no table of all logits is made.
         A user's bias is the same for every item, so it cancels.
         """
-        user_QD, users_Q = self._asked(users_W, items_WL, feedback_WL, window_Q, state_Q)
+        user_QD, users_Q = self._at(places)
         target = self._on_device(target_Q)
         if type(self).score is not SequentialEncoder.score:
             logits_QI = self.score(user_QD, users_Q, None).float()
@@ -293,15 +290,9 @@ class SequentialEncoder(nn.Module, ABC):
         place_I = torch.cumsum(self.seen_items, 0) - 1
         return losses.catalogue_softmax(user_QD.float(), vectors, place_I[target])
 
-    def _asked(
-        self,
-        users_W: IntArray | Tensor,
-        items_WL: IntArray | Tensor,
-        feedback_WL: IntArray | Tensor | None,
-        window_Q: IntArray | Tensor,
-        state_Q: IntArray | Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def _at(self, places: Places) -> tuple[Tensor, Tensor]:
         """User vectors [Q, D] at the questions, and the users' indices [Q]."""
+        users_W, items_WL, feedback_WL, window_Q, state_Q = places
         users = self._on_device(users_W)
         feedback = None if feedback_WL is None else self._on_device(feedback_WL)
         states = self.states(users, self._on_device(items_WL), feedback)

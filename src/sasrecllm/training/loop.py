@@ -33,7 +33,9 @@ class Task(nn.Module):
     """What is learnt: a module whose ``forward`` gives the summed loss of some examples.
 
     An example is what is shuffled (a window of a user's history, a prompt, a document); it carries
-    ``weights[i]`` questions.  Parameters with ``requires_grad`` learn; all others are frozen.
+    ``weights[i]`` questions.  Each question weighs the same in every step: a step follows the gradient
+    of its summed loss over the questions of a mean batch.  Parameters with ``requires_grad`` learn; all
+    others are frozen.
     """
 
     name: str
@@ -157,6 +159,9 @@ class _Fit:
         used = [g for g in groups if g["params"]]
         optimizer = RowAdamW(used, lr=settings.lr, fused=True)
         self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
+        # Not the batch's own: where batches are of like length, questions of short examples would weigh
+        # several times as much as others, which costs quality (docs/log.md).
+        self.batch_weight = float(task.weights.mean()) * min(settings.batch_size, len(task.weights))
         self.per_epoch = math.ceil(len(task.lengths) / settings.batch_size)
         self.total = steps_in_all(len(task.lengths), settings)
         points = settings.epochs * settings.evals_per_epoch
@@ -198,14 +203,13 @@ class _Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.task.learn()
-        total_weight = float(self.task.weights[batch].sum())
         # Every process must take part in every backward pass, so a process without rows of its own
         # (a last batch smaller than the number of processes) computes one row that counts nothing.
         mine = batch[rank::world]
         parts = np.array_split(mine, max(1, min(self.settings.accumulate, len(mine))))
         loss_value = 0.0
         for i, part in enumerate(parts):
-            rows, scale = (part, world / total_weight) if len(part) else (batch[:1], 0.0)
+            rows, scale = (part, world / self.batch_weight) if len(part) else (batch[:1], 0.0)
             last = i == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with torch.autocast(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.encoders.negatives import Negatives, uniform_negatives
+from sasrecllm.encoders.sequence import Places
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.training.loop import Metrics, Task
@@ -110,7 +111,7 @@ class EncoderTask(Task):
         longest = max(1, int(self.entries[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
-        place = (
+        places = Places(
             self.users[at],
             self.items[at, :longest],
             self.feedback[at, :longest],
@@ -118,12 +119,12 @@ class EncoderTask(Task):
             torch.from_numpy(self.state[question]).to(self.device),
         )
         if self.loss == "softmax":
-            return self.encoder.window_softmax(*place, target)
+            return self.encoder.window_softmax(places, target)
         drawn = self._negatives(target)
         asked = target[:, None]
         if drawn is not None:
             asked = torch.cat([asked, drawn.items_QN], dim=1)
-        logits = self.encoder.window_logits(*place, asked).float()
+        logits = self.encoder.window_logits(places, asked).float()
         if self.loss == "sampled-softmax":
             assert drawn is not None
             log_q_QN = drawn.log_q_QN
