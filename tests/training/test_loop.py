@@ -88,6 +88,46 @@ def test_accumulation_leaves_the_gradient_as_it_is():
         assert torch.allclose(a, b, atol=1e-5)
 
 
+class Counted(Task):
+    """Its loss is the number of questions times a parameter, so a gradient counts questions."""
+
+    name, monitor, n_validation = "counted", "score", 1
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights, self.lengths = np.array(weights, dtype=float), np.array(weights)
+        self.total = nn.Parameter(torch.zeros(()))
+        self.gradients = []
+        self.total.register_hook(lambda g: self.gradients.append(float(g)))
+
+    def learn(self):
+        self.train()
+
+    def forward(self, examples):
+        return self.total * float(self.weights[examples].sum())
+
+    def validation_scores(self, positions):
+        return np.zeros(len(positions))
+
+    def validation_metrics(self, scores):
+        return {"score": 0.0}
+
+
+def test_a_question_weighs_the_same_in_a_batch_of_few_and_in_one_of_many():
+    task = Counted([1, 1, 1, 1, 9, 9, 9, 9])  # batches of like length: all short or all long
+    fit(task, LoopSettings(epochs=1, batch_size=4, patience=0))
+    assert sorted(task.gradients) == pytest.approx([4 / 20, 36 / 20])
+
+
+def test_a_last_batch_of_few_examples_moves_less():
+    task = Counted([2] * 5)
+    fit(task, LoopSettings(epochs=1, batch_size=4, patience=0))
+    assert sorted(task.gradients) == pytest.approx([1 / 4, 1])
+    alone = Counted([2, 2, 2])
+    fit(alone, LoopSettings(epochs=1, batch_size=4, patience=0))
+    assert alone.gradients == pytest.approx([1])
+
+
 @pytest.mark.parametrize("kill_at", [1, 2, 5, 9, 14, 20, 31])
 def test_resume_is_bit_identical(tmp_path, kill_at):
     whole = Line()

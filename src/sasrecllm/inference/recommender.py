@@ -147,19 +147,14 @@ class SASRecLLM:
         """
         system, known = self._asked(history, user, strict)
         allowed = allowed_items(system.catalog, only, where)
-        return system.lists(known, k, retrieve, allowed, rerank=rerank)[0]
+        best = system.recommend_many(known, k, retrieve, allowed, rerank=rerank)
+        return system.lists(known, best)[0]
 
     def lists(
-        self,
-        known: Histories,
-        k: int = 10,
-        count: int = 100,
-        allowed: BoolArray | None = None,
-        *,
-        rerank: bool = True,
+        self, known: Histories, best: tuple[IntArray, FloatArray, IntArray]
     ) -> list[list[Recommendation]]:
-        """:meth:`recommend_many` written out: one list for each of B histories, best first."""
-        items, scores, ranks = self.recommend_many(known, k, count, allowed, rerank=rerank)
+        """What :meth:`recommend_many` found for B histories, written out."""
+        items, scores, ranks = best
         probabilities = self.calibration.probabilities(scores)
         cold_user = ~known_index(known.users, self.dataset.seen_users)
         cold_item = ~known_index(items, self.dataset.seen_items)

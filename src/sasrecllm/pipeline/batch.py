@@ -123,9 +123,10 @@ def lists_of(
 ) -> list[dict[str, Any]]:
     """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
     known = system.dataset.latest(system.catalog.user_index(list(ids)))
+    lists = system.lists(known, system.recommend_many(known, k, retrieve, rerank=rerank))
     return [
         {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
-        for user, lines in zip(ids, system.lists(known, k, retrieve, rerank=rerank), strict=True)
+        for user, lines in zip(ids, lists, strict=True)
         for line in lines
     ]
 
