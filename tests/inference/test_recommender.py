@@ -1,5 +1,6 @@
 """The public face on a trained run: known users, new users, new items, filters and reasons."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_many_at_once_equal_one_at_a_time(system):
         assert [system.catalog.item_ids[i] for i in items[row]] == ids(alone)
         np.testing.assert_allclose(scores[row], [r.score for r in alone], atol=1e-5)
         assert [int(r) or None for r in ranks[row]] == [r.retrieval_rank for r in alone]
+
+
+def test_threads_that_share_a_system_get_the_answers_that_they_would_get_alone(system):
+    users = system.catalog.user_ids[:12]
+
+    def asked(user):
+        return [(r.item_id, r.score) for r in system.recommend(user=user, k=5, retrieve=20)]
+
+    alone = [asked(user) for user in users]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            assert list(pool.map(asked, users)) == alone
 
 
 def test_without_the_second_stage_the_order_is_the_encoders_own(system):

@@ -34,7 +34,8 @@ __all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Title"]
 
 
 class SASRecLLM:
-    """A trained run that scores, recommends and explains; a :class:`~sasrecllm.types.Scorer`.
+    """A trained run that scores, recommends and explains; a :class:`~sasrecllm.types.Scorer`.  Threads
+    may share one.
 
     Args:
         parts: the run's parts, loaded.

@@ -13,8 +13,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from contextvars import ContextVar
+from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -41,21 +43,36 @@ class _KeysAndValues:
         return self.kept
 
 
+_ASKED: ContextVar[tuple[nn.Module, Tensor] | None] = ContextVar("_ASKED", default=None)
+"""The block and the positions that this thread asks for: others may use the same model meanwhile."""
+
+_HOOKED: WeakSet[nn.Module] = WeakSet()
+_HOOKING = Lock()
+
+
 @contextmanager
 def at_positions(causal: Any, at_B: Tensor) -> Iterator[None]:
     """Inside the ``with`` the base model gives the states of positions ``at_B`` alone, [B, 1, H]."""
     block = causal.base_model.layers[-1]
-    hook = block.register_forward_pre_hook(partial(_narrowed, at_B), with_kwargs=True)
+    with _HOOKING:  # once and for good: hooks must not come and go while another thread runs them
+        if block not in _HOOKED:
+            block.register_forward_pre_hook(_narrowed, with_kwargs=True)
+            _HOOKED.add(block)
+    token = _ASKED.set((block, at_B))
     try:
         yield
     finally:
-        hook.remove()
+        _ASKED.reset(token)
 
 
 def _narrowed(
-    at_B: Tensor, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The block's arguments for the positions that are read, after a first pass for the keys."""
+    asked = _ASKED.get()
+    if asked is None or asked[0] is not block:
+        return args, kwargs
+    at_B = asked[1]
     signature = inspect.signature(block.forward)
     given = dict(signature.bind(*args, **kwargs).arguments)
     given |= given.pop("kwargs", {})
