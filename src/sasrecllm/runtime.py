@@ -167,6 +167,11 @@ def pick_device(wanted: str = "auto") -> str:
     return wanted
 
 
+def process_count() -> int:
+    """How many processes train together; more than one under torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def is_main_process() -> bool:
     """True for rank 0 of a torchrun job and for every ordinary process."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -188,7 +193,7 @@ def stop_requested() -> bool:
 
 def wait_for_all() -> None:
     """Let the processes of a torchrun job meet; nothing in an ordinary process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         import torch
         from accelerate import PartialState
 

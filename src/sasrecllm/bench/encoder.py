@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sasrecllm.bench.measure import Finding, compare, cpu_seconds, largest_gap, matrix_rate
+from sasrecllm.bench.measure import Finding, compare, cpu_seconds, floor, largest_gap
 from sasrecllm.bench.peers import Rivalry, against_peers
 from sasrecllm.data.sequences import Windows
 from sasrecllm.encoders.losses import full_softmax, gbce
@@ -45,10 +45,8 @@ def bench(loss: str, pairs: int, peers: Path | None, size: float = 1.0) -> list[
             compare(work, rival, partial(public, lists, loss), theirs, pairs=pairs, difference=gap,
                     allowed=1e-4, goal=goal, note=note)
         )  # fmt: skip
-    floor = counted_operations(lists, loss) / matrix_rate()
     took = cpu_seconds(lambda: public(lists, loss))
-    found.append(Finding(work, "floor (operations over matrix rate)", took, floor, floor / took,
-                         None, None, {}, 0.2, "share of the floor that is reached"))  # fmt: skip
+    found.append(floor(work, took, counted_operations(lists, loss), 0.2))
     ours = partial(public, lists, loss)
     return found + against_peers(Rivalry(work, ours, lists, loss, pairs, 3.0, gap <= 1e-4), peers)
 

@@ -7,7 +7,7 @@ package.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
+from sasrecllm.bench.measure import Finding, compare, floor, largest_gap
 from sasrecllm.errors import ConfigError
 from sasrecllm.llm.backbone import add_lora
 from sasrecllm.llm.loading import build_llama
@@ -155,17 +155,11 @@ def bench_training(size: str, pairs: int) -> list[Finding]:
                 compare(f"LLM {stage}, size {size}", rival, ours, run, pairs=pairs,
                         difference=gap, allowed=1e-3, goal=wish)
             )  # fmt: skip
-        found.append(_floor(found[-2], counted_operations(size, p, plan, soft)))
+        way_took = found[-2].theirs
+        least = floor(found[-2].work, found[-2].ours, counted_operations(size, p, plan, soft))
+        times = f"; the reference way takes {way_took / least.theirs:.1f} times the floor"
+        found.append(replace(least, note=least.note + times))
     return found
-
-
-def _floor(against: Finding, operations: float) -> Finding:
-    """The least that the operations could take here, beside what ours took and the reference way."""
-    seconds = operations / matrix_rate()
-    times = against.theirs / seconds
-    note = f"share of the floor that is reached; the reference way takes {times:.1f} times the floor"
-    return Finding(against.work, "floor (operations over matrix rate)", against.ours, seconds,
-                   seconds / against.ours, None, None, note=note)  # fmt: skip
 
 
 def counted_operations(size: str, p: Prompts, plan: list[IntArray], soft: bool) -> float:

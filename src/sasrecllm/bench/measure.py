@@ -125,6 +125,15 @@ def within(work: str, limit: float, found: float, unit: str, note: str = "") -> 
     )
 
 
+def floor(work: str, took: float, operations: float, goal: float | None = None) -> Finding:
+    """What ``took`` CPU seconds beside the least that ``operations`` could take here."""
+    least = operations / matrix_rate()
+    return Finding(
+        work, "floor (operations over matrix rate)", took, least, least / took, None, None, {}, goal,
+        "share of the floor that is reached",
+    )  # fmt: skip
+
+
 def absent(work: str, rival: str, why: str, goal: float | None = None) -> Finding:
     """A row without a ratio, and why there is none."""
     return Finding(work, rival, 0.0, 0.0, None, None, None, {}, goal, why)

@@ -34,8 +34,9 @@ __all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Title"]
 
 
 class SASRecLLM:
-    """A trained run that scores, recommends and explains; a :class:`~sasrecllm.types.Scorer`.  Threads
-    may share one.
+    """A trained run that scores, recommends and explains; a :class:`~sasrecllm.types.Scorer`.
+
+    Threads may share one.
 
     Args:
         parts: the run's parts, loaded.

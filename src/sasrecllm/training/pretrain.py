@@ -5,7 +5,6 @@ Legend: W windows, Q questions, L positions.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from sasrecllm.encoders.negatives import Negatives, uniform_negatives
 from sasrecllm.encoders.sequence import Places
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.runtime import process_count
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
 
@@ -40,7 +40,7 @@ def moves_touched_rows(asked: str, loss: str, n_items: int) -> bool:
     Raises:
         ConfigError: touched rows alone under several processes, whose gradients are dense.
     """
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    alone = process_count() == 1
     if asked == "touched" and not alone:
         raise ConfigError(
             "encoder.item_updates is touched, under more than one process; allowed there: auto, all",
@@ -99,9 +99,17 @@ class EncoderTask(Task):
 
     def learn(self) -> None:
         self.train()
-        self.encoder.touched_rows = self.touched_rows
 
     def forward(self, examples: IntArray) -> Tensor:
+        # For this pass alone: a later stage of the run must not depend on whether this one ran in the
+        # same process or was loaded.
+        self.encoder.touched_rows = self.touched_rows
+        try:
+            return self._loss(examples)
+        finally:
+            self.encoder.touched_rows = False
+
+    def _loss(self, examples: IntArray) -> Tensor:
         rows = self.kept[examples]
         counts = self.offsets[rows + 1] - self.offsets[rows]
         window = np.repeat(np.arange(len(rows)), counts)
