@@ -40,8 +40,6 @@ def main() -> None:
     except SasrecllmError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except typer.Abort:
         sys.exit(130)
     except KeyboardInterrupt:
@@ -229,7 +227,7 @@ def study(
     write_study(opened)
     typer.echo((opened.out / "study.md").read_text(encoding="utf-8"))
     if code:
-        raise typer.Exit(code)
+        sys.exit(code)  # typer would take its own Exit for the command's answer
 
 
 @app.command(context_settings=OVERRIDES)

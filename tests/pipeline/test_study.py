@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,14 @@ def test_a_space_that_names_no_setting_is_refused(tmp_path, study):
 
 def _cell(study: Study) -> Cell:
     return cells_of(study.plan)[0]
+
+
+def test_the_command_ends_with_the_exit_code_of_a_failed_cell(tmp_path):
+    lost = {"data": {"source": "two-table"}}  # without a path, which the run itself refuses
+    plan = PLAN | {"datasets": {"lost": {"config": str(TINY), "set": lost}}, "seeds": [0]}
+    plan["rows"] = {"MF": {"set": ALONE | {"encoder.kind": "mf"}}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(plan))
+    command = [sys.executable, "-m", "sasrecllm", "study", "s.yaml", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "**Failed:** MF, seed 0, exit 4" in done.stdout
