@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,23 @@ def test_print_config_dry_run_evaluate_and_report(run, tmp_path):
     (run / "report.html").unlink()
     call("report", run)
     assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_a_run_is_judged_again_and_not_trained_again_where_only_its_evaluation_differs(run, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(run, folder)
+    before, trained = weights(folder), read_json(folder / "env.json")
+    changes = ["evaluation.cutoff=3", "evaluation.baselines=[popularity]", "evaluation.ablations=false"]
+    call("run", "--config", TINY, "--out", folder, "--quiet", *changes)
+    results = read_json(folder / "results.json")
+    assert "popularity" in results["rows"] and not results["ablations"]
+    old = read_json(run / "results.json")["rows"]["SASRecLLM"]
+    assert results["rows"]["SASRecLLM"]["intervals"] == old["intervals"]
+    assert all(len(found) == 3 for found in read_json(folder / "showcase.json").values())
+    assert "popularity" in read_json(folder / "run.json")["costs"]
+    assert weights(folder) == before and read_json(folder / "env.json") == trained
+    changed = call("run", "--config", TINY, "--out", folder, "encoder.width=8", expect=2)
+    assert "encoder.width is 16 there, 8 here" in changed
 
 
 def test_two_processes_train_as_one(tmp_path):

@@ -204,7 +204,7 @@ def study(
         bool, typer.Option("--dry-run", help="check every setting and estimate the time")
     ] = False,
     table: Annotated[
-        bool, typer.Option("--table", help="only write the table of the runs that are finished")
+        bool, typer.Option("--table", help="only write the table of what is finished, as it was run")
     ] = False,
     quiet: Quiet = False,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,36 @@ def test_a_tuning_that_was_interrupted_goes_on_and_a_failing_trial_counts(tmp_pa
 def test_a_space_that_names_no_setting_is_refused(tmp_path, study):
     with pytest.raises(ConfigError, match=r"encoder\.widht is no setting"):
         tune(study.settings(_cell(study)), {"encoder.widht": Range(choices=[1])}, tmp_path, trials=1)
+
+
+def _changed(study: Study, **changes) -> Study:
+    """The same study after somebody edited its plan."""
+    return replace(study, plan=study.plan.model_copy(deep=True, update=changes))
+
+
+def test_a_plan_that_would_train_another_cell_is_refused_before_anything_runs(study, code):
+    plain = study.plan.rows["MF"]
+    rows = {"MF": plain.model_copy(update={"set": plain.set | {"encoder.loop.batch_size": 4}})}
+    with pytest.raises(ConfigError, match=r"MF/seed-0 .*loop\.batch_size is 8 there, 4 here"):
+        run_study(_changed(study, rows=rows))
+    rows = {"MF": plain.model_copy(update={"space": {"encoder.width": Range(choices=[4, 16])}})}
+    with pytest.raises(ConfigError, match=r"MF/tune holds another .*space\.encoder\.width\.choices"):
+        run_study(_changed(study, rows=rows))
+    tuning = study.plan.tuning.model_copy(update={"trials": 3})
+    with pytest.raises(ConfigError, match=r"MF/tune .*tuning\.trials is 2 there, 3 here"):
+        run_study(_changed(study, tuning=tuning))
+
+
+def test_a_plan_that_wants_another_evaluation_judges_what_is_trained(study, code):
+    place = study.out / "world/MF/seed-0"
+    trained = (place / "stages/1-encoder/stage.json").stat().st_mtime_ns
+    other = _changed(study, baselines=["popularity", "random"])
+    try:
+        assert run_study(other) == 7
+        assert "random" in write_study(other)["datasets"]["world"]["rows"]
+        assert (place / "stages/1-encoder/stage.json").stat().st_mtime_ns == trained
+    finally:
+        run_study(study)  # as the tests beside this one expect it
 
 
 def _cell(study: Study) -> Cell:

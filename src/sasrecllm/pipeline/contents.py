@@ -7,13 +7,13 @@ same command goes on where an interrupted one stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.folder import Run, standing
 from sasrecllm.pipeline.judge import judge
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.present import showcase, write_report
@@ -23,25 +23,36 @@ from sasrecllm.pipeline.train import train_stages
 
 def run_all(run: Run) -> dict[str, Any]:
     """The main job, from data to report; returns what ``run.json`` says."""
-    finished = run.folder / "run.json"
-    if finished.is_file():
+    finished, results = run.folder / "run.json", run.folder / "results.json"
+    if about := standing(finished, run.config):
         run.progress.line(f"{run.folder} is finished already; --force trains it again")
-        return dict(read_json(finished))
+        return about
     started = time.monotonic()
     dataset, backbone = train_all(run)
     if runtime.is_main_process():
-        results = judge(run, dataset, backbone)
+        found = standing(results, run.config) or judge(run, dataset, backbone)
         showcase(run, dataset)
         write_report(run, dataset)
-        seconds = time.monotonic() - started
-        about = {"name": run.config.name, "stages": list(run.stages), "seconds": round(seconds, 1)}
-        about |= {"data": dataset.digest, "peak_megabytes": round(peak_megabytes())}
-        write_json(finished, about | {"costs": costs(run, results["parameters"])})
-        run.progress.line(
-            f"finished in {runtime.readable_seconds(seconds)}: {run.folder / 'report.html'}"
-        )
+        _finish(run, dataset, found, time.monotonic() - started)
     runtime.wait_for_all()
     return dict(read_json(finished))
+
+
+def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: float) -> None:
+    """Write ``run.json``; costs of an earlier sitting, which trained what this one judged, stay in."""
+    path = run.folder / "run.json"
+    before = read_json(path) if path.is_file() else {"seconds": 0.0, "peak_megabytes": 0}
+    about = {
+        "name": run.config.name,
+        "stages": list(run.stages),
+        "evaluation": run.config.evaluation.model_dump(),
+        "seconds": round(before["seconds"] + seconds, 1),
+        "data": dataset.digest,
+        "peak_megabytes": max(before["peak_megabytes"], round(peak_megabytes())),
+        "costs": costs(run, results["parameters"]),
+    }
+    write_json(path, about)
+    run.progress.line(f"finished in {runtime.readable_seconds(seconds)}: {run.folder / 'report.html'}")
 
 
 def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> tuple[Dataset, str]:
@@ -63,7 +74,6 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> tuple[Data
 
 def evaluate_again(run: Run) -> None:
     """Judge a trained run anew."""
-    (run.folder / "results.json").unlink(missing_ok=True)
     dataset = Dataset.load(run.folder / "data")
     judge(run, dataset, language_model(run, dataset))
 

@@ -63,35 +63,47 @@ def open_run(
     """Create a run folder, or open the one that stands there for going on.
 
     Raises:
-        ConfigError: the folder holds a run of another configuration.
+        ConfigError: the folder holds a run of another configuration (:func:`refuse_changed`).
     """
     if force and runtime.is_main_process():
         _delete_run(folder)
     run_stages(config)  # a misspelt strategy leaves no folder behind
-    path = folder / "config.yaml"
-    if path.exists():
-        # Parsed, so that a setting which a newer version added has its default there.
-        old = load_config(path, environment=False)
-        if old != config:
-            raise ConfigError(
-                f"{folder} holds a run of another configuration:"
-                f" {_first_difference(old.model_dump(), config.model_dump())}",
-                "give another --out, or delete the folder",
-            )
-
-    def write(text: str) -> None:
-        with (folder / "log.txt").open("a", encoding="utf-8") as stream:
-            stream.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
-
-    run = Run(folder, config, command, runtime.Progress(write, quiet))
+    refuse_changed(folder, config)
     if runtime.is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-        path.write_text(resolved, encoding="utf-8")
-        about = {"command": command, "git": runtime.git_revision(), **runtime.versions()}
-        write_json(folder / "env.json", about)
+        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
+        if not (folder / "run.json").is_file():  # which says what trained the run, not what judged it
+            about = {"command": command, "git": runtime.git_revision(), **runtime.versions()}
+            write_json(folder / "env.json", about)
     runtime.wait_for_all()
-    return run
+    return _run(folder, config, command, quiet)
+
+
+def refuse_changed(folder: Path, config: Config) -> None:
+    """Refuse settings that would train something else than what lies in ``folder``, if anything does.
+
+    ``evaluation`` alone may differ: what is trained stays, and is judged again.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    # Parsed, so that a setting which a newer version added has its default there.
+    old = load_config(path, environment=False).model_dump(exclude={"evaluation"})
+    if difference := first_difference(old, config.model_dump(exclude={"evaluation"})):
+        raise ConfigError(
+            f"{folder} holds a run of another configuration: {difference}",
+            "give another --out, or delete the folder; settings of evaluation alone may change in it",
+        )
+
+
+def standing(path: Path, config: Config) -> dict[str, Any] | None:
+    """What a file of a run folder says, if it was written under these settings of evaluation."""
+    values = dict(read_json(path)) if path.is_file() else {}
+    return values if values.get("evaluation") == config.evaluation.model_dump() else None
 
 
 def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
@@ -103,8 +115,17 @@ def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
     if not (folder / "config.yaml").is_file():
         choose_run(folder)
     config = load_config(folder / "config.yaml", environment=False)
-    command = read_json(folder / "env.json")["command"]
-    return open_run(folder, config, command, quiet=quiet)
+    return _run(folder, config, read_json(folder / "env.json")["command"], quiet)
+
+
+def _run(folder: Path, config: Config, command: str, quiet: bool) -> Run:
+    """A run whose progress goes to its log too."""
+
+    def write(text: str) -> None:
+        with (folder / "log.txt").open("a", encoding="utf-8") as stream:
+            stream.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
+
+    return Run(folder, config, command, runtime.Progress(write, quiet))
 
 
 def _delete_run(folder: Path) -> None:
@@ -119,12 +140,12 @@ def _delete_run(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _first_difference(old: Any, new: Any, path: str = "") -> str:
-    """The first key in which two nested settings differ, with both values."""
+def first_difference(old: Any, new: Any, path: str = "") -> str:
+    """The first key in which two nested settings differ, with both values; empty if none does."""
     for key in {**old, **new}:
         a, b = old.get(key), new.get(key)
         if a != b:
             if isinstance(a, dict) and isinstance(b, dict):
-                return _first_difference(a, b, f"{path}{key}.")
+                return first_difference(a, b, f"{path}{key}.")
             return f"{path}{key} is {a!r} there, {b!r} here"
-    raise AssertionError("the settings are the same")
+    return ""

@@ -10,7 +10,7 @@ import numpy as np
 
 from sasrecllm import runtime
 from sasrecllm.baselines.table import ALWAYS
-from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.checkpoint import write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.ablations import ShuffledHistory
 from sasrecllm.evaluation.intervals import UserBootstrap, interval
@@ -35,10 +35,7 @@ def load_assembly(run: Run, dataset: Dataset, backbone_path: str) -> Assembly:
 
 
 def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
-    """Rows, slices, paired differences and ablations of the test split; skipped where they stand."""
-    path = run.folder / "results.json"
-    if path.is_file():
-        return dict(read_json(path))
+    """Rows, slices, paired differences and ablations of the test split, kept as ``results.json``."""
     valid, test = dataset.questions("valid"), dataset.questions("test")
     parts = load_assembly(run, dataset, backbone_path)
     scores: dict[str, FloatArray] = {}
@@ -78,6 +75,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
         "final": final.row,
         "trivial": [*ALWAYS, *popular],
         "seed": run.config.seed,
+        "evaluation": run.config.evaluation.model_dump(),
         "resamples": run.config.evaluation.resamples,
         "rows": {k: v.to_dict() for k, v in evaluations.items()},
         "ablations": ablate(run, parts, final, test, scores[final.row])
@@ -86,7 +84,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
         "parameters": parts.trainable_counts(llm=run.uses_language_model),
         "ranking": rank(run, dataset, parts) if wants_ranking(run, dataset) else {},
     }
-    write_json(path, results)
+    write_json(run.folder / "results.json", results)
     return results
 
 

@@ -39,9 +39,6 @@ def choose_cases(dataset: Dataset) -> dict[str, str]:
 
 def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
     """Ten recommendations for a warm and a new user, and ten users for a new item."""
-    path = run.folder / "showcase.json"
-    if path.is_file():
-        return dict(read_json(path))
     system = SASRecLLM.load(run.folder, run.config.device)
     k = run.config.evaluation.cutoff
     shown: dict[str, Any] = {}
@@ -61,7 +58,7 @@ def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
             shown[f"{case} {raw}, {title!r}: who would like it"] = lines
         else:
             shown[f"{case} {raw}"] = [r.to_dict() for r in system.recommend(user=raw, k=k)]
-    write_json(path, shown)
+    write_json(run.folder / "showcase.json", shown)
     return shown
 
 

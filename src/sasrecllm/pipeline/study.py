@@ -1,7 +1,8 @@
 """A study at work: every cell an ordinary run in a process of its own, then one table over all.
 
-A finished cell is passed over, an interrupted one goes on where it stopped, and one that fails is
-named in the table with its reason while the others go on.
+A finished cell is passed over, an interrupted one goes on where it stopped, one whose ``evaluation``
+the plan now wants otherwise is judged again, and one that fails is named in the table with its reason
+while the others go on.  A plan that would train another cell than the one that lies there is refused.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import yaml
 from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config
-from sasrecllm.errors import SasrecllmError
+from sasrecllm.errors import ConfigError, SasrecllmError
+from sasrecllm.pipeline.folder import refuse_changed, standing
 from sasrecllm.pipeline.plan import Cell, Plan, cells_of, settings_of, slug
+from sasrecllm.pipeline.tune import refuse_other_search, what_is_asked
 
 
 @dataclass
@@ -37,6 +40,10 @@ class Study:
     def settings(self, cell: Cell) -> Config:
         """Settings of one cell, with what tuning chose for its row."""
         return settings_of(self.plan, cell, self.file.parent, self.out, self.chosen(cell))
+
+    def untuned(self, cell: Cell) -> Config:
+        """Settings that the tuning of a cell's row starts from."""
+        return settings_of(self.plan, cell, self.file.parent, self.out)
 
     def tuned(self, cell: Cell) -> Path:
         """Where the tuning of a cell's row lies, or of the row it takes over: one for all seeds."""
@@ -54,10 +61,16 @@ class Study:
 
 
 def run_study(study: Study) -> int:
-    """Run every unfinished cell; returns the exit code of the last failed one, else 0."""
+    """Run every unfinished cell; returns the exit code of the last failed one, else 0.
+
+    Raises:
+        ConfigError: a wrong key, or a cell that lies there was trained (or its row tuned) with other
+            settings than the plan's; either before anything is trained.
+    """
     cells = cells_of(study.plan)
     for cell in cells:
-        study.settings(cell)  # a wrong key is refused before anything is trained
+        refuse_changed(cell.folder(study.out), study.settings(cell))
+        _refuse_other_tuning(study, cell)
     open_cells = [c for c in cells if not _finished(study, c)]
     study.progress.line(f"study {study.plan.name}: {len(cells)} runs, {len(open_cells)} of them open")
     code, seconds = 0, {c: _seconds(study, c) for c in cells if _finished(study, c)}
@@ -129,11 +142,25 @@ def _tune(study: Study, cell: Cell) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     space = {k: r.model_dump(exclude_defaults=True) for k, r in row.space.items()}
     base, spaces = folder / "base.yaml", folder / "space.yaml"
-    base.write_text(yaml.safe_dump(study.settings(cell).model_dump(), sort_keys=False), "utf-8")
+    base.write_text(yaml.safe_dump(study.untuned(cell).model_dump(), sort_keys=False), "utf-8")
     spaces.write_text(yaml.safe_dump(space, sort_keys=False), encoding="utf-8")
     arguments = ["tune", "--config", str(base), "--space", str(spaces), "--out", str(folder)]
     budget = ["--trials", str(tuning.trials), "--metric", tuning.metric]
     return _child(study, cell, [*arguments, *budget])
+
+
+def _refuse_other_tuning(study: Study, cell: Cell) -> None:
+    """Refuse a plan whose tuning of a row is not the one that its runs took over."""
+    row, tuning, folder = study.plan.rows[cell.row], study.plan.tuning, study.tuned(cell)
+    if not row.space:
+        return
+    refuse_other_search(folder, what_is_asked(study.untuned(cell), row.space, tuning.metric))
+    path = folder / "tune.json"
+    if path.is_file() and (done := len(read_json(path)["trials"])) != tuning.trials:
+        raise ConfigError(
+            f"{folder} holds a finished search: tuning.trials is {done} there, {tuning.trials} here",
+            f"give another --out, or delete {folder.parent}",
+        )
 
 
 def _child(study: Study, cell: Cell, arguments: Sequence[str]) -> int:
@@ -157,7 +184,7 @@ def _child(study: Study, cell: Cell, arguments: Sequence[str]) -> int:
 
 
 def _finished(study: Study, cell: Cell) -> bool:
-    return (cell.folder(study.out) / "run.json").is_file()
+    return standing(cell.folder(study.out) / "run.json", study.settings(cell)) is not None
 
 
 def _seconds(study: Study, cell: Cell) -> float:

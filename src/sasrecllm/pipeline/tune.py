@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import write_json
+from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.config import Config, parse_config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError, DataError, MissingExtraError, SasrecllmError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.inference.stages import stage_folder
 from sasrecllm.pipeline.contents import train_all
-from sasrecllm.pipeline.folder import Run, open_run
+from sasrecllm.pipeline.folder import Run, first_difference, open_run
 from sasrecllm.pipeline.plan import Range, merge
 from sasrecllm.pipeline.scores import load_scores
 
 if TYPE_CHECKING:
     import optuna
+
+ASKED = "asked.json"
 
 
 def tune(
@@ -51,13 +53,17 @@ def tune(
         ``best`` (dotted key -> value), its ``valid`` metrics, the ``space`` and every trial.
 
     Raises:
-        ConfigError: a key of the space is no setting, or every trial failed.
+        ConfigError: a key of the space is no setting, the folder holds another search, or every
+            trial failed.
         MissingExtraError: Optuna is not installed.
     """
     progress = progress or runtime.Progress(quiet=True)
     values = config.model_dump()
     defaults = {key: _value_at(values, key) for key in space}
+    asked = what_is_asked(config, space, metric)
+    refuse_other_search(folder, asked)
     study = _open(folder)
+    write_json(folder / ASKED, asked)
     if not study.trials:
         study.enqueue_trial({k: v for k, v in defaults.items() if _allows(space[k], v)})
     progress.start()
@@ -68,7 +74,29 @@ def tune(
         _tell(study, trial, result)
         progress.line(f"trial {done + 1}/{trials}: {chosen}: {result['error'] or result['valid']}")
         progress.step("tuning", done + 1, trials)
-    return _conclude(study, config, space, folder, metric)
+    return _conclude(study, config, asked, folder)
+
+
+def what_is_asked(config: Config, space: Mapping[str, Range], metric: str) -> dict[str, Any]:
+    """What makes two searches the same; one serves every seed, and no trial is judged."""
+    return {
+        "metric": metric,
+        "space": {k: r.model_dump(exclude_defaults=True) for k, r in space.items()},
+        "config": config.model_dump(exclude={"evaluation", "seed"}),
+    }
+
+
+def refuse_other_search(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse to go on with, or to take over, what was found for another question.
+
+    Raises:
+        ConfigError: the folder holds a search of other settings, space or metric.
+    """
+    path = folder / ASKED
+    if path.is_file() and (difference := first_difference(read_json(path), asked)):
+        raise ConfigError(
+            f"{folder} holds another search: {difference}", "give another --out, or delete the folder"
+        )
 
 
 def _open(folder: Path) -> optuna.Study:
@@ -157,7 +185,7 @@ def _validation(run: Run, dataset: Dataset) -> dict[str, float]:
 
 
 def _conclude(
-    study: optuna.Study, config: Config, space: Mapping[str, Range], folder: Path, metric: str
+    study: optuna.Study, config: Config, asked: Mapping[str, Any], folder: Path
 ) -> dict[str, Any]:
     records = [{"values": t.params, **t.user_attrs} for t in _counted(study)]
     good = [r for r in records if r["error"] is None]
@@ -168,8 +196,8 @@ def _conclude(
         )
     best = max(good, key=lambda r: float(r["objective"]))
     result = {
-        "metric": metric,
-        "space": {k: r.model_dump(exclude_defaults=True) for k, r in space.items()},
+        "metric": asked["metric"],
+        "space": asked["space"],
         "best": best["values"],
         "valid": best["valid"],
         "trials": records,
