@@ -69,6 +69,13 @@ def test_gbce_is_bce_without_calibration_and_the_sampling_rate_with_all_of_it():
     torch.testing.assert_close(losses.gbce(positive, negatives, n_items=11), (0.4 * own + rest) / 3)
 
 
+def test_no_common_shift_lowers_gbce_at_its_rest():
+    shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    logits = torch.full((3, 9), losses.gbce_rest(8, 101), dtype=torch.float64) + shift
+    losses.gbce(logits[:, 0], logits[:, 1:], n_items=101).sum().backward()
+    torch.testing.assert_close(shift.grad, torch.zeros((), dtype=torch.float64))
+
+
 def test_fully_calibrated_gbce_finds_the_probability_that_sampling_hides():
     """The minimum over one logit: p clicks with probability .3, drawn as a negative at rate a."""
     chance, n_items, count = 0.3, 101, 10

@@ -116,7 +116,25 @@ def gbce(positive_Q: Tensor, negatives_QN: Tensor, *, n_items: int, t: float = 0
         n_items: items that negatives were drawn from, the positive included; at least 2.
         t: calibration, from 0 to 1.
     """
-    rate = negatives_QN.shape[1] / (n_items - 1)
-    beta = rate * (t * (1 - 1 / rate) + 1 / rate)
+    n_negatives = negatives_QN.shape[1]
+    beta = _beta(n_negatives, n_items, t)
     summed = beta * F.softplus(-positive_Q) + F.softplus(negatives_QN).sum(dim=1)
-    return summed / (1 + negatives_QN.shape[1])
+    return summed / (1 + n_negatives)
+
+
+def gbce_rest(n_negatives: int, n_items: int, t: float = 0.75) -> float:
+    """The one logit of all items that :func:`gbce` is least with: log(beta / N).
+
+    An encoder whose logits count from here starts by telling items apart.  From zero it starts by
+    pushing all of them down alike, and may stay at popularity (the remedy of Lin et al., "Focal
+    loss", ICCV 2017, section 3.3, for rare positives).
+
+    >>> round(gbce_rest(128, 1601), 2)
+    -6.02
+    """
+    return math.log(_beta(n_negatives, n_items, t) / n_negatives)
+
+
+def _beta(n_negatives: int, n_items: int, t: float) -> float:
+    rate = n_negatives / (n_items - 1)
+    return rate * (t * (1 - 1 / rate) + 1 / rate)

@@ -138,6 +138,7 @@ class EncoderTask(Task):
             log_q_QN = drawn.log_q_QN
             return losses.sampled_softmax(logits[:, 0], logits[:, 1:], log_q_QN=log_q_QN).sum()
         if self.loss == "gbce":
+            logits = logits + losses.gbce_rest(self.negatives, len(self.pool))
             return losses.gbce(logits[:, 0], logits[:, 1:], n_items=len(self.pool)).sum()
         value = losses.bce(logits[:, 0], label).sum()
         if self.implicit:
