@@ -15,7 +15,7 @@ import torch
 from sasrecllm.bench.measure import Finding, compare, cpu_seconds, floor, largest_gap
 from sasrecllm.bench.peers import Rivalry, against_peers
 from sasrecllm.data.sequences import Windows
-from sasrecllm.encoders.losses import full_softmax, gbce
+from sasrecllm.encoders.losses import full_softmax, gbce, gbce_rest
 from sasrecllm.encoders.negatives import uniform_negatives
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import SequentialEncoder
@@ -170,7 +170,8 @@ def _plain_loss(
     plus = (state_QD * every(target_Q)).sum(1)
     if loss == "gbce":
         minus = torch.einsum("qd,qnd->qn", state_QD, every(drawn))
-        return gbce(plus, minus, n_items=ITEMS).mean()
+        rest = gbce_rest(NEGATIVES[loss], ITEMS)
+        return gbce(plus + rest, minus + rest, n_items=ITEMS).mean()
     minus = (state_QD * every(drawn[:, 0])).sum(1)
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     value: torch.Tensor = bce(plus, torch.ones_like(plus)) + bce(minus, torch.zeros_like(minus))
