@@ -64,13 +64,9 @@ def run_study(study: Study) -> int:
     """Run every unfinished cell; returns the exit code of the last failed one, else 0.
 
     Raises:
-        ConfigError: a wrong key, or a cell that lies there was trained (or its row tuned) with other
-            settings than the plan's; either before anything is trained.
+        ConfigError: as :func:`check_study`, before anything is trained.
     """
-    cells = cells_of(study.plan)
-    for cell in cells:
-        refuse_changed(cell.folder(study.out), study.settings(cell))
-        _refuse_other_tuning(study, cell)
+    cells = check_study(study)
     open_cells = [c for c in cells if not _finished(study, c)]
     study.progress.line(f"study {study.plan.name}: {len(cells)} runs, {len(open_cells)} of them open")
     code, seconds = 0, {c: _seconds(study, c) for c in cells if _finished(study, c)}
@@ -86,11 +82,29 @@ def run_study(study: Study) -> int:
     return code
 
 
+def check_study(study: Study) -> list[Cell]:
+    """Every cell of the plan, each with settings that can be run, or were.
+
+    Raises:
+        ConfigError: a wrong key, or a cell that lies there was trained (or its row tuned) with other
+            settings than the plan's.
+    """
+    cells = cells_of(study.plan)
+    for cell in cells:
+        refuse_changed(cell.folder(study.out), study.settings(cell))
+        _refuse_other_tuning(study, cell)
+    return cells
+
+
 def estimate_study(study: Study) -> float:
-    """Say what every unfinished row would cost here; returns the seconds of those that can be told."""
+    """Say what every unfinished row would cost here; returns the seconds of those that can be told.
+
+    Raises:
+        ConfigError: as :func:`check_study`.
+    """
     total = 0.0
     rows: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells_of(study.plan):
+    for cell in check_study(study):
         if not _finished(study, cell):
             rows.setdefault((cell.dataset, cell.row), []).append(cell)
     for (dataset, row), cells in rows.items():
