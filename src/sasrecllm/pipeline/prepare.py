@@ -16,7 +16,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.inference.stages import foreign_part
-from sasrecllm.llm.loading import refuse_unreachable
+from sasrecllm.llm.naming import refuse_unreachable
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.pipeline.shares import text_questions
