@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sasrecllm.checkpoint import file_digest, read_json
+from sasrecllm.checkpoint import read_json
+from sasrecllm.manifest import file_digest
 
 TINY = Path(__file__).parent / "tiny.yaml"
 COMMAND = [sys.executable, "-m", "sasrecllm"]
