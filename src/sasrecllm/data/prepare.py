@@ -183,7 +183,7 @@ def _notes(
     ties, order = shared_moments(frame), order_of(tables)
     told = tables.interactions.columns
     how = "data's own order" if "order" in told and order != "file" else "order of the file"
-    found = tables.order == "file" or "timestamp" in told
+    lost = "" if tables.order == "file" else ": no timestamp or order column was found (data.order=file)"
     flat = [] if kind == "implicit" else _one_class(frame)
     crossed = _training_after_questions(frame)
     remarks = {
@@ -193,8 +193,7 @@ def _notes(
         " (data.order)": ties,
         f"{crossed:,} training rows stand after a validation or test row of their user": crossed,
         f"all labels of {', '.join(flat)} are the same: AUC is undefined there": flat,
-        "rows follow the order of the file"
-        + ("" if found else ": no timestamp or order column was found (data.order=file)"): order == "file",
+        f"rows follow the order of the file{lost}": order == "file",
     }
     return [text for text, applies in remarks.items() if applies]
 
