@@ -183,7 +183,7 @@ def _notes(
     ties, order = shared_moments(frame), order_of(tables)
     told = tables.interactions.columns
     how = "data's own order" if "order" in told and order != "file" else "order of the file"
-    lost = "" if tables.order == "file" else ": no timestamp or order column was found (data.order=file)"
+    lost = ": no timestamp or order column was found (data.order=file)" * (tables.order != "file")
     flat = [] if kind == "implicit" else _one_class(frame)
     crossed = _training_after_questions(frame)
     remarks = {
