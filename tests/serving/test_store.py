@@ -100,7 +100,7 @@ def test_many_threads_lose_nothing(store):
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(user=TEXT, item=TEXT, liked=st.booleans())
 def test_any_text_round_trips(store, user, item, liked):
     store.add_interactions([Interaction(user, item, liked)])
