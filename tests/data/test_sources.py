@@ -217,7 +217,7 @@ def test_lines_are_counted_through_quoted_line_breaks(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t.csv")["__line"].to_list() == [2, 4, 5, 8]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     edits=st.lists(
         st.tuples(st.integers(0, 400), st.binary(max_size=3), st.integers(0, 3)), max_size=4

@@ -205,7 +205,7 @@ good_items = st.just([(i, f"T {i}") for i in GOOD_IDS])
 bad_items = st.lists(st.tuples(cell_ids, st.one_of(st.text(max_size=5), st.none())), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     rows=good_tables | st.lists(good_rows | bad_rows, max_size=25),
     items=good_items | bad_items,
