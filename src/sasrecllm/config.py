@@ -37,8 +37,9 @@ class Data(Section):
     )
     path: str | None = Field(None, description="file, folder or archive of the source")
     items_path: str | None = Field(None, description="file with item ids and titles (source: files)")
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="our column name -> name in your file"
+    columns: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="our column name -> name in your file; null leaves out a column of our name",
     )
     order: Literal["auto", "time", "file"] = Field(
         "auto",
@@ -193,6 +194,12 @@ class Fusion(Section):
     enabled: bool = True
     pairwise: float = Field(1.0, ge=0, description="weight of the within-user ranking loss")
     ridge: float = Field(1.0, ge=0)
+    new_item_words: float | None = Field(
+        1.5,
+        gt=0,
+        description="log-odds that the words of an item without a training row may add to its score, or"
+        " take from it; null: no bound",
+    )
     components: list[str] = Field(
         default_factory=lambda: ["llm", "encoder", "item quality", "user taste", "steady level"]
     )
