@@ -193,6 +193,12 @@ class Fusion(Section):
     enabled: bool = True
     pairwise: float = Field(1.0, ge=0, description="weight of the within-user ranking loss")
     ridge: float = Field(1.0, ge=0)
+    new_item_words: float | None = Field(
+        1.5,
+        gt=0,
+        description="log-odds that the words of an item without a training row may add to its score, or"
+        " take from it; null: no bound",
+    )
     components: list[str] = Field(
         default_factory=lambda: ["llm", "encoder", "item quality", "user taste", "steady level"]
     )

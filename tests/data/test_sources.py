@@ -311,3 +311,33 @@ def test_the_two_table_folders(data_root, folder, rows, implicit, order) -> None
     assert len(dataset) == rows and dataset.implicit == implicit and dataset.name == folder
     everything = dataset.histories(dataset.rows("test"))
     assert (everything.times <= everything.asked_at[everything.owners]).all()
+
+
+SMALLEST = {
+    "log.csv": "user_id,item_id\n",
+    "log.tsv": "user_id\titem_id\n",
+    "log.jsonl": "",
+    "log.parquet": "",
+}
+
+
+@pytest.mark.parametrize("order", ["auto", "file"])
+@pytest.mark.parametrize("name", SMALLEST)
+def test_users_and_items_alone_are_the_smallest_log_and_stand_in_the_files_order(
+    name: str, order: str, tmp_path: Path
+) -> None:
+    rows = [(u, i) for i in ("c", "a", "d", "b") for u in ("v", "u")]
+    if name == "log.parquet":
+        pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_parquet(tmp_path / name)
+        text: str | bytes = (tmp_path / name).read_bytes()
+    elif name == "log.jsonl":
+        text = "".join(f'{{"user_id": "{u}", "item_id": "{i}"}}\n' for u, i in rows)
+    else:
+        text = SMALLEST[name] + "".join(SMALLEST[name][7].join(row) + "\n" for row in rows)
+    shelf = "item_id,title\n" + "".join(f"{i},Title {i}\n" for i in "abcde")
+    dataset = prepare(own(tmp_path, name, text, shelf, order=order), negatives=1)
+    assert dataset.implicit and not dataset.has_times
+    for user in range(2):
+        theirs = dataset.items[dataset.users == user]
+        assert "".join(dataset.catalog.item_id(i) for i in theirs) == "cadb"
+    assert any("order of the file" in note for note in dataset.notes)

@@ -172,18 +172,28 @@ def split_check() -> Check:
     return Check("split", ~known.fill_null(False), allowed, "rename the value in the split column")
 
 
+NONE_REFUSED = pl.DataFrame(
+    schema={
+        ROW: pl.Int64, "file": pl.String, "row": pl.Int64, "line": pl.Int64, "column": pl.String,
+        "value": pl.String, "allowed": pl.String, "remedy": pl.String,
+    }
+)  # fmt: skip
+
+
 def refusals(frame: pl.DataFrame, checks: Iterable[Check], file: str) -> pl.DataFrame:
     """The bad rows: __row, file, row (1-based), line, column, value, allowed, remedy.
 
     A row is listed once, with the first check that it fails.
     """
     rows = list(checks)
-    failed = pl.coalesce([pl.when(check.bad).then(pl.lit(n, pl.Int32)) for n, check in enumerate(rows)])
+    failed: pl.Expr = pl.lit(None, pl.Int32)
+    for n, check in reversed(list(enumerate(rows))):
+        failed = pl.when(check.bad).then(pl.lit(n, pl.Int32)).otherwise(failed)
     bad = frame.with_columns(failed.alias("__check")).filter(pl.col("__check").is_not_null())
     if LINE not in bad.columns:
         bad = bad.with_columns(pl.lit(None, pl.Int64).alias(LINE))
     told = [_told(bad.filter(pl.col("__check") == n), c, file) for n, c in enumerate(rows)]
-    return pl.concat(told).sort(ROW)
+    return pl.concat([NONE_REFUSED, *told]).sort(ROW)
 
 
 def _told(bad: pl.DataFrame, check: Check, file: str) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 from sasrecllm.data import checks
 from sasrecllm.data.catalog import clean_titles
 from sasrecllm.data.checks import Check, parsed
-from sasrecllm.data.interactions import LINE, ROW, Tables
+from sasrecllm.data.interactions import LINE, ROW, Tables, order_of
 from sasrecllm.errors import ConfigError, DataError, ResourceError, did_you_mean
 
 OnBadRows = Literal["refuse", "quarantine"]
@@ -132,11 +132,11 @@ def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _repeat_key(tables: Tables, frame: pl.DataFrame) -> list[str]:
     """What may stand once only; empty where any row may come again (the file's order decides)."""
-    if "order" in frame.columns and tables.order == "auto":
+    rule = order_of(tables)
+    if rule == "order":
         return ["user_id", "order"]
-    if tables.order == "file":
-        return ["user_id", "item_id", "timestamp"] if "timestamp" in frame.columns else []
-    marks = [c for c in ("timestamp", "order") if c in frame.columns]
+    marks = ["timestamp"] if rule == "file" else ["timestamp", "order"]
+    marks = [c for c in marks if c in frame.columns]
     return ["user_id", "item_id", *marks] if marks else []
 
 

@@ -48,6 +48,14 @@ class Run:
         absent |= set() if "encode" in tasks or "encoder" in loaded else {"encoder"}
         return [name for name in self.config.fusion.components if name not in absent]
 
+    @property
+    def worded(self) -> list[str]:
+        """Of the fusion's components those that know an item without training rows by its words."""
+        prior = any(s.task == "prior" or "encoder" in s.load for s in self.stages.values())
+        readers = {"llm", "item quality", "user taste", "user regression"}
+        readers |= {"encoder"} if prior else set()
+        return [name for name in self.fused if name in readers]
+
     def loop(self, base: Loop, changes: Mapping[str, Any] | None = None) -> LoopSettings:
         """Loop settings of a stage: the section's, with the stage's own on top."""
         try:
