@@ -24,7 +24,7 @@ def test_a_part_comes_back_and_belongs_to_its_data(tmp_path):
     assert refused.value.exit_code == 5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(which=st.integers(0, 2), at=st.integers(0, 10_000), bit=st.integers(0, 7), cut=st.booleans())
 def test_every_flipped_bit_and_every_cut_is_found(tmp_path_factory, which, at, bit, cut):
     folder = tmp_path_factory.mktemp("damage") / "p"

@@ -37,8 +37,9 @@ class Data(Section):
     )
     path: str | None = Field(None, description="file, folder or archive of the source")
     items_path: str | None = Field(None, description="file with item ids and titles (source: files)")
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="our column name -> name in your file"
+    columns: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="our column name -> name in your file; null leaves out a column of our name",
     )
     order: Literal["auto", "time", "file"] = Field(
         "auto",

@@ -36,7 +36,7 @@ def spelled(dataset: Dataset) -> list[tuple]:
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6))
 def test_shuffled_files_give_the_same_data_set_and_no_row_sees_its_future(seed: int) -> None:
     rows = log(seed)
@@ -140,7 +140,7 @@ def test_a_damaged_copy_is_refused(tmp_path) -> None:
         Dataset.load(tmp_path)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_negatives_are_new_to_the_user_different_and_drawn_by_seed(seed: int, count: int) -> None:
     rows = [(u, i, t) for u, i, _, t in log(seed, users=8, items=25, rows=100)]

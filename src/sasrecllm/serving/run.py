@@ -115,7 +115,7 @@ def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> Non
     _attempt(lambda: listening.listen(2048), f"--port {bound}")  # only now: nobody waits for loading
     print(f"sasrecllm serves {run.run} ({run.model}) at http://{shown}:{bound}", flush=True)
     asyncio.run(_until_stopped(server, service, listening))
-    service.model.close(timeout=0.5)
+    service.close(timeout=0.5)
 
 
 def _make_server(uvicorn: Any, config: Any, service: Any) -> Any:

@@ -164,6 +164,10 @@ class ServingState:
         """What the store keeps of a user."""
         return [] if user is None else self.store.interactions_of(user)
 
+    def keep(self, kind: str, told: Any) -> Any:
+        """Write what the server is told: ``items`` or ``interactions``."""
+        return self.add_items(told) if kind == "items" else self.keep_interactions(told)
+
     def keep_interactions(self, interactions: Sequence[Interaction]) -> list[str]:
         """Store feedback; returns ids that the catalogue does not hold (yet)."""
         self.store.add_interactions(interactions)
