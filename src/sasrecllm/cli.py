@@ -305,7 +305,8 @@ def bench(
     work: Annotated[
         str,
         typer.Argument(
-            help="sasrec, topk, llm, rerank, memory, ingest, start, quality, growth, device, or all"
+            help="sasrec, topk, llm, rerank, memory, ingest, start, quality, growth, device, words,"
+            " or all"
         ),
     ] = "all",
     size: Annotated[str, typer.Option(help="of the language model: a, b, or both as a,b")] = "a,b",
@@ -317,7 +318,8 @@ def bench(
         str, typer.Option(help="so many, pinned to as many cores; each in turn")
     ] = "1,2",
     run: Annotated[
-        Path, typer.Option("--run", help="finished run, for start and quality; absent ones are named")
+        Path,
+        typer.Option("--run", help="finished run, for start, quality, words; absent ones are named"),
     ] = Path("runs/demo"),
     rows: Annotated[int, typer.Option(min=2_000, help="of the generated log")] = 1_000_000,
     device: Annotated[str, typer.Option(help="of the work 'device': cuda, cuda:1, cpu")] = "cuda",

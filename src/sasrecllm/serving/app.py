@@ -31,9 +31,9 @@ STATIC = Path(__file__).parent / "static"
 ANSWER_SECONDS = 30.0
 log = logging.getLogger("sasrecllm.serving")
 
-SearchWords = Annotated[str, Query(max_length=256)]
+SearchWords = Annotated[str, Query(max_length=256, pattern=schema.NO_NUL)]
 Limit = Annotated[int, Query(ge=1, le=100)]
-PathId = Annotated[str, InPath(min_length=1, max_length=schema.LONGEST_ID)]
+PathId = Annotated[schema.Id, InPath()]
 
 
 class Service:
@@ -48,17 +48,24 @@ class Service:
         self.state = state
         self.metrics = Metrics(lambda: self.model.depth)
         self.model = ModelQueue(Answers(state), queue, threads, self.metrics.taken.inc)
+        # Who waits for the store to write holds up nobody who asks the model or reads.
+        self.kept = ModelQueue(state.keep, queue)
         self._reloading = asyncio.Lock()
         self._show_model()
 
     async def ask(self, kind: str, request: schema.Ask) -> Any:
         """The model's answer, with what the store keeps of the request's user."""
         told = await run_in_threadpool(self.state.told_by, request.user)
-        return await self.on_model(kind, Asked(request, told))
+        return await self.model.answer(kind, Asked(request, told), ANSWER_SECONDS)
 
-    async def on_model(self, kind: str, request: Any) -> Any:
-        """Let one thing wait for its turn with the model."""
-        return await self.model.answer(kind, request, ANSWER_SECONDS)
+    async def keep(self, kind: str, told: Any) -> Any:
+        """Write what the server is told, one request after the other."""
+        return await self.kept.answer(kind, told, ANSWER_SECONDS)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Answer what waits, then end; gives up waiting for it after ``timeout`` seconds."""
+        self.kept.close(timeout)
+        self.model.close(timeout)
 
     async def reload(self) -> bool:
         """Load the run anew and switch to it; False where it is damaged and the old one stays."""
@@ -144,7 +151,7 @@ def _catalog_routes(service: Service) -> APIRouter:
     async def put_items(request: schema.ItemsRequest) -> Any:
         """Add items by their titles; they count in the next answer."""
         items = [StoredItem(i.item_id, i.title, i.attributes) for i in request.items]
-        added, changed = await service.on_model("items", items)
+        added, changed = await service.keep("items", items)
         return {"added": added, "changed": changed}
 
     @router.get("/items", response_model=schema.ItemsFound)
@@ -172,7 +179,7 @@ def _user_routes(service: Service) -> APIRouter:
     async def post_interactions(request: schema.InteractionsRequest) -> Any:
         """Keep feedback; it counts in the next answer about its user."""
         told = [Interaction(i.user_id, i.item_id, i.liked) for i in request.interactions]
-        unknown = await run_in_threadpool(state.keep_interactions, told)
+        unknown = await service.keep("interactions", told)
         return {"stored": len(told), "unknown_items": unknown}
 
     @router.get("/users", response_model=schema.UsersFound)

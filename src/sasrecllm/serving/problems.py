@@ -67,8 +67,8 @@ async def _problem(_: Request, error: Exception) -> JSONResponse:
 async def _overloaded(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Overloaded)
     detail = {
-        "queue full": "too many requests wait for the model; try again later",
-        "timeout": "the model did not come to this request in time; try again later",
+        "queue full": "too many requests wait; try again later",
+        "timeout": "the server did not come to this request in time; try again later",
         "process died": "the model's process ended and is started again; try again later",
         "run changed": "the model's process ended, and its run is another now: the server must load it",
     }.get(error.reason, error.reason)

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sasrecllm.checkpoint import choose_run
 from sasrecllm.errors import ConfigError, MissingExtraError
+from sasrecllm.sealing import choose_run
 from sasrecllm.serving import security
 from sasrecllm.serving.store import Store, open_store
 
@@ -115,7 +115,7 @@ def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> Non
     _attempt(lambda: listening.listen(2048), f"--port {bound}")  # only now: nobody waits for loading
     print(f"sasrecllm serves {run.run} ({run.model}) at http://{shown}:{bound}", flush=True)
     asyncio.run(_until_stopped(server, service, listening))
-    service.model.close(timeout=0.5)
+    service.close(timeout=0.5)
 
 
 def _make_server(uvicorn: Any, config: Any, service: Any) -> Any:

@@ -48,6 +48,11 @@ def read_key(key_file: Path | None, environment: Mapping[str, str] | None = None
     return key
 
 
+def readable_by_others(file: Path) -> bool:
+    """Whether others than the owner may read or write a file, as far as this system tells."""
+    return os.name == "posix" and bool(file.stat().st_mode & 0o077)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server bound to ``host``.
 
