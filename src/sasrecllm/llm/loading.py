@@ -19,6 +19,10 @@ from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.naming import backbone_path, refuse_adapter, refuse_unreachable
 from sasrecllm.llm.refusals import quantisation, reading
 
+POSITIONS = 4
+"""Positions of an offline language model for each token of ``llm.offline.positions``: its prompts may
+grow longer than the documents that it was built on."""
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -99,21 +103,15 @@ def build_llama(
     Args:
         vocabulary: rows of the embedding table, where it is to be larger than the tokenizer's.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    config = LlamaConfig(
-        vocab_size=vocabulary or len(tokenizer),
-        hidden_size=width,
-        intermediate_size=width * 3,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=positions,
+    config = _llama_config(
+        vocabulary or len(tokenizer),
+        width,
+        layers,
+        heads,
+        positions,
         attention_dropout=dropout,
-        tie_word_embeddings=True,
-        # transformers initialises by .02, right for widths in the thousands: a narrow model would
-        # spend its first epochs with attention that is uniform to three digits.
-        initializer_range=width**-0.5,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -121,6 +119,35 @@ def build_llama(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Backbone(LlamaForCausalLM(config), tokenizer)
+
+
+def llama_shape(vocabulary: int, width: int, layers: int, heads: int, positions: int) -> Any:
+    """What :func:`build_llama` would build for ``llm.offline``, without weights."""
+    from transformers import LlamaForCausalLM
+
+    with torch.device("meta"):
+        return LlamaForCausalLM(_llama_config(vocabulary, width, layers, heads, positions * POSITIONS))
+
+
+def _llama_config(
+    vocabulary: int, width: int, layers: int, heads: int, positions: int, **more: Any
+) -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width * 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=positions,
+        tie_word_embeddings=True,
+        # transformers initialises by .02, right for widths in the thousands: a narrow model would
+        # spend its first epochs with attention that is uniform to three digits.
+        initializer_range=width**-0.5,
+        **more,
+    )
 
 
 def wrap_tokenizer(tokenizer: Any, bos: str, eos: str, pad: str) -> Any:
