@@ -99,7 +99,7 @@ def test_a_column_map_and_titles_in_the_same_file(tmp_path: Path) -> None:
     assert tables.words == {"item": "film", "items": "items", "consumed": "chosen"}
     assert prepare(tables, split_args={"valid": 0.3, "test": 0.3}).implicit
     path.write_text(path.read_text() + "b,y,4,Z\n")
-    with pytest.raises(DataError, match=r"row 2 \(line 3\), column item_id: 'y'; allowed: each item"):
+    with pytest.raises(DataError, match=r"row 2 \(line 3\), column what: 'y'; allowed: each item"):
         prepare(load_tables("files", path=path, columns=names))
     del names["title"]
     with pytest.raises(DataError, match="no file with item titles"):

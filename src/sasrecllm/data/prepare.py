@@ -95,7 +95,7 @@ def prepare(
         implicit=kind == "implicit",
         negatives=negatives,
         seed=seed,
-        notes=(*notes, *held.notes),
+        notes=(*checked.notes, *notes, *held.notes),
         held_items=held.items,
         held_users=held.users,
     )
