@@ -16,6 +16,8 @@ from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import Config, Loop
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.stages import run_stages, stored_config, uses_language_model
+from sasrecllm.inference.templates import edited_template, keep_templates
+from sasrecllm.pipeline.paths import with_absolute_paths
 from sasrecllm.sealing import choose_run, is_sealed, refuse_links, unseal, verify_run
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage
@@ -77,9 +79,12 @@ def open_run(
     if force and runtime.is_main_process():
         _delete_run(folder)
     refuse_links(folder)
+    config = with_absolute_paths(config)
     run_stages(config)  # a misspelt strategy leaves no folder behind
     refuse_changed(folder, config)
     if runtime.is_main_process():
+        if not (folder / "run.json").is_file():
+            keep_templates(folder, config)
         folder.mkdir(parents=True, exist_ok=True)
         resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
         path = folder / "config.yaml"
@@ -105,8 +110,11 @@ def refuse_changed(folder: Path, config: Config) -> None:
     if not path.exists():
         return
     # Parsed, so that a setting which a newer version added has its default there.
-    old = stored_config(folder).model_dump(exclude={"evaluation"})
-    if difference := first_difference(old, config.model_dump(exclude={"evaluation"})):
+    old, new = (
+        with_absolute_paths(c).model_dump(exclude={"evaluation"})
+        for c in (stored_config(folder), config)
+    )
+    if difference := first_difference(old, new) or edited_template(folder, config):
         raise ConfigError(
             f"{folder} holds a run of another configuration: {difference}",
             "give another --out, or delete the folder; settings of evaluation alone may change in it",

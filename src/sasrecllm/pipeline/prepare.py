@@ -15,11 +15,11 @@ from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, writ
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.stages import foreign_part, stored_data
+from sasrecllm.inference.stages import loaded_part, stored_data
+from sasrecllm.inference.templates import stored_templates
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.pipeline.shares import text_questions
-from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
 
 
@@ -32,14 +32,13 @@ def check_settings(run: Run) -> None:
     """
     c = run.config
     resolve(c.encoder.kind, ENCODERS, "encoder.kind")
-    for name in (c.llm.text_prompt, c.llm.soft_prompt):
-        load_template(name)
+    stored_templates(run.folder, c)
     baselines = (*BASELINES, *TASTES)
     _refuse_unknown("fusion.components", c.fusion.components, ("llm", "encoder", *baselines))
     _refuse_unknown("evaluation.baselines", c.evaluation.baselines, baselines)
-    for stage in run.stages.values():
-        for part, path in stage.load.items():
-            foreign_part(Path(path), part)
+    for number, stage in enumerate(run.stages.values(), 1):
+        for part in stage.load:
+            loaded_part(run.folder, number, stage, part)
 
 
 def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -141,14 +140,14 @@ def language_model(run: Run, dataset: Dataset) -> str:
         from sasrecllm.training.language import LanguageSettings, pretrain_offline
 
         started = time.monotonic()
-        o = c.offline
+        o, templates = c.offline, stored_templates(run.folder, run.config)
         folders = [run.folder / "stages" / f"0-language-{phase}" for phase in ("titles", "answers")]
         backbone = pretrain_offline(
             dataset.catalog.titles,
             dataset.words,
             text_questions(run, dataset),
-            text_prompt=c.text_prompt,
-            soft_prompt=c.soft_prompt,
+            text_prompt=templates["text"],
+            soft_prompt=templates["soft"],
             settings=LanguageSettings(
                 **o.model_dump(exclude={"titles_loop", "answers_loop"}),
                 title_tokens=c.title_tokens,
