@@ -12,7 +12,8 @@ from sasrecllm.data import checks
 from sasrecllm.data.catalog import clean_titles
 from sasrecllm.data.checks import Check, parsed
 from sasrecllm.data.interactions import LINE, ROW, Tables
-from sasrecllm.errors import ConfigError, DataError, ResourceError, did_you_mean
+from sasrecllm.errors import ConfigError, DataError, did_you_mean
+from sasrecllm.faults import told
 
 OnBadRows = Literal["refuse", "quarantine"]
 NUMBERS = {
@@ -192,10 +193,9 @@ def _raise_first(refused: pl.DataFrame) -> None:
 
 def _write(refused: pl.DataFrame, path: Path) -> None:
     """Write the refused rows; without any, no file of an earlier run stays to be mistaken for it."""
-    try:
+    with told(path):
         if refused.is_empty():
             return path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         refused.drop(ROW).write_ndjson(path)
-    except OSError as error:
-        raise ResourceError(f"{path} cannot be written: {error}", "choose another folder") from error
+    return None

@@ -25,7 +25,9 @@ def run_all(run: Run) -> dict[str, Any]:
     """The main job, from data to report; returns what ``run.json`` says."""
     finished, results = run.folder / "run.json", run.folder / "results.json"
     if about := standing(finished, run.config):
-        run.progress.line(f"{run.folder} is finished already; --force trains it again")
+        # Not into the log: a finished run may lie where nothing can be written.
+        said = f"{run.folder} is finished already; --force trains it again"
+        run.progress.line(said, keep=False)
         return about
     started = time.monotonic()
     dataset, backbone = train_all(run)

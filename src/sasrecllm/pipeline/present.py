@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import choose_run, read_json, write_json
+from sasrecllm.checkpoint import choose_run, read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation import plots, report
 from sasrecllm.evaluation.calibration import Calibration
@@ -20,6 +21,7 @@ from sasrecllm.inference.stages import stage_folder
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import liked_counts
 from sasrecllm.pipeline.scores import load_scores
+from sasrecllm.streams import is_unicode, say
 
 
 def choose_cases(dataset: Dataset) -> dict[str, str]:
@@ -74,7 +76,8 @@ def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
     from rich.table import Table
 
     if as_json:
-        print(json.dumps(lists, ensure_ascii=False, indent=2))
+        # A narrow encoding would spell out what it lacks in Python's way, which is no JSON.
+        say(json.dumps(lists, ensure_ascii=not is_unicode(sys.stdout), indent=2))
         return
     for heading, lines in lists.items():
         table = Table(title=escape(heading), title_justify="left")
@@ -105,7 +108,7 @@ def write_report(run: Run, dataset: Dataset) -> None:
     folder = run.folder / "plots"
     folder.mkdir(exist_ok=True)
     for name, svg in drawn.items():
-        (folder / f"{name.split(':')[0].replace(' ', '-').lower()}.svg").write_text(svg, "utf-8")
+        write_text(folder / f"{name.split(':')[0].replace(' ', '-').lower()}.svg", svg)
     truth = run.folder / "data" / "truth.json"
     inputs = report.ReportInputs(
         title=f"{run.config.name} ({dataset.name})",
@@ -125,8 +128,8 @@ def write_report(run: Run, dataset: Dataset) -> None:
     )
     table = report.markdown_table(results["rows"], results["final"])
     table += "\n" + report.ranking_tables(results.get("ranking", {}))
-    (run.folder / "results.md").write_text(table.strip() + "\n", encoding="utf-8")
-    (run.folder / "report.html").write_text(report.html_report(inputs), encoding="utf-8")
+    write_text(run.folder / "results.md", table.strip() + "\n")
+    write_text(run.folder / "report.html", report.html_report(inputs))
 
 
 def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
