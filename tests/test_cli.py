@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import io
-import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -14,11 +11,16 @@ import polars as pl
 import pytest
 import yaml
 
-from sasrecllm import cli, stops
+from sasrecllm import cli
 from sasrecllm.checkpoint import file_digest
 
 TINY = Path(__file__).parent / "tiny.yaml"
-ALONE = ("strategy=encoder-only", "fusion.enabled=false", "evaluation.ablations=false", "encoder.folds=0")
+ALONE = (
+    "strategy=encoder-only",
+    "fusion.enabled=false",
+    "evaluation.ablations=false",
+    "encoder.folds=0",
+)
 
 
 def call(*words):
@@ -149,5 +151,5 @@ def test_a_disk_that_refuses_is_named_with_a_next_step_in_every_verb(
         return
     assert got == code, told.err
     assert said in told.err and str(tmp_path) in told.err and "\n  -> " in told.err
-    assert "Traceback" not in told.err and "MB free" in told.err or number != errno.ENOSPC
+    assert ("Traceback" not in told.err and "MB free" in told.err) or number != errno.ENOSPC
     assert not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.rglob("*.tmp?*"))

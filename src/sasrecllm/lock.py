@@ -1,6 +1,6 @@
 """One process at a time in a folder: a lock of the kernel, which its holder's death releases.
 
-The file ``lock`` inside the folder says who holds it; a file that nobody holds means nothing.
+The file ``.lock`` inside the folder says who holds it; a file that nobody holds means nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from sasrecllm import runtime
 from sasrecllm.errors import ConfigError
 
-NAME = "lock"
+NAME = ".lock"
 CANNOT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """A file system without locks: nothing is refused there."""
 

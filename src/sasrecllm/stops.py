@@ -134,6 +134,20 @@ def hear_again() -> None:
             signal.signal(number, _hear)
 
 
+def leave() -> None:
+    """Inside :func:`handled`, give the signals back: a server has its own way to end.
+
+    Until it takes them over, SIGTERM ends the process at once and Ctrl-C raises ``KeyboardInterrupt``.
+    """
+    global _hearing
+    if _hearing:
+        _hearing = False
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _hear(number: int, _: FrameType | None) -> None:
     global _asked
     first = not _asked

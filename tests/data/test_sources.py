@@ -99,7 +99,7 @@ def test_a_column_map_and_titles_in_the_same_file(tmp_path: Path) -> None:
     assert tables.words == {"item": "film", "items": "items", "consumed": "chosen"}
     assert prepare(tables, split_args={"valid": 0.3, "test": 0.3}).implicit
     path.write_text(path.read_text() + "b,y,4,Z\n")
-    with pytest.raises(DataError, match=r"row 2 \(line 3\), column item_id: 'y'; allowed: each item"):
+    with pytest.raises(DataError, match=r"row 2 \(line 3\), column what: 'y'; allowed: each item"):
         prepare(load_tables("files", path=path, columns=names))
     del names["title"]
     with pytest.raises(DataError, match="no file with item titles"):
@@ -217,7 +217,7 @@ def test_lines_are_counted_through_quoted_line_breaks(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t.csv")["__line"].to_list() == [2, 4, 5, 8]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     edits=st.lists(
         st.tuples(st.integers(0, 400), st.binary(max_size=3), st.integers(0, 3)), max_size=4
@@ -311,3 +311,33 @@ def test_the_two_table_folders(data_root, folder, rows, implicit, order) -> None
     assert len(dataset) == rows and dataset.implicit == implicit and dataset.name == folder
     everything = dataset.histories(dataset.rows("test"))
     assert (everything.times <= everything.asked_at[everything.owners]).all()
+
+
+SMALLEST = {
+    "log.csv": "user_id,item_id\n",
+    "log.tsv": "user_id\titem_id\n",
+    "log.jsonl": "",
+    "log.parquet": "",
+}
+
+
+@pytest.mark.parametrize("order", ["auto", "file"])
+@pytest.mark.parametrize("name", SMALLEST)
+def test_users_and_items_alone_are_the_smallest_log_and_stand_in_the_files_order(
+    name: str, order: str, tmp_path: Path
+) -> None:
+    rows = [(u, i) for i in ("c", "a", "d", "b") for u in ("v", "u")]
+    if name == "log.parquet":
+        pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_parquet(tmp_path / name)
+        text: str | bytes = (tmp_path / name).read_bytes()
+    elif name == "log.jsonl":
+        text = "".join(f'{{"user_id": "{u}", "item_id": "{i}"}}\n' for u, i in rows)
+    else:
+        text = SMALLEST[name] + "".join(SMALLEST[name][7].join(row) + "\n" for row in rows)
+    shelf = "item_id,title\n" + "".join(f"{i},Title {i}\n" for i in "abcde")
+    dataset = prepare(own(tmp_path, name, text, shelf, order=order), negatives=1)
+    assert dataset.implicit and not dataset.has_times
+    for user in range(2):
+        theirs = dataset.items[dataset.users == user]
+        assert "".join(dataset.catalog.item_id(i) for i in theirs) == "cadb"
+    assert any("order of the file" in note for note in dataset.notes)

@@ -7,6 +7,7 @@ split optional.  ``items``: item_id, title and any attribute columns.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +27,24 @@ PLAIN_WORDS = {"item": "item", "items": "items", "consumed": "chosen"}
 
 
 @dataclass(frozen=True)
+class FileColumns:
+    """What a file called its columns, so that messages speak the user's words.
+
+    Args:
+        named: our column -> its name in the file.
+        unused: name in the file of every column that was left out -> what it may be
+            (:data:`sasrecllm.data.columns.LIKELY`), or an empty string.
+    """
+
+    named: Mapping[str, str] = field(default_factory=dict)
+    unused: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, ours: str) -> str:
+        """The file's name of our column."""
+        return self.named.get(ours, ours)
+
+
+@dataclass(frozen=True)
 class Tables:
     """The canonical two tables of a source, before they are checked.
 
@@ -34,11 +53,11 @@ class Tables:
         items: item_id, title and attribute columns.
         name: name of the data set, for reports.
         words: the domain's words for prompts: item, items, consumed.
-        order: ``auto``: an ``order`` column fixes each user's order, else time does, ties broken by
-            item id.  ``time``: time comes first and an ``order`` column breaks ties only.
-            ``file``: rows stand in order in the file.
+        order: what orders each user's rows (:func:`order_of`): ``auto``, ``time`` or ``file``.
         split: the rule that ``auto`` stands for with this source; empty where it has none.
         files: names of the two tables' files, for refusals.
+        columns: what the two files call their columns, for refusals.
+        notes: what a reader of the report must know of how the files were read.
     """
 
     interactions: pl.DataFrame
@@ -48,58 +67,80 @@ class Tables:
     order: Order = "auto"
     split: str = ""
     files: tuple[str, str] = ("interactions", "items")
+    columns: tuple[FileColumns, FileColumns] = (FileColumns(), FileColumns())
+    notes: tuple[str, ...] = ()
+
+
+def order_of(tables: Tables) -> Literal["order", "time", "file"]:
+    """What orders each user's rows.
+
+    ``auto`` takes the order column, else time, else the order of the file.  ``order``: the order
+    column alone.  ``time``: time, ties broken by the order column, else by the order of the file.
+    ``file``: the order of the file alone.
+
+    Raises:
+        DataError: time is asked for and there is none, or a column that may be one is not used.
+    """
+    columns = tables.interactions.columns
+    if tables.order == "file":
+        return "file"
+    if tables.order == "auto" and "order" in columns:
+        return "order"
+    if "timestamp" in columns:
+        return "time"
+    if tables.order == "time":
+        raise DataError(
+            f"{tables.files[0]}: data.order is time, but there is no timestamp column",
+            "name it (data.columns.timestamp=...) or set data.order=auto",
+        )
+    times = [c for c, kind in tables.columns[0].unused.items() if kind == "timestamp"]
+    if times:
+        raise DataError(
+            f"{tables.files[0]}: there is neither a timestamp nor an order column, but column"
+            f" {times[0]!r}, which is not used, may be the time of a row",
+            f"say so: 'data.columns.timestamp={times[0]}'; or take the rows in the order of the file:"
+            " data.order=file",
+        )
+    return "file"
 
 
 def ordered(tables: Tables) -> pl.DataFrame:
     """Checked interactions sorted by user, then in the order of each user's history.
 
-    The result does not depend on the order of the file, unless ``order`` is ``file``.
-
     Raises:
-        DataError: nothing orders the rows, or the order contradicts the timestamps.
+        DataError: the order contradicts the timestamps.
     """
-    frame = tables.interactions
-    if tables.order == "file":
+    frame, rule = tables.interactions, order_of(tables)
+    if rule == "time":
+        ties = ["order"] if "order" in frame.columns else []
+        return _sorted(frame, "user_id", "timestamp", *ties)
+    if rule == "file":
         frame = frame.with_columns(pl.col(ROW).alias("order"))
-    has_order, has_time = "order" in frame.columns, "timestamp" in frame.columns
-    if not has_order and not has_time:
-        raise DataError(
-            f"{tables.files[0]}: there is neither a timestamp nor an order column",
-            "name one (data.columns.timestamp=... or data.columns.order=...), or say that the rows"
-            " stand in order in the file: data.order=file",
-        )
-    if tables.order == "time" and not has_time:
-        raise DataError(
-            f"{tables.files[0]}: data.order is time, but there is no timestamp column",
-            "name it (data.columns.timestamp=...) or set data.order=auto",
-        )
-    if has_order and tables.order != "time":
-        frame = _sorted(frame, "user_id", "order")
-        if has_time:
-            _refuse_contradiction(frame, tables.files[0])
-        return frame
-    ties = ["order"] if has_order else []
-    return _sorted(frame, "user_id", "timestamp", *ties, "item_id")
+    frame = _sorted(frame, "user_id", "order")
+    if "timestamp" in frame.columns:
+        _refuse_contradiction(frame, tables.files[0])
+    return frame
 
 
 def _sorted(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """``frame`` in the order of ``columns``: of one number made of them where 63 bits hold it.
 
+    Rows that are equal in all of ``columns`` keep the order in which they came, that of the file.
     Sorting by one number takes half the time of sorting by several columns.
     """
     coded = {c for c in columns if isinstance(frame.schema[c], pl.Enum)}
     if not all(c in coded or frame.schema[c].is_integer() for c in columns):
-        return frame.sort(*columns)
+        return frame.sort(*columns, maintain_order=True)
     numbers = {c: pl.col(c).to_physical().cast(pl.Int64) for c in columns}
     low = frame.select(value.min() for value in numbers.values()).row(0)
     high = frame.select(value.max() for value in numbers.values()).row(0)
     spans = [top - bottom + 1 for bottom, top in zip(low, high, strict=True)]
     if math.prod(spans) >= 2**63:
-        return frame.sort(*columns)
+        return frame.sort(*columns, maintain_order=True)
     key = pl.lit(0, pl.Int64)
     for value, bottom, span in zip(numbers.values(), low, spans, strict=True):
         key = key * span + (value - bottom)
-    return frame.sort(key)
+    return frame.sort(key, maintain_order=True)
 
 
 def _refuse_contradiction(frame: pl.DataFrame, file: str) -> None:

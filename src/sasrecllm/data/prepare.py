@@ -13,7 +13,7 @@ import polars as pl
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.holdout import check_share, hold_out
-from sasrecllm.data.interactions import ROW, Tables, ordered, shared_moments
+from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_moments
 from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
 from sasrecllm.data.storage import indices
 from sasrecllm.data.validation import OnBadRows, validate
@@ -37,7 +37,10 @@ def prepare(
     on_bad_rows: OnBadRows = "refuse",
     quarantine_path: Path | None = None,
 ) -> Dataset:
-    """The data set of a source; its digest does not depend on the order of the files' rows.
+    """The data set of a source.
+
+    The order of the files' rows matters where it is the order of the histories: without times and an
+    order column, and among rows of one user and second.
 
     Args:
         tables: what a source handed over.
@@ -92,7 +95,7 @@ def prepare(
         implicit=kind == "implicit",
         negatives=negatives,
         seed=seed,
-        notes=(*notes, *held.notes),
+        notes=(*checked.notes, *notes, *held.notes),
         held_items=held.items,
         held_users=held.users,
     )
@@ -177,17 +180,20 @@ def _notes(
     quarantine_path: Path | None, tables: Tables,
 ) -> list[str]:  # fmt: skip
     """What a reader of the report must know of the preparation."""
-    ties = shared_moments(frame)
-    how = "item id" if "order" not in frame.columns else "the data's own order"
+    ties, order = shared_moments(frame), order_of(tables)
+    told = tables.interactions.columns
+    how = "data's own order" if "order" in told and order != "file" else "order of the file"
+    lost = ": no timestamp or order column was found (data.order=file)" * (tables.order != "file")
     flat = [] if kind == "implicit" else _one_class(frame)
     crossed = _training_after_questions(frame)
     remarks = {
         f"{refused:,} bad rows were set aside in {quarantine_path}": refused,
         f"split {rule} leaves out {dropped:,} rows": dropped,
-        f"{ties:,} rows share user and second with another row; {how} breaks the tie": ties,
+        f"{ties:,} rows share user and second with another row; the {how} breaks the tie"
+        " (data.order)": ties,
         f"{crossed:,} training rows stand after a validation or test row of their user": crossed,
         f"all labels of {', '.join(flat)} are the same: AUC is undefined there": flat,
-        "rows follow the order of the file": tables.order == "file",
+        f"rows follow the order of the file{lost}": order == "file",
     }
     return [text for text, applies in remarks.items() if applies]
 

@@ -8,19 +8,21 @@ from typing import Literal
 
 import polars as pl
 
-from sasrecllm.data import checks
+from sasrecllm.data import checks, values
 from sasrecllm.data.catalog import clean_titles
 from sasrecllm.data.checks import Check, parsed
-from sasrecllm.data.interactions import LINE, ROW, Tables
-from sasrecllm.errors import ConfigError, DataError, did_you_mean
+from sasrecllm.data.columns import nearest
+from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables, order_of
+from sasrecllm.data.times import seconds
+from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.faults import told
 
 OnBadRows = Literal["refuse", "quarantine"]
 NUMBERS = {
-    "label": checks.numbers,
-    "rating": checks.numbers,
-    "timestamp": checks.seconds,
-    "order": checks.whole_numbers,
+    "label": values.numbers,
+    "rating": values.numbers,
+    "timestamp": seconds,
+    "order": values.whole_numbers,
 }
 KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
 
@@ -39,12 +41,12 @@ def validate(
     """
     if on_bad_rows == "quarantine" and quarantine_path is None:
         raise ConfigError("on_bad_rows is quarantine, but no file is named", "give quarantine_path")
-    items, bad_items = _items(tables)
+    items, bad_items, item_notes = _items(tables)
     if on_bad_rows == "refuse":
-        _raise_first(bad_items)
-    rows, bad_rows = _interactions(tables, items)
+        _raise_first(bad_items, tables.items.height)
+    rows, bad_rows, row_notes = _interactions(tables, items)
     if on_bad_rows == "refuse":
-        _raise_first(bad_rows)
+        _raise_first(bad_rows, tables.interactions.height)
     refused = pl.concat([bad_items, bad_rows])
     if on_bad_rows == "quarantine" and quarantine_path is not None:
         _write(refused, quarantine_path)
@@ -54,20 +56,19 @@ def validate(
                 f"{file}: no usable row ({refused.height} refused)",
                 f"see {quarantine_path} for the reasons" if refused.height else "give data",
             )
-    return replace(tables, interactions=rows, items=items), refused.height
+    notes = (*tables.notes, *item_notes, *row_notes)
+    return replace(tables, interactions=rows, items=items, notes=notes), refused.height
 
 
-def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Items with String ids, clean titles and text attributes, and their bad rows."""
-    file = tables.files[1]
-    frame = _columns(tables.items, ["item_id", "title"], file)
-    frame = checks.ids(frame, "item_id", file)
-    if _no_text(frame.schema["title"]):
-        raise DataError(
-            f"{file}, column title: values are of type {frame.schema['title']}; allowed: text",
-            "store the titles as text",
-        )
-    frame = frame.with_columns(clean_titles(frame["title"]).alias(parsed("title")))
+def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Items with String ids, clean titles and text attributes, their bad rows, and notes."""
+    file, columns = tables.files[1], tables.columns[1]
+    frame = _columns(tables.items, ["item_id", "title"], file, columns)
+    where = {c: f"{file}, column {columns.name(c)}" for c in ("item_id", "title")}
+    frame = frame.with_columns(
+        values.ids(frame["item_id"], where["item_id"]).alias("item_id"),
+        clean_titles(values.text(frame["title"], where["title"])).alias(parsed("title")),
+    )
     title = pl.col(parsed("title"))
     rows = [
         *checks.every_id_check("item_id"),
@@ -75,34 +76,28 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
         # Every copy is refused: keeping one would make the result depend on the file's order.
         Check("item_id", pl.col("item_id").is_duplicated(), "each item once", "keep one of its rows"),
     ]
-    bad = checks.refusals(frame, rows, file)
+    bad = checks.refusals(frame, rows, file, columns)
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
-    hidden = [c for c in good.columns if c.startswith("__")]
-    good = good.drop(hidden)
-    foreign = [c for c, kind in good.schema.items() if _no_text(kind)]
-    return good.drop(foreign).cast(pl.String), bad
+    further = {c: values.attribute(good[c]) for c in good.columns if not c.startswith("__")}
+    no_text = [f"{c} ({good.schema[c]})" for c, text in further.items() if text is None]
+    note = f"{file}: no text can be made of these columns, they are left out: {', '.join(no_text)}"
+    clean = pl.DataFrame({c: text for c, text in further.items() if text is not None})
+    return clean, bad, [note] * bool(no_text)
 
 
-def _no_text(kind: pl.DataType) -> bool:
-    return kind.is_nested() or kind in (pl.Binary, pl.Object)
-
-
-def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Interactions with clean types and their row numbers, and the bad rows."""
-    file = tables.files[0]
-    frame = _columns(tables.interactions, ["user_id", "item_id"], file)
-    for column in ("user_id", "item_id"):
-        frame = checks.ids(frame, column, file)
+def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Interactions with clean types and their row numbers, the bad rows, and notes."""
+    file, columns = tables.files[0], tables.columns[0]
+    frame = _columns(tables.interactions, ["user_id", "item_id"], file, columns)
+    frame, notes = _parsed(frame, f"{file}, column", columns)
     present = [c for c in NUMBERS if c in frame.columns]
-    for column in present:
-        frame = NUMBERS[column](frame, column, file)
     every = {c: frame[c].unique() for c in ("user_id", "item_id")}
     rows = [check for ids in every.values() for check in checks.id_checks(ids)]
     for column in present:
         rows += checks.number_checks(column)
     rows += [checks.split_check()] if "split" in frame.columns else []
     rows += _unknown_item(every["item_id"], items, tables.files[1])
-    bad = checks.refusals(frame, rows, file)
+    bad = checks.refusals(frame, rows, file, columns)
     good = _without(frame, bad)
     keep = ["user_id", "item_id", *present, *(["split"] if "split" in frame.columns else []), ROW]
     shown = good.select(*keep, *([LINE] if LINE in good.columns else []))
@@ -112,8 +107,24 @@ def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl
         pl.col(c).cast(pl.Enum(ids.drop_nulls().sort())) for c, ids in every.items()
     )
     again = _repeated(good, tables)
-    bad = pl.concat([bad, checks.refusals(again, [_repeat_check(tables, good)], file)])
-    return _without(good, again).select(keep), bad
+    spelt = frame.join(again.select(ROW), on=ROW, how="semi")
+    check = _repeat_check(tables, good)
+    bad = pl.concat([bad, checks.refusals(spelt, [check], file, columns)])
+    return _without(good, again).select(keep), bad, notes
+
+
+def _parsed(frame: pl.DataFrame, where: str, columns: FileColumns) -> tuple[pl.DataFrame, list[str]]:
+    """Ids and splits as text, the other columns parsed beside them, and notes."""
+    place = {c: f"{where} {columns.name(c)}" for c in frame.columns}
+    frame = frame.with_columns(values.ids(frame[c], place[c]).alias(c) for c in ("user_id", "item_id"))
+    if "split" in frame.columns:
+        frame = frame.with_columns(values.text(frame["split"], place["split"]))
+    read = {c: NUMBERS[c](frame[c], place[c]) for c in NUMBERS if c in frame.columns}
+    frame = frame.with_columns(found.values.alias(parsed(c)) for c, found in read.items())
+    fraction = read["timestamp"].fraction if "timestamp" in read else None
+    if fraction is not None:  # rows of one second keep the order in which they stand from here on
+        frame = frame.with_columns(fraction.alias("__part")).sort("__part", maintain_order=True)
+    return frame, [f"{place[c]}: {found.note}" for c, found in read.items() if found.note]
 
 
 def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Check]:
@@ -133,18 +144,22 @@ def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _repeat_key(tables: Tables, frame: pl.DataFrame) -> list[str]:
     """What may stand once only; empty where any row may come again (the file's order decides)."""
-    if "order" in frame.columns and tables.order == "auto":
+    rule = order_of(tables)
+    if rule == "order":
         return ["user_id", "order"]
-    if tables.order == "file":
-        return ["user_id", "item_id", "timestamp"] if "timestamp" in frame.columns else []
-    marks = [c for c in ("timestamp", "order") if c in frame.columns]
+    marks = ["timestamp"] if rule == "file" else ["timestamp", "order"]
+    marks = [c for c in marks if c in frame.columns]
     return ["user_id", "item_id", *marks] if marks else []
 
 
 def _repeat_check(tables: Tables, frame: pl.DataFrame) -> Check:
     key = _repeat_key(tables, frame)
-    allowed = f"each ({', '.join(key)}) once"
-    return Check(key[-1] if key else "user_id", pl.lit(True), allowed, "remove the repeated row")
+    names = [tables.columns[0].name(c) for c in key]
+    remedy = "remove the repeated row"
+    if key[-1:] == ["order"] and "timestamp" in frame.columns:
+        remedy = f"let {names[-1]} break ties in time only, data.order=time; or correct {names[-1]}"
+    allowed = f"each ({', '.join(names)}) once"
+    return Check(key[-1] if key else "user_id", pl.lit(True), allowed, remedy)
 
 
 def _repeated(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
@@ -160,15 +175,17 @@ def _repeated(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     return copies.filter(~pl.struct(key).is_first_distinct()).sort(ROW)
 
 
-def _columns(frame: pl.DataFrame, needed: list[str], file: str) -> pl.DataFrame:
+def _columns(frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns) -> pl.DataFrame:
     """Refuse missing columns; number the rows."""
     for column in needed:
         if column not in frame.columns:
-            shown = [c for c in frame.columns if not c.startswith("__")]
+            ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
+            shown = [*dict.fromkeys([*columns.unused, *ours])]
+            close = nearest(column, shown)
             raise DataError(
                 f"{file} has no column {column}; its columns: {', '.join(shown) or 'none'}"
-                + did_you_mean(column, shown),
-                f"name it: data.columns.{column}=<name in your file>",
+                + (f"; did you mean {close!r}?" if close else ""),
+                f"name it: 'data.columns.{column}={close or '<name in your file>'}'",
             )
     if frame.is_empty():
         raise DataError(f"{file} has no rows", "give a table with at least one row")
@@ -177,17 +194,20 @@ def _columns(frame: pl.DataFrame, needed: list[str], file: str) -> pl.DataFrame:
     return frame
 
 
-def _raise_first(refused: pl.DataFrame) -> None:
-    """Refuse the table because of its first bad row."""
+def _raise_first(refused: pl.DataFrame, height: int) -> None:
+    """Refuse a table of ``height`` rows because of its first bad row."""
     if refused.is_empty():
         return
     first = refused.sort(ROW).row(0, named=True)
     line = "" if first["line"] is None else f" (line {first['line']})"
-    more = f"; {refused.height:,} bad rows in all" if refused.height > 1 else ""
+    many = f"{refused.height:,} of {height:,} rows"
+    more = f"; {many} are bad" if refused.height > 1 else ""
+    go_on = f"; or set data.on_bad_rows=quarantine to go on without {many}"
     raise DataError(
         f"{first['file']}, row {first['row']}{line}, column {first['column']}: {first['value']};"
         f" allowed: {first['allowed']}{more}",
-        f"{first['remedy']}; or set data.on_bad_rows=quarantine to go on without bad rows",
+        # Where most rows are bad, the column is what is wrong.
+        first["remedy"] + go_on * (2 * refused.height <= height),
     )
 
 

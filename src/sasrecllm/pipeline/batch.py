@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import choose_run, file_digest, read_json, write_json
+from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.lists import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
 from sasrecllm.faults import told
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.lock import in_use, is_held
+from sasrecllm.manifest import file_digest
+from sasrecllm.sealing import choose_run
 
 PART = 1000
-JOB, MERGE = "job.json", "merge.lock"
+JOB, MERGE = "job.json", ".merge.lock"
 
 
 def recommend_all(
@@ -63,7 +65,7 @@ def recommend_all(
         "retrieve": retrieve, "rerank": rerank, "size": size, "parts": count,
     }  # fmt: skip
     parts = parts_folder(out)
-    lock = f"shard-{shard[0]}-of-{shard[1]}.lock"
+    lock = f".shard-{shard[0]}-of-{shard[1]}.lock"
     with in_use(parts, lock):
         try:
             _claim(parts, job, lock)
@@ -175,7 +177,7 @@ def part_file(parts: Path, number: int) -> Path:
 def _claim(parts: Path, job: dict[str, Any], lock: str) -> None:
     """Open the folder of this very job, or refuse another one's of which anything stands or is made."""
     path = parts / JOB
-    with in_use(parts, "claim.lock", wait=True):
+    with in_use(parts, ".claim.lock", wait=True):
         if path.is_file() and not _is_free(parts, lock):
             old = read_json(path)
             other = [k for k in job if old.get(k) != job[k]]
@@ -191,14 +193,14 @@ def _claim(parts: Path, job: dict[str, Any], lock: str) -> None:
 def _unclaim(parts: Path, lock: str) -> None:
     """Leave nothing of a job of which no part was written."""
     if parts.is_dir():
-        with in_use(parts, "claim.lock", wait=True):
+        with in_use(parts, ".claim.lock", wait=True):
             if _is_free(parts, lock):
                 (parts / JOB).unlink(missing_ok=True)
 
 
 def _is_free(parts: Path, lock: str) -> bool:
     """Whether no part of a job stands, and no shard beside the holder of ``lock`` works on it."""
-    others = [p for p in parts.glob("shard-*.lock") if p.name != lock]
+    others = [p for p in parts.glob(".shard-*.lock") if p.name != lock]
     return not any(parts.glob("part-*.parquet")) and not any(map(is_held, others))
 
 

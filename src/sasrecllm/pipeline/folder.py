@@ -13,12 +13,14 @@ from typing import Any
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import MANIFEST, choose_run, read_json, write_json, write_text
-from sasrecllm.config import Config, Loop, load_config
+from sasrecllm.checkpoint import read_json, write_json, write_text
+from sasrecllm.config import Config, Loop
 from sasrecllm.errors import ConfigError
-from sasrecllm.inference.stages import run_stages, uses_language_model
+from sasrecllm.inference.stages import run_stages, stored_config, uses_language_model
 from sasrecllm.lock import NAME as LOCK
 from sasrecllm.lock import in_use
+from sasrecllm.manifest import MANIFEST
+from sasrecllm.sealing import choose_run, is_sealed, refuse_links, unseal, verify_run
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage
 
@@ -51,6 +53,14 @@ class Run:
         absent |= set() if "encode" in tasks or "encoder" in loaded else {"encoder"}
         return [name for name in self.config.fusion.components if name not in absent]
 
+    @property
+    def worded(self) -> list[str]:
+        """Of the fusion's components those that know an item without training rows by its words."""
+        prior = any(s.task == "prior" or "encoder" in s.load for s in self.stages.values())
+        readers = {"llm", "item quality", "user taste", "user regression"}
+        readers |= {"encoder"} if prior else set()
+        return [name for name in self.fused if name in readers]
+
     def loop(self, base: Loop, changes: Mapping[str, Any] | None = None) -> LoopSettings:
         """Loop settings of a stage: the section's, with the stage's own on top."""
         try:
@@ -72,8 +82,7 @@ def run_at_work(
         InUseError: another process works in the folder.
         ConfigError: the folder holds a run of another configuration.
     """
-    done = not force and standing(folder / "run.json", config) is not None
-    with nullcontext() if done else in_use(folder):
+    with nullcontext() if not force and is_finished(folder, config) else in_use(folder):
         yield open_run(folder, config, command, quiet=quiet, force=force)
 
 
@@ -85,42 +94,55 @@ def run_again(folder: Path, *, quiet: bool = False) -> Iterator[Run]:
         InUseError: another process works in the folder.
         CheckpointError: there is no run.
     """
-    run = reopen_run(folder, quiet=quiet)
+    if not folder.is_dir():
+        choose_run(folder)
     with in_use(folder):
-        yield run
+        yield reopen_run(folder, quiet=quiet)
 
 
 def open_run(
     folder: Path, config: Config, command: str, *, quiet: bool = False, force: bool = False
 ) -> Run:
-    """Create a run folder, or open the one that stands there for going on.
-
-    Where nothing was trained yet the folder is free: these settings take the place of the old ones.
+    """A run folder to begin in, or the one that stands there for going on; writes nothing yet.
 
     Raises:
         ConfigError: the folder holds a run of another configuration (:func:`refuse_changed`).
     """
+    refuse_links(folder)
     run_stages(config)  # a misspelt strategy leaves no folder behind
     if runtime.is_main_process():
         if force:
             _delete_run(folder)
         refuse_changed(folder, config)
-        if standing(folder / "run.json", config) is None:
-            _claim(folder, config, command)
     runtime.wait_for_all()
     return _run(folder, config, command, quiet)
 
 
-def _claim(folder: Path, config: Config, command: str) -> None:
+def claim(run: Run) -> None:
+    """Write down whose the folder is, once its settings have been checked.
+
+    Where nothing was trained yet the folder is free: these settings take the place of older ones.
+    """
+    folder, config = run.folder, run.config
+    if is_finished(folder, config):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     if not is_trained(folder):  # what an earlier start with perhaps other settings left half done
         for name in ("stages", "llm"):
             shutil.rmtree(folder / name, ignore_errors=True)
     resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-    write_text(folder / "config.yaml", resolved)
+    path = folder / "config.yaml"
+    if not path.is_file() or path.read_text(encoding="utf-8") != resolved:
+        unseal(folder)
+        write_text(path, resolved)
     if not (folder / "run.json").is_file():  # which says what trained the run, not what judged it
-        about = {"command": command, "git": runtime.git_revision(), **runtime.versions()}
+        about = {"command": run.command, "git": runtime.git_revision(), **runtime.versions()}
         write_json(folder / "env.json", about)
+
+
+def is_finished(folder: Path, config: Config) -> bool:
+    """Whether a run folder is finished under these settings of evaluation."""
+    return is_sealed(folder) and standing(folder / "run.json", config) is not None
 
 
 def is_trained(folder: Path) -> bool:
@@ -147,7 +169,7 @@ def refuse_changed(folder: Path, config: Config) -> None:
     if not path.exists() or not is_trained(folder):
         return
     # Parsed, so that a setting which a newer version added has its default there.
-    old = load_config(path, environment=False).model_dump(exclude={"evaluation"})
+    old = stored_config(folder).model_dump(exclude={"evaluation"})
     if difference := first_difference(old, config.model_dump(exclude={"evaluation"})):
         raise ConfigError(
             f"{folder} holds a run of another configuration: {difference}",
@@ -158,7 +180,7 @@ def refuse_changed(folder: Path, config: Config) -> None:
 
 def standing(path: Path, config: Config) -> dict[str, Any] | None:
     """What a file of a run folder says, if it was written under these settings of evaluation."""
-    values = dict(read_json(path)) if path.is_file() else {}
+    values = read_json(path) if path.is_file() else {}
     return values if values.get("evaluation") == config.evaluation.model_dump() else None
 
 
@@ -166,12 +188,15 @@ def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
     """A run folder that was trained before, with its own settings and command.
 
     Raises:
-        CheckpointError: there is no run.
+        CheckpointError: there is no run, or a file of it is damaged.
     """
     if not (folder / "config.yaml").is_file():
         choose_run(folder)
-    config = load_config(folder / "config.yaml", environment=False)
-    return _run(folder, config, read_json(folder / "env.json")["command"], quiet)
+    refuse_links(folder)
+    if is_sealed(folder):
+        verify_run(folder)
+    config = stored_config(folder)
+    return _run(folder, config, read_json(folder / "env.json", command=str)["command"], quiet)
 
 
 def _run(folder: Path, config: Config, command: str, quiet: bool) -> Run:

@@ -15,9 +15,9 @@ from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, read
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.stages import foreign_part
+from sasrecllm.inference.stages import foreign_part, stored_data
 from sasrecllm.llm.loading import refuse_unreachable
-from sasrecllm.pipeline.folder import Run, first_difference, is_trained
+from sasrecllm.pipeline.folder import Run, claim, first_difference, is_trained
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.pipeline.shares import text_questions
 from sasrecllm.prompts.template import load_template
@@ -60,6 +60,8 @@ def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Non
 def prepare(run: Run) -> Dataset:
     """Read, check, order and split the data into ``data/``."""
     folder = run.folder / "data"
+    if runtime.is_main_process():
+        claim(run)
     if runtime.is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
         (run.folder / "quarantine.jsonl").unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
@@ -77,7 +79,7 @@ def prepare(run: Run) -> Dataset:
         for note in dataset.notes:
             run.progress.line(f"data: {note}")
     runtime.wait_for_all()
-    dataset = Dataset.load(folder)
+    dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
 
