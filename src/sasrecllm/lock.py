@@ -82,6 +82,10 @@ def is_held(path: Path) -> bool:
 
 def _make(folder: Path) -> list[Path]:
     """Make ``folder``; the folders that were missing, deepest first."""
+    try:
+        os.fspath(folder).encode("utf-8")
+    except UnicodeEncodeError:  # which the libraries that write tables and weights do not take
+        raise ConfigError(f"the name {str(folder)!r} is no UTF-8", "give another --out") from None
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     missing = [p for p in (folder, *folder.parents) if not p.exists()]

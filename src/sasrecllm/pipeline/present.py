@@ -71,7 +71,6 @@ def load_showcase(folder: Path) -> dict[str, Any]:
 
 def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
     """Recommendation lists for the terminal, or as JSON for a program."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -87,18 +86,26 @@ def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
             cells = [str(line["rank"]), line["item_id"], line["title"]]
             cells += [f"{line['probability']:.2f}", ", ".join(line["flags"])]
             table.add_row(*map(escape, cells))
-        Console().print(table)
+        _show(table)
 
 
 def print_results(folder: Path) -> None:
     """The results table of a run for the terminal."""
-    from rich.console import Console
-
     results = read_json(folder / "results.json", final=str, rows=dict, seed=int)
     rows = results["rows"]
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
-    Console(width=None).print(report.console_table(rows, results["final"], title))
+    _show(report.console_table(rows, results["final"], title))
+
+
+def _show(table: Any) -> None:
+    """Print a table of rich's; where nobody reads it, that is no failure."""
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as drawn:
+        console.print(table)
+    say(drawn.get(), end="")
 
 
 def write_report(run: Run, dataset: Dataset) -> None:
