@@ -11,7 +11,7 @@ import pytest
 
 from sasrecllm import errors
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.inference.entries import NewItem, Recommendation, Title
+from sasrecllm.inference.entries import NewItem, Recommendation, Scored, Title
 from sasrecllm.serving import security, workers
 from sasrecllm.serving.queueing import Overloaded
 from sasrecllm.serving.workers import RemoteSystem, Workers
@@ -21,7 +21,7 @@ import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from sasrecllm import errors
-from sasrecllm.inference.entries import NewItem, Recommendation, Title
+from sasrecllm.inference.entries import NewItem, Recommendation, Scored, Title
 
 class System:
     def __init__(self, items=()):
@@ -50,6 +50,8 @@ class System:
         if "dead" in items:
             os._exit(9)
         return [float(os.getpid()), float(os.environ["OMP_NUM_THREADS"])]
+    def scored(self, items, history):
+        return [Scored(i, 1 / 3, ("cold_item",)) for i in items]
     def explain(self, item, history):
         return SimpleNamespace(to_dict=lambda: {"item": item, "environment": sorted(os.environ)})
 
@@ -87,6 +89,7 @@ def test_questions_and_answers_come_through_unchanged(make):
         system.recommend(history=history, k=2)
         == [Recommendation(1, repr(pairs), "()", 0.1, 1 / 3, None, ("cold_user",))] * 2
     )
+    assert system.scored(["a"], history=[]) == [Scored("a", 1 / 3, ("cold_item",))]
     assert system.explain("a", history=[]).to_dict()["item"] == "a"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,8 +30,10 @@ from sasrecllm.serving.store import Interaction, StoredItem
 
 STATIC = Path(__file__).parent / "static"
 ANSWER_SECONDS = 30.0
+OLD_SINCE = "@1795651200"  # 2026-11-26, as RFC 9745 writes it
 log = logging.getLogger("sasrecllm.serving")
 
+Route = Callable[..., Any]
 SearchWords = Annotated[str, Query(max_length=256, pattern=schema.NO_NUL)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 PathId = Annotated[schema.Id, InPath()]
@@ -53,9 +56,13 @@ class Service:
         self._reloading = asyncio.Lock()
         self._show_model()
 
-    async def ask(self, kind: str, request: schema.Ask) -> Any:
+    async def ask(self, kind: str, request: schema.Ask, response: Response) -> Any:
         """The model's answer, with what the store keeps of the request's user."""
-        told = await run_in_threadpool(self.state.told_by, request.user)
+        if request.old_names:
+            new = ", ".join(f"{old} is {request.OLD_NAMES[old]} now" for old in request.old_names)
+            response.headers["Deprecation"] = OLD_SINCE
+            response.headers["Warning"] = f'299 - "{new}; the old name goes with the next version"'
+        told = await run_in_threadpool(self.state.told_by, request.user_id)
         return await self.model.answer(kind, Asked(request, told), ANSWER_SECONDS)
 
     async def keep(self, kind: str, told: Any) -> Any:
@@ -148,20 +155,24 @@ def _routes_of(tag: str) -> APIRouter:
 def _model_routes(service: Service) -> APIRouter:
     router = _routes_of("model")
 
-    @router.post("/recommend", response_model=schema.RecommendResponse)
-    async def recommend(request: schema.RecommendRequest) -> Any:
+    def answers(path: str, model: type[schema.Answer]) -> Callable[[Route], Route]:
+        # Unset is only the old name of a thing that was asked by its new one.
+        return router.post(path, response_model=model, response_model_exclude_unset=True)
+
+    @answers("/recommend", schema.RecommendResponse)
+    async def recommend(request: schema.RecommendRequest, response: Response) -> Any:
         """The best items for a known user, or for a history."""
-        return await service.ask("recommend", request)
+        return await service.ask("recommend", request, response)
 
-    @router.post("/score", response_model=schema.ScoreResponse)
-    async def score(request: schema.ScoreRequest) -> Any:
+    @answers("/score", schema.ScoreResponse)
+    async def score(request: schema.ScoreRequest, response: Response) -> Any:
         """Calibrated probability that the user likes each item."""
-        return await service.ask("score", request)
+        return await service.ask("score", request, response)
 
-    @router.post("/explain", response_model=schema.ExplainResponse)
-    async def explain(request: schema.ExplainRequest) -> Any:
+    @answers("/explain", schema.ExplainResponse)
+    async def explain(request: schema.ExplainRequest, response: Response) -> Any:
         """Why an item is, or is not, for this user."""
-        return await service.ask("explain", request)
+        return await service.ask("explain", request, response)
 
     return router
 
@@ -203,13 +214,13 @@ def _user_routes(service: Service) -> APIRouter:
         """Keep feedback; it counts in the next answer about its user."""
         told = [Interaction(i.user_id, i.item_id, i.liked) for i in request.interactions]
         unknown = await service.keep("interactions", told)
-        return {"stored": len(told), "unknown_items": unknown}
+        return {"stored": len(told), "unknown_item_ids": unknown, "unknown_items": unknown}
 
     @router.get("/users", response_model=schema.UsersFound)
     def find_users(query: SearchWords = "", limit: Limit = 20) -> Any:
         """Users of the run whose id begins with the query."""
         found = [user for user in state.current.catalog.user_ids if user.startswith(query)]
-        return {"users": found[:limit], "total": len(found)}
+        return {"user_ids": found[:limit], "users": found[:limit], "total": len(found)}
 
     @router.get("/users/{user_id:path}", response_model=schema.UserBody)
     async def get_user(user_id: PathId) -> Any:

@@ -37,8 +37,8 @@ class System(Protocol):
         """A list of ``Recommendation``."""
         ...
 
-    def score_items(self, items: Sequence[str], **asked: Any) -> list[float]:
-        """Calibrated probabilities."""
+    def scored(self, items: Sequence[str], **asked: Any) -> Sequence[Any]:
+        """A list of ``Scored``."""
         ...
 
     def explain(self, item: str, **asked: Any) -> Any:

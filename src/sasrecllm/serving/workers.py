@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from sasrecllm import errors
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, pairs_of
+from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Scored, Title, pairs_of
 from sasrecllm.serving.queueing import Overloaded
 from sasrecllm.serving.security import KEY_VARIABLE
 
@@ -224,6 +224,11 @@ class RemoteSystem:
     def score_items(self, items: Sequence[str], **asked: Any) -> list[float]:
         """See :meth:`sasrecllm.inference.recommender.SASRecLLM.score_items`."""
         return list(self._ask("score_items", asked | {"items": list(items)}))
+
+    def scored(self, items: Sequence[str], **asked: Any) -> list[Scored]:
+        """See :meth:`sasrecllm.inference.recommender.SASRecLLM.scored`."""
+        lines = self._ask("scored", asked | {"items": list(items)})
+        return [Scored(**line | {"flags": tuple(line["flags"])}) for line in lines]
 
     def explain(self, item: str, **asked: Any) -> Plain:
         """See :meth:`sasrecllm.inference.recommender.SASRecLLM.explain`."""
