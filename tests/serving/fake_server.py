@@ -117,7 +117,7 @@ def loaded(name="A", items=60, seconds=0.0):
     )
 
 
-def load_folder(folder: Path, workers: int):
+def load_folder(folder: Path, workers: int, seconds: float):
     try:
         name = (folder / "name.txt").read_text().split()[0]
     except (OSError, IndexError):

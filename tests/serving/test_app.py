@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -211,6 +213,35 @@ def test_health_readiness_and_their_difference(api):
     api.state.draining = True
     assert api.call("GET", "/healthz").status_code == 200
     assert api.call("GET", "/readyz").status_code == 503
+
+
+def test_readiness_is_the_models_own_word_and_no_word_in_time_is_a_no(api, monkeypatch):
+    word, said = threading.Event(), [True]
+
+    def ready():
+        word.wait()
+        return said[0]
+
+    monkeypatch.setattr(
+        api.state,
+        "current",
+        replace(api.state.current, loaded=replace(api.state.current.loaded, ready=ready)),
+    )
+    monkeypatch.setattr("sasrecllm.serving.app.READY_SECONDS", 0.05)
+
+    async def work():
+        late = await api.send("GET", "/readyz")
+        again = await api.send("GET", "/readyz")  # the question that is out is not asked twice
+        monkeypatch.setattr("sasrecllm.serving.app.READY_SECONDS", 120)
+        word.set()
+        return late, again, await api.send("GET", "/readyz")
+
+    late, again, then = asyncio.run(work())
+    assert late.status_code == again.status_code == 503 and int(late.headers["retry-after"]) >= 1
+    assert "no model process" in late.json()["detail"] and then.status_code == 200
+    said[0] = False
+    assert api.call("GET", "/readyz").status_code == 503
+    assert api.call("GET", "/healthz").status_code == 200
 
 
 def test_every_response_carries_its_headers(api):

@@ -25,11 +25,12 @@ from sasrecllm.serving.metrics import Metrics
 from sasrecllm.serving.openapi import describe
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.queueing import ModelQueue
-from sasrecllm.serving.state import ServingState
+from sasrecllm.serving.state import Loaded, ServingState
 from sasrecllm.serving.store import Interaction, StoredItem
+from sasrecllm.serving.workers import SECONDS
 
 STATIC = Path(__file__).parent / "static"
-ANSWER_SECONDS = 30.0
+READY_SECONDS = 2.0  # a prober waits no longer
 OLD_SINCE = "@1795651200"  # 2026-11-26, as RFC 9745 writes it
 log = logging.getLogger("sasrecllm.serving")
 
@@ -45,10 +46,14 @@ class Service:
     Args:
         queue: requests that may wait for the model.
         threads: requests that the model answers at the same time.
+        seconds: after which a request without an answer is refused.
     """
 
-    def __init__(self, state: ServingState, queue: int = 64, threads: int = 1) -> None:
-        self.state = state
+    def __init__(
+        self, state: ServingState, queue: int = 64, threads: int = 1, seconds: float = SECONDS
+    ) -> None:
+        self.state, self.seconds = state, seconds
+        self._looking: tuple[Loaded, asyncio.Future[bool]] | None = None
         self.metrics = Metrics(lambda: self.model.depth)
         self.model = ModelQueue(Answers(state), queue, threads, self.metrics.taken.inc)
         # Who waits for the store to write holds up nobody who asks the model or reads.
@@ -63,11 +68,21 @@ class Service:
             response.headers["Deprecation"] = OLD_SINCE
             response.headers["Warning"] = f'299 - "{new}; the old name goes with the next version"'
         told = await run_in_threadpool(self.state.told_by, request.user_id)
-        return await self.model.answer(kind, Asked(request, told), ANSWER_SECONDS)
+        return await self.model.answer(kind, Asked(request, told), self.seconds)
 
     async def keep(self, kind: str, told: Any) -> Any:
         """Write what the server is told, one request after the other."""
-        return await self.kept.answer(kind, told, ANSWER_SECONDS)
+        return await self.kept.answer(kind, told, self.seconds)
+
+    async def ready(self) -> bool:
+        """Whether the model can answer; what takes longer to find out is a no."""
+        loaded = self.state.current.loaded
+        if self._looking is None or self._looking[1].done() or self._looking[0] is not loaded:
+            self._looking = loaded, asyncio.ensure_future(run_in_threadpool(loaded.ready))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._looking[1]), READY_SECONDS)
+        except TimeoutError:
+            return False
 
     def close(self, timeout: float = 1.0) -> None:
         """Answer what waits, then end; gives up waiting for it after ``timeout`` seconds."""
@@ -245,6 +260,8 @@ def _process_routes(service: Service) -> APIRouter:
         """Whether requests are welcome, and which run answers them."""
         if state.draining:
             raise Problem(503, "this server is stopping", {"Retry-After": "5"})
+        if not await service.ready():
+            raise Problem(503, "no model process answers; try again later", {"Retry-After": "5"})
         loaded = state.current.loaded
         return {
             "status": "ready",

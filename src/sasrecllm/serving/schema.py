@@ -44,8 +44,18 @@ def _whole(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole)]
 Title = Annotated[str, Field(min_length=1, max_length=256, pattern=SAYS_SOMETHING)]
 Value = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=NO_NUL)]
-Attributes = Annotated[dict[Name, Value | None], Field(max_length=32)]
+
+
+def _no_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("a name holds no NUL")
+    return value
+
+
+# Pydantic would write the pattern of a name as one of patternProperties, which lets all others in.
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_ID), AfterValidator(_no_nul)]
+NAMES: dict[str, Any] = {"propertyNames": {"minLength": 1, "maxLength": LONGEST_ID, "pattern": NO_NUL}}
+Attributes = Annotated[dict[Name, Value | None], Field(max_length=32, json_schema_extra=NAMES)]
 
 
 class _Wire(BaseModel):
@@ -113,7 +123,9 @@ class RecommendRequest(Ask):
     k: Whole = Field(10, ge=1, le=100, description="length of the list")
     retrieve: Whole = Field(100, ge=1, le=1000, description="candidates that the encoder hands over")
     only: list[Id] | None = Field(None, max_length=1000, description="recommend nothing but these")
-    where: dict[Name, Value] | None = Field(None, max_length=8, description="attribute -> wanted value")
+    where: Annotated[dict[Name, Value], Field(max_length=8, json_schema_extra=NAMES)] | None = Field(
+        None, description="attribute -> wanted value"
+    )
     rerank: bool = Field(True, description="false: the encoder's own order, for comparison")
 
 

@@ -42,6 +42,8 @@ class Answering:
         Raises:
             SasrecllmError: the Python API's own refusal.
         """
+        if question["call"] == "ping":
+            return True
         if question["afresh"]:
             self._now = self._own
         if question["items"]:
