@@ -95,24 +95,6 @@ def test_every_answer_equals_the_python_apis(client, system):
     assert reasons.keys() == system.explain(ids[2], user=user).to_dict().keys()
 
 
-def test_scores_carry_the_flags_of_the_list(client, system):
-    new = {"item_id": "flagged", "title": "The Flagged General"}
-    client.put("/v1/items", json={"items": [new]})
-    for who in (
-        {"user_id": "never seen"},
-        {"user_id": system.catalog.user_ids[3]},
-        {"history": ["m0003"]},
-    ):
-        lines = post(client, "/v1/recommend", k=100, retrieve=1000, **who)["recommendations"]
-        flags = {line["item_id"]: line["flags"] for line in lines}
-        asked = ["flagged", *(line["item_id"] for line in lines[:5])]
-        scores = post(client, "/v1/score", item_ids=asked, **who)["scores"]
-        assert "cold_item" in scores[0]["flags"]
-        for score in scores:
-            assert score["flags"] == flags.get(score["item_id"], score["flags"])
-    assert "fallback" in post(client, "/v1/score", item_ids=["m0001"])["scores"][0]["flags"]
-
-
 def test_a_stranger_gets_the_fallback(client, system):
     answer = post(client, "/v1/recommend", user_id="never seen")
     assert answer["fallback"] == "popular" and len(answer["recommendations"]) == 10
@@ -170,6 +152,24 @@ def test_a_killed_model_process_costs_at_most_one_answer(client, system):
     (now,), (then,) = answer.json()["scores"], before
     # Another process may round the last digit otherwise.
     assert now == then | {"probability": pytest.approx(then["probability"], abs=1e-9)}
+
+
+def test_scores_carry_the_flags_of_the_list(client, system):
+    new = {"item_id": "flagged", "title": "The Flagged General"}
+    client.put("/v1/items", json={"items": [new]})
+    for who in (
+        {"user_id": "never seen"},
+        {"user_id": system.catalog.user_ids[3]},
+        {"history": ["m0003"]},
+    ):
+        lines = post(client, "/v1/recommend", k=100, retrieve=1000, **who)["recommendations"]
+        flags = {line["item_id"]: line["flags"] for line in lines}
+        asked = ["flagged", *(line["item_id"] for line in lines[:5])]
+        scores = post(client, "/v1/score", item_ids=asked, **who)["scores"]
+        assert "cold_item" in scores[0]["flags"]
+        for score in scores:
+            assert score["flags"] == flags.get(score["item_id"], score["flags"])
+    assert "fallback" in post(client, "/v1/score", item_ids=["m0001"])["scores"][0]["flags"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
