@@ -335,6 +335,10 @@ def serve(
         typer.Option(help="host name under which requests come, may stand often; else any with a key"),
     ] = None,
     root_path: Annotated[str, typer.Option(help="path under which a proxy shows the server")] = "",
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, help="seconds for one answer; a process that takes longer is replaced"),
+    ] = 30.0,
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -344,7 +348,7 @@ def serve(
 
     stops.leave()
     names = allowed_host or ()
-    serve_run(folder, host, port, key_file, store, queue, rate, workers, names, root_path)
+    serve_run(folder, host, port, key_file, store, queue, rate, workers, names, root_path, timeout)
 
 
 @app.command()
