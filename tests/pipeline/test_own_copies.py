@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sasrecllm.checkpoint import read_json
+from sasrecllm.checkpoint import commit_folder, read_json
 from sasrecllm.config import parse_config
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.inference.stages import stored_config
 from sasrecllm.inference.templates import keep_templates, stored_templates
-from sasrecllm.pipeline.folder import open_run
+from sasrecllm.pipeline.folder import claim, open_run
 from sasrecllm.pipeline.paths import with_absolute_paths
+from sasrecllm.pipeline.prepare import check_settings
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 WORDS = "They liked {history|; |nothing}. Will they like {target}? Answer:"
@@ -98,16 +99,17 @@ def test_copies_are_to_the_letter_and_lines_may_end_as_on_windows(tmp_path):
 def test_a_wrong_template_leaves_no_folder_behind_and_is_named_as_it_was_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'paper-text'"):
-        open_run(tmp_path / "run", settings(text_prompt="paper-txet"), "x", quiet=True)
+        check_settings(open_run(tmp_path / "run", settings(text_prompt="paper-txet"), "x", quiet=True))
     (tmp_path / "bad.txt").write_text("no slots at all")
     with pytest.raises(ConfigError, match=r"bad\.txt"):
-        open_run(tmp_path / "run", settings(text_prompt="bad.txt"), "x", quiet=True)
+        check_settings(open_run(tmp_path / "run", settings(text_prompt="bad.txt"), "x", quiet=True))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_without_a_language_model_keeps_no_prompts(tmp_path):
     config = parse_config({"strategy": "encoder-only"}, "test")
-    open_run(tmp_path / "run", config, "x", quiet=True)
+    claim(open_run(tmp_path / "run", config, "x", quiet=True))
+    assert (tmp_path / "run" / "config.yaml").exists()
     assert not (tmp_path / "run" / "prompts").exists()
 
 
@@ -133,18 +135,33 @@ def test_paths_that_are_read_again_are_made_absolute_and_nothing_else_is(tmp_pat
     assert with_absolute_paths(untouched) == untouched
 
 
-def test_a_run_of_an_older_version_with_relative_paths_goes_on(tmp_path, monkeypatch):
+def test_the_same_relative_path_from_elsewhere_is_another_model_and_old_runs_go_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
     config = settings(backbone="model")
-    folder = open_run(tmp_path / "run", config, "x", quiet=True).folder
+    opened = open_run(tmp_path / "run", config, "x", quiet=True)
+    claim(opened)
+    folder = opened.folder
+    commit_folder(folder / "llm", lambda temporary: None)  # something was trained
     path = folder / "config.yaml"
-    path.write_text(path.read_text().replace(str(tmp_path / "model"), "model"))
+    ours = path.read_text()
+    path.write_text(ours.replace(str(tmp_path / "model"), "model"))
     open_run(folder, config, "x", quiet=True)
+    path.write_text(ours)
     (tmp_path / "elsewhere" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match=r"llm\.backbone"):
         open_run(folder, config, "x", quiet=True)
+
+
+def test_where_nothing_was_trained_the_words_of_the_newest_settings_are_kept(tmp_path):
+    template, folder = tmp_path / "mine.txt", tmp_path / "run"
+    for words in (WORDS, OTHER):
+        template.write_text(words)
+        opened = open_run(folder, settings(text_prompt=str(template)), "x", quiet=True)
+        check_settings(opened)
+        claim(opened)
+        assert (folder / "prompts/text.txt").read_text() == words
 
 
 def test_parts_of_another_run_are_copied_in_and_the_other_run_may_go(run, cli, tmp_path):

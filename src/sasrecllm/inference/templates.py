@@ -42,19 +42,22 @@ def keep_templates(folder: Path, config: Config) -> None:
     commit_folder(folder / KEPT, write)
 
 
-def stored_templates(folder: Path, config: Config) -> dict[str, Template]:
+def stored_templates(folder: Path | None, config: Config) -> dict[str, Template]:
     """``text`` and ``soft`` -> template: a run's own copies; what the settings name where it has none.
+
+    Args:
+        folder: of the run; None for what the settings name.
 
     Raises:
         CheckpointError: a copy is damaged.
         ConfigError: the settings name a template that is not there.
     """
-    kept = folder / KEPT
-    if kept.exists():
+    kept = folder / KEPT if folder is not None and (folder / KEPT).exists() else None
+    if kept is not None:
         verify_folder(kept)
     found = {}
     for prompt, name in named_templates(config).items():
-        text = _read(kept / f"{prompt}.txt") if kept.exists() else template_text(name)
+        text = template_text(name) if kept is None else _read(kept / f"{prompt}.txt")
         found[prompt] = parse_template(text, name)
     return found
 

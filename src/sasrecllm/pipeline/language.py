@@ -9,13 +9,13 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.assembly import adapt, base_model
 from sasrecllm.inference.stages import loaded_part
-from sasrecllm.inference.templates import stored_templates
 from sasrecllm.llm.ability import refuse_longer, refuse_unable
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.loading import llama_shape, load_tokenizer
 from sasrecllm.llm.naming import backbone_path
 from sasrecllm.llm.targets import lora_targets
 from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.prepare import asked_templates
 from sasrecllm.prompts.answers import answer_ids
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
@@ -71,7 +71,7 @@ def _check_offline(config: Config) -> None:
 def templates(run: Run) -> list[Template]:
     """The templates of the prompts that the run's stages ask."""
     asked = {stage.prompt for stage in run.stages.values() if stage.task == "answer"}
-    found = stored_templates(run.folder, run.config)
+    found = asked_templates(run)
     return [found[prompt] for prompt in sorted(asked)]
 
 
