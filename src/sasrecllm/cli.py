@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sasrecllm import plugins
 from sasrecllm.errors import ConfigError, SasrecllmError, did_you_mean
 from sasrecllm.runtime import request_stop
 
@@ -28,6 +29,10 @@ ConfigFile = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME]")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on the terminal")]
+AllowPlugin = Annotated[
+    list[str] | None,
+    typer.Option("--allow-plugin", help="module that the run names and may import; repeatable"),
+]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run folder")]
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -122,26 +127,26 @@ def train(
 
 
 @app.command()
-def evaluate(folder: RunFolder, quiet: Quiet = False) -> None:
+def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
     """Judge a trained run on the whole test split again and print its table.
 
     sasrecllm evaluate runs/demo
     """
     from sasrecllm.pipeline.contents import evaluate_again
 
-    evaluate_again(_reopen(folder, quiet))
+    evaluate_again(_reopen(folder, quiet, allow_plugin))
     _show_results(folder)
 
 
 @app.command()
-def report(folder: RunFolder, quiet: Quiet = False) -> None:
+def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
     """Write the plots and report.html of an evaluated run again.
 
     sasrecllm report runs/demo
     """
     from sasrecllm.pipeline.contents import report_again
 
-    report_again(_reopen(folder, quiet))
+    report_again(_reopen(folder, quiet, allow_plugin))
     typer.echo(folder / "report.html")
 
 
@@ -169,6 +174,7 @@ def recommend(
         str | None, typer.Option(help="with --users: a Ray cluster's address, or local")
     ] = None,
     quiet: Quiet = False,
+    allow_plugin: AllowPlugin = None,
 ) -> None:
     """Recommend items to a known user, to a new one with a few liked items, or to a file of users.
 
@@ -176,6 +182,7 @@ def recommend(
 
     sasrecllm recommend runs/demo --users users.parquet -k 20 --out recs.parquet
     """
+    plugins.allow(allow_plugin or ())
     if users is not None:
         _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, ray, quiet)
         return
@@ -289,6 +296,7 @@ def serve(
         int | None,
         typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
     ] = None,
+    allow_plugin: AllowPlugin = None,
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -296,6 +304,7 @@ def serve(
     """
     from sasrecllm.serving.run import serve as serve_run
 
+    plugins.allow(allow_plugin or ())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no training to save: end at once while loading
     serve_run(folder, host, port, key_file, store, queue, rate, workers)
 
@@ -411,9 +420,10 @@ def _open(config: Any, out: Path | None, quiet: bool, force: bool) -> Any:
     return open_run(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
 
 
-def _reopen(folder: Path, quiet: bool) -> Any:
+def _reopen(folder: Path, quiet: bool, allow_plugin: list[str] | None) -> Any:
     from sasrecllm.pipeline.folder import reopen_run
 
+    plugins.allow(allow_plugin or ())
     return reopen_run(folder, quiet=quiet)
 
 

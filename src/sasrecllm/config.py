@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.names import refuse_folder_name
+from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 
 ENV_PREFIX = "SASRECLLM_"
-NOT_SETTINGS = {"SASRECLLM_DATA"}
+NOT_SETTINGS = {"SASRECLLM_DATA", ALLOW_PLUGIN}
 
 
 class Section(BaseModel):
@@ -294,6 +296,15 @@ class Config(Section):
     taste: Taste = Field(Taste(), description="the regression of each user")
     fusion: Fusion = Field(Fusion(), description="the sum of all scores")
     evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        try:
+            refuse_folder_name("name", name)
+        except ConfigError as error:
+            raise ValueError(f"{error.what}; {error.remedy}") from None
+        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -7,7 +7,7 @@ Legend: B histories, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
@@ -33,6 +34,7 @@ from sasrecllm.inference.stages import (
     stored_data,
     uses_language_model,
 )
+from sasrecllm.llm.hub import cache_only
 from sasrecllm.sealing import choose_run
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
@@ -66,13 +68,24 @@ class SASRecLLM:
         self.calibration = calibration or Calibration()
 
     @classmethod
-    def from_pretrained(cls, run: str | Path, device: str = "auto") -> SASRecLLM:
-        """Load a finished run folder.
+    def from_pretrained(
+        cls, run: str | Path, device: str = "auto", allow_plugins: Iterable[str] = ()
+    ) -> SASRecLLM:
+        """Load a finished run folder; nothing that it names is run, and no hub is asked.
+
+        Args:
+            allow_plugins: modules that may be imported if the run names them (an encoder of its own).
 
         Raises:
             CheckpointError: not a finished run, or a part of it is damaged.
+            ConfigError: it names a plug-in that is not allowed.
+            ModelNotFoundError: its language model is not on this machine.
         """
-        return cls.load(choose_run(Path(run)), device)
+        folder = choose_run(Path(run))
+        system = cls.load(folder, device, stored_config(folder, allow_plugins))
+        nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))
+        system.score(nobody, np.zeros((1, 1), dtype=np.int64))  # refuses what is not finite
+        return system
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", config: Config | None = None) -> SASRecLLM:
@@ -90,14 +103,25 @@ class SASRecLLM:
         dataset = stored_data(folder)
         parts = Assembly(config, dataset, stored_backbone(folder, config), pick_device(device))
         stages = run_stages(config)
-        for part, where in part_folders(stages, folder).items():
-            parts.load(part, where)
+        with cache_only():
+            for part, where in part_folders(stages, folder).items():
+                parts.load(part, where)
         scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))
         return cls(parts, scorer, stored_calibration(folder / "results.json", scorer.name))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of candidate indices [B, C]: what ``evaluate`` and the server call."""
-        return self.scorer.score(histories, candidates)
+        """Scores of candidate indices [B, C]: what ``evaluate`` and the server call.
+
+        Raises:
+            CheckpointError: a score is not finite.
+        """
+        scores = self.scorer.score(histories, candidates)
+        if not np.isfinite(scores).all():
+            raise CheckpointError(
+                f"{self.name} gives a score that is not finite: its weights or numbers are damaged",
+                "restore the run from a copy, or train it again",
+            )
+        return scores
 
     def with_items(self, items: Sequence[NewItem]) -> SASRecLLM:
         """The same system over a catalogue with ``items`` at its end; all weights are shared.

@@ -8,8 +8,6 @@ Legend: B prompts, T tokens, H hidden size.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.llm.digest import weights_digest
 from sasrecllm.llm.lastblock import at_positions
 from sasrecllm.types import IntArray
 
@@ -45,6 +44,9 @@ class Backbone(nn.Module):
     Args:
         causal: a Hugging Face causal language model.
         tokenizer: its tokenizer.
+
+    Raises:
+        CheckpointError: a weight is not finite.
     """
 
     def __init__(self, causal: Any, tokenizer: Any) -> None:
@@ -55,7 +57,7 @@ class Backbone(nn.Module):
             tokenizer.pad_token = tokenizer.eos_token
         self.adapter_config: dict[str, Any] = {}
         self._adapted: Any = None
-        self.digest = _digest(causal)
+        self.digest = weights_digest(causal)
 
     @property
     def hidden_size(self) -> int:
@@ -151,7 +153,8 @@ class Backbone(nn.Module):
         """LoRA matrices under peft's own names."""
         from peft import get_peft_model_state_dict
 
-        return dict(get_peft_model_state_dict(self._adapter()))
+        # The embeddings are never trained; "auto" would ask the hub whether they might have been.
+        return dict(get_peft_model_state_dict(self._adapter(), save_embedding_layers=False))
 
     def load_adapter(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
         """Copy an adapter in, strictly.
@@ -238,17 +241,3 @@ def add_lora(
         "r": r, "alpha": alpha, "dropout": dropout, "targets": sorted(chosen)
     }  # fmt: skip
     backbone.requires_grad_(False)
-
-
-def _digest(causal: Any) -> str:
-    """Identity of the base weights: names, shapes and the ends of every tensor; cheap at any size."""
-    summed = hashlib.sha256()
-    kept = {k: v for k, v in causal.config.to_dict().items() if k in ("model_type", "vocab_size")}
-    summed.update(json.dumps(kept, sort_keys=True).encode())
-    for name, tensor in sorted(causal.state_dict().items()):
-        flat = tensor.detach().reshape(-1)
-        if flat.device.type != "meta":
-            ends = torch.cat([flat[:32], flat[-32:]]).float().cpu()
-            summed.update(ends.numpy().tobytes())
-        summed.update(f"{name}{tuple(tensor.shape)}".encode())
-    return summed.hexdigest()

@@ -183,7 +183,10 @@ def _child(study: Study, cell: Cell, arguments: Sequence[str]) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(
-            [sys.executable, "-m", "sasrecllm", *arguments], stdout=stream, stderr=stream, env=kept
+            [sys.executable, "-P", "-m", "sasrecllm", *arguments],
+            stdout=stream,
+            stderr=stream,
+            env=kept,
         )
     study.failure(cell).unlink(missing_ok=True)
     if done.returncode in (130, 143, -2, -15) or runtime.stop_requested():

@@ -29,7 +29,7 @@ from sasrecllm.serving.security import KEY_VARIABLE
 
 MOST = 4
 """Processes without being asked for more: each holds the run."""
-COMMAND = (sys.executable, "-m", "sasrecllm.serving.worker")
+COMMAND = (sys.executable, "-P", "-m", "sasrecllm.serving.worker")  # -P: nothing of the current folder
 log = logging.getLogger("sasrecllm.serving")
 
 
