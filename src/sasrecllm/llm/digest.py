@@ -49,5 +49,5 @@ def _digest(name: str, tensor: Any) -> bytes:
                 f"{name} of the language model holds numbers that are not finite",
                 "its training diverged or its file is damaged: take another copy or another model",
             )
-        summed.update(memoryview(values.cpu().contiguous().view(torch.uint8).numpy()))
+        summed.update(values.cpu().contiguous().view(torch.uint8).numpy().data)
     return summed.digest()

@@ -16,6 +16,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.inference.stages import stored_backbone, stored_data
 from sasrecllm.pipeline.folder import Run, standing
 from sasrecllm.pipeline.judge import judge
+from sasrecllm.pipeline.language import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.present import showcase, write_report
 from sasrecllm.pipeline.scores import costs, peak_megabytes
@@ -74,7 +75,9 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> tuple[Data
 
         torch.set_num_threads(run.config.threads)
     check_settings(run)
+    check_language_model(run)
     dataset = prepare(run)
+    check_prompts(run, dataset)
     backbone = language_model(run, dataset)
     train_stages(run, dataset, backbone, splits)
     return dataset, backbone
