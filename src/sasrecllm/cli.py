@@ -296,15 +296,12 @@ def serve(
         int | None,
         typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
     ] = None,
-<<<<<<< HEAD
     allow_plugin: AllowPlugin = None,
-=======
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(help="host name under which requests come, may stand often; else any with a key"),
     ] = None,
     root_path: Annotated[str, typer.Option(help="path under which a proxy shows the server")] = "",
->>>>>>> main
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
