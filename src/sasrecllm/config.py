@@ -21,7 +21,15 @@ from sasrecllm.names import refuse_folder_name
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 
 ENV_PREFIX = "SASRECLLM_"
-NOT_SETTINGS = {"SASRECLLM_DATA", ALLOW_PLUGIN}
+NOT_SETTINGS = {
+    "SASRECLLM_API_KEY": "the key of the server, and of a client",
+    "SASRECLLM_STORE": "where the server keeps what people told it",
+    "SASRECLLM_DATA": "the development data sets, for tests and examples",
+    ALLOW_PLUGIN: "modules that a run may name and import",
+    "SASRECLLM_FUZZ": "cases an operation of the server's fuzz test",
+    "SASRECLLM_FAKE_SECONDS": "how long the tests' server takes for an answer",
+}
+"""Variables with the prefix of a setting that mean something else; every verb may run with them."""
 
 
 class Section(BaseModel):
