@@ -113,7 +113,7 @@ def test_the_flag_is_what_the_refusal_says(named, cli):
 
 
 def test_a_module_of_ours_that_is_no_encoder_is_refused(named):
-    for kind in ("sasrecllm.pipeline.study:subprocess", "sasrecllm.pipeline.folder:open_run"):
+    for kind in ("sasrecllm.runtime:subprocess", "sasrecllm.pipeline.folder:open_run"):
         text = (named / "config.yaml").read_text()
         write_text(named / "config.yaml", re.sub("kind: s.*", f"kind: {kind}", text, count=1))
         seal(named)
