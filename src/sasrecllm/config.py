@@ -42,7 +42,13 @@ class Data(Section):
     )
     order: Literal["auto", "time", "file"] = Field(
         "auto",
-        description="time: sort by time, an order column breaks ties only; file: rows stand in order",
+        description="auto: by the order column, else by time, else as the file stands; time: by time,"
+        " an order column breaks ties only; file: as the file stands, which breaks all other ties too",
+    )
+    repeats: Literal["auto", "keep", "first", "last", "refuse"] = Field(
+        "auto",
+        description="rows of one user, item and moment: keep all, the first or the last of the file, or"
+        " refuse them; auto: last for ratings, else keep",
     )
     feedback: Literal["auto", "labels", "ratings", "implicit"] = "auto"
     threshold: float = Field(4.0, description="a rating of this or more is a like")
@@ -219,6 +225,16 @@ class Ranking(Section):
     )
 
 
+class Recommend(Section):
+    """What may be recommended."""
+
+    seen: Literal["auto", "exclude", "allow"] = Field(
+        "auto",
+        description="items that the user has met before; auto: allow where at least a tenth of the"
+        " training rows are on such items (music, groceries), else exclude",
+    )
+
+
 class Evaluation(Section):
     """How results are measured."""
 
@@ -245,6 +261,7 @@ class Config(Section):
     strategy: str | list[dict[str, Any]] = "hierarchical-freezing"
     taste: Taste = Taste()
     fusion: Fusion = Fusion()
+    recommend: Recommend = Recommend()
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")

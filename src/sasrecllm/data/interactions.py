@@ -52,8 +52,8 @@ def order_of(tables: Tables) -> Literal["order", "time", "file"]:
     """What orders each user's rows.
 
     ``auto`` takes the order column, else time, else the order of the file.  ``order``: the order
-    column alone.  ``time``: time, ties broken by the order column, else by the order of the file.
-    ``file``: the order of the file alone.
+    column, ties broken by time.  ``time``: time, ties broken by the order column.  ``file``: the
+    order of the file alone, which breaks all other ties too.
 
     Raises:
         DataError: time is asked for and there is none.
@@ -85,7 +85,8 @@ def ordered(tables: Tables) -> pl.DataFrame:
         return _sorted(frame, "user_id", "timestamp", *ties)
     if rule == "file":
         frame = frame.with_columns(pl.col(ROW).alias("order"))
-    frame = _sorted(frame, "user_id", "order")
+    ties = ["timestamp"] if "timestamp" in frame.columns and rule == "order" else []
+    frame = _sorted(frame, "user_id", "order", *ties)
     if "timestamp" in frame.columns:
         _refuse_contradiction(frame, tables.files[0])
     return frame
@@ -128,14 +129,11 @@ def _refuse_contradiction(frame: pl.DataFrame, file: str) -> None:
     )
 
 
-def shared_moments(frame: pl.DataFrame) -> int:
-    """Number of rows of :func:`ordered` that share user and second with another (not time's order)."""
-    if "timestamp" not in frame.columns:
+def shared_places(frame: pl.DataFrame, *columns: str) -> int:
+    """Number of rows of :func:`ordered` that share their user and ``columns`` with a neighbour."""
+    if not set(columns) <= set(frame.columns):
         return 0
-    # Within a user time never goes back, so that equal moments stand side by side.
-    again = (pl.col("user_id") == pl.col("user_id").shift()) & (
-        pl.col("timestamp") == pl.col("timestamp").shift()
-    )
+    again = pl.all_horizontal(pl.col(c) == pl.col(c).shift() for c in ("user_id", *columns))
     marked = frame.select(again.fill_null(False).alias("again"))
     both = pl.col("again") | pl.col("again").shift(-1, fill_value=False)
     return int(marked.select(both.sum()).item())

@@ -11,7 +11,8 @@ import polars as pl
 from sasrecllm.data import checks
 from sasrecllm.data.catalog import clean_titles
 from sasrecllm.data.checks import Check, parsed
-from sasrecllm.data.interactions import LINE, ROW, Tables, order_of
+from sasrecllm.data.interactions import LINE, ROW, Tables
+from sasrecllm.data.repeats import Repeats, surplus
 from sasrecllm.errors import ConfigError, DataError, ResourceError, did_you_mean
 
 OnBadRows = Literal["refuse", "quarantine"]
@@ -25,12 +26,17 @@ KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order":
 
 
 def validate(
-    tables: Tables, *, on_bad_rows: OnBadRows = "refuse", quarantine_path: Path | None = None
+    tables: Tables,
+    *,
+    on_bad_rows: OnBadRows = "refuse",
+    quarantine_path: Path | None = None,
+    repeats: Repeats = "refuse",
 ) -> tuple[Tables, int]:
     """The tables with clean types and without bad rows, and the number of rows set aside.
 
     ``refuse`` raises on the first bad row; ``quarantine`` writes every bad row with its reason to
-    ``quarantine_path`` (JSON Lines) and goes on without them.
+    ``quarantine_path`` (JSON Lines) and goes on without them.  Repeated rows are bad rows where
+    ``repeats`` is ``refuse``, and stay otherwise (:mod:`sasrecllm.data.repeats`).
 
     Raises:
         DataError: columns are missing, or rows are bad (refuse), or no row is left.
@@ -41,7 +47,7 @@ def validate(
     items, bad_items = _items(tables)
     if on_bad_rows == "refuse":
         _raise_first(bad_items)
-    rows, bad_rows = _interactions(tables, items)
+    rows, bad_rows = _interactions(tables, items, repeats)
     if on_bad_rows == "refuse":
         _raise_first(bad_rows)
     refused = pl.concat([bad_items, bad_rows])
@@ -86,7 +92,9 @@ def _no_text(kind: pl.DataType) -> bool:
     return kind.is_nested() or kind in (pl.Binary, pl.Object)
 
 
-def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _interactions(
+    tables: Tables, items: pl.DataFrame, repeats: Repeats
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Interactions with clean types and their row numbers, and the bad rows."""
     file = tables.files[0]
     frame = _columns(tables.interactions, ["user_id", "item_id"], file)
@@ -110,9 +118,11 @@ def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl
     good = good.with_columns(
         pl.col(c).cast(pl.Enum(ids.drop_nulls().sort())) for c, ids in every.items()
     )
-    again = _repeated(good, tables)
-    bad = pl.concat([bad, checks.refusals(again, [_repeat_check(tables, good)], file)])
-    return _without(good, again).select(keep), bad
+    if repeats == "refuse":
+        again = surplus(replace(tables, interactions=good))
+        bad = pl.concat([bad, checks.refusals(again, [_repeat_check(again)], file)])
+        good = _without(good, again)
+    return good.select(keep), bad
 
 
 def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Check]:
@@ -130,33 +140,10 @@ def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     return frame.join(rows.select(ROW), on=ROW, how="anti", maintain_order="left")
 
 
-def _repeat_key(tables: Tables, frame: pl.DataFrame) -> list[str]:
-    """What may stand once only; empty where any row may come again (the file's order decides)."""
-    rule = order_of(tables)
-    if rule == "order":
-        return ["user_id", "order"]
-    marks = ["timestamp"] if rule == "file" else ["timestamp", "order"]
-    marks = [c for c in marks if c in frame.columns]
-    return ["user_id", "item_id", *marks] if marks else []
-
-
-def _repeat_check(tables: Tables, frame: pl.DataFrame) -> Check:
-    key = _repeat_key(tables, frame)
-    allowed = f"each ({', '.join(key)}) once"
-    return Check(key[-1] if key else "user_id", pl.lit(True), allowed, "remove the repeated row")
-
-
-def _repeated(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """Rows that repeat another one; which copy stays does not depend on the file's order."""
-    key = _repeat_key(tables, frame)
-    if not key:
-        return frame.clear()
-    if frame.select(key).hash_rows().n_unique() == frame.height:
-        return frame.clear()  # the usual case; what is below is dear and exact
-    copies = frame.filter(pl.struct(key).is_duplicated())
-    rest = [c for c in ("item_id", *NUMBERS, "split") if c in frame.columns and c not in key]
-    copies = copies.sort(*key, *rest, ROW)
-    return copies.filter(~pl.struct(key).is_first_distinct()).sort(ROW)
+def _repeat_check(again: pl.DataFrame) -> Check:
+    key = ["user_id", "item_id", *(c for c in ("timestamp", "order") if c in again.columns)]
+    remedy = "remove the repeated row, or say what it means: data.repeats=keep, first or last"
+    return Check(key[-1], pl.lit(True), f"each ({', '.join(key)}) once", remedy)
 
 
 def _columns(frame: pl.DataFrame, needed: list[str], file: str) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from sasrecllm import runtime
 from sasrecllm.checkpoint import file_digest, read_json, write_json
 from sasrecllm.data.lists import check_ending, count_users, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import SASRecLLM, Seen
 
 PART = 1000
 
@@ -33,6 +33,7 @@ def recommend_all(
     shard: tuple[int, int] = (0, 1),
     size: int = PART,
     rerank: bool = True,
+    seen: Seen | None = None,
     ray: str | None = None,
     progress: runtime.Progress | None = None,
 ) -> bool:
@@ -42,6 +43,7 @@ def recommend_all(
         shard: (i, n): this process takes parts i, i + n, i + 2n, ...
         size: users of one part; bounds the memory.
         rerank: False leaves the encoder's own order.
+        seen: whether items that a user has met are listed; None does as the run was prepared.
         ray: let the workers of a Ray cluster take the parts: its address, or ``local`` for one of its
             own (:mod:`sasrecllm.pipeline.on_ray`).
 
@@ -55,7 +57,7 @@ def recommend_all(
     count = -(-count_users(users) // size)
     job = {
         "run": _digest(run), "users": file_digest(users), "column": column, "k": k,
-        "retrieve": retrieve, "rerank": rerank, "size": size, "parts": count,
+        "retrieve": retrieve, "rerank": rerank, "seen": seen, "size": size, "parts": count,
     }  # fmt: skip
     _claim(parts, job)
     mine = range(shard[0], count, shard[1])
@@ -111,19 +113,26 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
     """One part, whole or not at all, whoever else writes it at the same time.
 
     Args:
-        job: ``k``, ``retrieve`` and ``rerank`` of the job.
+        job: ``k``, ``retrieve``, ``rerank`` and ``seen`` of the job.
     """
     temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
-    write_lists(temporary, lists_of(system, ids, job["k"], job["retrieve"], rerank=job["rerank"]))
+    asked = {name: job[name] for name in ("k", "retrieve", "rerank", "seen")}
+    write_lists(temporary, lists_of(system, ids, **asked))
     temporary.replace(path)
 
 
 def lists_of(
-    system: SASRecLLM, ids: Sequence[str], k: int, retrieve: int, *, rerank: bool
+    system: SASRecLLM,
+    ids: Sequence[str],
+    k: int,
+    retrieve: int,
+    *,
+    rerank: bool,
+    seen: Seen | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
     known = system.dataset.latest(system.catalog.user_index(list(ids)))
-    lists = system.lists(known, system.recommend_many(known, k, retrieve, rerank=rerank))
+    lists = system.lists(known, system.recommend_many(known, k, retrieve, rerank=rerank, seen=seen))
     return [
         {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
         for user, lines in zip(ids, lists, strict=True)

@@ -13,6 +13,7 @@ from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.taste_rows import TASTES
 from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.quality import WARNING, refuse_untrainable
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.inference.stages import foreign_part
@@ -55,7 +56,11 @@ def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Non
 
 
 def prepare(run: Run) -> Dataset:
-    """Read, check, order and split the data into ``data/``."""
+    """Read, check, order and split the data into ``data/``.
+
+    Raises:
+        DataError: the data is wrong, or could not be trained on; nothing is left in ``data/``.
+    """
     folder = run.folder / "data"
     if not is_whole(folder) and runtime.is_main_process():
         dataset, truth = _read(run)
@@ -70,7 +75,8 @@ def prepare(run: Run) -> Dataset:
         counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
         run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
         for note in dataset.notes:
-            run.progress.line(f"data: {note}")
+            warning = note.removeprefix(WARNING)
+            run.progress.line(f"data: {note}") if warning == note else run.progress.warning(warning)
     runtime.wait_for_all()
     dataset = Dataset.load(folder)
     _check_attributes(run, dataset)
@@ -108,13 +114,16 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
         threshold=c.threshold,
         split=c.split,
         split_args=c.split_args,
+        repeats=c.repeats,
         negatives=c.negatives,
+        seen=run.config.recommend.seen,
         cold_items=c.cold_items,
         cold_users=c.cold_users,
         seed=seed,
         on_bad_rows=c.on_bad_rows,
         quarantine_path=run.folder / "quarantine.jsonl",
     )
+    refuse_untrainable(dataset, c.split_args)
     # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
     return dataset, {} if world is None or dataset.implicit else truth_facts(world, dataset)
 
