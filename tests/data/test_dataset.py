@@ -67,7 +67,7 @@ def test_ties_of_one_second_are_broken_by_the_order_of_the_file() -> None:
     rows = [("u", i, 1, 5) for i in ("b", "a", "c")] + [("u", "d", 1, 9), ("u", "e", 1, 10)]
     dataset = prepare(as_tables(rows), split_args={"valid": 0.2, "test": 0.2})
     assert [dataset.catalog.item_id(i) for i in dataset.items] == ["b", "a", "c", "d", "e"]
-    assert "3 rows share user and second" in dataset.notes[0]
+    assert "3 rows share user and time" in dataset.notes[0]
     assert "the order of the file breaks the tie (data.order)" in dataset.notes[0]
 
 

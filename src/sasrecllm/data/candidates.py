@@ -73,9 +73,13 @@ def ranking_candidates(
 
 
 def longest_lists(dataset: Dataset, split: str, wanted: int) -> int:
-    """The most negatives, up to ``wanted``, that 19 of 20 liked rows of ``split`` leave to draw."""
+    """The most negatives, up to ``wanted``, that 19 of 20 liked rows of ``split`` leave to draw.
+
+    Rows that leave none are not counted; 0 where there is no other.
+    """
     unmet, owners = dataset.others(split, _servable(dataset, split))
     free = np.sort(unmet.free[owners])
+    free = free[free > 0]
     return min(wanted, int(free[len(free) // 20])) if len(free) else 0
 
 

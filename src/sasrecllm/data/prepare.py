@@ -210,7 +210,7 @@ def _notes(frame: pl.DataFrame, kind: Feedback, rule: str, dropped: int, tables:
     crossed = _training_after_questions(frame)
     remarks = {
         f"split {rule} leaves out {dropped:,} rows": dropped,
-        f"{moments:,} rows share user and second with another row; the {tie} breaks the tie"
+        f"{moments:,} rows share user and time with another row; the {tie} breaks the tie"
         " (data.order)": moments,
         f"{places:,} rows share user and order with another row; time, then the order of the file,"
         " breaks the tie (data.order)": places,

@@ -64,6 +64,8 @@ def prepare(run: Run) -> Dataset:
     folder = run.folder / "data"
     if not is_whole(folder) and runtime.is_main_process():
         dataset, truth = _read(run)
+        _say(run, dataset)
+        refuse_untrainable(dataset, run.config.data.split_args)
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
@@ -72,15 +74,21 @@ def prepare(run: Run) -> Dataset:
 
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)
-        counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
-        run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
-        for note in dataset.notes:
-            warning = note.removeprefix(WARNING)
-            run.progress.line(f"data: {note}") if warning == note else run.progress.warning(warning)
     runtime.wait_for_all()
     dataset = Dataset.load(folder)
     _check_attributes(run, dataset)
     return dataset
+
+
+def _say(run: Run, dataset: Dataset) -> None:
+    """Counts, notes and warnings, to the terminal and to the log."""
+    counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
+    run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
+    for note in dataset.notes:
+        if note.startswith(WARNING):
+            run.progress.warning(note.removeprefix(WARNING))
+        else:
+            run.progress.line(f"data: {note}")
 
 
 def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
@@ -123,7 +131,6 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
         on_bad_rows=c.on_bad_rows,
         quarantine_path=run.folder / "quarantine.jsonl",
     )
-    refuse_untrainable(dataset, c.split_args)
     # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
     return dataset, {} if world is None or dataset.implicit else truth_facts(world, dataset)
 
