@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: install dev demo test lint format clean
+.PHONY: install dev demo test fuzz soak lint format clean
 
 install: .venv/.installed
 dev: .venv/.dev
@@ -29,6 +29,16 @@ demo: .venv/.installed
 
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# The properties of the tests with new random examples, ten times as many, until MINUTES are over.
+# A finding prints its example and its seed; `make fuzz SEED=123` is that round again.
+fuzz: .venv/.dev
+	$(BIN)/python tests/fuzz.py --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
+# What measures time, processor or memory, and the repetitions of docs/reliability.md: hours, and only on a
+# machine that has nothing else to do.
+soak: .venv/.dev
+	OMP_NUM_THREADS=1 THOROUGH=1 $(BIN)/python -m pytest -q -m soak --timeout 6000
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

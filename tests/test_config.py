@@ -61,7 +61,7 @@ def test_missing_and_broken_files(tmp_path):
         load_config(broken)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(key=st.sampled_from(KEYS), place=st.integers(0, 30), letter=st.sampled_from("aeiox_1"))
 def test_a_typo_in_any_key_is_refused_with_the_nearest_name(key, place, letter):
     *path, last = key.split(".")

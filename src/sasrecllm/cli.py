@@ -293,6 +293,11 @@ def serve(
         int | None,
         typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="host name under which requests come, may stand often; else any with a key"),
+    ] = None,
+    root_path: Annotated[str, typer.Option(help="path under which a proxy shows the server")] = "",
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -301,7 +306,8 @@ def serve(
     from sasrecllm.serving.run import serve as serve_run
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no training to save: end at once while loading
-    serve_run(folder, host, port, key_file, store, queue, rate, workers)
+    names = allowed_host or ()
+    serve_run(folder, host, port, key_file, store, queue, rate, workers, names, root_path)
 
 
 @app.command()
@@ -309,7 +315,8 @@ def bench(
     work: Annotated[
         str,
         typer.Argument(
-            help="sasrec, topk, llm, rerank, memory, ingest, start, quality, growth, device, or all"
+            help="sasrec, topk, llm, rerank, memory, ingest, start, quality, growth, device, words,"
+            " or all"
         ),
     ] = "all",
     size: Annotated[str, typer.Option(help="of the language model: a, b, or both as a,b")] = "a,b",
@@ -321,7 +328,8 @@ def bench(
         str, typer.Option(help="so many, pinned to as many cores; each in turn")
     ] = "1,2",
     run: Annotated[
-        Path, typer.Option("--run", help="finished run, for start and quality; absent ones are named")
+        Path,
+        typer.Option("--run", help="finished run, for start, quality, words; absent ones are named"),
     ] = Path("runs/demo"),
     rows: Annotated[int, typer.Option(min=2_000, help="of the generated log")] = 1_000_000,
     device: Annotated[str, typer.Option(help="of the work 'device': cuda, cuda:1, cpu")] = "cuda",

@@ -56,7 +56,7 @@ def test_a_repeated_train_like_counts_once():
     assert (ItemKNN(again).similarity(*pairs) == ItemKNN(ROWS).similarity(*pairs)).all()
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([1, 7, 2**22]))
 def test_the_sparse_counts_are_the_dense_product_whatever_the_chunks(seed, at_once):
     rng = np.random.default_rng(seed)

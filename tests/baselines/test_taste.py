@@ -76,7 +76,7 @@ def test_no_history_and_items_from_outside_have_the_prior_mean(taste, name):
     assert got == pytest.approx(taste.mean if name == "user regression" else 0.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))
 def test_a_score_does_not_depend_on_its_batch(n, seed):
     rng = np.random.default_rng(seed)

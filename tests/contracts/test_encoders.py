@@ -267,7 +267,7 @@ def test_gradient_reaches_every_parameter(encoder):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     st.lists(st.lists(st.integers(-1, N_ITEMS + 1), max_size=LENGTH + 3), min_size=1, max_size=5),
     st.integers(-1, N_USERS),

@@ -55,7 +55,7 @@ def test_obeys_the_protocol_and_names_itself_as_in_the_table(scorer):
     assert list(BASELINES)[:3] == list(ALWAYS)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), rows=st.integers(0, 7), width=st.integers(1, 5))
 def test_shape_batch_and_order_never_change_a_score(seed, rows, width):
     histories = asked(seed, rows)

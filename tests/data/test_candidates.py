@@ -36,7 +36,7 @@ def world(seed: int, *, implicit: bool, cold_items: float = 0.0, run_seed: int =
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10**6),
     st.booleans(),

@@ -37,7 +37,7 @@ def spelled(dataset: Dataset) -> list[tuple]:
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6))
 def test_shuffled_files_give_the_same_data_set_and_no_row_sees_its_future(seed: int) -> None:
     rows = log(seed)
@@ -144,7 +144,7 @@ def test_a_damaged_copy_is_refused(tmp_path) -> None:
         Dataset.load(tmp_path)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_negatives_are_new_to_the_user_different_and_drawn_by_seed(seed: int, count: int) -> None:
     rows = [(u, i, t) for u, i, _, t in log(seed, users=8, items=25, rows=100)]
@@ -201,7 +201,8 @@ def test_a_moment_before_makes_a_repeat_and_a_copy_does_not() -> None:
 
 
 @pytest.mark.parametrize(("seen", "again", "allow"), [
-    ("auto", 0, False), ("auto", 1, False), ("auto", 8, True), ("exclude", 8, False), ("allow", 0, True),
+    ("auto", 0, False), ("auto", 1, False), ("auto", 8, True),
+    ("exclude", 8, False), ("allow", 0, True),
 ])  # fmt: skip
 def test_a_log_that_repeats_itself_may_recommend_what_was_met(seen, again, allow) -> None:
     rows = [(f"u{u}", f"i{u * 40 + n}", n) for u in range(4) for n in range(20)]

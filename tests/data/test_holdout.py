@@ -45,7 +45,7 @@ def question_items(dataset: Dataset, split: str) -> set[int]:
     return set(asked.targets) | set(asked.histories.items)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(0, 10**6), st.floats(0, 0.5), st.floats(0, 0.3), st.sampled_from(SPLITS), st.booleans()
 )
@@ -83,7 +83,7 @@ def test_training_and_validation_never_meet_what_is_held_out(
     assert again.held_items.tolist() == dataset.held_items.tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from(SPLITS), st.none() | st.integers(0, 4))
 def test_a_history_is_whole_in_the_test_and_lacks_only_held_items_before_it(
     seed: int, split: str, last: int | None

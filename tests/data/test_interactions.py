@@ -16,7 +16,7 @@ LARGE = st.integers(0, 2**62)  # three such columns do not fit one number
     st.lists(st.tuples(st.sampled_from(NAMES), SMALL | LARGE, SMALL, st.sampled_from(NAMES)),
              min_size=1, unique=True)
 )  # fmt: skip
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @pytest.mark.parametrize("order", ["auto", "time"])
 def test_users_then_time_then_order_then_the_file(order, rows):
     names = pl.Enum(NAMES)

@@ -27,7 +27,7 @@ def world(seed: int, split: str) -> Dataset:
     return prepare(Tables(frame, pl.DataFrame({"item_id": ids, "title": ids}), "w"), split=split)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 12),

@@ -99,7 +99,7 @@ def test_a_column_map_and_titles_in_the_same_file(tmp_path: Path) -> None:
     assert tables.words == {"item": "film", "items": "items", "consumed": "chosen"}
     assert prepare(tables, split_args={"valid": 0.3, "test": 0.3}).implicit
     path.write_text(path.read_text() + "b,y,4,Z\n")
-    with pytest.raises(DataError, match=r"row 2 \(line 3\), column item_id: 'y'; allowed: each item"):
+    with pytest.raises(DataError, match=r"row 2 \(line 3\), column what: 'y'; allowed: each item"):
         prepare(load_tables("files", path=path, columns=names))
     del names["title"]
     with pytest.raises(DataError, match="no file with item titles"):
@@ -217,7 +217,7 @@ def test_lines_are_counted_through_quoted_line_breaks(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t.csv")["__line"].to_list() == [2, 4, 5, 8]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     edits=st.lists(
         st.tuples(st.integers(0, 400), st.binary(max_size=3), st.integers(0, 3)), max_size=4

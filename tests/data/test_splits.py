@@ -32,7 +32,7 @@ def ordered(users, times, labels=None, has_times=True, given=None) -> OrderedRow
     )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.integers(0, 30), min_size=10, max_size=80),
     st.floats(0.05, 0.4),
@@ -89,7 +89,7 @@ def test_leave_one_out_asks_about_the_last_two_rows_whatever_their_label() -> No
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=60))
 def test_leave_one_out_never_trains_behind_a_target(rows) -> None:
     rows = sorted(rows, key=lambda r: r[0])

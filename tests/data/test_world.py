@@ -92,7 +92,7 @@ def test_size_fits_the_demo(world: World) -> None:
 # ---- time, arrivals ---------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10_000),
     users=st.integers(10, 80),

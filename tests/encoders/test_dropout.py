@@ -5,14 +5,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sasrecllm.encoders.dropout import causal_attention, dropout
 
 
 @given(st.floats(0.01, 0.95), st.integers(0, 2**31))
-@settings(deadline=None)
 def test_the_share_dropped_and_the_mean_are_those_asked(p, seed):
     torch.manual_seed(seed)
     kept = dropout(torch.ones(40_001), p, True)

@@ -9,7 +9,7 @@ from sasrecllm.encoders.negatives import popularity_negatives, uniform_negatives
 from sasrecllm.errors import ConfigError
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 40), min_size=2, max_size=20, unique=True),
     st.integers(0, 10**6),

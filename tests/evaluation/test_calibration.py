@@ -19,7 +19,7 @@ def test_equals_logistic_regression():
     assert fitted.intercept == pytest.approx(known.intercept_[0], abs=1e-3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(st.floats(-1e6, 1e6), st.integers(0, 1)), max_size=30

@@ -39,7 +39,7 @@ lists = st.lists(st.lists(st.integers(0, N - 1), max_size=5), min_size=1, max_si
 
 
 @given(rows=lists, count=st.integers(1, N), barred=st.sets(st.integers(0, N - 1)))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_it_is_the_sorted_whole_catalogue_less_history_and_barred_items(rows, count, barred):
     model, known = encoder(), histories(rows)
     allowed = np.ones(N, dtype=bool)

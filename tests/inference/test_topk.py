@@ -53,7 +53,7 @@ def test_no_table_of_all_scores_is_made(monkeypatch):
     ),
     count=st.integers(1, 8),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_best_free_is_a_stable_sort_of_what_is_free(rows, count):
     values = np.array([[v for v, _ in row] for row in rows], dtype=float)
     free = np.array([[f for _, f in row] for row in rows])

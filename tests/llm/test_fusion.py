@@ -1,10 +1,14 @@
 """The fusion finds the weights of a known world, trusts words on new items, and cannot game UAUC."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sasrecllm.evaluation.metrics import auc, uauc
-from sasrecllm.llm.fusion import Fusion, FusionWeights, fit_fusion
+from sasrecllm.llm.fusion import Fusion, FusionWeights, bounded, fit_fusion
 from sasrecllm.types import Histories
 
 RNG = np.random.default_rng(0)
@@ -73,3 +77,54 @@ def test_the_scorer_is_the_sum_and_treats_unknown_items_as_new():
         return i + 2.0 * ((2 * i - 1) / 2) + 0.5
 
     assert got[0] == pytest.approx([known(0), 3 * 1 - 1, known(2), 3 * 7 - 1, -4])
+
+
+def test_what_words_add_to_a_new_item_is_bounded_and_keeps_its_order():
+    x = np.linspace(-40, 40, 4001)
+    got = bounded(x, 1.5)
+    assert (np.abs(got) <= 1.5).all() and (np.sign(got) == np.sign(x)).all()
+    assert (np.abs(got) <= np.abs(x)).all()
+    small, far = np.abs(x) <= 0.75, np.abs(x) < 10  # beyond, doubles cannot tell the steps apart
+    assert got[small] == pytest.approx(x[small], abs=1e-12)
+    assert (np.diff(got[far]) > 0).all()
+
+
+WEIGHTS = FusionWeights(
+    ("llm", "item quality", "steady level"), (0.5, 0.0, 0.0), (2.0, 1.0, 1.0),
+    (3.0, 1.0, 0.5, 0.1), (3.0, 1.0, 0.5, -0.2), worded=("llm", "item quality"), most=1.0,
+)  # fmt: skip
+
+
+@given(st.lists(st.floats(-30, 30), min_size=6, max_size=6))
+def test_no_two_titles_of_a_new_item_are_further_apart_than_the_bound_allows(values):
+    one, two = np.array(values).reshape(2, 3)
+    two[2] = one[2]  # the same history: its level is no word's business
+    scores = np.stack([one, two])
+    new, known = np.ones(2, dtype=bool), np.zeros(2, dtype=bool)
+    got = WEIGHTS.combine(scores, new)
+    level = 0.5 * one[2] - 0.2
+    assert (np.abs(got - level) <= 1.0 + 1e-9).all() and abs(got[0] - got[1]) <= 2.0 + 1e-9
+    free = replace(WEIGHTS, most=None)
+    before = free.combine(scores, new)
+    apart = np.diff(before)[0]
+    assert apart * np.diff(got)[0] >= -1e-9  # the order stays
+    # What training has rows of is judged as before, and so is everything that is not words.
+    assert WEIGHTS.combine(scores, known) == pytest.approx(free.combine(scores, known), abs=1e-12)
+    assert WEIGHTS.parts(scores, new)[:, 2] == pytest.approx(free.parts(scores, new)[:, 2], abs=1e-12)
+
+
+def test_the_parts_of_a_bounded_score_still_add_up_to_it():
+    scores = np.array([[9.0, 4.0, 1.0], [0.5, 0.0, 0.3], [-7.0, 1.0, -1.0]])
+    new = np.ones(3, dtype=bool)
+    parts = WEIGHTS.parts(scores, new)
+    assert parts.sum(1) - 0.2 == pytest.approx(WEIGHTS.combine(scores, new))
+    free = replace(WEIGHTS, most=None).parts(scores, new)
+    assert parts[0, 0] / parts[0, 1] == pytest.approx(free[0, 0] / free[0, 1])
+    assert parts[1] == pytest.approx(free[1])
+
+
+def test_weights_of_before_the_bound_are_read_without_one():
+    old = WEIGHTS.to_dict()
+    assert FusionWeights.from_dict(old) == WEIGHTS
+    del old["worded"], old["most"]
+    assert FusionWeights.from_dict(old).most is None

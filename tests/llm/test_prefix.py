@@ -111,7 +111,7 @@ rows = st.lists(st.lists(st.integers(0, N_TITLES - 1), max_size=6), min_size=1, 
 
 
 @given(rows=rows, count=st.integers(2, 7), seed=st.integers(0, 99))
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_shared_path_equals_whole_prompts_in_every_family(scorers, rows, count, seed):
     rng = np.random.default_rng(seed)
     asked, candidates = histories(rows), rng.integers(0, N_TITLES, (len(rows), count))

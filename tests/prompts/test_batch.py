@@ -60,7 +60,7 @@ NASTY = st.text(max_size=60) | st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     titles=st.lists(NASTY, min_size=4, max_size=6),
     shown=st.lists(st.integers(0, 3), max_size=6),

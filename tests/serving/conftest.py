@@ -1,13 +1,18 @@
 """Servers for the tests: in this process for speed, as processes of their own for signals."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
+import pwd
 import re
 import select
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,11 +55,11 @@ def make_api(fake):
     """Builds an app in this process: ``.call(method, path, **httpx arguments)``, state and service."""
     opened = []
 
-    def make(hosts=None, key=None, store=None, queue=64, load=None, limit=None, **model):
+    def make(hosts=None, key=None, store=None, queue=64, load=None, doors=None, limit=None, **model):
         store = store or SqliteStore(":memory:")
         state = ServingState(load or (lambda: fake.loaded(**model)), store)
         service = Service(state, queue)
-        app = create_app(service, hosts, key, limit)
+        app = create_app(service, hosts, key, limit, **doors or {})
         opened.append((service, store))
 
         async def send(method, path, **arguments):
@@ -69,7 +74,7 @@ def make_api(fake):
 
     yield make
     for service, store in opened:
-        service.model.close()
+        service.close()
         store.close()
 
 
@@ -111,14 +116,15 @@ class Process:
         return out + err
 
 
-def _fake_server_in(folder, name="A", seconds=0.0, rate="inf", **environment):
+def _fake_server_in(folder, name="A", seconds=0.0, rate="inf", store=None, flags=(), **environment):
     (folder / "name.txt").write_text(name)
+    store = store or folder / "state.sqlite"
     server = Process(
-        [HERE / "fake_server.py", folder, "--store", folder / "state.sqlite", "--rate", rate],
+        [HERE / "fake_server.py", folder, "--store", store, "--rate", rate, *flags],
         SASRECLLM_FAKE_SECONDS=str(seconds),
         **environment,
     )
-    server.folder, server.store = folder, folder / "state.sqlite"
+    server.folder, server.store = folder, store
     return server
 
 
@@ -140,6 +146,108 @@ def launch(tmp_path):
     yield start
     for server in started:
         server.stop()
+
+
+def postgres_binaries():
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[4]))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+def unprivileged():
+    """initdb refuses root: (how to start as somebody else, that user's name)."""
+    if os.geteuid() != 0:
+        return {}, None
+    for name in ("postgres", "nobody"):
+        try:
+            who = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}, who
+    pytest.skip("PostgreSQL does not start as root and there is no user 'postgres' or 'nobody'")
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """A PostgreSQL server of our own on a Unix socket, from Debian's binaries."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'sasrecllm[postgres]'")
+    as_user, who = unprivileged()
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    if who is not None:
+        os.chown(folder, who.pw_uid, who.pw_gid)
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": str(folder)}
+    data = folder / "data"
+    initdb = [binaries / "initdb", "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "-N"]
+    done = subprocess.run(
+        initdb, cwd=folder, env=environment, capture_output=True, text=True, **as_user
+    )
+    assert done.returncode == 0, done.stderr
+    server = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-F"]
+    process = subprocess.Popen(
+        server,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **as_user,
+    )
+    url = f"postgresql://tester@/postgres?host={folder}"
+    try:
+        import psycopg
+
+        for attempt in range(100):
+            try:
+                psycopg.connect(url, connect_timeout=2).close()
+                break
+            except psycopg.OperationalError:
+                assert process.poll() is None and attempt < 99
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request, tmp_path):
+    """A fresh database of each kind; opened again it is the same one."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/state.sqlite"
+        return
+    url = request.getfixturevalue("postgres_url")
+    yield url
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP TABLE IF EXISTS items, interactions")
+
+
+@pytest.fixture
+def written_elsewhere(store_url):
+    """``with written_elsewhere(item_id):`` another has written the item, not committed."""
+
+    @contextlib.contextmanager
+    def held(item_id):
+        insert = f"INSERT INTO items (item_id, title, attributes) VALUES ('{item_id}', 'held', '{{}}')"
+        if store_url.startswith("sqlite"):
+            connection = sqlite3.connect(store_url.removeprefix("sqlite:///"), isolation_level=None)
+        else:
+            import psycopg
+
+            connection = psycopg.connect(store_url, autocommit=True)
+        connection.execute("BEGIN")
+        connection.execute(insert)
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+            connection.close()
+
+    return held
 
 
 @pytest.fixture(scope="module")

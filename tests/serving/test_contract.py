@@ -1,4 +1,5 @@
-"""The API keeps to its own OpenAPI document, whatever is sent: schemathesis, all checks, all phases.
+"""The API keeps to its own OpenAPI document, whatever is sent: schemathesis, all checks, all phases, on
+both databases.
 
 SASRECLLM_FUZZ sets the number of cases for each operation (docs/reliability.md: 1000).
 """
@@ -11,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-CASES = os.environ.get("SASRECLLM_FUZZ", "15")
+CASES = os.environ.get("SASRECLLM_FUZZ", "10")
 
 
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="no schemathesis here")
-def test_every_operation_keeps_to_the_document(launch, tmp_path):
-    server = launch()
+def test_every_operation_keeps_to_the_document(launch, store_url, tmp_path):
+    server = launch(store=store_url)
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"{server.url}/openapi.json"]
     command += ["--max-examples", CASES, "--checks", "all", "--seed", "1", "--no-color"]
     done = subprocess.run(

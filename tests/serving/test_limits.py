@@ -16,7 +16,7 @@ class Clock:
         return self.now
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rate=st.floats(0.5, 50), step=st.floats(0.001, 0.02))
 def test_thirty_seconds_let_through_what_the_rate_says(rate, step):
     clock = Clock()

@@ -1,22 +1,17 @@
 """What every store obeys, on SQLite and on a real PostgreSQL server."""
 
+import contextlib
 import os
-import pwd
-import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
-import time
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.errors import ConfigError, ResourceError
+from sasrecllm.errors import ConfigError, DataError, ResourceError
 from sasrecllm.serving.store import Interaction, PostgresStore, SqliteStore, StoredItem, open_store
 
 ODD_IDS = [
@@ -38,98 +33,20 @@ ODD_IDS = [
 ]
 
 
-def postgres_binaries():
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[4]))
-    on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
-
-
-def unprivileged():
-    """initdb refuses root: (how to start as somebody else, that user's name)."""
-    if os.geteuid() != 0:
-        return {}, None
-    for name in ("postgres", "nobody"):
-        try:
-            who = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}, who
-    pytest.skip("PostgreSQL does not start as root and there is no user 'postgres' or 'nobody'")
-
-
-@pytest.fixture(scope="session")
-def postgres_url():
-    """A PostgreSQL server of our own on a Unix socket, from Debian's binaries."""
-    binaries = postgres_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL here: apt-get install postgresql")
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'sasrecllm[postgres]'")
-    as_user, who = unprivileged()
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    if who is not None:
-        os.chown(folder, who.pw_uid, who.pw_gid)
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": str(folder)}
-    data = folder / "data"
-    initdb = [binaries / "initdb", "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "-N"]
-    done = subprocess.run(
-        initdb, cwd=folder, env=environment, capture_output=True, text=True, **as_user
-    )
-    assert done.returncode == 0, done.stderr
-    server = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-F"]
-    process = subprocess.Popen(
-        server,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        **as_user,
-    )
-    url = f"postgresql://tester@/postgres?host={folder}"
-    try:
-        import psycopg
-
-        for attempt in range(100):
-            try:
-                psycopg.connect(url, connect_timeout=2).close()
-                break
-            except psycopg.OperationalError:
-                assert process.poll() is None and attempt < 99
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(10)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    """A fresh database of each kind; opened again it is the same one."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/state.sqlite"
-        return
-    url = request.getfixturevalue("postgres_url")
-    yield url
-    import psycopg
-
-    with psycopg.connect(url) as connection:
-        connection.execute("DROP TABLE IF EXISTS items, interactions")
-
-
 @pytest.fixture
-def store(url):
-    store = open_store(url)
+def store(store_url):
+    store = open_store(store_url)
     yield store
     store.close()
 
 
-def test_ids_and_titles_come_back_exactly_after_reopening(url):
-    first = open_store(url)
+def test_ids_and_titles_come_back_exactly_after_reopening(store_url):
+    first = open_store(store_url)
     items = [StoredItem(i, f"Title of {i}", {"genre": i, "year": None}) for i in ODD_IDS]
     first.add_items(items)
     first.add_interactions([Interaction(i, i, n % 2 == 0) for n, i in enumerate(ODD_IDS)])
     first.close()
-    again = open_store(url)
+    again = open_store(store_url)
     assert again.items() == items
     for n, raw in enumerate(ODD_IDS):
         assert again.interactions_of(raw) == [(raw, n % 2 == 0)]
@@ -183,7 +100,7 @@ def test_many_threads_lose_nothing(store):
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(user=TEXT, item=TEXT, liked=st.booleans())
 def test_any_text_round_trips(store, user, item, liked):
     store.add_interactions([Interaction(user, item, liked)])
@@ -255,3 +172,75 @@ def test_refusals_name_the_store_and_never_its_password(tmp_path):
     with pytest.raises(ResourceError) as refusal:
         open_store("postgresql://somebody:geheim@127.0.0.1:1/db")
     assert "geheim" not in str(refusal.value) and "127.0.0.1" in str(refusal.value)
+
+
+LONG = "é" * 500  # 1,000 bytes
+
+
+@pytest.mark.parametrize("odd", ["a\x00b", "\x00", "a\ud800", "\udc00\ud800", LONG + "x"])
+def test_what_one_database_could_not_hold_is_refused_by_both_and_nothing_is_kept(store, odd):
+    for told in (Interaction(odd, "i", True), Interaction("u", odd, True)):
+        with pytest.raises(DataError, match=r"NUL|surrogate|bytes"):
+            store.add_interactions([Interaction("u", "good", True), told])
+    with pytest.raises(DataError):
+        store.interactions_of(odd)
+    items = [StoredItem(odd, "title")]
+    if odd != LONG + "x":  # a title and an attribute are in no index
+        items += [
+            StoredItem("i", odd),
+            StoredItem("i", "t", {odd: "x"}),
+            StoredItem("i", "t", {"x": odd}),
+        ]
+    for item in items:
+        with pytest.raises(DataError):
+            store.add_items([StoredItem("good", "title"), item])
+    assert store.interactions_of("u") == [] and store.items() == []
+
+
+def test_the_longest_id_and_a_long_title_come_back(store):
+    store.add_interactions([Interaction(LONG, LONG, True)])
+    store.add_items([StoredItem(LONG, "long " * 20_000)])
+    assert store.interactions_of(LONG) == [(LONG, True)]
+    assert store.items() == [StoredItem(LONG, "long " * 20_000)]
+
+
+def test_a_reader_and_a_server_that_starts_do_not_wait_for_a_writer(
+    store, store_url, written_elsewhere
+):
+    store.add_interactions([Interaction("u", "1", True)])
+    with written_elsewhere("held"):
+        starts = threading.Event()
+
+        def write():
+            starts.set()
+            with contextlib.suppress(ResourceError):  # after five seconds it gives up
+                store.add_items([StoredItem("held", "by another")])
+
+        waiting = threading.Thread(target=write)
+        waiting.start()
+        starts.wait()
+        for _ in range(200):
+            assert store.interactions_of("u") == [("1", True)]
+        assert store.items() == []
+        again = open_store(store_url)
+        assert again.interactions_of("u") == [("1", True)]
+        again.close()
+        assert waiting.is_alive()
+    waiting.join()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files as POSIX has them")
+def test_a_new_file_is_its_owners_alone_whatever_the_umask(tmp_path, caplog):
+    before = os.umask(0)
+    try:
+        store = SqliteStore(tmp_path / "state.sqlite")
+        store.add_interactions([Interaction("u", "1", True)])
+        rights = {f.name: f.stat().st_mode & 0o777 for f in tmp_path.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert len(rights) == 3 and set(rights.values()) == {0o600}
+    assert caplog.messages == []
+    (tmp_path / "state.sqlite").chmod(0o640)
+    SqliteStore(tmp_path / "state.sqlite").close()
+    assert "chmod 600" in caplog.text and str(tmp_path / "state.sqlite") in caplog.text

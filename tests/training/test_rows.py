@@ -61,7 +61,7 @@ def test_rows_that_are_not_touched_stand_still_with_their_moments():
     assert int(after["step"]) == 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=9), st.floats(0.001, 100))
 def test_clipping_is_torchs(rows, largest):
     ours, theirs = pair()

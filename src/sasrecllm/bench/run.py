@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sasrecllm import runtime
-from sasrecllm.bench import data, device, encoder, growth, language, memory, quality, start
+from sasrecllm.bench import data, device, encoder, growth, language, memory, quality, start, words
 from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
 from sasrecllm.checkpoint import write_json
 from sasrecllm.errors import ConfigError, did_you_mean
@@ -28,7 +28,7 @@ class Asked:
         sizes: of the language model, of ``language.SIZES``.
         pairs: alternating pairs of each comparison.
         peers: what benchmarks/peers.sh filled; None measures none.
-        run: a finished run, for first answers and equal quality.
+        run: a finished run, for first answers, equal quality and words.
         rows: of the generated log.
         device: of the large language model.
         plot: where the picture of the growth goes.
@@ -128,6 +128,11 @@ def large(asked: Asked) -> list[Finding]:
     return device.bench(asked.device, "tiny" if asked.tiny else "1b", asked.pairs)
 
 
+def worded(asked: Asked) -> list[Finding]:
+    """What titles written to be recommended do to a new item."""
+    return words.bench(asked.run, 24, 2) if asked.tiny else words.bench(asked.run)
+
+
 Run = Callable[[Asked], list[Finding]]
 IN_THREADS: Mapping[str, Run] = {"sasrec": sasrec, "topk": topk, "llm": llm, "rerank": rerank}
 """Measured once for each number of threads."""
@@ -138,6 +143,7 @@ ONCE: Mapping[str, Run] = {
     "quality": learnt,
     "growth": grown,
     "device": large,
+    "words": worded,
 }
 WORKS: Mapping[str, Run] = {**IN_THREADS, **ONCE}
 

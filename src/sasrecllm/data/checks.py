@@ -11,17 +11,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from sasrecllm.data.interactions import LINE, ROW
-from sasrecllm.errors import DataError
+from sasrecllm.data.columns import OPTIONAL
+from sasrecllm.data.interactions import LINE, ROW, FileColumns
 
 ID_BYTES = 128
 LATEST = 100_000_000_000
 """Seconds beyond this (the year 5138) are milliseconds."""
-
-ISO_8601 = [
-    *[(f, None) for f in ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f")],
-    ("%Y-%m-%d %H:%M:%S%.f%#z", "UTC"),
-]
 
 SPLIT_NAMES = ("train", "valid", "test")
 
@@ -39,89 +34,6 @@ class Check:
 def parsed(column: str) -> str:
     """Name of the hidden column with the checked values of ``column``."""
     return f"__{column}"
-
-
-def ids(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
-    """Column ``column`` as String, spelled as it came in.
-
-    Raises:
-        DataError: the column is of a type whose spelling is lost already.
-    """
-    kind = frame.schema[column]
-    if kind.is_integer() or kind in (pl.Null, pl.Categorical, pl.Enum):
-        return frame.with_columns(pl.col(column).cast(pl.String))
-    if kind != pl.String:
-        raise DataError(
-            f"{file}, column {column}: ids are of type {kind}; allowed: text or integers",
-            "store the ids as text: as numbers with a fraction 7 and 007 have become the same",
-        )
-    return frame
-
-
-def numbers(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
-    """Add the values of a number column as Float64; null where they are no numbers."""
-    kind = frame.schema[column]
-    if kind == pl.String:
-        value = pl.col(column).str.strip_chars().cast(pl.Float64, strict=False)
-    elif kind.is_numeric() or kind in (pl.Boolean, pl.Null):
-        value = pl.col(column).cast(pl.Float64)
-    else:
-        raise _no_number(frame, column, file)
-    return frame.with_columns(value.alias(parsed(column)))
-
-
-def seconds(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
-    """Add the values of a time column as Unix seconds; null where they are none.
-
-    Numbers are Unix seconds already.  Dates, also as ISO 8601 text, are UTC unless they say
-    otherwise.
-    """
-    kind, name = frame.schema[column], parsed(column)
-    if kind in (pl.Date, pl.Datetime):
-        value = pl.col(column).cast(pl.Datetime("us")).dt.epoch("s")
-        return frame.with_columns(value.alias(name))
-    frame = whole_numbers(frame, column, file)
-    if kind != pl.String or frame[name].null_count() == 0:
-        return frame
-    text = pl.col(column).str.strip_chars().str.replace("T", " ", literal=True)
-    dates = [
-        text.str.to_datetime(form, time_unit="us", strict=False, time_zone=zone).dt.epoch("s")
-        for form, zone in ISO_8601
-    ]
-    return frame.with_columns(pl.coalesce(name, *dates).alias(name))
-
-
-def whole_numbers(frame: pl.DataFrame, column: str, file: str) -> pl.DataFrame:
-    """Add the values of a column of whole numbers as Int64; null where they are none.
-
-    Text may be written as ``978300760`` or ``978300760.0``.
-    """
-    kind = frame.schema[column]
-    if kind == pl.String:
-        plain = frame[column].cast(pl.Int64, strict=False)
-        if plain.null_count() == frame[column].null_count():  # the usual case, at a tenth of the cost
-            return frame.with_columns(plain.alias(parsed(column)))
-        text = pl.col(column).str.strip_chars()
-        value = text.cast(pl.Int64, strict=False).fill_null(_whole(text))
-    elif kind.is_float():
-        value = _whole(pl.col(column))
-    elif kind.is_integer() or kind == pl.Null:
-        value = pl.col(column).cast(pl.Int64, strict=False)
-    else:
-        raise _no_number(frame, column, file)
-    return frame.with_columns(value.alias(parsed(column)))
-
-
-def _whole(value: pl.Expr) -> pl.Expr:
-    number = value.cast(pl.Float64, strict=False)
-    return pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False))
-
-
-def _no_number(frame: pl.DataFrame, column: str, file: str) -> DataError:
-    return DataError(
-        f"{file}, column {column}: values are of type {frame.schema[column]}; allowed: numbers",
-        f"convert the column, or name another one: data.columns.{column}=...",
-    )
 
 
 def id_checks(every: pl.Series) -> list[Check]:
@@ -149,7 +61,7 @@ def number_checks(column: str) -> list[Check]:
     if column in ("label", "rating"):
         finite |= ~value.is_finite()
     rows = {
-        "label": [Check("label", ~value.is_in([0.0, 1.0]), "0 or 1",
+        "label": [Check("label", ~value.is_in([0.0, 1.0]), "0 or 1, true or false, yes or no",
                         "give ratings as data.columns.rating=... and a data.threshold")],
         "timestamp": [
             Check("timestamp", value < 0, "Unix seconds, 0 or more", "correct the time"),
@@ -157,8 +69,12 @@ def number_checks(column: str) -> list[Check]:
                   "divide the column by 1000 (or 1000000 for microseconds)"),
         ],
     }  # fmt: skip
-    kinds = {"timestamp": "whole Unix seconds or an ISO 8601 date", "order": "whole numbers"}
-    allowed = {"label": "0 or 1", "rating": "a finite number"} | kinds
+    allowed = {
+        "label": "0 or 1, true or false, yes or no",
+        "rating": "a finite number",
+        "timestamp": "Unix seconds or an ISO 8601 date, 2014-07-31 or 2014-07-31T12:30:00Z say",
+        "order": "whole numbers",
+    }
     return [
         Check(column, finite, allowed[column], "correct the value, or remove the row"),
         *rows.get(column, []),
@@ -180,10 +96,12 @@ NONE_REFUSED = pl.DataFrame(
 )  # fmt: skip
 
 
-def refusals(frame: pl.DataFrame, checks: Iterable[Check], file: str) -> pl.DataFrame:
+def refusals(
+    frame: pl.DataFrame, checks: Iterable[Check], file: str, columns: FileColumns
+) -> pl.DataFrame:
     """The bad rows: __row, file, row (1-based), line, column, value, allowed, remedy.
 
-    A row is listed once, with the first check that it fails.
+    A row is listed once, with the first check that it fails; column and value as the file has them.
     """
     rows = list(checks)
     failed: pl.Expr = pl.lit(None, pl.Int32)
@@ -192,19 +110,32 @@ def refusals(frame: pl.DataFrame, checks: Iterable[Check], file: str) -> pl.Data
     bad = frame.with_columns(failed.alias("__check")).filter(pl.col("__check").is_not_null())
     if LINE not in bad.columns:
         bad = bad.with_columns(pl.lit(None, pl.Int64).alias(LINE))
-    told = [_told(bad.filter(pl.col("__check") == n), c, file) for n, c in enumerate(rows)]
+    told = [_told(bad.filter(pl.col("__check") == n), c, file, columns) for n, c in enumerate(rows)]
     return pl.concat([NONE_REFUSED, *told]).sort(ROW)
 
 
-def _told(bad: pl.DataFrame, check: Check, file: str) -> pl.DataFrame:
+def _told(bad: pl.DataFrame, check: Check, file: str, columns: FileColumns) -> pl.DataFrame:
     """What a refusal says of the rows that fail ``check``."""
+    theirs, remedy = columns.name(check.column), check.remedy
+    if check.column in OPTIONAL:
+        remedy += f"; or leave the column out, if it is no {check.column}: {leave_out(check.column)}"
     return bad.select(
         pl.col(ROW).cast(pl.Int64),
         pl.lit(file).alias("file"),
         (pl.col(ROW) + 1).cast(pl.Int64).alias("row"),
         pl.col(LINE).cast(pl.Int64).alias("line"),
-        pl.lit(check.column).alias("column"),
-        pl.Series("value", [repr(v)[:80] for v in bad[check.column]], dtype=pl.String),
+        pl.lit(theirs).alias("column"),
+        pl.Series("value", [_spelt(v)[:80] for v in bad[check.column]], dtype=pl.String),
         pl.lit(check.allowed).alias("allowed"),
-        pl.lit(check.remedy).alias("remedy"),
+        pl.lit(remedy).alias("remedy"),
     )
+
+
+def leave_out(column: str) -> str:
+    """The setting that leaves out a column which was taken for ``column`` by its name."""
+    return f"data.columns.{column}=null"
+
+
+def _spelt(value: object) -> str:
+    """A value as the file has it: text in quotation marks, dates and numbers as they are written."""
+    return repr(value) if isinstance(value, (str, bytes, bytearray)) or value is None else str(value)

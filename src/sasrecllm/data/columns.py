@@ -1,13 +1,17 @@
-"""Which column of a file means what: the user's map first, then the names that the field uses."""
+"""Which column of a file means what: the user's map first, then the names that the field uses.
+
+A column that is left out is looked at first: what it may be goes into a note or a refusal.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from sasrecllm.data.interactions import LINE
+from sasrecllm.data.interactions import LINE, FileColumns
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 
 # Names as MovieLens, Amazon, RecBole, Goodreads, Last.fm and Kaggle exports write them, in lower
@@ -16,7 +20,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "user_id": ("userid", "user", "reviewerid", "uid", "customerid", "userkey", "visitorid"),
     "item_id": (
         *("itemid", "item", "iid", "movieid", "asin", "parentasin", "bookid", "isbn"),
-        *("productid", "sku", "trackid", "artistid"),
+        *("productid", "sku", "trackid", "artistid", "articleid"),
     ),
     "label": ("label", "liked", "like", "clicked", "click", "target"),
     "rating": ("rating", "ratings", "overall", "stars", "score", "bookrating"),
@@ -27,37 +31,74 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 INTERACTION_COLUMNS = ("user_id", "item_id", "label", "rating", "timestamp", "order", "split")
 ITEM_COLUMNS = ("item_id", "title")
+OPTIONAL = ("label", "rating", "timestamp", "order", "split")
+
+LIKELY: Mapping[str, str] = {
+    "timestamp": "the time of a row: 'data.columns.timestamp={}'",
+    "rating": "a rating: 'data.columns.rating={}' with a data.threshold",
+    "label": "a like or no like: 'data.columns.label={}'",
+    "event": "the kind of an event, every kind counts alike now: keep the rows of one kind, or write"
+    " 1 and 0 into '{}' and set 'data.columns.label={}'",
+    "weight": "how much was used or bought: 'data.columns.rating={}' with a data.threshold",
+}
+"""What a column that nobody asked for may be, and the setting that would use it."""
+
+# Words in the name of such a column; "My Rating", "t_dat" and "watchCount" are words too.
+_WORDS: Mapping[str, str] = {
+    "timestamp": "time date dat day datetime timestamp ts when epoch created updated unixtime at",
+    "rating": "rating ratings score scores stars grade grades mark marks vote votes",
+    "label": "label like likes liked click clicks clicked purchase purchased bought favorite favourite",
+    "event": "event action behavior behaviour interaction activity",
+    "weight": "weight weights count counts plays playcount listens views quantity qty frequency"
+    " duration playtime watched ratio hours",
+}
+LOOKED_AT = 200  # values of a column that decide whether it may be a time
 
 
-def check_map(columns: Mapping[str, str]) -> None:
+def check_map(columns: Mapping[str, str | None]) -> None:
     """Refuse a column map that speaks of columns we do not know.
 
     Raises:
         ConfigError: with the nearest known name.
     """
     known = [*ALIASES, "items.item_id", "items.title"]
-    for ours in columns:
+    for ours, theirs in columns.items():
         if ours not in known:
             raise ConfigError(
                 f"data.columns has {ours!r}; allowed: {', '.join(known)}" + did_you_mean(ours, known),
                 "write our name first: data.columns.user_id=<name in your file>",
             )
+        if theirs is None and ours not in OPTIONAL:
+            raise ConfigError(
+                f"data.columns.{ours} is null, but that column is needed",
+                f"give its name in your file; null is for {', '.join(OPTIONAL)}",
+            )
 
 
-def interactions(frame: pl.DataFrame, columns: Mapping[str, str], file: str) -> pl.DataFrame:
-    """The canonical interaction columns of ``frame``; others are left out.
+def interactions(
+    frame: pl.DataFrame, columns: Mapping[str, str | None], file: str, *, titled: bool = False
+) -> tuple[pl.DataFrame, FileColumns]:
+    """The canonical interaction columns of ``frame``, and what the file calls its columns.
+
+    Args:
+        columns: our column -> name in the file; None leaves out a column that has our name.
+        titled: the titles stand in this file too.
 
     Raises:
         DataError: a mapped column is absent, or two columns mean the same.
     """
     found = _found(frame, INTERACTION_COLUMNS, columns, file)
     keep = [pl.col(theirs).alias(ours) for ours, theirs in found.items()]
-    return frame.select(*keep, *([LINE] if LINE in frame.columns else []))
+    used = {*found.values(), LINE}
+    if titled:
+        used |= set(_found(frame, ("title",), columns, file).values())
+    seen = FileColumns(found, {c: _likely(frame[c]) for c in frame.columns if c not in used})
+    return frame.select(*keep, *([LINE] if LINE in frame.columns else [])), seen
 
 
 def items(
-    frame: pl.DataFrame, columns: Mapping[str, str], file: str, *, own_file: bool = True
-) -> pl.DataFrame:
+    frame: pl.DataFrame, columns: Mapping[str, str | None], file: str, *, own_file: bool = True
+) -> tuple[pl.DataFrame, FileColumns]:
     """item_id, title and, out of a file of its own, every other column as an attribute.
 
     A map entry ``items.item_id`` or ``items.title`` speaks of the items file alone.
@@ -69,20 +110,48 @@ def items(
     title = {k: v for k, v in columns.items() if k == "title"}
     found = _found(frame, ITEM_COLUMNS, {**shared, **title, **own}, file)
     keep = [pl.col(theirs).alias(ours) for ours, theirs in found.items()]
+    rest = [c for c in frame.columns if c not in found.values() and c not in found and c != LINE]
+    seen = FileColumns(found, dict.fromkeys(rest, ""))
     if not own_file:
-        return frame.select(*keep, *([LINE] if LINE in frame.columns else []))
-    rest = [c for c in frame.columns if c not in found.values() and c not in found]
-    return frame.select(*keep, *rest)
+        return frame.select(*keep, *([LINE] if LINE in frame.columns else [])), seen
+    return frame.select(*keep, *rest, *([LINE] if LINE in frame.columns else [])), seen
+
+
+def notes(seen: FileColumns, file: str) -> list[str]:
+    """What a reader must know of the columns that were left out."""
+    likely = {c: kind for c, kind in seen.unused.items() if kind}
+    if "timestamp" in seen.named:
+        likely = {c: kind for c, kind in likely.items() if kind != "timestamp"}
+    return [
+        f"{file}: column {c!r} is not used; it may be {LIKELY[kind].format(c, c)}"
+        for c, kind in likely.items()
+    ]
+
+
+def nearest(ours: str, names: Iterable[str]) -> str:
+    """The name among ``names`` that is most like one of the names of our column; may be empty.
+
+    >>> nearest("user_id", ["customer_no", "article_no", "mark"])
+    'customer_no'
+    """
+    known = (_plain(ours), *ALIASES.get(ours, ()))
+    close = [
+        (max(difflib.SequenceMatcher(None, _plain(name), alias).ratio() for alias in known), name)
+        for name in names
+    ]
+    ratio, name = max(close, default=(0.0, ""))
+    return name if ratio >= 0.7 else ""
 
 
 def _found(
-    frame: pl.DataFrame, wanted: tuple[str, ...], columns: Mapping[str, str], file: str
+    frame: pl.DataFrame, wanted: tuple[str, ...], columns: Mapping[str, str | None], file: str
 ) -> dict[str, str]:
     """Our name -> name in the file, for the wanted columns that are there."""
     found: dict[str, str] = {}
     for ours in wanted:
         if ours in columns:
-            found[ours] = _mapped(frame, ours, columns[ours], file)
+            theirs = columns[ours]
+            found.update({} if theirs is None else {ours: _mapped(frame, ours, theirs, file)})
         elif ours in frame.columns and ours not in columns.values():
             found[ours] = ours
         else:
@@ -92,9 +161,10 @@ def _found(
                 if _plain(c) in ALIASES[ours] and c not in columns.values() and c != LINE
             ]
             if len(near) > 1:
+                out = f", or leave all of them out: data.columns.{ours}=null" * (ours in OPTIONAL)
                 raise DataError(
                     f"{file}: columns {', '.join(near)} may each be the {ours}",
-                    f"say which: data.columns.{ours}={near[0]}",
+                    f"say which: data.columns.{ours}={near[0]}{out}",
                 )
             found.update({ours: near[0]} if near else {})
     return found
@@ -109,6 +179,34 @@ def _mapped(frame: pl.DataFrame, ours: str, theirs: str, file: str) -> str:
             "correct the name in data.columns",
         )
     return theirs
+
+
+def _likely(values: pl.Series) -> str:
+    """What a column that is left out may be: a key of :data:`LIKELY`, or an empty string."""
+    words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", values.name.split(":")[0])}
+    kinds = [kind for kind, known in _WORDS.items() if words & set(known.split())]
+    if "timestamp" in kinds or not kinds:
+        if _may_be_times(values, named="timestamp" in kinds):
+            return "timestamp"
+        kinds = [kind for kind in kinds if kind != "timestamp"]
+    if "event" in kinds:
+        return "event"
+    return kinds[0] if kinds else ""
+
+
+def _may_be_times(values: pl.Series, *, named: bool) -> bool:
+    """Whether the first values are dates, or, in a column named like a time, large numbers."""
+    if values.dtype.is_temporal():
+        return values.dtype in (pl.Date, pl.Datetime)
+    some = values.drop_nulls().head(LOOKED_AT)
+    if some.is_empty():
+        return False
+    if some.dtype == pl.String and some.str.contains(r"^\s*\d{4}-?\d\d-?\d\d([T ].*)?$").all():
+        return named or bool(some.str.contains("-", literal=True).all())
+    if not named or not (some.dtype == pl.String or some.dtype.is_numeric()):
+        return False
+    numbers = some.cast(pl.Float64, strict=False)
+    return numbers.null_count() == 0 and bool((numbers > 1e7).all())
 
 
 def _plain(name: str) -> str:

@@ -7,6 +7,7 @@ split optional.  ``items``: item_id, title and any attribute columns.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +27,24 @@ PLAIN_WORDS = {"item": "item", "items": "items", "consumed": "chosen"}
 
 
 @dataclass(frozen=True)
+class FileColumns:
+    """What a file called its columns, so that messages speak the user's words.
+
+    Args:
+        named: our column -> its name in the file.
+        unused: name in the file of every column that was left out -> what it may be
+            (:data:`sasrecllm.data.columns.LIKELY`), or an empty string.
+    """
+
+    named: Mapping[str, str] = field(default_factory=dict)
+    unused: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, ours: str) -> str:
+        """The file's name of our column."""
+        return self.named.get(ours, ours)
+
+
+@dataclass(frozen=True)
 class Tables:
     """The canonical two tables of a source, before they are checked.
 
@@ -37,6 +56,8 @@ class Tables:
         order: what orders each user's rows (:func:`order_of`): ``auto``, ``time`` or ``file``.
         split: the rule that ``auto`` stands for with this source; empty where it has none.
         files: names of the two tables' files, for refusals.
+        columns: what the two files call their columns, for refusals.
+        notes: what a reader of the report must know of how the files were read.
     """
 
     interactions: pl.DataFrame
@@ -46,6 +67,8 @@ class Tables:
     order: Order = "auto"
     split: str = ""
     files: tuple[str, str] = ("interactions", "items")
+    columns: tuple[FileColumns, FileColumns] = (FileColumns(), FileColumns())
+    notes: tuple[str, ...] = ()
 
 
 def order_of(tables: Tables) -> Literal["order", "time", "file"]:
@@ -56,7 +79,7 @@ def order_of(tables: Tables) -> Literal["order", "time", "file"]:
     order of the file alone, which breaks all other ties too.
 
     Raises:
-        DataError: time is asked for and there is none.
+        DataError: time is asked for and there is none, or a column that may be one is not used.
     """
     columns = tables.interactions.columns
     if tables.order == "file":
@@ -69,6 +92,14 @@ def order_of(tables: Tables) -> Literal["order", "time", "file"]:
         raise DataError(
             f"{tables.files[0]}: data.order is time, but there is no timestamp column",
             "name it (data.columns.timestamp=...) or set data.order=auto",
+        )
+    times = [c for c, kind in tables.columns[0].unused.items() if kind == "timestamp"]
+    if times:
+        raise DataError(
+            f"{tables.files[0]}: there is neither a timestamp nor an order column, but column"
+            f" {times[0]!r}, which is not used, may be the time of a row",
+            f"say so: 'data.columns.timestamp={times[0]}'; or take the rows in the order of the file:"
+            " data.order=file",
         )
     return "file"
 

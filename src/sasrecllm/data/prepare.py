@@ -125,7 +125,8 @@ def prepare(
     dataset = _with_seen(dataset, seen, remarks)
     remarks += set_aside(dataset)
     said += warnings_of(dataset, split_args or {})
-    return replace(dataset, notes=(*remarks, *held.notes, *(WARNING + text for text in said)))
+    notes = (*checked.notes, *remarks, *held.notes, *(WARNING + text for text in said))
+    return replace(dataset, notes=notes)
 
 
 def _repeats_note(policy: Repeats, kind: Feedback) -> str:

@@ -24,20 +24,25 @@ def policy_of(repeats: Repeats, feedback: Feedback) -> Repeats:
     return "last" if feedback == "ratings" else "keep"
 
 
+def repeat_key(tables: Tables) -> list[str]:
+    """The columns of user, item and moment; empty where no two rows are of one moment.
+
+    The moment is the timestamp and the order column, or what there is of them; where the rows stand
+    as the file does, it is the timestamp alone.
+    """
+    marks = ["timestamp"] if order_of(tables) == "file" else ["timestamp", "order"]
+    marks = [c for c in marks if c in tables.interactions.columns]
+    return ["user_id", "item_id", *marks] if marks else []
+
+
 def surplus(tables: Tables, keep: Literal["first", "last"] = "first") -> pl.DataFrame:
     """The rows that repeat the user, item and moment of another row, less the copy that stays.
-
-    The moment is the timestamp, and the place in the order column where that orders the rows; a log
-    with neither has no two rows of one moment.
 
     Args:
         keep: the first or the last copy of the file stays.
     """
-    frame = tables.interactions
-    marks = ["timestamp"] if order_of(tables) == "file" else ["timestamp", "order"]
-    marks = [c for c in marks if c in frame.columns]
-    key = ["user_id", "item_id", *marks]
-    if not marks or frame.select(key).hash_rows().n_unique() == frame.height:
+    frame, key = tables.interactions, repeat_key(tables)
+    if not key or frame.select(key).hash_rows().n_unique() == frame.height:
         return frame.clear()  # the usual case; what is below is dear and exact
     copies = frame.filter(pl.struct(key).is_duplicated())
     stays = pl.struct(key)

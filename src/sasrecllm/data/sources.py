@@ -11,7 +11,7 @@ import polars as pl
 
 from sasrecllm.data import archives, columns
 from sasrecllm.data.download import Report
-from sasrecllm.data.interactions import ROW, Order, Tables
+from sasrecllm.data.interactions import LINE, ROW, Order, Tables
 from sasrecllm.data.readers import read_table
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.runtime import resolve
@@ -23,7 +23,7 @@ class Request:
 
     path: Path | None = None
     items_path: Path | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str | None] = field(default_factory=dict)
     cache: Path | None = None
     report: Report | None = None
 
@@ -41,7 +41,7 @@ def load_tables(
     *,
     path: str | Path | None = None,
     items_path: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     order: Order = "auto",
     words: Mapping[str, str] | None = None,
     name: str | None = None,
@@ -55,7 +55,8 @@ def load_tables(
             ``amazon-books``, or ``package.module:function`` that takes a :class:`Request`.
         path: file, folder or archive; named archives are downloaded where it is None.
         items_path: file with item ids and titles, for ``files``.
-        columns: our column name -> name in the file.
+        columns: our column name -> name in the file; None leaves out a column that is named like
+            one of ours.
         order: see :class:`Tables`; ``file`` where the rows stand in order.
         words: domain words that replace the source's own.
         name: name of the data set for reports; the source's own by default.
@@ -89,25 +90,32 @@ def files(request: Request) -> Tables:
     if request.path is None:
         raise ConfigError("source files needs a file", "set data.path=<your interactions file>")
     frame = read_table(request.path)
+    file = str(request.path)
     if request.items_path is None:
-        titled = columns.items(frame, request.columns, str(request.path), own_file=False)
+        titled, shelf = columns.items(frame, request.columns, file, own_file=False)
         if "title" not in titled.columns:
             raise DataError(
-                f"{request.path}: no file with item titles was named, and no title column is here",
+                f"{file}: no file with item titles was named, and no title column is here; its"
+                f" columns: {', '.join(c for c in frame.columns if c != LINE)}",
                 "set data.items_path=<file with item_id and title>, or data.columns.title=...",
             )
         # Each title once; a refusal still names the row of the file it came from.
         numbered = titled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
-        items = numbered.unique(["item_id", "title"], keep="first", maintain_order=True)
-        items_file = request.path
+        keys = [c for c in ("item_id", "title") if c in titled.columns]
+        items = numbered.unique(keys, keep="first", maintain_order=True)
+        items_file = file
     else:
-        items_file = request.items_path
-        items = columns.items(read_table(items_file), request.columns, str(items_file))
+        items_file = str(request.items_path)
+        items, shelf = columns.items(read_table(request.items_path), request.columns, items_file)
+    one = request.items_path is None
+    log, seen = columns.interactions(frame, request.columns, file, titled=one)
     return Tables(
-        interactions=columns.interactions(frame, request.columns, str(request.path)),
+        interactions=log,
         items=items,
         name=request.path.stem,
-        files=(str(request.path), str(items_file)),
+        files=(file, items_file),
+        columns=(seen, shelf),
+        notes=tuple(columns.notes(seen, request.path.name)),
     )
 
 
@@ -120,12 +128,15 @@ def two_table(request: Request) -> Tables:
             "set data.path=<folder with interactions.parquet and items.parquet>",
         )
     files = request.path / "interactions.parquet", request.path / "items.parquet"
-    frame, items = read_table(files[0]), read_table(files[1])
+    log, seen = columns.interactions(read_table(files[0]), request.columns, str(files[0]))
+    items, shelf = columns.items(read_table(files[1]), request.columns, str(files[1]))
     return Tables(
-        interactions=columns.interactions(frame, request.columns, str(files[0])),
-        items=columns.items(items, request.columns, str(files[1])),
+        interactions=log,
+        items=items,
         name=request.path.resolve().name,
         files=(str(files[0]), str(files[1])),
+        columns=(seen, shelf),
+        notes=tuple(columns.notes(seen, files[0].name)),
     )
 
 

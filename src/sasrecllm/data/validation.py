@@ -8,19 +8,21 @@ from typing import Literal
 
 import polars as pl
 
-from sasrecllm.data import checks
+from sasrecllm.data import checks, values
 from sasrecllm.data.catalog import clean_titles
 from sasrecllm.data.checks import Check, parsed
-from sasrecllm.data.interactions import LINE, ROW, Tables
-from sasrecllm.data.repeats import Repeats, surplus
-from sasrecllm.errors import ConfigError, DataError, ResourceError, did_you_mean
+from sasrecllm.data.columns import nearest
+from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
+from sasrecllm.data.repeats import Repeats, repeat_key, surplus
+from sasrecllm.data.times import seconds
+from sasrecllm.errors import ConfigError, DataError, ResourceError
 
 OnBadRows = Literal["refuse", "quarantine"]
 NUMBERS = {
-    "label": checks.numbers,
-    "rating": checks.numbers,
-    "timestamp": checks.seconds,
-    "order": checks.whole_numbers,
+    "label": values.numbers,
+    "rating": values.numbers,
+    "timestamp": seconds,
+    "order": values.whole_numbers,
 }
 KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
 
@@ -44,12 +46,12 @@ def validate(
     """
     if on_bad_rows == "quarantine" and quarantine_path is None:
         raise ConfigError("on_bad_rows is quarantine, but no file is named", "give quarantine_path")
-    items, bad_items = _items(tables)
+    items, bad_items, item_notes = _items(tables)
     if on_bad_rows == "refuse":
-        _raise_first(bad_items)
-    rows, bad_rows = _interactions(tables, items, repeats)
+        _raise_first(bad_items, tables.items.height)
+    rows, bad_rows, row_notes = _interactions(tables, items, repeats)
     if on_bad_rows == "refuse":
-        _raise_first(bad_rows)
+        _raise_first(bad_rows, tables.interactions.height)
     refused = pl.concat([bad_items, bad_rows])
     if on_bad_rows == "quarantine" and quarantine_path is not None:
         _write(refused, quarantine_path)
@@ -59,20 +61,19 @@ def validate(
                 f"{file}: no usable row ({refused.height} refused)",
                 f"see {quarantine_path} for the reasons" if refused.height else "give data",
             )
-    return replace(tables, interactions=rows, items=items), refused.height
+    notes = (*tables.notes, *item_notes, *row_notes)
+    return replace(tables, interactions=rows, items=items, notes=notes), refused.height
 
 
-def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Items with String ids, clean titles and text attributes, and their bad rows."""
-    file = tables.files[1]
-    frame = _columns(tables.items, ["item_id", "title"], file)
-    frame = checks.ids(frame, "item_id", file)
-    if _no_text(frame.schema["title"]):
-        raise DataError(
-            f"{file}, column title: values are of type {frame.schema['title']}; allowed: text",
-            "store the titles as text",
-        )
-    frame = frame.with_columns(clean_titles(frame["title"]).alias(parsed("title")))
+def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Items with String ids, clean titles and text attributes, their bad rows, and notes."""
+    file, columns = tables.files[1], tables.columns[1]
+    frame = _columns(tables.items, ["item_id", "title"], file, columns)
+    where = {c: f"{file}, column {columns.name(c)}" for c in ("item_id", "title")}
+    frame = frame.with_columns(
+        values.ids(frame["item_id"], where["item_id"]).alias("item_id"),
+        clean_titles(values.text(frame["title"], where["title"])).alias(parsed("title")),
+    )
     title = pl.col(parsed("title"))
     rows = [
         *checks.every_id_check("item_id"),
@@ -80,36 +81,30 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
         # Every copy is refused: keeping one would make the result depend on the file's order.
         Check("item_id", pl.col("item_id").is_duplicated(), "each item once", "keep one of its rows"),
     ]
-    bad = checks.refusals(frame, rows, file)
+    bad = checks.refusals(frame, rows, file, columns)
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
-    hidden = [c for c in good.columns if c.startswith("__")]
-    good = good.drop(hidden)
-    foreign = [c for c, kind in good.schema.items() if _no_text(kind)]
-    return good.drop(foreign).cast(pl.String), bad
-
-
-def _no_text(kind: pl.DataType) -> bool:
-    return kind.is_nested() or kind in (pl.Binary, pl.Object)
+    further = {c: values.attribute(good[c]) for c in good.columns if not c.startswith("__")}
+    no_text = [f"{c} ({good.schema[c]})" for c, text in further.items() if text is None]
+    note = f"{file}: no text can be made of these columns, they are left out: {', '.join(no_text)}"
+    clean = pl.DataFrame({c: text for c, text in further.items() if text is not None})
+    return clean, bad, [note] * bool(no_text)
 
 
 def _interactions(
     tables: Tables, items: pl.DataFrame, repeats: Repeats
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Interactions with clean types and their row numbers, and the bad rows."""
-    file = tables.files[0]
-    frame = _columns(tables.interactions, ["user_id", "item_id"], file)
-    for column in ("user_id", "item_id"):
-        frame = checks.ids(frame, column, file)
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Interactions with clean types and their row numbers, the bad rows, and notes."""
+    file, columns = tables.files[0], tables.columns[0]
+    frame = _columns(tables.interactions, ["user_id", "item_id"], file, columns)
+    frame, notes = _parsed(frame, f"{file}, column", columns)
     present = [c for c in NUMBERS if c in frame.columns]
-    for column in present:
-        frame = NUMBERS[column](frame, column, file)
     every = {c: frame[c].unique() for c in ("user_id", "item_id")}
     rows = [check for ids in every.values() for check in checks.id_checks(ids)]
     for column in present:
         rows += checks.number_checks(column)
     rows += [checks.split_check()] if "split" in frame.columns else []
     rows += _unknown_item(every["item_id"], items, tables.files[1])
-    bad = checks.refusals(frame, rows, file)
+    bad = checks.refusals(frame, rows, file, columns)
     good = _without(frame, bad)
     keep = ["user_id", "item_id", *present, *(["split"] if "split" in frame.columns else []), ROW]
     shown = good.select(*keep, *([LINE] if LINE in good.columns else []))
@@ -119,10 +114,26 @@ def _interactions(
         pl.col(c).cast(pl.Enum(ids.drop_nulls().sort())) for c, ids in every.items()
     )
     if repeats == "refuse":
-        again = surplus(replace(tables, interactions=good))
-        bad = pl.concat([bad, checks.refusals(again, [_repeat_check(again)], file)])
+        good_tables = replace(tables, interactions=good)
+        again = surplus(good_tables)
+        spelt = frame.join(again.select(ROW), on=ROW, how="semi")
+        bad = pl.concat([bad, checks.refusals(spelt, [_repeat_check(good_tables)], file, columns)])
         good = _without(good, again)
-    return good.select(keep), bad
+    return good.select(keep), bad, notes
+
+
+def _parsed(frame: pl.DataFrame, where: str, columns: FileColumns) -> tuple[pl.DataFrame, list[str]]:
+    """Ids and splits as text, the other columns parsed beside them, and notes."""
+    place = {c: f"{where} {columns.name(c)}" for c in frame.columns}
+    frame = frame.with_columns(values.ids(frame[c], place[c]).alias(c) for c in ("user_id", "item_id"))
+    if "split" in frame.columns:
+        frame = frame.with_columns(values.text(frame["split"], place["split"]))
+    read = {c: NUMBERS[c](frame[c], place[c]) for c in NUMBERS if c in frame.columns}
+    frame = frame.with_columns(found.values.alias(parsed(c)) for c, found in read.items())
+    fraction = read["timestamp"].fraction if "timestamp" in read else None
+    if fraction is not None:  # rows of one second keep the order in which they stand from here on
+        frame = frame.with_columns(fraction.alias("__part")).sort("__part", maintain_order=True)
+    return frame, [f"{place[c]}: {found.note}" for c, found in read.items() if found.note]
 
 
 def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Check]:
@@ -140,21 +151,24 @@ def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     return frame.join(rows.select(ROW), on=ROW, how="anti", maintain_order="left")
 
 
-def _repeat_check(again: pl.DataFrame) -> Check:
-    key = ["user_id", "item_id", *(c for c in ("timestamp", "order") if c in again.columns)]
+def _repeat_check(tables: Tables) -> Check:
+    key = repeat_key(tables) or ["user_id"]
+    names = ", ".join(tables.columns[0].name(c) for c in key)
     remedy = "remove the repeated row, or say what it means: data.repeats=keep, first or last"
-    return Check(key[-1], pl.lit(True), f"each ({', '.join(key)}) once", remedy)
+    return Check(key[-1], pl.lit(True), f"each ({names}) once", remedy)
 
 
-def _columns(frame: pl.DataFrame, needed: list[str], file: str) -> pl.DataFrame:
+def _columns(frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns) -> pl.DataFrame:
     """Refuse missing columns; number the rows."""
     for column in needed:
         if column not in frame.columns:
-            shown = [c for c in frame.columns if not c.startswith("__")]
+            ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
+            shown = [*dict.fromkeys([*columns.unused, *ours])]
+            close = nearest(column, shown)
             raise DataError(
                 f"{file} has no column {column}; its columns: {', '.join(shown) or 'none'}"
-                + did_you_mean(column, shown),
-                f"name it: data.columns.{column}=<name in your file>",
+                + (f"; did you mean {close!r}?" if close else ""),
+                f"name it: 'data.columns.{column}={close or '<name in your file>'}'",
             )
     if frame.is_empty():
         raise DataError(f"{file} has no rows", "give a table with at least one row")
@@ -163,17 +177,20 @@ def _columns(frame: pl.DataFrame, needed: list[str], file: str) -> pl.DataFrame:
     return frame
 
 
-def _raise_first(refused: pl.DataFrame) -> None:
-    """Refuse the table because of its first bad row."""
+def _raise_first(refused: pl.DataFrame, height: int) -> None:
+    """Refuse a table of ``height`` rows because of its first bad row."""
     if refused.is_empty():
         return
     first = refused.sort(ROW).row(0, named=True)
     line = "" if first["line"] is None else f" (line {first['line']})"
-    more = f"; {refused.height:,} bad rows in all" if refused.height > 1 else ""
+    many = f"{refused.height:,} of {height:,} rows"
+    more = f"; {many} are bad" if refused.height > 1 else ""
+    go_on = f"; or set data.on_bad_rows=quarantine to go on without {many}"
     raise DataError(
         f"{first['file']}, row {first['row']}{line}, column {first['column']}: {first['value']};"
         f" allowed: {first['allowed']}{more}",
-        f"{first['remedy']}; or set data.on_bad_rows=quarantine to go on without bad rows",
+        # Where most rows are bad, the column is what is wrong.
+        first["remedy"] + go_on * (2 * refused.height <= height),
     )
 
 

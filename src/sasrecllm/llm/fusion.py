@@ -4,6 +4,9 @@ What raises AUC (the user's drifting level) can spoil the order within a user, w
 the weights are fitted on the validation split by two losses together: binary cross-entropy, and a
 logistic loss on the pairs of rows of one user that differ in label.
 
+Of an item that training never showed only the words speak, and anybody may write them.  So what they
+add is bounded (:func:`bounded`; docs/reliability.md has figures).
+
 Legend: Q questions, F components, P pairs.
 """
 
@@ -26,6 +29,11 @@ class FusionWeights:
     """score = bias + Σ w_f z_f, with weights of their own where training never showed the item.
 
     ``z_f`` is component f, standardised by ``means`` and ``stds`` of the validation split.
+
+    Args:
+        worded: components whose score of a new item comes from its words.
+        most: what these together may add to the score of a new item, or take from it, in log-odds,
+            against the validation split's average; None for no bound.
     """
 
     components: tuple[str, ...]
@@ -33,6 +41,8 @@ class FusionWeights:
     stds: tuple[float, ...]
     seen: tuple[float, ...]  # weights and bias for items of the training split
     unseen: tuple[float, ...]  # weights and bias for new items
+    worded: tuple[str, ...] = ()
+    most: float | None = None
 
     def combine(self, scores_QF: FloatArray, unseen_Q: BoolArray) -> FloatArray:
         """The sum for each question, [Q]."""
@@ -40,19 +50,39 @@ class FusionWeights:
         return np.asarray(self.parts(scores_QF, unseen_Q).sum(1) + bias, dtype=np.float64)
 
     def parts(self, scores_QF: FloatArray, unseen_Q: BoolArray) -> FloatArray:
-        """What each component adds, [Q, F]; 0 is the validation split's average."""
+        """What each component adds, [Q, F]; 0 is the validation split's average.
+
+        Where words add more than they may, each of their components keeps its share of it.
+        """
         z_QF = (scores_QF - np.array(self.means)) / np.array(self.stds)
         weights = np.where(unseen_Q[:, None], np.array(self.unseen), np.array(self.seen))
-        return np.asarray(z_QF * weights[:, :-1], dtype=np.float64)
+        parts_QF = np.asarray(z_QF * weights[:, :-1], dtype=np.float64)
+        if self.most is None or not self.worded:
+            return parts_QF
+        worded_F = np.isin(self.components, self.worded)
+        sum_Q = parts_QF[:, worded_F].sum(1)
+        kept_Q = bounded(sum_Q, self.most) / np.where(sum_Q == 0, 1.0, sum_Q)
+        return parts_QF * np.where(unseen_Q[:, None] & worded_F, kept_Q[:, None], 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {k: list(v) for k, v in asdict(self).items()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FusionWeights:
         """The inverse of :meth:`to_dict`."""
-        return cls(**{k: tuple(v) for k, v in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
+
+
+def bounded(x: FloatArray, most: float) -> FloatArray:
+    """``x`` itself up to ``most`` / 2 on either side, then rising ever more slowly towards ``most``.
+
+    The order stays, so that the titles of two new items that both say much are still told apart.
+    """
+    half, size = most / 2, np.abs(x)
+    slowed = most - half * np.exp(-(np.maximum(size, half) - half) / half)
+    return np.asarray(np.sign(x) * np.where(size <= half, size, slowed), dtype=np.float64)
 
 
 def fit_fusion(
@@ -66,18 +96,21 @@ def fit_fusion(
     ridge: float = 1.0,
     max_pairs: int = 400_000,
     seed: int = 0,
+    worded: Sequence[str] = (),
+    most: float | None = None,
 ) -> FusionWeights:
     """Fit on validation scores by BCE + ``pairwise`` · within-user ranking loss (both means).
 
     No weight is negative.  Without that bound the ranking loss would turn the running mean against
     itself: among the rows of one user with both labels, what was liked earlier is missing later, so a
-    negative weight raises UAUC out of the metric's own conditioning (docs/log.md), not out of taste.
+    negative weight raises UAUC out of the metric's own conditioning, not taste (docs/findings.md).
     Weights for new items are pulled by the ridge to those for known items, so a validation split
     without new items gives both the same.
 
     Args:
         ridge: strength of the pulls, as that many pseudo-rows.
         max_pairs: pairs are sampled beyond this many.
+        worded, most: the bound on new items' words (:class:`FusionWeights`); the fit is without it.
     """
     means, stds = scores_QF.mean(0), np.maximum(scores_QF.std(0), 1e-9)
     objective = _Objective(
@@ -103,8 +136,8 @@ def fit_fusion(
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     rows = torch.cat([roots_2F.square(), biases_2[:, None]], dim=1).detach().numpy()
-    triples = (tuple(map(float, v)) for v in (means, stds, rows[0], rows[1]))
-    return FusionWeights(tuple(components), *triples)
+    mean, std, seen, unseen = (tuple(map(float, v)) for v in (means, stds, rows[0], rows[1]))
+    return FusionWeights(tuple(components), mean, std, seen, unseen, tuple(worded), most)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.quality import WARNING, refuse_untrainable
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.stages import foreign_part
+from sasrecllm.inference.stages import foreign_part, stored_data
 from sasrecllm.llm.loading import refuse_unreachable
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
@@ -75,7 +75,7 @@ def prepare(run: Run) -> Dataset:
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)
     runtime.wait_for_all()
-    dataset = Dataset.load(folder)
+    dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
 

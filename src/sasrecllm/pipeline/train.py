@@ -230,6 +230,8 @@ class Trainer:
             components=tuple(self.run.fused),
             pairwise=c.pairwise,
             ridge=c.ridge,
+            worded=self.run.worded,
+            most=c.new_item_words,
         )
         return {"weights": self.parts.fusion.to_dict()}
 

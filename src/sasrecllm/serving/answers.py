@@ -51,7 +51,6 @@ class Answers:
             "recommend": self._recommend,
             "score": self._score,
             "explain": self._explain,
-            "items": state.add_items,
         }
 
     def __call__(self, kind: str, request: Any) -> Any:

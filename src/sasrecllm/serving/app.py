@@ -8,9 +8,9 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
@@ -31,9 +31,9 @@ STATIC = Path(__file__).parent / "static"
 ANSWER_SECONDS = 30.0
 log = logging.getLogger("sasrecllm.serving")
 
-SearchWords = Annotated[str, Query(max_length=256)]
+SearchWords = Annotated[str, Query(max_length=256, pattern=schema.NO_NUL)]
 Limit = Annotated[int, Query(ge=1, le=100)]
-PathId = Annotated[str, InPath(min_length=1, max_length=schema.LONGEST_ID)]
+PathId = Annotated[schema.Id, InPath()]
 
 
 class Service:
@@ -48,17 +48,24 @@ class Service:
         self.state = state
         self.metrics = Metrics(lambda: self.model.depth)
         self.model = ModelQueue(Answers(state), queue, threads, self.metrics.taken.inc)
+        # Who waits for the store to write holds up nobody who asks the model or reads.
+        self.kept = ModelQueue(state.keep, queue)
         self._reloading = asyncio.Lock()
         self._show_model()
 
     async def ask(self, kind: str, request: schema.Ask) -> Any:
         """The model's answer, with what the store keeps of the request's user."""
         told = await run_in_threadpool(self.state.told_by, request.user)
-        return await self.on_model(kind, Asked(request, told))
+        return await self.model.answer(kind, Asked(request, told), ANSWER_SECONDS)
 
-    async def on_model(self, kind: str, request: Any) -> Any:
-        """Let one thing wait for its turn with the model."""
-        return await self.model.answer(kind, request, ANSWER_SECONDS)
+    async def keep(self, kind: str, told: Any) -> Any:
+        """Write what the server is told, one request after the other."""
+        return await self.kept.answer(kind, told, ANSWER_SECONDS)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Answer what waits, then end; gives up waiting for it after ``timeout`` seconds."""
+        self.kept.close(timeout)
+        self.model.close(timeout)
 
     async def reload(self) -> bool:
         """Load the run anew and switch to it; False where it is damaged and the old one stays."""
@@ -87,6 +94,8 @@ def create_app(
     hosts: frozenset[str] | None = None,
     key: str | None = None,
     limit: RateLimit | None = None,
+    wrong_keys: RateLimit | None = None,
+    root: str = "",
 ) -> Gate:
     """The whole ASGI app: routes, page, error format, and the gate around them.
 
@@ -94,6 +103,8 @@ def create_app(
         hosts: names that a Host header may hold; None for any.
         key: what every path but ``/healthz`` asks for; None for an open door.
         limit: how often one address may ask; no limit by default.
+        wrong_keys: how often one address may give a wrong key; no limit by default.
+        root: path under which a proxy shows the server (:func:`~sasrecllm.serving.security.root_path`).
     """
     app = FastAPI(
         title="sasrecllm",
@@ -107,16 +118,35 @@ def create_app(
     routers = [make(service) for make in made]
     for router in routers:
         app.include_router(router)
-    _add_page(app)
-    describe(app, with_key=key is not None)
+    _add_page(app, root)
+    describe(app, with_key=key is not None, root=root)
     routes = [r for router in routers for r in router.routes if isinstance(r, APIRoute)]
     app.state.routes = routes
     with_body = {(m, r.path) for r in routes if r.body_field is not None for m in r.methods or ()}
-    return Gate(app, service.metrics, with_body, hosts, key, limit)
+    return Gate(app, service.metrics, with_body, hosts, key, limit, wrong_keys, root)
+
+
+def _known_parameters(request: Request) -> None:
+    """Refuse what a query says twice, or says to nobody, as in a body."""
+    route: APIRoute = request.scope["route"]
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    given = [name for name, _ in request.query_params.multi_items()]
+    errors = [(name, "no such parameter") for name in dict.fromkeys(given) if name not in known]
+    errors += [(name, "given twice") for name in known if given.count(name) > 1]
+    if errors:
+        raise Problem(
+            422,
+            "the request does not fit the schema; see /openapi.json",
+            errors=[{"where": f"query.{name[:40]}", "what": what} for name, what in errors],
+        )
+
+
+def _routes_of(tag: str) -> APIRouter:
+    return APIRouter(prefix="/v1", tags=[tag], dependencies=[Depends(_known_parameters)])
 
 
 def _model_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["model"])
+    router = _routes_of("model")
 
     @router.post("/recommend", response_model=schema.RecommendResponse)
     async def recommend(request: schema.RecommendRequest) -> Any:
@@ -137,14 +167,14 @@ def _model_routes(service: Service) -> APIRouter:
 
 
 def _catalog_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["catalogue"])
+    router = _routes_of("catalogue")
     state = service.state
 
     @router.put("/items", response_model=schema.ItemsKept)
     async def put_items(request: schema.ItemsRequest) -> Any:
         """Add items by their titles; they count in the next answer."""
         items = [StoredItem(i.item_id, i.title, i.attributes) for i in request.items]
-        added, changed = await service.on_model("items", items)
+        added, changed = await service.keep("items", items)
         return {"added": added, "changed": changed}
 
     @router.get("/items", response_model=schema.ItemsFound)
@@ -165,14 +195,14 @@ def _catalog_routes(service: Service) -> APIRouter:
 
 
 def _user_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["users"])
+    router = _routes_of("users")
     state = service.state
 
     @router.post("/interactions", response_model=schema.InteractionsKept)
     async def post_interactions(request: schema.InteractionsRequest) -> Any:
         """Keep feedback; it counts in the next answer about its user."""
         told = [Interaction(i.user_id, i.item_id, i.liked) for i in request.interactions]
-        unknown = await run_in_threadpool(state.keep_interactions, told)
+        unknown = await service.keep("interactions", told)
         return {"stored": len(told), "unknown_items": unknown}
 
     @router.get("/users", response_model=schema.UsersFound)
@@ -220,18 +250,27 @@ def _process_routes(service: Service) -> APIRouter:
     return router
 
 
-def _add_page(app: FastAPI) -> None:
+def _add_page(app: FastAPI, root: str) -> None:
     """One route for each file that is there at the start: no path of a client ever reaches the disk."""
     for file in sorted(STATIC.rglob("*")):
         if file.is_file():
             name = file.relative_to(STATIC).as_posix()
             app.add_api_route(
                 "/" if name == "index.html" else f"/{name}",
-                _file(file),
-                methods=["GET", "HEAD"],
+                _page(file, root) if name == "index.html" else _file(file),
                 include_in_schema=False,
                 response_class=FileResponse,
             )
+
+
+def _page(path: Path, root: str) -> Any:
+    """The page, whose links begin with ``root``; its script looks beside itself."""
+    text = path.read_text(encoding="utf-8").replace('="/', f'="{root}/')
+
+    async def read() -> HTMLResponse:
+        return HTMLResponse(text)
+
+    return read
 
 
 def _file(path: Path) -> Any:

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 LONGEST_ID = 128
+# One alphabet for every text: PostgreSQL holds no NUL, so nothing that is sent may hold one.
+NO_NUL = r"^[^\x00]*$"
 # A title must hold something besides spaces, controls and direction marks, which are taken out.
-SAYS_SOMETHING = r"[^\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+SAYS_SOMETHING = r"^[^\x00]*[^\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069][^\x00]*$"
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
 
 
@@ -32,8 +34,8 @@ def _whole(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 Title = Annotated[str, Field(min_length=1, max_length=256, pattern=SAYS_SOMETHING)]
-Value = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
+Value = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=NO_NUL)]
 Attributes = Annotated[dict[Name, Value | None], Field(max_length=32)]
 
 

@@ -1,0 +1,146 @@
+"""The contract of every store, and the SQL that SQLite and PostgreSQL share.
+
+They differ in how a connection is made, in the sign for a parameter and in what a broken connection
+looks like.  Ids and titles are text and come back exactly as they went in; what one of the two could
+not hold (a NUL, half a surrogate pair, an id too long for an index) is refused by both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from sasrecllm.errors import DataError, ResourceError
+
+HISTORY_ROWS = 500
+LONGEST_KEY = 1_000
+"""Bytes of an id in UTF-8; an index of PostgreSQL takes 2,704 in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """An item that was added to the catalogue of a running server."""
+
+    item_id: str
+    title: str
+    attributes: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One feedback of one user."""
+
+    user_id: str
+    item_id: str
+    liked: bool
+
+
+class Store(Protocol):
+    """Keeps added items and feedback; safe to call from several threads.
+
+    Every call raises :class:`~sasrecllm.errors.ResourceError` where the database does not answer, and
+    :class:`~sasrecllm.errors.DataError` for a text that no store holds; nothing of that call is then
+    kept.
+    """
+
+    def add_items(self, items: Sequence[StoredItem]) -> None:
+        """Keep items; one that is there already gets the new title and attributes."""
+        ...
+
+    def items(self) -> list[StoredItem]:
+        """All items, in the order in which they first came."""
+        ...
+
+    def add_interactions(self, interactions: Sequence[Interaction]) -> None:
+        """Keep feedback, all of it or none, in the order given."""
+        ...
+
+    def interactions_of(self, user: str, last: int = HISTORY_ROWS) -> list[tuple[str, bool]]:
+        """The ``last`` (item id, liked) of a user, oldest first; empty for a user never seen."""
+        ...
+
+    def close(self) -> None:
+        """Let the database go; the store is not used afterwards."""
+        ...
+
+
+ADD_ITEM = (
+    "INSERT INTO items (item_id, title, attributes) VALUES (?, ?, ?) ON CONFLICT (item_id)"
+    " DO UPDATE SET title = excluded.title, attributes = excluded.attributes"
+)
+ALL_ITEMS = "SELECT item_id, title, attributes FROM items ORDER BY number"
+ADD_INTERACTION = "INSERT INTO interactions (user_id, item_id, liked) VALUES (?, ?, ?)"
+LAST_OF_USER = "SELECT item_id, liked FROM interactions WHERE user_id = ? ORDER BY number DESC LIMIT ?"
+
+
+class SqlStore:
+    """The SQL that both databases share; subclasses run it."""
+
+    def add_items(self, items: Sequence[StoredItem]) -> None:
+        """See :class:`Store`."""
+        for item in items:
+            _check_key("item id", item.item_id)
+            _check_text("title", item.title)
+            for name, value in item.attributes.items():
+                _check_text("attribute", name)
+                _check_text(f"attribute {name!r}", value)
+        rows = [(i.item_id, i.title, json.dumps(dict(i.attributes))) for i in items]
+        self._write(ADD_ITEM, rows)
+
+    def items(self) -> list[StoredItem]:
+        """See :class:`Store`."""
+        return [StoredItem(i, title, json.loads(a)) for i, title, a in self._read(ALL_ITEMS, ())]
+
+    def add_interactions(self, interactions: Sequence[Interaction]) -> None:
+        """See :class:`Store`."""
+        for told in interactions:
+            _check_key("user id", told.user_id)
+            _check_key("item id", told.item_id)
+        self._write(ADD_INTERACTION, [(i.user_id, i.item_id, int(i.liked)) for i in interactions])
+
+    def interactions_of(self, user: str, last: int = HISTORY_ROWS) -> list[tuple[str, bool]]:
+        """See :class:`Store`."""
+        _check_key("user id", user)
+        rows = self._read(LAST_OF_USER, (user, last))
+        return [(item, bool(liked)) for item, liked in reversed(rows)]
+
+    def _write(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        raise NotImplementedError
+
+    def _read(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        raise NotImplementedError
+
+
+def _check_key(what: str, value: str) -> None:
+    _check_text(what, value)
+    if isinstance(value, str) and len(value.encode()) > LONGEST_KEY:
+        raise DataError(f"{what}: {len(value.encode())} bytes; allowed: {LONGEST_KEY}", "shorten it")
+
+
+def _check_text(what: str, value: str | None) -> None:
+    """Refuse what only one of the databases could hold; a missing value is their own to refuse."""
+    if not isinstance(value, str):
+        return
+    if "\x00" in value:
+        raise DataError(f"{what} {value[:40]!r} holds a NUL character", "take it out")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{what} {value[:40]!r} holds half of a surrogate pair", "correct it") from None
+
+
+def without_password(url: str) -> str:
+    """A URL that can stand in a message."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+def unavailable(name: str, error: Exception) -> ResourceError:
+    """The refusal of a call that the database did not answer."""
+    return ResourceError(
+        f"store {name} does not answer: {str(error).strip() or type(error).__name__}",
+        "check that the database runs and has room; nothing of this call was kept",
+    )
