@@ -119,7 +119,7 @@ def ordered(tables: Tables) -> pl.DataFrame:
     ties = ["timestamp"] if "timestamp" in frame.columns and rule == "order" else []
     frame = _sorted(frame, "user_id", "order", *ties)
     if "timestamp" in frame.columns:
-        _refuse_contradiction(frame, tables.files[0])
+        _refuse_contradiction(frame, tables)
     return frame
 
 
@@ -144,19 +144,23 @@ def _sorted(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     return frame.sort(key, maintain_order=True)
 
 
-def _refuse_contradiction(frame: pl.DataFrame, file: str) -> None:
+def _refuse_contradiction(frame: pl.DataFrame, tables: Tables) -> None:
     """Refuse an order in which a row with a later timestamp stands before an earlier one."""
     back = pl.col("timestamp") < pl.col("timestamp").shift(1).over("user_id")
     wrong = frame.filter(back)
     if wrong.is_empty():
         return
-    row = wrong.row(0, named=True)
+    row, name = wrong.row(0, named=True), tables.columns[0].name
+    place, or_order = f"row {row[ROW] + 1}", ""
+    if tables.order != "file":
+        place, or_order = f"{name('order')} {row['order']}", "data.columns.order=null or "
     raise DataError(
-        f"{file}: {wrong.height} rows stand after a row of the same user with a later timestamp;"
-        f" the first: user_id {row['user_id']!r}, order {row['order']}, timestamp"
-        f" {row['timestamp']}",
-        "a history may not hold the future: set data.order=time to sort by time with the order"
-        " breaking ties only, or correct the order or the timestamp column",
+        f"{tables.files[0]}: {wrong.height:,} rows stand after a row of the same user with a later"
+        f" {name('timestamp')}; the first: {name('user_id')} {row['user_id']!r}, {place},"
+        f" {name('timestamp')} {row['timestamp']}",
+        "a history may not hold the future: set data.order=time, which sorts by time (an order column"
+        f" breaks ties only), or leave the column out that is wrong: {or_order}"
+        "data.columns.timestamp=null",
     )
 
 

@@ -139,7 +139,10 @@ def _refuse_one_label(dataset: Dataset, name: str, label: int, args: Mapping[str
     remedy = split_remedy(
         dataset, lambda d: any(_one_label(d, n) is not None for n in ("train", "valid")), args
     )
-    if not remedy and likes == len(asked):
+    cuts = [n.partition("; set data.threshold=")[2] for n in dataset.notes if n.startswith(WARNING)]
+    if not remedy and any(cuts):
+        remedy = f"set data.threshold={''.join(cuts)}"
+    elif not remedy and likes == len(asked):
         remedy = "set data.feedback=implicit, which takes every row for a like and draws others"
     elif not remedy and likes == 0:
         remedy = "name the column that tells likes: data.columns.label=... or data.columns.rating=..."
