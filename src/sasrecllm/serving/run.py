@@ -21,6 +21,7 @@ from sasrecllm.sealing import choose_run
 from sasrecllm.serving import security
 from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.store import Store, open_store
+from sasrecllm.serving.workers import SECONDS
 
 # After the first signal the door stays open for a moment, with /readyz at 503: who is in the socket's
 # queue would else be cut off, and a load balancer needs time to look.
@@ -40,6 +41,7 @@ def serve(
     workers: int | None = None,
     names: Sequence[str] = (),
     root: str = "",
+    timeout: float = SECONDS,
 ) -> None:
     """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
 
@@ -55,6 +57,8 @@ def serve(
             each core, up to four, and one on a GPU.
         names: further host names under which requests come; on a public address then no others.
         root: path under which a proxy shows the server.
+        timeout: seconds for one answer; then the request gets a 503, and a process that still works on
+            it is replaced.
     Raises:
         ConfigError: a name or path that is none, a network address without a key, a taken port, a
             store that is none.
@@ -80,12 +84,17 @@ def serve(
     choose_run(folder)  # before a store is made beside a misspelt name
     listening = _bind(host, port)
     with listening, contextlib.closing(open_store(store_url or f"{folder.absolute()}.sqlite")) as store:
-        app_of = functools.partial(_app, folder, store, queue, workers, doors)
+        app_of = functools.partial(_app, folder, store, queue, workers, timeout, doors)
         _serve(app_of, listening)
 
 
 def _app(
-    folder: Path, store: Store, queue: int, workers: int | None, doors: Mapping[str, Any]
+    folder: Path,
+    store: Store,
+    queue: int,
+    workers: int | None,
+    seconds: float,
+    doors: Mapping[str, Any],
 ) -> tuple[Any, Any]:
     """The service with its run loaded, and the ASGI app around it."""
     from sasrecllm.serving.app import Service, create_app
@@ -93,7 +102,8 @@ def _app(
     from sasrecllm.serving.workers import default_workers
 
     count = workers or default_workers()
-    service = Service(ServingState(lambda: load_run(folder, count), store), queue, count)
+    state = ServingState(lambda: load_run(folder, count, seconds), store)
+    service = Service(state, queue, count, seconds)
     return service, create_app(service, **doors)
 
 
