@@ -151,14 +151,14 @@ def test_a_ray_cluster_gives_what_one_process_gives_and_takes_only_what_is_missi
     recommend_all(run, users, whole, k=3, size=6)
     recommend_all(run, users, shared, k=3, size=6, shard=(0, 2))
     kept = {p.name: p.stat().st_mtime_ns for p in parts_folder(shared).glob("part-*.parquet")}
-    merged, seen = batch.merge, {}
+    merged, seen = batch.merge_lists, {}
 
-    def watched(out):
-        seen.update({p.name: p.stat().st_mtime_ns for p in parts_folder(out).glob("part-*.parquet")})
-        merged(out)
+    def watched(files, out):
+        seen.update({p.name: p.stat().st_mtime_ns for p in files})
+        merged(files, out)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "merge", watched)
+        patch.setattr(batch, "merge_lists", watched)
         assert recommend_all(run, users, shared, k=3, size=6, ray="local")
     assert len(seen) == 5 and {n: seen[n] for n in kept} == kept
     # Another process with another number of threads: equal up to rounding.

@@ -12,6 +12,7 @@ from sasrecllm.data.readers import json_types
 from sasrecllm.data.text import understood
 from sasrecllm.data.values import ids
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
+from sasrecllm.faults import told
 
 SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
@@ -93,12 +94,16 @@ def merge_lists(parts: Sequence[Path], path: Path) -> None:
     check_ending(path)
     whole = pl.scan_parquet([str(p) for p in parts])
     temporary = path.with_name(path.name + ".tmp")
-    if path.suffix == ".parquet":
-        whole.sink_parquet(temporary)
-    else:
-        flat = whole.with_columns(pl.col("flags").list.join("|"))
-        flat.sink_csv(temporary) if path.suffix == ".csv" else whole.sink_ndjson(temporary)
-    temporary.replace(path)
+    try:
+        with told(path):
+            if path.suffix == ".parquet":
+                whole.sink_parquet(temporary)
+            else:
+                flat = whole.with_columns(pl.col("flags").list.join("|"))
+                flat.sink_csv(temporary) if path.suffix == ".csv" else whole.sink_ndjson(temporary)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # nothing once it is in its place
 
 
 def check_ending(path: Path) -> None:

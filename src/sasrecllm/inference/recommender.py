@@ -14,19 +14,34 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.checkpoint import choose_run, read_json
-from sasrecllm.config import load_config
+from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
 from sasrecllm.inference.assembly import Assembly
-from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, flags_of, pairs_of
+from sasrecllm.inference.entries import (
+    Entry,
+    NewItem,
+    Recommendation,
+    Scored,
+    Title,
+    flags_of,
+    pairs_of,
+)
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.growth import grown
 from sasrecllm.inference.retrieval import TitleVectors, retrieve
-from sasrecllm.inference.stages import backbone_of, part_folders, run_stages, uses_language_model
+from sasrecllm.inference.stages import (
+    part_folders,
+    run_stages,
+    stored_backbone,
+    stored_calibration,
+    stored_config,
+    stored_data,
+    uses_language_model,
+)
+from sasrecllm.sealing import choose_run
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -68,19 +83,25 @@ class SASRecLLM:
         return cls.load(choose_run(Path(run)), device)
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> SASRecLLM:
-        """Load an evaluated run folder, finished or not."""
+    def load(cls, folder: Path, device: str = "auto", config: Config | None = None) -> SASRecLLM:
+        """Load an evaluated run folder, finished or not.
+
+        Args:
+            config: its settings, where the caller has them; else those that lie in the folder.
+
+        Raises:
+            CheckpointError: a part of it is damaged.
+        """
         from sasrecllm.runtime import pick_device
 
-        config = load_config(folder / "config.yaml", environment=False)
-        dataset = Dataset.load(folder / "data")
-        parts = Assembly(config, dataset, backbone_of(folder, config), pick_device(device))
+        config = config or stored_config(folder)
+        dataset = stored_data(folder)
+        parts = Assembly(config, dataset, stored_backbone(folder, config), pick_device(device))
         stages = run_stages(config)
         for part, where in part_folders(stages, folder).items():
             parts.load(part, where)
         scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))
-        row = read_json(folder / "results.json")["rows"][scorer.name]
-        return cls(parts, scorer, Calibration(**row["calibration"]))
+        return cls(parts, scorer, stored_calibration(folder / "results.json", scorer.name))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of candidate indices [B, C]: what ``evaluate`` and the server call."""
@@ -114,9 +135,28 @@ class SASRecLLM:
         Raises:
             DataError: an unknown item; an unknown user without a history.
         """
+        return [line.probability for line in self.scored(items, history, user, strict=strict)]
+
+    def scored(
+        self,
+        items: Sequence[str],
+        history: Sequence[Entry] | None = None,
+        user: str | None = None,
+        *,
+        strict: bool = True,
+    ) -> list[Scored]:
+        """What :meth:`score_items` says, each item with its flags.
+
+        Raises:
+            DataError: an unknown item; an unknown user without a history.
+        """
         system, known = self._asked(history, user, strict)
         candidates = items_of(system.catalog, items, "items")[None, :]
-        return [float(p) for p in self.calibration.probabilities(system.score(known, candidates))[0]]
+        probabilities = self.calibration.probabilities(system.score(known, candidates))[0]
+        (flags,) = self._flags(known, candidates)
+        return [
+            Scored(item, float(p), up) for item, p, up in zip(items, probabilities, flags, strict=True)
+        ]
 
     def recommend(
         self,
@@ -158,9 +198,7 @@ class SASRecLLM:
         """What :meth:`recommend_many` found for B histories, written out."""
         items, scores, ranks = best
         probabilities = self.calibration.probabilities(scores)
-        cold_user = ~known_index(known.users, self.dataset.seen_users)
-        cold_item = ~known_index(items, self.dataset.seen_items)
-        fallback = np.diff(known.offsets) == 0
+        flags = self._flags(known, items)
         return [
             [
                 Recommendation(
@@ -170,10 +208,20 @@ class SASRecLLM:
                     float(scores[b, place]),
                     float(probabilities[b, place]),
                     int(ranks[b, place]) or None,
-                    flags_of(cold_user[b], fallback[b], cold_item[b, place]),
+                    flags[b][place],
                 )
                 for place in np.flatnonzero(items[b] != UNKNOWN).tolist()
             ]
+            for b in range(len(known))
+        ]
+
+    def _flags(self, known: Histories, items: IntArray) -> list[list[tuple[str, ...]]]:
+        """The flags of items [B, C] for B histories."""
+        cold_user = ~known_index(known.users, self.dataset.seen_users)
+        cold_item = ~known_index(items, self.dataset.seen_items)
+        fallback = np.diff(known.offsets) == 0
+        return [
+            [flags_of(cold_user[b], fallback[b], cold) for cold in cold_item[b]]
             for b in range(len(known))
         ]
 

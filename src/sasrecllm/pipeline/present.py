@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,16 @@ import numpy as np
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import choose_run, read_json, write_json
+from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation import plots, report
-from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.recommender import SASRecLLM
-from sasrecllm.inference.stages import stage_folder
+from sasrecllm.inference.stages import stage_folder, stored_calibration
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import liked_counts
 from sasrecllm.pipeline.scores import load_scores
+from sasrecllm.sealing import choose_run
+from sasrecllm.streams import is_unicode, say
 
 
 def choose_cases(dataset: Dataset) -> dict[str, str]:
@@ -39,7 +41,7 @@ def choose_cases(dataset: Dataset) -> dict[str, str]:
 
 def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
     """Ten recommendations for a warm and a new user, and ten users for a new item."""
-    system = SASRecLLM.load(run.folder, run.config.device)
+    system = SASRecLLM.load(run.folder, run.config.device, run.config)
     k = run.config.evaluation.cutoff
     shown: dict[str, Any] = {}
     for case, raw in choose_cases(dataset).items():
@@ -64,17 +66,17 @@ def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 def load_showcase(folder: Path) -> dict[str, Any]:
     """The recommendation lists that a finished run shows."""
-    return dict(read_json(choose_run(folder) / "showcase.json"))
+    return read_json(choose_run(folder) / "showcase.json")
 
 
 def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
     """Recommendation lists for the terminal, or as JSON for a program."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     if as_json:
-        print(json.dumps(lists, ensure_ascii=False, indent=2))
+        # A narrow encoding would spell out what it lacks in Python's way, which is no JSON.
+        say(json.dumps(lists, ensure_ascii=not is_unicode(sys.stdout), indent=2))
         return
     for heading, lines in lists.items():
         table = Table(title=escape(heading), title_justify="left")
@@ -84,28 +86,38 @@ def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
             cells = [str(line["rank"]), line["item_id"], line["title"]]
             cells += [f"{line['probability']:.2f}", ", ".join(line["flags"])]
             table.add_row(*map(escape, cells))
-        Console().print(table)
+        _show(table)
 
 
 def print_results(folder: Path) -> None:
     """The results table of a run for the terminal."""
-    from rich.console import Console
-
-    results = read_json(folder / "results.json")
+    results = read_json(folder / "results.json", final=str, rows=dict, seed=int)
     rows = results["rows"]
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
-    Console(width=None).print(report.console_table(rows, results["final"], title))
+    _show(report.console_table(rows, results["final"], title))
+
+
+def _show(table: Any) -> None:
+    """Print a table of rich's; where nobody reads it, that is no failure."""
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as drawn:
+        console.print(table)
+    say(drawn.get(), end="")
 
 
 def write_report(run: Run, dataset: Dataset) -> None:
     """Plots as SVG files, ``results.md`` and the self-contained ``report.html``."""
-    results = read_json(run.folder / "results.json")
+    results = read_json(
+        run.folder / "results.json", final=str, trivial=list, rows=dict, ablations=dict, parameters=dict
+    )
     drawn = draw(run, dataset, results)
     folder = run.folder / "plots"
     folder.mkdir(exist_ok=True)
     for name, svg in drawn.items():
-        (folder / f"{name.split(':')[0].replace(' ', '-').lower()}.svg").write_text(svg, "utf-8")
+        write_text(folder / f"{name.split(':')[0].replace(' ', '-').lower()}.svg", svg)
     truth = run.folder / "data" / "truth.json"
     inputs = report.ReportInputs(
         title=f"{run.config.name} ({dataset.name})",
@@ -125,8 +137,8 @@ def write_report(run: Run, dataset: Dataset) -> None:
     )
     table = report.markdown_table(results["rows"], results["final"])
     table += "\n" + report.ranking_tables(results.get("ranking", {}))
-    (run.folder / "results.md").write_text(table.strip() + "\n", encoding="utf-8")
-    (run.folder / "report.html").write_text(report.html_report(inputs), encoding="utf-8")
+    write_text(run.folder / "results.md", table.strip() + "\n")
+    write_text(run.folder / "report.html", report.html_report(inputs))
 
 
 def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
@@ -142,7 +154,7 @@ def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
     by_row = {s.row: load_scores(stage_folder(run.folder, n, s.name))["test"] for n, s in stages}
     final = results["final"]
     probabilities = {
-        name: Calibration(**results["rows"][name]["calibration"]).probabilities(scores)
+        name: stored_calibration(run.folder / "results.json", name).probabilities(scores)
         for name, scores in by_row.items()
         if name == final
     }
@@ -166,7 +178,8 @@ def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dic
         data[f"{name} split"] = ", ".join(f"{k} {v}" for k, v in part.items())
     training = {}
     for number, stage in enumerate(run.stages.values(), 1):
-        about = read_json(stage_folder(run.folder, number, stage.name) / "stage.json")
+        where = stage_folder(run.folder, number, stage.name) / "stage.json"
+        about = read_json(where, seconds=(int, float))
         training[stage.name] = (
             f"{runtime.readable_seconds(about['seconds'])}; trains {', '.join(stage.train)}"
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
@@ -24,13 +25,16 @@ from sasrecllm.serving.metrics import Metrics
 from sasrecllm.serving.openapi import describe
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.queueing import ModelQueue
-from sasrecllm.serving.state import ServingState
+from sasrecllm.serving.state import Loaded, ServingState
 from sasrecllm.serving.store import Interaction, StoredItem
+from sasrecllm.serving.workers import SECONDS
 
 STATIC = Path(__file__).parent / "static"
-ANSWER_SECONDS = 30.0
+READY_SECONDS = 2.0  # a prober waits no longer
+OLD_SINCE = "@1795651200"  # 2026-11-26, as RFC 9745 writes it
 log = logging.getLogger("sasrecllm.serving")
 
+Route = Callable[..., Any]
 SearchWords = Annotated[str, Query(max_length=256, pattern=schema.NO_NUL)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 PathId = Annotated[schema.Id, InPath()]
@@ -42,10 +46,14 @@ class Service:
     Args:
         queue: requests that may wait for the model.
         threads: requests that the model answers at the same time.
+        seconds: after which a request without an answer is refused.
     """
 
-    def __init__(self, state: ServingState, queue: int = 64, threads: int = 1) -> None:
-        self.state = state
+    def __init__(
+        self, state: ServingState, queue: int = 64, threads: int = 1, seconds: float = SECONDS
+    ) -> None:
+        self.state, self.seconds = state, seconds
+        self._looking: tuple[Loaded, asyncio.Future[bool]] | None = None
         self.metrics = Metrics(lambda: self.model.depth)
         self.model = ModelQueue(Answers(state), queue, threads, self.metrics.taken.inc)
         # Who waits for the store to write holds up nobody who asks the model or reads.
@@ -53,14 +61,28 @@ class Service:
         self._reloading = asyncio.Lock()
         self._show_model()
 
-    async def ask(self, kind: str, request: schema.Ask) -> Any:
+    async def ask(self, kind: str, request: schema.Ask, response: Response) -> Any:
         """The model's answer, with what the store keeps of the request's user."""
-        told = await run_in_threadpool(self.state.told_by, request.user)
-        return await self.model.answer(kind, Asked(request, told), ANSWER_SECONDS)
+        if request.old_names:
+            new = ", ".join(f"{old} is {request.OLD_NAMES[old]} now" for old in request.old_names)
+            response.headers["Deprecation"] = OLD_SINCE
+            response.headers["Warning"] = f'299 - "{new}; the old name goes with the next version"'
+        told = await run_in_threadpool(self.state.told_by, request.user_id)
+        return await self.model.answer(kind, Asked(request, told), self.seconds)
 
     async def keep(self, kind: str, told: Any) -> Any:
         """Write what the server is told, one request after the other."""
-        return await self.kept.answer(kind, told, ANSWER_SECONDS)
+        return await self.kept.answer(kind, told, self.seconds)
+
+    async def ready(self) -> bool:
+        """Whether the model can answer; what takes longer to find out is a no."""
+        loaded = self.state.current.loaded
+        if self._looking is None or self._looking[1].done() or self._looking[0] is not loaded:
+            self._looking = loaded, asyncio.ensure_future(run_in_threadpool(loaded.ready))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._looking[1]), READY_SECONDS)
+        except TimeoutError:
+            return False
 
     def close(self, timeout: float = 1.0) -> None:
         """Answer what waits, then end; gives up waiting for it after ``timeout`` seconds."""
@@ -94,6 +116,8 @@ def create_app(
     hosts: frozenset[str] | None = None,
     key: str | None = None,
     limit: RateLimit | None = None,
+    wrong_keys: RateLimit | None = None,
+    root: str = "",
 ) -> Gate:
     """The whole ASGI app: routes, page, error format, and the gate around them.
 
@@ -101,6 +125,8 @@ def create_app(
         hosts: names that a Host header may hold; None for any.
         key: what every path but ``/healthz`` asks for; None for an open door.
         limit: how often one address may ask; no limit by default.
+        wrong_keys: how often one address may give a wrong key; no limit by default.
+        root: path under which a proxy shows the server (:func:`~sasrecllm.serving.security.root_path`).
     """
     app = FastAPI(
         title="sasrecllm",
@@ -114,37 +140,60 @@ def create_app(
     routers = [make(service) for make in made]
     for router in routers:
         app.include_router(router)
-    _add_page(app)
-    describe(app, with_key=key is not None)
+    _add_page(app, root)
+    describe(app, with_key=key is not None, root=root)
     routes = [r for router in routers for r in router.routes if isinstance(r, APIRoute)]
     app.state.routes = routes
     with_body = {(m, r.path) for r in routes if r.body_field is not None for m in r.methods or ()}
-    return Gate(app, service.metrics, with_body, hosts, key, limit)
+    return Gate(app, service.metrics, with_body, hosts, key, limit, wrong_keys, root)
+
+
+def _known_parameters(request: Request) -> None:
+    """Refuse what a query says twice, or says to nobody, as in a body."""
+    route: APIRoute = request.scope["route"]
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    given = [name for name, _ in request.query_params.multi_items()]
+    errors = [(name, "no such parameter") for name in dict.fromkeys(given) if name not in known]
+    errors += [(name, "given twice") for name in known if given.count(name) > 1]
+    if errors:
+        raise Problem(
+            422,
+            "the request does not fit the schema; see /openapi.json",
+            errors=[{"where": f"query.{name[:40]}", "what": what} for name, what in errors],
+        )
+
+
+def _routes_of(tag: str) -> APIRouter:
+    return APIRouter(prefix="/v1", tags=[tag], dependencies=[Depends(_known_parameters)])
 
 
 def _model_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["model"])
+    router = _routes_of("model")
 
-    @router.post("/recommend", response_model=schema.RecommendResponse)
-    async def recommend(request: schema.RecommendRequest) -> Any:
+    def answers(path: str, model: type[schema.Answer]) -> Callable[[Route], Route]:
+        # Unset is only the old name of a thing that was asked by its new one.
+        return router.post(path, response_model=model, response_model_exclude_unset=True)
+
+    @answers("/recommend", schema.RecommendResponse)
+    async def recommend(request: schema.RecommendRequest, response: Response) -> Any:
         """The best items for a known user, or for a history."""
-        return await service.ask("recommend", request)
+        return await service.ask("recommend", request, response)
 
-    @router.post("/score", response_model=schema.ScoreResponse)
-    async def score(request: schema.ScoreRequest) -> Any:
+    @answers("/score", schema.ScoreResponse)
+    async def score(request: schema.ScoreRequest, response: Response) -> Any:
         """Calibrated probability that the user likes each item."""
-        return await service.ask("score", request)
+        return await service.ask("score", request, response)
 
-    @router.post("/explain", response_model=schema.ExplainResponse)
-    async def explain(request: schema.ExplainRequest) -> Any:
+    @answers("/explain", schema.ExplainResponse)
+    async def explain(request: schema.ExplainRequest, response: Response) -> Any:
         """Why an item is, or is not, for this user."""
-        return await service.ask("explain", request)
+        return await service.ask("explain", request, response)
 
     return router
 
 
 def _catalog_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["catalogue"])
+    router = _routes_of("catalogue")
     state = service.state
 
     @router.put("/items", response_model=schema.ItemsKept)
@@ -172,7 +221,7 @@ def _catalog_routes(service: Service) -> APIRouter:
 
 
 def _user_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["users"])
+    router = _routes_of("users")
     state = service.state
 
     @router.post("/interactions", response_model=schema.InteractionsKept)
@@ -180,13 +229,13 @@ def _user_routes(service: Service) -> APIRouter:
         """Keep feedback; it counts in the next answer about its user."""
         told = [Interaction(i.user_id, i.item_id, i.liked) for i in request.interactions]
         unknown = await service.keep("interactions", told)
-        return {"stored": len(told), "unknown_items": unknown}
+        return {"stored": len(told), "unknown_item_ids": unknown, "unknown_items": unknown}
 
     @router.get("/users", response_model=schema.UsersFound)
     def find_users(query: SearchWords = "", limit: Limit = 20) -> Any:
         """Users of the run whose id begins with the query."""
         found = [user for user in state.current.catalog.user_ids if user.startswith(query)]
-        return {"users": found[:limit], "total": len(found)}
+        return {"user_ids": found[:limit], "users": found[:limit], "total": len(found)}
 
     @router.get("/users/{user_id:path}", response_model=schema.UserBody)
     async def get_user(user_id: PathId) -> Any:
@@ -211,6 +260,8 @@ def _process_routes(service: Service) -> APIRouter:
         """Whether requests are welcome, and which run answers them."""
         if state.draining:
             raise Problem(503, "this server is stopping", {"Retry-After": "5"})
+        if not await service.ready():
+            raise Problem(503, "no model process answers; try again later", {"Retry-After": "5"})
         loaded = state.current.loaded
         return {
             "status": "ready",
@@ -227,18 +278,27 @@ def _process_routes(service: Service) -> APIRouter:
     return router
 
 
-def _add_page(app: FastAPI) -> None:
+def _add_page(app: FastAPI, root: str) -> None:
     """One route for each file that is there at the start: no path of a client ever reaches the disk."""
     for file in sorted(STATIC.rglob("*")):
         if file.is_file():
             name = file.relative_to(STATIC).as_posix()
             app.add_api_route(
                 "/" if name == "index.html" else f"/{name}",
-                _file(file),
-                methods=["GET", "HEAD"],
+                _page(file, root) if name == "index.html" else _file(file),
                 include_in_schema=False,
                 response_class=FileResponse,
             )
+
+
+def _page(path: Path, root: str) -> Any:
+    """The page, whose links begin with ``root``; its script looks beside itself."""
+    text = path.read_text(encoding="utf-8").replace('="/', f'="{root}/')
+
+    async def read() -> HTMLResponse:
+        return HTMLResponse(text)
+
+    return read
 
 
 def _file(path: Path) -> Any:
