@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -210,6 +210,10 @@ def recommend(
     rerank: Annotated[
         bool, typer.Option("--rerank/--no-rerank", help="no: the encoder's own order")
     ] = True,
+    seen: Annotated[
+        Literal["exclude", "allow"] | None,
+        typer.Option(help="items the user has met [default: as the run was prepared]"),
+    ] = None,
     ray: Annotated[
         str | None, typer.Option(help="with --users: a Ray cluster's address, or local")
     ] = None,
@@ -224,7 +228,7 @@ def recommend(
     """
     plugins.allow(allow_plugin or ())
     if users is not None:
-        _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, ray, quiet)
+        _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, seen, ray, quiet)
         return
     from sasrecllm.runtime import lasting
 
@@ -237,7 +241,7 @@ def recommend(
     with lasting():
         system = SASRecLLM.from_pretrained(folder)
     history = list(liked) if liked else None
-    found = system.recommend(history, user, k, retrieve, rerank=rerank)
+    found = system.recommend(history, user, k, retrieve, rerank=rerank, seen=seen)
     heading = f"user {user}" if user is not None else f"liked {', '.join(liked or [])}"
     print_lists({heading: [r.to_dict() for r in found]}, as_json)
 
@@ -424,6 +428,7 @@ def _recommend_all(
     column: str,
     shard: str,
     rerank: bool,
+    seen: Literal["exclude", "allow"] | None,
     ray: str | None,
     quiet: bool,
 ) -> None:
@@ -439,6 +444,7 @@ def _recommend_all(
     merged = recommend_all(
         folder, users, out, k=k, retrieve=retrieve, column=column,
         shard=(int(number), int(count)), rerank=rerank, ray=ray, progress=Progress(quiet=quiet),
+        seen=seen,
     )  # fmt: skip
     say(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
 

@@ -53,7 +53,13 @@ class Data(Section):
     )
     order: Literal["auto", "time", "file"] = Field(
         "auto",
-        description="time: sort by time, an order column breaks ties only; file: rows stand in order",
+        description="auto: by the order column, else by time, else as the file stands; time: by time,"
+        " an order column breaks ties only; file: as the file stands, which breaks all other ties too",
+    )
+    repeats: Literal["auto", "keep", "first", "last", "refuse"] = Field(
+        "auto",
+        description="rows of one user, item and moment: keep all, the first or the last of the file, or"
+        " refuse them; auto: last for ratings, else keep",
     )
     feedback: Literal["auto", "labels", "ratings", "implicit"] = Field(
         "auto",
@@ -271,6 +277,16 @@ class Ranking(Section):
     )
 
 
+class Recommend(Section):
+    """What may be recommended."""
+
+    seen: Literal["auto", "exclude", "allow"] = Field(
+        "auto",
+        description="items that the user has met before; auto: allow where at least a tenth of the"
+        " training rows are on such items (music, groceries), else exclude",
+    )
+
+
 class Evaluation(Section):
     """How results are measured."""
 
@@ -303,6 +319,7 @@ class Config(Section):
     )
     taste: Taste = Field(Taste(), description="the regression of each user")
     fusion: Fusion = Field(Fusion(), description="the sum of all scores")
+    recommend: Recommend = Field(Recommend(), description="what may be recommended")
     evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
 
     @field_validator("name")

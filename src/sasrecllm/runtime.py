@@ -241,6 +241,12 @@ class Progress:
             clear = "\r\x1b[K" if self._tty else ""
             streams.say(clear + text, error=True)
 
+    def warning(self, text: str) -> None:
+        """A finished line that is shown on a quiet terminal too."""
+        quiet, self._quiet = self._quiet, not is_main_process()
+        self.line(f"warning: {text}")
+        self._quiet = quiet
+
     def start(self, done: int = 0) -> None:
         """Begin a new bar; ``done`` units stand already (a resumed stage)."""
         self._started = self._last = time.monotonic()
