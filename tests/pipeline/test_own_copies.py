@@ -135,7 +135,7 @@ def test_paths_that_are_read_again_are_made_absolute_and_nothing_else_is(tmp_pat
     assert with_absolute_paths(untouched) == untouched
 
 
-def test_the_same_relative_path_from_elsewhere_is_another_model_and_old_runs_go_on(tmp_path, monkeypatch):
+def test_a_relative_path_from_elsewhere_is_another_model_and_old_runs_go_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
     config = settings(backbone="model")

@@ -176,7 +176,7 @@ def refuse_changed(folder: Path, config: Config) -> None:
     # Parsed, so that a setting which a newer version added has its default there.
     old, new = (
         with_absolute_paths(c).model_dump(exclude={"evaluation"})
-        for c in (stored_config(folder), config)
+        for c in (stored_config(folder, None), config)
     )
     if difference := first_difference(old, new) or edited_template(folder, config):
         raise ConfigError(
@@ -197,6 +197,7 @@ def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
 
     Raises:
         CheckpointError: there is no run, or a file of it is damaged.
+        ConfigError: it names a plug-in that is not allowed.
     """
     if not (folder / "config.yaml").is_file():
         choose_run(folder)
