@@ -5,15 +5,18 @@ Heavy packages are imported inside the verbs, so that ``--help`` answers at once
 
 from __future__ import annotations
 
-import signal
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from sasrecllm.errors import ConfigError, SasrecllmError, did_you_mean
-from sasrecllm.runtime import request_stop
+from sasrecllm import plugins, stops, streams
+from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.faults import refusal
+from sasrecllm.runtime import is_main_process, process_count
+from sasrecllm.streams import say
 
 app = typer.Typer(
     add_completion=False,
@@ -26,32 +29,71 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="YAML file with what differs from the defaults"),
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME]")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME where a name is set]")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on the terminal")]
+AllowPlugin = Annotated[
+    list[str] | None,
+    typer.Option("--allow-plugin", help="module that the run names and may import; repeatable"),
+]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run folder")]
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+STOPPED = {130: "interrupted", 143: "stopped by SIGTERM"}
+GO_ON = ("run", "prepare", "train", "study", "tune", "merge")
 
 
 def main() -> None:
     """Entry point: exit codes as in ``errors``; a traceback only for our own bugs."""
-    signal.signal(signal.SIGTERM, request_stop)
+    streams.prepare()
+    with stops.handled():
+        code = _ended()
+    sys.exit(code)
+
+
+def child() -> None:
+    """Entry point of a process that ends with the one which started it (a study's cell)."""
+    stops.end_with_parent()
+    main()
+
+
+def _ended() -> int:
+    """Run the verb and say how it ended where that was not well; its exit code."""
     try:
-        app(standalone_mode=False)
-    except SasrecllmError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-        sys.exit(130)
-    except Exception as error:
-        # A misspelt flag is the parser's own exception; it knows how to show itself and its code.
-        show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
-        if show is None or code is None:
-            raise
+        # typer turns Ctrl-C, and its own ways out, into a code that it returns.
+        answer = app(standalone_mode=False)
+        say("", end="")  # what stands in the buffer, while a full disk can still be told
+        code = answer if isinstance(answer, int) else 0
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # which typer would call a failure
+            code = 0
+        else:
+            code = ended.code if isinstance(ended.code, int) else 1
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    except BaseException as error:
+        code = _refused(error)
+    if code in STOPPED and is_main_process():
+        say(f"{STOPPED[code]}; {next_command(sys.argv[1:])}", error=True)
+    for stream in (sys.stdout, sys.stderr):
+        streams.flush(stream)
+    return code
+
+
+def _refused(error: BaseException) -> int:
+    """Say why a verb was refused; what is not a refusal is a bug of ours and is raised."""
+    # A misspelt flag is the parser's own exception; it knows how to show itself and its code.
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is not None and code is not None:
         show()
-        sys.exit(code)
+        return int(code)
+    found = refusal(error)
+    if found is None:
+        raise error
+    say(f"error: {found}", error=True)
+    return found.exit_code
 
 
 @app.command(context_settings=OVERRIDES)
@@ -81,15 +123,15 @@ def run(
     if print_config:
         _print_yaml(chosen)
         return
-    opened = _open(chosen, out, quiet, force)
-    if dry_run:
-        from sasrecllm.pipeline.estimate import estimate
+    with _open(chosen, out, quiet, force) as opened:
+        if dry_run:
+            from sasrecllm.pipeline.estimate import estimate
 
-        estimate(opened)
-        return
-    from sasrecllm.pipeline.contents import run_all
+            estimate(opened)
+            return
+        from sasrecllm.pipeline.contents import run_all
 
-    run_all(opened)
+        run_all(opened)
     _show_results(opened.folder)
 
 
@@ -103,9 +145,9 @@ def prepare(
     """
     from sasrecllm.pipeline.prepare import prepare as prepare_data
 
-    opened = _open(_config(config, context.args), out, quiet, force=False)
-    dataset = prepare_data(opened)
-    typer.echo(f"{opened.folder / 'data'}: {dataset.summary()['splits']}")
+    with _open(_config(config, context.args), out, quiet) as opened:
+        dataset = prepare_data(opened)
+    say(f"{opened.folder / 'data'}: {dataset.summary()['splits']}")
 
 
 @app.command(context_settings=OVERRIDES)
@@ -118,31 +160,34 @@ def train(
     """
     from sasrecllm.pipeline.contents import train_all
 
-    train_all(_open(_config(config, context.args), out, quiet, force=False))
+    with _open(_config(config, context.args), out, quiet) as opened:
+        train_all(opened)
 
 
 @app.command()
-def evaluate(folder: RunFolder, quiet: Quiet = False) -> None:
+def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
     """Judge a trained run on the whole test split again and print its table.
 
     sasrecllm evaluate runs/demo
     """
     from sasrecllm.pipeline.contents import evaluate_again
 
-    evaluate_again(_reopen(folder, quiet))
+    with _reopen(folder, quiet, allow_plugin) as opened:
+        evaluate_again(opened)
     _show_results(folder)
 
 
 @app.command()
-def report(folder: RunFolder, quiet: Quiet = False) -> None:
+def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
     """Write the plots and report.html of an evaluated run again.
 
     sasrecllm report runs/demo
     """
     from sasrecllm.pipeline.contents import report_again
 
-    report_again(_reopen(folder, quiet))
-    typer.echo(folder / "report.html")
+    with _reopen(folder, quiet, allow_plugin) as opened:
+        report_again(opened)
+    say(folder / "report.html")
 
 
 @app.command()
@@ -165,10 +210,15 @@ def recommend(
     rerank: Annotated[
         bool, typer.Option("--rerank/--no-rerank", help="no: the encoder's own order")
     ] = True,
+    seen: Annotated[
+        Literal["exclude", "allow"] | None,
+        typer.Option(help="items the user has met [default: as the run was prepared]"),
+    ] = None,
     ray: Annotated[
         str | None, typer.Option(help="with --users: a Ray cluster's address, or local")
     ] = None,
     quiet: Quiet = False,
+    allow_plugin: AllowPlugin = None,
 ) -> None:
     """Recommend items to a known user, to a new one with a few liked items, or to a file of users.
 
@@ -176,8 +226,9 @@ def recommend(
 
     sasrecllm recommend runs/demo --users users.parquet -k 20 --out recs.parquet
     """
+    plugins.allow(allow_plugin or ())
     if users is not None:
-        _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, ray, quiet)
+        _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, seen, ray, quiet)
         return
     from sasrecllm.runtime import lasting
 
@@ -190,7 +241,7 @@ def recommend(
     with lasting():
         system = SASRecLLM.from_pretrained(folder)
     history = list(liked) if liked else None
-    found = system.recommend(history, user, k, retrieve, rerank=rerank)
+    found = system.recommend(history, user, k, retrieve, rerank=rerank, seen=seen)
     heading = f"user {user}" if user is not None else f"liked {', '.join(liked or [])}"
     print_lists({heading: [r.to_dict() for r in found]}, as_json)
 
@@ -225,7 +276,7 @@ def study(
         return
     code = 0 if table else run_study(opened)
     write_study(opened)
-    typer.echo((opened.out / "study.md").read_text(encoding="utf-8"))
+    say((opened.out / "study.md").read_text(encoding="utf-8"))
     if code:
         sys.exit(code)  # typer would take its own Exit for the command's answer
 
@@ -254,7 +305,7 @@ def tune(
     chosen, known = _config(config, context.args), load_space(space)
     progress = Progress(quiet=quiet)
     found = search(chosen, known, out, trials=trials, metric=metric, progress=progress)
-    typer.echo(f"{out / 'best.yaml'}: {found['best']}, validation {found['valid']}")
+    say(f"{out / 'best.yaml'}: {found['best']}, validation {found['valid']}")
 
 
 @app.command()
@@ -266,7 +317,7 @@ def merge(out: Annotated[Path, typer.Argument(help="the --out of a sharded recom
     from sasrecllm.pipeline.batch import merge as merge_parts
 
     merge_parts(out)
-    typer.echo(out)
+    say(out)
 
 
 @app.command()
@@ -289,6 +340,7 @@ def serve(
         int | None,
         typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
     ] = None,
+    allow_plugin: AllowPlugin = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(help="host name under which requests come, may stand often; else any with a key"),
@@ -305,7 +357,8 @@ def serve(
     """
     from sasrecllm.serving.run import serve as serve_run
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no training to save: end at once while loading
+    plugins.allow(allow_plugin or ())
+    stops.leave()
     names = allowed_host or ()
     serve_run(folder, host, port, key_file, store, queue, rate, workers, names, root_path, timeout)
 
@@ -363,7 +416,7 @@ def doctor(
     runtime.check_cuda_packages()
     if not guard:
         for key, value in runtime.diagnosis().items():
-            typer.echo(f"{key:14} {value}")
+            say(f"{key:14} {value}")
 
 
 def _recommend_all(
@@ -375,6 +428,7 @@ def _recommend_all(
     column: str,
     shard: str,
     rerank: bool,
+    seen: Literal["exclude", "allow"] | None,
     ray: str | None,
     quiet: bool,
 ) -> None:
@@ -390,8 +444,20 @@ def _recommend_all(
     merged = recommend_all(
         folder, users, out, k=k, retrieve=retrieve, column=column,
         shard=(int(number), int(count)), rerank=rerank, ray=ray, progress=Progress(quiet=quiet),
+        seen=seen,
     )  # fmt: skip
-    typer.echo(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
+    say(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
+
+
+def next_command(words: list[str]) -> str:
+    """What to do after a stop, for the words of the command that was stopped."""
+    kept = [word for word in words if word != "--force"]  # which would throw away what is kept
+    if process_count() > 1:
+        return "the same torchrun command goes on from the last checkpoint"
+    goes_on = words[:1] and (words[0] in GO_ON or "--users" in words)
+    done = "goes on from the last checkpoint" if goes_on else "begins again"
+    same = "the same command" + (" without --force" if kept != words else "")
+    return f"{same} {done}:\n  -> sasrecllm {shlex.join(kept)}"
 
 
 FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resume", "--quiet")
@@ -414,23 +480,29 @@ def _refuse_flags(words: list[str], known: tuple[str, ...]) -> None:
             )
 
 
-def _open(config: Any, out: Path | None, quiet: bool, force: bool) -> Any:
-    from sasrecllm.pipeline.folder import open_run
+def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
+    from sasrecllm.pipeline.folder import run_at_work
 
+    if out is None and "name" not in config.model_fields_set:
+        raise ConfigError(
+            "where the run goes is not said: there is no --out, and the settings have no name",
+            "give --out runs/mine, or name=mine for the folder runs/mine",
+        )
     command = "sasrecllm " + " ".join(sys.argv[1:])
-    return open_run(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
+    return run_at_work(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
 
 
-def _reopen(folder: Path, quiet: bool) -> Any:
-    from sasrecllm.pipeline.folder import reopen_run
+def _reopen(folder: Path, quiet: bool, allow_plugin: list[str] | None) -> Any:
+    from sasrecllm.pipeline.folder import run_again
 
-    return reopen_run(folder, quiet=quiet)
+    plugins.allow(allow_plugin or ())
+    return run_again(folder, quiet=quiet)
 
 
 def _print_yaml(config: Any) -> None:
     import yaml
 
-    typer.echo(yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True), nl=False)
+    say(yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True), end="")
 
 
 def _show_results(folder: Path) -> None:

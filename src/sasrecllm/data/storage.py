@@ -11,7 +11,8 @@ import polars as pl
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.splits import CONTEXT, NAMES
-from sasrecllm.errors import DataError, ResourceError
+from sasrecllm.errors import DataError
+from sasrecllm.faults import told
 
 if TYPE_CHECKING:
     from sasrecllm.data.dataset import Dataset
@@ -20,6 +21,8 @@ FORMAT = 1
 CODES = {**NAMES, "context": CONTEXT}
 HELD = ("held_items", "held_users")
 """Indices of what is held out; folders that were written without any have no such key."""
+ALLOW_SEEN = "allow_seen"
+"""Stands in the file where it is true; older folders have no such key."""
 FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
 
 
@@ -27,7 +30,8 @@ def save(dataset: Dataset, folder: Path) -> None:
     """Write ``dataset``; the JSON file comes last, so a folder without it is unfinished.
 
     Raises:
-        ResourceError: the disk is full or the folder cannot be written.
+        ResourceError: the disk is full.
+        ConfigError: there can be no such folder, or nothing may be written there.
     """
     catalog = dataset.catalog
     spelled = {code: name for name, code in CODES.items()}
@@ -43,8 +47,9 @@ def save(dataset: Dataset, folder: Path) -> None:
     items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}
     meta = {key: getattr(dataset, key) for key in FACTS}
     meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
+    meta |= {ALLOW_SEEN: True} if dataset.allow_seen else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
-    try:
+    with told(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dataset.json").unlink(missing_ok=True)
         rows.write_parquet(folder / "interactions.parquet")
@@ -53,11 +58,6 @@ def save(dataset: Dataset, folder: Path) -> None:
         )
         text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
-    except (OSError, pl.exceptions.PolarsError) as error:  # polars wraps a full disk in its own
-        raise ResourceError(
-            f"{folder}: the prepared data cannot be written: {error}",
-            "free some space, or choose another run folder",
-        ) from error
 
 
 def load(folder: Path) -> Dataset:
@@ -90,6 +90,7 @@ def load(folder: Path) -> Dataset:
 
 def _facts(meta: dict[str, Any]) -> dict[str, Any]:
     facts = {key: meta[key] for key in FACTS} | {"notes": tuple(meta["notes"])}
+    facts[ALLOW_SEEN] = bool(meta.get(ALLOW_SEEN, False))
     return facts | {key: np.array(meta.get(key, []), dtype=np.int64) for key in HELD}
 
 

@@ -29,7 +29,9 @@ def run_all(run: Run) -> dict[str, Any]:
     finished, results = run.folder / "run.json", run.folder / "results.json"
     if is_sealed(run.folder) and (about := standing(finished, run.config)):
         verify_run(run.folder)
-        run.progress.line(f"{run.folder} is finished already; --force trains it again")
+        # Not into the log: a finished run may lie where nothing can be written.
+        said = f"{run.folder} is finished already; --force trains it again"
+        run.progress.line(said, keep=False)
         return about
     started = time.monotonic()
     dataset, backbone = train_all(run)

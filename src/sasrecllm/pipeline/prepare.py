@@ -11,16 +11,20 @@ from typing import Any
 from sasrecllm import runtime
 from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.taste_rows import TASTES
-from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, write_json
+from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.quality import WARNING, refuse_untrainable
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.inference.stages import foreign_part, stored_data
-from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.folder import Run, claim, first_difference, is_trained
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.pipeline.shares import text_questions
 from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
+
+SETTINGS = "settings.json"
+"""In the folder of prepared data: what it was prepared with."""
 
 
 def check_settings(run: Run) -> None:
@@ -52,26 +56,66 @@ def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Non
 
 
 def prepare(run: Run) -> Dataset:
-    """Read, check, order and split the data into ``data/``."""
+    """Read, check, order and split the data into ``data/``.
+
+    Raises:
+        DataError: the data is wrong, or could not be trained on; nothing is left in ``data/``.
+    """
     folder = run.folder / "data"
-    if not is_whole(folder) and runtime.is_main_process():
+    if runtime.is_main_process():
+        claim(run)
+    if runtime.is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
+        (run.folder / "quarantine.jsonl").unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
+        _say(run, dataset)
+        refuse_untrainable(dataset, run.config.data.split_args)
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
+            write_json(temporary / SETTINGS, _data_settings(run))
             if truth:
                 write_json(temporary / "truth.json", truth)
 
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)
-        counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
-        run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
-        for note in dataset.notes:
-            run.progress.line(f"data: {note}")
     runtime.wait_for_all()
     dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
+
+
+def _say(run: Run, dataset: Dataset) -> None:
+    """Counts, notes and warnings, to the terminal and to the log."""
+    counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
+    run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
+    for note in dataset.notes:
+        if note.startswith(WARNING):
+            run.progress.warning(note.removeprefix(WARNING))
+        else:
+            run.progress.line(f"data: {note}")
+
+
+def _data_settings(run: Run) -> dict[str, Any]:
+    """What the prepared data depends on."""
+    c = run.config.data
+    seed = run.config.seed if c.seed is None else c.seed
+    seen = run.config.recommend.seen
+    return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}}
+
+
+def _is_asked_for(run: Run, folder: Path) -> bool:
+    """Whether whole data was prepared with these settings; where anything was trained on it, it was.
+
+    A folder in which nothing was trained may have been claimed with other settings before.
+    """
+    if is_trained(run.folder):
+        return True
+    path = folder / SETTINGS
+    there = read_json(path) if path.is_file() else {}
+    difference = first_difference(there, _data_settings(run))
+    if difference:
+        run.progress.line(f"data: prepared anew, since {difference}")
+    return not difference
 
 
 def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
@@ -105,7 +149,9 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
         threshold=c.threshold,
         split=c.split,
         split_args=c.split_args,
+        repeats=c.repeats,
         negatives=c.negatives,
+        seen=run.config.recommend.seen,
         cold_items=c.cold_items,
         cold_users=c.cold_users,
         seed=seed,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
 from sasrecllm.evaluation import study_report
@@ -42,8 +42,8 @@ def write_study(study: Study) -> dict[str, Any]:
     }
     study.out.mkdir(parents=True, exist_ok=True)
     write_json(study.out / "study.json", results)
-    (study.out / "study.md").write_text(study_report.markdown(results), encoding="utf-8")
-    (study.out / "study.html").write_text(study_report.html(results), encoding="utf-8")
+    write_text(study.out / "study.md", study_report.markdown(results))
+    write_text(study.out / "study.html", study_report.html(results))
     return results
 
 
@@ -81,7 +81,7 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
 
 
 def _reopened(folder: Path) -> Run:
-    return Run(folder, stored_config(folder), "", runtime.Progress(quiet=True))
+    return Run(folder, stored_config(folder, None), "", runtime.Progress(quiet=True))
 
 
 def _collect(
@@ -130,7 +130,8 @@ def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
         if cell.row == first:  # whose baselines stand for all
             shown = {r: r for r in ("popularity", *results["rows"]) if r not in trained} | shown
         for kind, lists in results.get("ranking", {}).items():
-            into = found.setdefault(kind, {"lists": lists["lists"], "rows": {}, "reranked": {}})
+            counts = {"lists": lists["lists"], "left_out": lists.get("left_out", 0)}
+            into = found.setdefault(kind, counts | {"rows": {}, "reranked": {}})
             for inside, got in lists["rows"].items():
                 if inside not in shown:
                     continue
