@@ -53,6 +53,18 @@ def _whole_titles(titles: pl.Series) -> pl.Series:
     )
 
 
+def title_keys(titles: Sequence[str]) -> list[str]:
+    """Titles as they are compared: as a catalogue keeps them, whatever the case of their letters.
+
+    Raises:
+        DataError: one is no Unicode text.
+    """
+    try:
+        return [key.casefold() for key in clean_titles(pl.Series(list(titles), dtype=pl.String))]
+    except UnicodeEncodeError as error:
+        raise DataError(f"title {error.object!r} is no Unicode text", "correct it") from None
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Items and users by index.

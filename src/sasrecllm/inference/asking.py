@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import polars as pl
 
-from sasrecllm.data.catalog import Catalog, clean_titles
+from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.inference.entries import NewItem, Title, one_history
@@ -88,18 +87,6 @@ def allowed_items(
         column = catalog.attributes[name]
         allowed &= np.array([value in (v or "").split("|") for v in column], dtype=bool)
     return allowed
-
-
-def title_keys(titles: Sequence[str]) -> list[str]:
-    """Titles as they are compared: as a catalogue keeps them, whatever the case of their letters.
-
-    Raises:
-        DataError: one is no Unicode text.
-    """
-    try:
-        return [key.casefold() for key in clean_titles(pl.Series(list(titles), dtype=pl.String))]
-    except UnicodeEncodeError as error:
-        raise DataError(f"title {error.object!r} is no Unicode text", "correct it") from None
 
 
 def named_titles(catalog: Catalog, titles: Sequence[Title]) -> list[NewItem]:

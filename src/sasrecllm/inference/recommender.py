@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sasrecllm.config import Config
-from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
@@ -24,7 +24,6 @@ from sasrecllm.inference.asking import (
     history_of,
     items_of,
     named_titles,
-    title_keys,
     user_of,
 )
 from sasrecllm.inference.assembly import Assembly
