@@ -48,6 +48,7 @@ from sasrecllm.inference.stages import (
     stored_data,
     uses_language_model,
 )
+from sasrecllm.inference.templates import stored_templates
 from sasrecllm.llm.hub import cache_only
 from sasrecllm.sealing import choose_run
 from sasrecllm.training.strategies import last_prompt
@@ -117,7 +118,8 @@ class SASRecLLM:
 
         config = config or stored_config(folder)
         dataset = stored_data(folder)
-        parts = Assembly(config, dataset, stored_backbone(folder, config), pick_device(device))
+        backbone, templates = stored_backbone(folder, config), stored_templates(folder, config)
+        parts = Assembly(config, dataset, backbone, pick_device(device), templates)
         stages = run_stages(config)
         with cache_only():
             for part, where in part_folders(stages, folder).items():
