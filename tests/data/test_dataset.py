@@ -81,7 +81,7 @@ def test_an_order_column_is_never_sorted_again_by_time() -> None:
 def test_an_order_that_contradicts_time_is_refused_and_can_break_ties_instead() -> None:
     rows = [("u", "c", 1, 9, 0), ("u", "b", 1, 5, 1), ("u", "a", 1, 5, 2), ("u", "d", 1, 9, 3)]
     tables = as_tables(rows, "user_id item_id label timestamp order")
-    with pytest.raises(DataError, match=r"'u', order 1, timestamp 5"):
+    with pytest.raises(DataError, match=r"row 2, user_id 'u', order 1"):
         prepare(tables)
     timed = Tables(tables.interactions, tables.items, "log", order="time")
     dataset = prepare(timed, split="leave-one-out")
