@@ -8,7 +8,7 @@ import pytest
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
-from sasrecllm.errors import DataError
+from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.inference.entries import NewItem, Title
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.pipeline.contents import run_all
@@ -48,6 +48,23 @@ def test_a_known_user_gets_unseen_items_in_the_order_of_the_systems_own_score(sy
     assert everything[0].probability >= found[0].probability
 
 
+def test_what_was_met_can_be_asked_for_in_one_call(system):
+    user, everything = 3, system.catalog.n_items
+    had = {system.catalog.item_ids[i] for i in system.dataset.items[system.dataset.users == user]}
+    assert had and not system.dataset.allow_seen
+    given = {"user": system.catalog.user_ids[user], "k": everything, "retrieve": everything}
+    assert not had & set(ids(system.recommend(**given)))
+    assert not had & set(ids(system.recommend(**given, seen="exclude")))
+    assert set(ids(system.recommend(**given, seen="allow"))) == set(system.catalog.item_ids)
+    liked = ids(system.recommend(history=sorted(had), k=everything, retrieve=everything, seen="allow"))
+    assert had <= set(liked)
+    item = sorted(had)[0]
+    users = [{a["user_id"] for a in system.audience(item, k=999, seen=s)} for s in ("allow", "exclude")]
+    assert users[0] == set(system.catalog.user_ids) and given["user"] in users[0] - users[1]
+    with pytest.raises(ConfigError, match="seen is 'maybe'; allowed: exclude, allow"):
+        system.recommend(**given, seen="maybe")
+
+
 def test_a_score_carries_the_flags_that_the_item_has_in_a_list(system):
     new = system.with_items([NewItem("new", "The General of the Sea")])
     known, stranger = system.catalog.user_ids[3], "nobody"
@@ -59,6 +76,16 @@ def test_a_score_carries_the_flags_that_the_item_has_in_a_list(system):
         np.testing.assert_allclose(
             [s.probability for s in scored[:-1]], [r.probability for r in found], atol=1e-6
         )
+
+
+def test_a_long_title_is_cut_alike_wherever_it_comes_in(system):
+    long = "The General of the Sea " * 500
+    grown = system.with_items([NewItem("long", long)])
+    assert len(grown.catalog.title(grown.catalog.n_items - 1)) <= 256
+    by_title = grown.recommend([Title(long)], k=5)
+    assert by_title == grown.recommend(["long"], k=5)  # the same item, and left out as such
+    assert "long" not in ids(grown.recommend([Title(long.upper())], k=200, retrieve=200))
+    assert len(system.recommend([Title(long)], k=5)) == 5
 
 
 def test_many_at_once_equal_one_at_a_time(system):

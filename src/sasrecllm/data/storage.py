@@ -21,6 +21,8 @@ FORMAT = 1
 CODES = {**NAMES, "context": CONTEXT}
 HELD = ("held_items", "held_users")
 """Indices of what is held out; folders that were written without any have no such key."""
+ALLOW_SEEN = "allow_seen"
+"""Stands in the file where it is true; older folders have no such key."""
 FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
 
 
@@ -45,6 +47,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}
     meta = {key: getattr(dataset, key) for key in FACTS}
     meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
+    meta |= {ALLOW_SEEN: True} if dataset.allow_seen else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
     with told(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,7 @@ def load(folder: Path) -> Dataset:
 
 def _facts(meta: dict[str, Any]) -> dict[str, Any]:
     facts = {key: meta[key] for key in FACTS} | {"notes": tuple(meta["notes"])}
+    facts[ALLOW_SEEN] = bool(meta.get(ALLOW_SEEN, False))
     return facts | {key: np.array(meta.get(key, []), dtype=np.int64) for key in HELD}
 
 

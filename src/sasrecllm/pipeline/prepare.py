@@ -13,13 +13,15 @@ from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.taste_rows import TASTES
 from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.quality import WARNING, refuse_untrainable
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.stages import foreign_part, stored_data
+from sasrecllm.inference.stages import loaded_part, stored_data
+from sasrecllm.inference.templates import stored_templates
 from sasrecllm.pipeline.folder import Run, claim, first_difference, is_trained
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.pipeline.shares import text_questions
-from sasrecllm.prompts.template import load_template
+from sasrecllm.prompts.template import Template
 from sasrecllm.runtime import resolve
 
 SETTINGS = "settings.json"
@@ -35,14 +37,21 @@ def check_settings(run: Run) -> None:
     """
     c = run.config
     resolve(c.encoder.kind, ENCODERS, "encoder.kind")
-    for name in (c.llm.text_prompt, c.llm.soft_prompt):
-        load_template(name)
+    asked_templates(run)
     baselines = (*BASELINES, *TASTES)
     _refuse_unknown("fusion.components", c.fusion.components, ("llm", "encoder", *baselines))
     _refuse_unknown("evaluation.baselines", c.evaluation.baselines, baselines)
-    for stage in run.stages.values():
-        for part, path in stage.load.items():
-            foreign_part(Path(path), part)
+    for number, stage in enumerate(run.stages.values(), 1):
+        for part in stage.load:
+            loaded_part(run.folder, number, stage, part)
+
+
+def asked_templates(run: Run) -> dict[str, Template]:
+    """``text`` and ``soft`` -> template, before the folder is claimed.
+
+    Where nothing was trained yet, copies that lie there may be of other settings.
+    """
+    return stored_templates(run.folder if is_trained(run.folder) else None, run.config)
 
 
 def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -55,13 +64,19 @@ def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Non
 
 
 def prepare(run: Run) -> Dataset:
-    """Read, check, order and split the data into ``data/``."""
+    """Read, check, order and split the data into ``data/``.
+
+    Raises:
+        DataError: the data is wrong, or could not be trained on; nothing is left in ``data/``.
+    """
     folder = run.folder / "data"
     if runtime.is_main_process():
         claim(run)
     if runtime.is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
         (run.folder / "quarantine.jsonl").unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
+        _say(run, dataset)
+        refuse_untrainable(dataset, run.config.data.split_args)
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
@@ -71,21 +86,29 @@ def prepare(run: Run) -> Dataset:
 
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)
-        counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
-        run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
-        for note in dataset.notes:
-            run.progress.line(f"data: {note}")
     runtime.wait_for_all()
     dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
 
 
+def _say(run: Run, dataset: Dataset) -> None:
+    """Counts, notes and warnings, to the terminal and to the log."""
+    counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
+    run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
+    for note in dataset.notes:
+        if note.startswith(WARNING):
+            run.progress.warning(note.removeprefix(WARNING))
+        else:
+            run.progress.line(f"data: {note}")
+
+
 def _data_settings(run: Run) -> dict[str, Any]:
     """What the prepared data depends on."""
     c = run.config.data
     seed = run.config.seed if c.seed is None else c.seed
-    return {"data": c.model_dump(exclude={"seed"}), "seed": seed}
+    seen = run.config.recommend.seen
+    return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}}
 
 
 def _is_asked_for(run: Run, folder: Path) -> bool:
@@ -134,7 +157,9 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
         threshold=c.threshold,
         split=c.split,
         split_args=c.split_args,
+        repeats=c.repeats,
         negatives=c.negatives,
+        seen=run.config.recommend.seen,
         cold_items=c.cold_items,
         cold_users=c.cold_users,
         seed=seed,
@@ -170,14 +195,14 @@ def language_model(run: Run, dataset: Dataset) -> str:
         from sasrecllm.training.language import LanguageSettings, pretrain_offline
 
         started = time.monotonic()
-        o = c.offline
+        o, templates = c.offline, stored_templates(run.folder, run.config)
         folders = [run.folder / "stages" / f"0-language-{phase}" for phase in ("titles", "answers")]
         backbone = pretrain_offline(
             dataset.catalog.titles,
             dataset.words,
             text_questions(run, dataset),
-            text_prompt=c.text_prompt,
-            soft_prompt=c.soft_prompt,
+            text_prompt=templates["text"],
+            soft_prompt=templates["soft"],
             settings=LanguageSettings(
                 **o.model_dump(exclude={"titles_loop", "answers_loop"}),
                 title_tokens=c.title_tokens,
