@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sasrecllm import stops, streams
+from sasrecllm import plugins, stops, streams
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.faults import refusal
 from sasrecllm.runtime import is_main_process, process_count
@@ -33,6 +33,10 @@ Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME where a name is set]")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on the terminal")]
+AllowPlugin = Annotated[
+    list[str] | None,
+    typer.Option("--allow-plugin", help="module that the run names and may import; repeatable"),
+]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run folder")]
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 STOPPED = {130: "interrupted", 143: "stopped by SIGTERM"}
@@ -161,27 +165,27 @@ def train(
 
 
 @app.command()
-def evaluate(folder: RunFolder, quiet: Quiet = False) -> None:
+def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
     """Judge a trained run on the whole test split again and print its table.
 
     sasrecllm evaluate runs/demo
     """
     from sasrecllm.pipeline.contents import evaluate_again
 
-    with _reopen(folder, quiet) as opened:
+    with _reopen(folder, quiet, allow_plugin) as opened:
         evaluate_again(opened)
     _show_results(folder)
 
 
 @app.command()
-def report(folder: RunFolder, quiet: Quiet = False) -> None:
+def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
     """Write the plots and report.html of an evaluated run again.
 
     sasrecllm report runs/demo
     """
     from sasrecllm.pipeline.contents import report_again
 
-    with _reopen(folder, quiet) as opened:
+    with _reopen(folder, quiet, allow_plugin) as opened:
         report_again(opened)
     say(folder / "report.html")
 
@@ -214,6 +218,7 @@ def recommend(
         str | None, typer.Option(help="with --users: a Ray cluster's address, or local")
     ] = None,
     quiet: Quiet = False,
+    allow_plugin: AllowPlugin = None,
 ) -> None:
     """Recommend items to a known user, to a new one with a few liked items, or to a file of users.
 
@@ -221,6 +226,7 @@ def recommend(
 
     sasrecllm recommend runs/demo --users users.parquet -k 20 --out recs.parquet
     """
+    plugins.allow(allow_plugin or ())
     if users is not None:
         _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, seen, ray, quiet)
         return
@@ -334,6 +340,7 @@ def serve(
         int | None,
         typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
     ] = None,
+    allow_plugin: AllowPlugin = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(help="host name under which requests come, may stand often; else any with a key"),
@@ -350,6 +357,7 @@ def serve(
     """
     from sasrecllm.serving.run import serve as serve_run
 
+    plugins.allow(allow_plugin or ())
     stops.leave()
     names = allowed_host or ()
     serve_run(folder, host, port, key_file, store, queue, rate, workers, names, root_path, timeout)
@@ -484,9 +492,10 @@ def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> An
     return run_at_work(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
 
 
-def _reopen(folder: Path, quiet: bool) -> Any:
+def _reopen(folder: Path, quiet: bool, allow_plugin: list[str] | None) -> Any:
     from sasrecllm.pipeline.folder import run_again
 
+    plugins.allow(allow_plugin or ())
     return run_again(folder, quiet=quiet)
 
 

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.names import refuse_folder_name
+from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 
 ENV_PREFIX = "SASRECLLM_"
 NOT_SETTINGS = {
     "SASRECLLM_API_KEY": "the key of the server, and of a client",
     "SASRECLLM_STORE": "where the server keeps what people told it",
     "SASRECLLM_DATA": "the development data sets, for tests and examples",
+    ALLOW_PLUGIN: "modules that a run may name and import",
     "SASRECLLM_FUZZ": "cases an operation of the server's fuzz test",
     "SASRECLLM_FAKE_SECONDS": "how long the tests' server takes for an answer",
 }
@@ -318,6 +321,15 @@ class Config(Section):
     fusion: Fusion = Field(Fusion(), description="the sum of all scores")
     recommend: Recommend = Field(Recommend(), description="what may be recommended")
     evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        try:
+            refuse_folder_name("name", name)
+        except ConfigError as error:
+            raise ValueError(f"{error.what}; {error.remedy}") from None
+        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -64,7 +64,8 @@ def resolve(name: str, table: Mapping[str, T], what: str = "name") -> T:
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"{what} is {name!r}, which cannot be imported: {error}",
-            "check the spelling and that the package is installed in this environment",
+            "check the spelling, and that the package is installed in this environment or its folder"
+            " stands in PYTHONPATH (the current folder does not)",
         ) from error
     return found
 

@@ -7,7 +7,7 @@ Legend: B histories, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +15,17 @@ from typing import Any, Literal
 import numpy as np
 
 from sasrecllm.config import Config
-from sasrecllm.data.catalog import Catalog
-from sasrecllm.errors import ConfigError
+from sasrecllm.data.catalog import Catalog, title_keys
+from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
-from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
+from sasrecllm.inference.asking import (
+    allowed_items,
+    history_of,
+    items_of,
+    named_titles,
+    user_of,
+)
 from sasrecllm.inference.assembly import Assembly
 from sasrecllm.inference.entries import (
     Entry,
@@ -42,6 +48,8 @@ from sasrecllm.inference.stages import (
     stored_data,
     uses_language_model,
 )
+from sasrecllm.inference.templates import stored_templates
+from sasrecllm.llm.hub import cache_only
 from sasrecllm.sealing import choose_run
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
@@ -77,13 +85,24 @@ class SASRecLLM:
         self.calibration = calibration or Calibration()
 
     @classmethod
-    def from_pretrained(cls, run: str | Path, device: str = "auto") -> SASRecLLM:
-        """Load a finished run folder.
+    def from_pretrained(
+        cls, run: str | Path, device: str = "auto", allow_plugins: Iterable[str] = ()
+    ) -> SASRecLLM:
+        """Load a finished run folder; nothing that it names is run, and no hub is asked.
+
+        Args:
+            allow_plugins: modules that may be imported if the run names them (an encoder of its own).
 
         Raises:
             CheckpointError: not a finished run, or a part of it is damaged.
+            ConfigError: it names a plug-in that is not allowed.
+            ModelNotFoundError: its language model is not on this machine.
         """
-        return cls.load(choose_run(Path(run)), device)
+        folder = choose_run(Path(run))
+        system = cls.load(folder, device, stored_config(folder, allow_plugins))
+        nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))
+        system.score(nobody, np.zeros((1, 1), dtype=np.int64))  # refuses what is not finite
+        return system
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", config: Config | None = None) -> SASRecLLM:
@@ -99,16 +118,28 @@ class SASRecLLM:
 
         config = config or stored_config(folder)
         dataset = stored_data(folder)
-        parts = Assembly(config, dataset, stored_backbone(folder, config), pick_device(device))
+        backbone, templates = stored_backbone(folder, config), stored_templates(folder, config)
+        parts = Assembly(config, dataset, backbone, pick_device(device), templates)
         stages = run_stages(config)
-        for part, where in part_folders(stages, folder).items():
-            parts.load(part, where)
+        with cache_only():
+            for part, where in part_folders(stages, folder).items():
+                parts.load(part, where)
         scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))
         return cls(parts, scorer, stored_calibration(folder / "results.json", scorer.name))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of candidate indices [B, C]: what ``evaluate`` and the server call."""
-        return self.scorer.score(histories, candidates)
+        """Scores of candidate indices [B, C]: what ``evaluate`` and the server call.
+
+        Raises:
+            CheckpointError: a score is not finite.
+        """
+        scores = self.scorer.score(histories, candidates)
+        if not np.isfinite(scores).all():
+            raise CheckpointError(
+                f"{self.name} gives a score that is not finite: its weights or numbers are damaged",
+                "restore the run from a copy, or train it again",
+            )
+        return scores
 
     def with_items(self, items: Sequence[NewItem]) -> SASRecLLM:
         """The same system over a catalogue with ``items`` at its end; all weights are shared.
@@ -348,7 +379,8 @@ class SASRecLLM:
     def _with_titles(self, entries: Sequence[str | Title]) -> tuple[SASRecLLM, IntArray]:
         """Indices of history entries; a title that the catalogue lacks becomes an item of the view."""
         titles = [e for e in dict.fromkeys(entries) if isinstance(e, Title)]
-        found = {t: self._item_of_title.get(t.text.casefold().strip(), UNKNOWN) for t in titles}
+        keys = title_keys([t.text for t in titles])
+        found = {t: self._item_of_title.get(key, UNKNOWN) for t, key in zip(titles, keys, strict=True)}
         new = [t for t, index in found.items() if index == UNKNOWN]
         found |= {t: self.catalog.n_items + place for place, t in enumerate(new)}
         known = iter(items_of(self.catalog, [e for e in entries if isinstance(e, str)], "history"))
@@ -358,7 +390,7 @@ class SASRecLLM:
 
     @cached_property
     def _item_of_title(self) -> dict[str, int]:
-        return {title.casefold(): index for index, title in enumerate(self.catalog.titles)}
+        return {key: index for index, key in enumerate(title_keys(self.catalog.titles))}
 
     @cached_property
     def title_vectors(self) -> TitleVectors:

@@ -81,7 +81,7 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
 
 
 def _reopened(folder: Path) -> Run:
-    return Run(folder, stored_config(folder), "", runtime.Progress(quiet=True))
+    return Run(folder, stored_config(folder, None), "", runtime.Progress(quiet=True))
 
 
 def _collect(
