@@ -142,8 +142,8 @@ def _with_seen(dataset: Dataset, seen: Seen, remarks: list[str]) -> Dataset:
     if again.any():
         what = "may be recommended again" if allow else "are not recommended again"
         remarks.append(
-            f"{share:.1%} of the training rows are on items that their user had met before: such items"
-            f" {what} (recommend.seen={'allow' if allow else 'exclude'})"
+            f"{again.sum():,} of {len(again):,} training rows are on items that their user had met"
+            f" before: such items {what} (recommend.seen={'allow' if allow else 'exclude'})"
         )
     return replace(dataset, allow_seen=allow)
 
