@@ -86,16 +86,23 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     ]
     bad = checks.refusals(frame, rows, file, columns)
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
-    further = {
-        c: values.attribute(good[c], lists=c != "title") for c in good.columns if not c.startswith("__")
-    }
-    no_text = [f"{c} ({good.schema[c]})" for c, text in further.items() if text is None]
+    clean, notes = _attributes(good, Path(file).name)
     long = frame["item_id"].filter(too_long(titles))
-    cut = f"{where['title']}: {len(long):,} titles of more than {LONGEST_TITLE} characters were cut"
-    cut += f" (the first is that of item {long.first()!r})"
-    note = f"{Path(file).name}: these columns are no text and are left out: {', '.join(no_text)}"
-    clean = pl.DataFrame({c: text for c, text in further.items() if text is not None})
-    return clean, bad, [note] * bool(no_text) + [cut] * (len(long) > 0)
+    if len(long):
+        notes.append(
+            f"{Path(file).name}, column {columns.name('title')}: {len(long):,} titles of more than"
+            f" {LONGEST_TITLE} characters were cut (the first is that of item {long.first()!r})"
+        )
+    return clean, bad, notes
+
+
+def _attributes(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, list[str]]:
+    """The columns of the items as text, and a note of those that are none."""
+    texts = {c: values.attribute(items[c], lists=c != "title") for c in items.columns if c[:2] != "__"}
+    no_text = [f"{c} ({items.schema[c]})" for c, text in texts.items() if text is None]
+    note = f"{file}: these columns are no text and are left out: {', '.join(no_text)}"
+    clean = pl.DataFrame({c: text for c, text in texts.items() if text is not None})
+    return clean, [note] * bool(no_text)
 
 
 def _interactions(
