@@ -97,7 +97,7 @@ def test_random_damage_is_refused_or_harmless(whole):
 
 @pytest.mark.soak
 def test_600_random_damages_are_refused_or_harmless(whole):
-    refused, harmless = tally(whole, seed=1, count=400)
+    refused, harmless = tally(whole, seed=1, count=600)
     print(f"600 damages: {refused} refused, {harmless} harmless")
 
 
