@@ -20,6 +20,8 @@ FORMAT = 1
 CODES = {**NAMES, "context": CONTEXT}
 HELD = ("held_items", "held_users")
 """Indices of what is held out; folders that were written without any have no such key."""
+FORGOTTEN = "forgotten_users"
+"""Indices of users who were forgotten; folders without any have no such key."""
 FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
 
 
@@ -43,6 +45,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}
     meta = {key: getattr(dataset, key) for key in FACTS}
     meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
+    meta |= {FORGOTTEN: catalog.forgotten.tolist()} if len(catalog.forgotten) else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,6 +99,8 @@ def _facts(meta: dict[str, Any]) -> dict[str, Any]:
 def _arrays(rows: pl.DataFrame, items: pl.DataFrame, meta: dict[str, Any]) -> dict[str, Any]:
     attributes = {c: items[c].to_list() for c in items.columns if c not in ("item_id", "title")}
     users = rows["user_id"].unique().sort().to_list()
+    for index in meta.get(FORGOTTEN, []):  # ascending, so each lands where it was
+        users.insert(index, "")
     catalog = Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
     times = rows["timestamp" if meta["has_times"] else "order"]
     return {
@@ -114,5 +119,5 @@ def indices(values: pl.Series, ids: list[str]) -> Any:
         known = {name: n for n, name in enumerate(ids)}
         places = np.array([known.get(name, -1) for name in values.dtype.categories])
         return places[values.to_physical().to_numpy()]
-    index = pl.Series(range(len(ids)), dtype=pl.Int64)
-    return values.replace_strict(pl.Series(ids, dtype=pl.String), index).to_numpy()
+    named = pl.Series(ids, dtype=pl.String).to_frame("id").with_row_index("n").filter(pl.col("id") != "")
+    return values.replace_strict(named["id"], named["n"].cast(pl.Int64)).to_numpy()

@@ -248,9 +248,8 @@ class SASRecLLM:
             DataError: an unknown item.
         """
         index = int(items_of(self.catalog, [item], "item")[0])
-        users = np.arange(self.dataset.n_users)
         had = np.unique(self.dataset.users[self.dataset.items == index])
-        users = np.setdiff1d(users, had)
+        users = np.setdiff1d(self.dataset.users, had)
         known = self.dataset.latest(users)
         scores = self.score(known, np.full((len(users), 1), index))[:, 0]
         best = np.argsort(-scores, kind="stable")[:k]

@@ -185,7 +185,8 @@ def _user_routes(service: Service) -> APIRouter:
     @router.get("/users", response_model=schema.UsersFound)
     def find_users(query: SearchWords = "", limit: Limit = 20) -> Any:
         """Users of the run whose id begins with the query."""
-        found = [user for user in state.current.catalog.user_ids if user.startswith(query)]
+        users = state.current.catalog.user_ids  # empty where one was forgotten
+        found = [user for user in users if user and user.startswith(query)]
         return {"users": found[:limit], "total": len(found)}
 
     @router.get("/users/{user_id:path}", response_model=schema.UserBody)
