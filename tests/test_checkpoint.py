@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sasrecllm import checkpoint
-from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, load_part, save_part
+from sasrecllm.checkpoint import (
+    CheckpointFolder,
+    commit_folder,
+    is_whole,
+    load_part,
+    read_json,
+    save_part,
+    write_json,
+)
 from sasrecllm.errors import CheckpointError, ResourceError
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2)}
@@ -67,7 +75,7 @@ def test_a_save_that_dies_at_any_point_leaves_the_last_checkpoint(tmp_path, monk
             return call
 
         with monkeypatch.context() as patched:
-            for name in ("_save_tensors", "write_json", "_flush", "_replace"):
+            for name in ("_save_tensors", "write_json", "sync", "_replace"):
                 patched.setattr(checkpoint, name, count(getattr(checkpoint, name)))
             try:
                 store.save(2, {"a": torch.zeros(2, 3)}, {"step": 2})
@@ -126,3 +134,41 @@ def test_a_folder_without_manifest_is_not_a_checkpoint(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"MANIFEST.sha256 is missing"):
         load_part(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", '"x"', "null", "{", "", "NaN", '{"a": NaN}', "[" * 100_000]
+)
+def test_json_that_is_no_object_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"x\.json"):
+        read_json(tmp_path / "x.json")
+
+
+def test_json_that_lacks_what_is_needed_is_refused_by_the_key(tmp_path):
+    write_json(tmp_path / "x.json", {"rows": {}, "seed": "0"})
+    assert read_json(tmp_path / "x.json", rows=dict)["rows"] == {}
+    with pytest.raises(CheckpointError, match="seed is a str"):
+        read_json(tmp_path / "x.json", seed=int)
+    with pytest.raises(CheckpointError, match="final is missing"):
+        read_json(tmp_path / "x.json", final=str)
+
+
+def test_a_part_without_its_keys_or_with_numbers_that_are_not_finite_is_refused(tmp_path):
+    commit_folder(tmp_path / "p", lambda folder: write_json(folder / "part.json", {}))
+    with pytest.raises(CheckpointError, match="config is missing"):
+        load_part(tmp_path / "p", {})
+    for wrong in (float("nan"), float("inf")):
+        save_part(tmp_path / "q", {"a": torch.tensor([1.0, wrong])}, {}, {})
+        with pytest.raises(CheckpointError, match="a holds numbers that are not finite"):
+            load_part(tmp_path / "q", {})
+
+
+def test_a_link_where_a_file_is_written_is_replaced_and_its_target_stays(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "x.json").symlink_to(tmp_path / "victim")
+    (tmp_path / "x.json.tmp").symlink_to(tmp_path / "victim")
+    write_json(tmp_path / "x.json", {"new": 1})
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert read_json(tmp_path / "x.json") == {"new": 1} and not (tmp_path / "x.json").is_symlink()
+    assert not (tmp_path / "x.json.tmp").exists()

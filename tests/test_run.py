@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from sasrecllm.bench import words
-from sasrecllm.checkpoint import file_digest, read_json
+from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
 from sasrecllm.inference.recommender import NewItem, SASRecLLM
 from sasrecllm.llm.fusion import Fusion
+from sasrecllm.manifest import file_digest
 
 TINY = Path(__file__).parent / "tiny.yaml"
 COMMAND = [sys.executable, "-m", "sasrecllm"]

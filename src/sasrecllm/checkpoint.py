@@ -3,12 +3,12 @@
 One mechanism serves every folder that must not be half there (a checkpoint, a part of the model, a
 language model, prepared data): :func:`commit_folder` writes into ``NAME.tmp``, adds
 ``MANIFEST.sha256`` last, flushes everything and renames the folder into place.  A folder counts only
-with a valid manifest.  Weights are safetensors, everything else is JSON; nothing is ever unpickled.
+with a valid manifest, and only what the manifest lists is in it.  Weights are safetensors, everything
+else is JSON; nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,18 +16,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sasrecllm.errors import CheckpointError, ResourceError, did_you_mean
+from sasrecllm.errors import CheckpointError, ResourceError
+from sasrecllm.manifest import MANIFEST, manifest_of, verify_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MANIFEST = "MANIFEST.sha256"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
@@ -44,14 +37,14 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
         temporary.mkdir(parents=True)
         write(temporary)
         files = sorted(p for p in temporary.rglob("*") if p.is_file())
-        lines = [f"{file_digest(p)}  {p.relative_to(temporary).as_posix()}\n" for p in files]
+        text = manifest_of(temporary, files)
         for path in files:
-            _flush(path)
-        (temporary / MANIFEST).write_text(_sealed("".join(lines)), encoding="utf-8")
-        _flush(temporary / MANIFEST)
-        _flush(temporary)
+            sync(path)
+        (temporary / MANIFEST).write_text(text, encoding="utf-8")
+        sync(temporary / MANIFEST)
+        sync(temporary)
         _replace(temporary, folder)
-        _flush(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(_existing(folder)).free / 1e6
@@ -60,41 +53,6 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
             "free some space or choose another --out; the last whole checkpoint is kept",
         ) from error
     return folder
-
-
-def verify_folder(folder: Path) -> None:
-    """Check every file of ``folder`` against its manifest.
-
-    Raises:
-        CheckpointError: the folder, its manifest or a file is missing or changed.
-    """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise CheckpointError(
-            f"{folder} is not a finished folder: {MANIFEST} is missing",
-            "point to a folder that sasrecllm finished writing, or train again",
-        )
-    text = manifest.read_bytes().decode("utf-8", errors="replace")
-    body = "".join(text.splitlines(keepends=True)[:-1])
-    if text != _sealed(body):
-        raise CheckpointError(
-            f"{manifest} is damaged: its last line is not the SHA-256 of the lines above",
-            "restore the file from a copy, or delete the folder and train the stage again",
-        )
-    for line in body.splitlines():
-        wanted, _, name = line.partition("  ")
-        path = folder / name
-        got = file_digest(path) if path.is_file() else "nothing"
-        if got != wanted:
-            raise CheckpointError(
-                f"{path} is damaged: its SHA-256 is {got[:12]}, the manifest says {wanted[:12]}",
-                "restore the file from a copy, or delete the folder and train the stage again",
-            )
-
-
-def _sealed(body: str) -> str:
-    """Lines of a manifest with their own digest below, so that a cut manifest is found too."""
-    return f"{body}{hashlib.sha256(body.encode()).hexdigest()}  {MANIFEST}\n"
 
 
 def is_whole(folder: Path) -> bool:
@@ -106,26 +64,50 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as UTF-8 JSON that a person can read; NaN is refused, None is null."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+def write_text(path: Path, text: str) -> None:
+    """Put a whole UTF-8 text file at ``path``, in place of what stands there, at once.
+
+    A symbolic link at ``path`` is replaced, never written through.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody laid
+    with temporary.open("x", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(temporary, path)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as UTF-8 JSON that a person can read; NaN is refused, None is null."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, **needed: type | tuple[type, ...]) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        needed: keys that it must have, each with the type of its value.
 
     Raises:
-        CheckpointError: it is missing or not JSON.
+        CheckpointError: it is missing, not JSON, not an object, or lacks a key of that type.
     """
+    again = "restore the file from a copy, or give the command that wrote it again"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}", "restore the file or train the stage again"
-        ) from error
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", again) from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds a {type(values).__name__}, not keys and values", again)
+    for key, kind in needed.items():
+        if not isinstance(values.get(key), kind):
+            got = f"a {type(values[key]).__name__}" if key in values else "missing"
+            raise CheckpointError(f"{path}: {key} is {got}", again)
+    return values
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def save_part(
@@ -157,15 +139,23 @@ def load_part(folder: Path, requires: Mapping[str, str]) -> tuple[dict[str, Tens
         CheckpointError: damaged, or trained with another catalogue or language model.
     """
     verify_folder(folder)
-    about = read_json(folder / "part.json")
+    about = read_json(folder / "part.json", config=dict, requires=dict)
     for key, wanted in requires.items():
         got = about["requires"].get(key)
         if got is not None and got != wanted:
             raise CheckpointError(
-                f"{folder} was trained with another {key} ({got[:12]}; this run has {wanted[:12]})",
+                f"{folder} was trained with another {key} ({str(got)[:12]}; this run has"
+                f" {wanted[:12]})",
                 f"use a part trained with the same {key}, or train this part here",
             )
-    return _load_tensors(folder / "weights.safetensors"), about["config"]
+    tensors = _load_tensors(folder / "weights.safetensors")
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{folder}: {name} holds numbers that are not finite",
+                "use a part that was trained to its end, or train this part again",
+            )
+    return tensors, about["config"]
 
 
 class CheckpointFolder:
@@ -202,7 +192,7 @@ class CheckpointFolder:
         """
         for folder in reversed(self._steps()):
             if is_whole(folder):
-                state = read_json(folder / "state.json")
+                state = read_json(folder / "state.json", step=int)
                 self._cut_metrics(state["step"])
                 return _load_tensors(folder / "state.safetensors"), state
         self._cut_metrics(0)
@@ -236,22 +226,6 @@ class CheckpointFolder:
         os.replace(temporary, self.metrics)
 
 
-def choose_run(path: Path) -> Path:
-    """A run folder that exists and is finished.
-
-    Raises:
-        CheckpointError: with the nearest name when it was misspelt.
-    """
-    if (path / "run.json").is_file():
-        return path
-    near = [p.parent.name for p in path.parent.glob("*/run.json")]
-    raise CheckpointError(
-        f"{path} is not a finished run folder: run.json is missing" + did_you_mean(path.name, near),
-        "give the folder that `sasrecllm run` printed; an interrupted run goes on when the same"
-        " command is given again",
-    )
-
-
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -272,7 +246,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read: {error}", "train the stage again") from error
 
 
-def _flush(path: Path) -> None:
+def sync(path: Path) -> None:
     """Force a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -45,7 +45,10 @@ class Data(Section):
         "auto",
         description="time: sort by time, an order column breaks ties only; file: rows stand in order",
     )
-    feedback: Literal["auto", "labels", "ratings", "implicit"] = "auto"
+    feedback: Literal["auto", "labels", "ratings", "implicit"] = Field(
+        "auto",
+        description="auto: labels where there is a label column, ratings likewise, else implicit",
+    )
     threshold: float = Field(4.0, description="a rating of this or more is a like")
     split: str = Field("auto", description="auto, given, global-time, leave-one-out, collm or tallrec")
     split_args: dict[str, Any] = Field(
@@ -67,7 +70,9 @@ class Data(Section):
         description="share of the users who are never trained or validated on; their earlier rows"
         " are the history of their own test rows",
     )
-    on_bad_rows: Literal["refuse", "quarantine"] = "refuse"
+    on_bad_rows: Literal["refuse", "quarantine"] = Field(
+        "refuse", description="quarantine: set refused rows aside with their reasons, and go on"
+    )
     words: dict[str, str] = Field(
         default_factory=dict, description="domain words of the prompt: item, items, consumed"
     )
@@ -77,72 +82,95 @@ class Data(Section):
 class Loop(Section):
     """Settings of the training loop (docs: training/settings.py)."""
 
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(3, ge=1, description="passes over the rows, each in another order")
     max_steps: int = Field(0, ge=0, description="steps at most; 0: the epochs decide")
-    batch_size: int = Field(16, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    min_lr: float = Field(8e-5, ge=0)
-    warmup_steps: int = Field(200, ge=0)
-    weight_decay: float = Field(1e-3, ge=0)
-    clip: float = Field(1.0, gt=0)
-    accumulate: int = Field(1, ge=1)
-    patience: int = Field(3, ge=0)
-    evals_per_epoch: int = Field(1, ge=1)
-    save_every: int = Field(200, ge=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    batch_size: int = Field(
+        16, ge=1, description="examples of one optimiser step, over all processes and micro-batches"
+    )
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    min_lr: float = Field(8e-5, ge=0, description="learning rate of the last step (cosine)")
+    warmup_steps: int = Field(
+        200, ge=0, description="steps up to the peak rate; at most a fifth of all steps"
+    )
+    weight_decay: float = Field(1e-3, ge=0, description="of AdamW, on matrices only")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    accumulate: int = Field(
+        1, ge=1, description="micro-batches of a step: less memory, the same gradient"
+    )
+    patience: int = Field(
+        3, ge=0, description="validations without a better value before stopping; 0: never stop early"
+    )
+    evals_per_epoch: int = Field(1, ge=1, description="validations of an epoch")
+    save_every: int = Field(200, ge=0, description="steps between checkpoints; 0: at validations only")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="arithmetic of the step; bf16 through autocast"
+    )
 
 
 class Encoder(Section):
     """The collaborative encoder and how it is trained."""
 
     kind: str = Field("sasrec", description="sasrec, gru4rec, mf, ncf, or package.module:Class")
-    width: int = Field(64, ge=1)
-    blocks: int = Field(2, ge=1)
-    heads: int = Field(1, ge=1)
+    width: int = Field(64, ge=1, description="size of user and item vectors")
+    blocks: int = Field(2, ge=1, description="attention blocks, or recurrent layers")
+    heads: int = Field(1, ge=1, description="attention heads; width is a multiple of it")
     length: int = Field(25, ge=1, description="newest history entries that are read")
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped in training")
     likes_only: bool = Field(True, description="false: dislikes are read too, with their feedback")
-    item_bias: bool = True
-    user_bias: bool = False
+    item_bias: bool = Field(True, description="a learnt popularity of each item in the logit")
+    user_bias: bool = Field(False, description="a learnt level of each user in the logit")
     prior: Literal["none", "titles"] = Field(
         "none", description="titles: rare and new items borrow from items whose words they share"
     )
     prior_rows: float = Field(2.0, gt=0, description="strength of that prior, in training rows")
-    loss: Literal["bce", "softmax", "sampled-softmax", "gbce"] = "bce"
-    negatives: int = Field(64, ge=1, description="for sampled-softmax and gbce")
+    loss: Literal["bce", "softmax", "sampled-softmax", "gbce"] = Field(
+        "bce",
+        description="bce learns likes against dislikes of the log; the others learn the next like"
+        " against the catalogue or sampled items",
+    )
+    negatives: int = Field(
+        64, ge=1, description="sampled items of a question, for sampled-softmax and gbce"
+    )
     item_updates: Literal["auto", "all", "touched"] = Field(
         "auto",
         description="touched: a step moves the items of its batch alone; auto: touched from 100,000"
         " items on, in one process and without a full softmax",
     )
     folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")
-    loop: Loop = Loop(epochs=30, batch_size=16, lr=1e-3, warmup_steps=50, patience=4, save_every=0)
+    loop: Loop = Field(
+        Loop(epochs=30, batch_size=16, lr=1e-3, warmup_steps=50, patience=4, save_every=0),
+        description="its training",
+    )
 
 
 class Lora(Section):
     """LoRA through peft; the defaults are the paper's."""
 
-    r: int = Field(8, ge=1)
-    alpha: int = Field(16, ge=1)
-    dropout: float = Field(0.05, ge=0, lt=1)
+    r: int = Field(8, ge=1, description="rank")
+    alpha: int = Field(16, ge=1, description="scale: the update is multiplied by alpha / r")
+    dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
     targets: list[str] | None = Field(None, description="module names; null: the family's own row")
 
 
 class Offline(Section):
     """The small language model that is built where no pretrained one can be had."""
 
-    vocabulary: int = Field(2000, ge=300)
-    width: int = Field(128, ge=8)
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    vocabulary: int = Field(2000, ge=300, description="tokens of its byte-level BPE tokenizer")
+    width: int = Field(128, ge=8, description="hidden size")
+    layers: int = Field(2, ge=1, description="transformer blocks")
+    heads: int = Field(4, ge=1, description="attention heads")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of attention, in pretraining")
     positions: int = Field(512, ge=32, description="longest prompt it can read, in tokens")
     documents: int = Field(13000, ge=20, description="documents of each of the two phases")
     history: int = Field(10, ge=1, description="titles in one document's history")
     answered: int = Field(8, ge=1, description="answered targets in a document of the second phase")
-    titles_loop: Loop = Loop(epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=0)
-    answers_loop: Loop = Loop(
-        epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=2, evals_per_epoch=4
+    titles_loop: Loop = Field(
+        Loop(epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=0),
+        description="training on liked titles, the first phase",
+    )
+    answers_loop: Loop = Field(
+        Loop(epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=2, evals_per_epoch=4),
+        description="training on answered questions, the second phase",
     )
 
 
@@ -150,25 +178,31 @@ class LLM(Section):
     """The language model, its adapter and its prompts."""
 
     backbone: str = Field("offline", description="offline, a hub id, or a local folder")
-    dtype: Literal["fp32", "bf16"] = "fp32"
-    quantize: Literal["none", "nf4"] = "none"
-    lora: Lora = Lora()
-    offline: Offline = Offline()
+    dtype: Literal["fp32", "bf16"] = Field("fp32", description="in which its weights are held")
+    quantize: Literal["none", "nf4"] = Field(
+        "none", description="nf4: weights of 4 bits through bitsandbytes"
+    )
+    lora: Lora = Field(Lora(), description="the adapter")
+    offline: Offline = Field(Offline(), description="the model that is built where backbone is offline")
     text_prompt: str = Field("paper-text", description="template name or path")
     soft_prompt: str = Field("paper-soft", description="template name or path")
     history: int = Field(10, ge=1, description="newest liked titles in the prompt")
-    title_tokens: int = Field(48, ge=1)
-    max_tokens: int = Field(1024, ge=32)
-    score_batch: int = Field(128, ge=1)
-    loop: Loop = Loop()
+    title_tokens: int = Field(48, ge=1, description="longest title in tokens; the rest is cut")
+    max_tokens: int = Field(
+        1024, ge=32, description="longest prompt in tokens; the oldest history goes first"
+    )
+    score_batch: int = Field(128, ge=1, description="prompts scored at once")
+    loop: Loop = Field(Loop(), description="training of the stages that answer questions")
 
 
 class Mapper(Section):
     """Encoder vectors to soft tokens."""
 
-    kind: Literal["mlp", "linear"] = "mlp"
+    kind: Literal["mlp", "linear"] = Field(
+        "mlp", description="mlp is the paper's: linear, ReLU, linear"
+    )
     tokens: int = Field(1, ge=1, description="soft tokens per slot")
-    hidden: int = Field(320, ge=1)
+    hidden: int = Field(320, ge=1, description="width of the mlp's middle layer")
     logit: bool = Field(
         False,
         description="the item's slot is told the encoder's logit of the pair too, not only a vector",
@@ -191,9 +225,9 @@ class Mapper(Section):
 class Fusion(Section):
     """Calibrated sum of the logits of the LLM, the encoder and the bias terms."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="end the strategy with a fusion of all scores")
     pairwise: float = Field(1.0, ge=0, description="weight of the within-user ranking loss")
-    ridge: float = Field(1.0, ge=0)
+    ridge: float = Field(1.0, ge=0, description="penalty on the squared weights")
     new_item_words: float | None = Field(
         1.5,
         gt=0,
@@ -201,7 +235,8 @@ class Fusion(Section):
         " take from it; null: no bound",
     )
     components: list[str] = Field(
-        default_factory=lambda: ["llm", "encoder", "item quality", "user taste", "steady level"]
+        default_factory=lambda: ["llm", "encoder", "item quality", "user taste", "steady level"],
+        description="summands: llm, encoder, and baselines by name",
     )
 
 
@@ -230,9 +265,11 @@ class Evaluation(Section):
     """How results are measured."""
 
     resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
-    ablations: bool = True
+    ablations: bool = Field(
+        True, description="score the last row again with one thing taken away, and report the change"
+    )
     cutoff: int = Field(10, ge=1, description="k of recommendations")
-    ranking: Ranking = Ranking()
+    ranking: Ranking = Field(Ranking(), description="lists over drawn others and the whole catalogue")
     baselines: list[str] = Field(
         default_factory=list, description="rows beside the trivial ones, ItemKNN say (docs/protocol.md)"
     )
@@ -241,18 +278,22 @@ class Evaluation(Section):
 class Config(Section):
     """A complete run."""
 
-    name: str = "demo"
-    seed: int = Field(0, ge=0)
+    name: str = Field("demo", description="of the run, in its report")
+    seed: int = Field(0, ge=0, description="of every random draw")
     device: str = Field("auto", description="auto, cpu or cuda")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
-    data: Data = Data()
-    encoder: Encoder = Encoder()
-    llm: LLM = LLM()
-    mapper: Mapper = Mapper()
-    strategy: str | list[dict[str, Any]] = "hierarchical-freezing"
-    taste: Taste = Taste()
-    fusion: Fusion = Fusion()
-    evaluation: Evaluation = Evaluation()
+    data: Data = Field(Data(), description="the log and the items")
+    encoder: Encoder = Field(Encoder(), description="the collaborative encoder")
+    llm: LLM = Field(LLM(), description="the language model")
+    mapper: Mapper = Field(Mapper(), description="from encoder vectors to soft tokens")
+    strategy: str | list[dict[str, Any]] = Field(
+        "hierarchical-freezing",
+        description="dual-stage, hierarchical-freezing, plug-and-play, encoder-only, text-only,"
+        " mapper-only, joint, or a list of stages (docs/extending.md)",
+    )
+    taste: Taste = Field(Taste(), description="the regression of each user")
+    fusion: Fusion = Field(Fusion(), description="the sum of all scores")
+    evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

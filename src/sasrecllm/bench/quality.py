@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from sasrecllm.bench.measure import Finding, absent
-from sasrecllm.config import Config, Loop, load_config
+from sasrecllm.config import Config, Loop
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
 from sasrecllm.inference.assembly import Assembly
+from sasrecllm.inference.stages import stored_config, stored_data
 from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.training.loop import Task, fit
 from sasrecllm.training.pretrain import EncoderTask
@@ -30,8 +31,7 @@ def bench(run: Path | None, seeds: int) -> list[Finding]:
     if run is None or not (run / "run.json").is_file():
         why = "no run: make demo, then --run runs/demo"
         return [absent(f"equal quality: {ours}", theirs, why) for ours, theirs, _ in WAYS]
-    config = load_config(run / "config.yaml", environment=False)
-    dataset = Dataset.load(run / "data")
+    config, dataset = stored_config(run), stored_data(run)
     found = []
     for ours, theirs, build in WAYS:
         learnt = [

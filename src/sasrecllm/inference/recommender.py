@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.checkpoint import choose_run, read_json
-from sasrecllm.config import load_config
+from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
@@ -26,7 +24,16 @@ from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, f
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.growth import grown
 from sasrecllm.inference.retrieval import TitleVectors, retrieve
-from sasrecllm.inference.stages import backbone_of, part_folders, run_stages, uses_language_model
+from sasrecllm.inference.stages import (
+    part_folders,
+    run_stages,
+    stored_backbone,
+    stored_calibration,
+    stored_config,
+    stored_data,
+    uses_language_model,
+)
+from sasrecllm.sealing import choose_run
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -68,19 +75,25 @@ class SASRecLLM:
         return cls.load(choose_run(Path(run)), device)
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> SASRecLLM:
-        """Load an evaluated run folder, finished or not."""
+    def load(cls, folder: Path, device: str = "auto", config: Config | None = None) -> SASRecLLM:
+        """Load an evaluated run folder, finished or not.
+
+        Args:
+            config: its settings, where the caller has them; else those that lie in the folder.
+
+        Raises:
+            CheckpointError: a part of it is damaged.
+        """
         from sasrecllm.runtime import pick_device
 
-        config = load_config(folder / "config.yaml", environment=False)
-        dataset = Dataset.load(folder / "data")
-        parts = Assembly(config, dataset, backbone_of(folder, config), pick_device(device))
+        config = config or stored_config(folder)
+        dataset = stored_data(folder)
+        parts = Assembly(config, dataset, stored_backbone(folder, config), pick_device(device))
         stages = run_stages(config)
         for part, where in part_folders(stages, folder).items():
             parts.load(part, where)
         scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))
-        row = read_json(folder / "results.json")["rows"][scorer.name]
-        return cls(parts, scorer, Calibration(**row["calibration"]))
+        return cls(parts, scorer, stored_calibration(folder / "results.json", scorer.name))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of candidate indices [B, C]: what ``evaluate`` and the server call."""

@@ -2,12 +2,64 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from sasrecllm.config import Config
-from sasrecllm.errors import CheckpointError
+from sasrecllm.checkpoint import read_json
+from sasrecllm.config import Config, load_config
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.errors import CheckpointError, ConfigError, DataError
+from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.manifest import verify_folder
 from sasrecllm.training.strategies import Stage, stages_of
+
+
+def stored_config(folder: Path) -> Config:
+    """The settings that a run folder was made with.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    path = folder / "config.yaml"
+    try:
+        return load_config(path, environment=False)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path} does not hold the settings of a run: {error.what}", "restore it from a copy"
+        ) from error
+
+
+def stored_data(folder: Path) -> Dataset:
+    """The prepared data of a run folder.
+
+    Raises:
+        CheckpointError: a file is missing, changed or not what was saved.
+    """
+    verify_folder(folder / "data")
+    try:
+        return Dataset.load(folder / "data")
+    except DataError as error:
+        raise CheckpointError(error.what, error.remedy) from error
+
+
+def stored_calibration(path: Path, row: str) -> Calibration:
+    """The calibration of one row of a results table (``results.json``).
+
+    Raises:
+        CheckpointError: the file has no such row, or no two numbers for it.
+    """
+    found = read_json(path, rows=dict)["rows"].get(row, {})
+    try:
+        values = [float(found["calibration"][k]) for k in ("slope", "intercept")]
+    except (TypeError, KeyError, ValueError, OverflowError):
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise CheckpointError(
+            f"{path} has no calibration of the row {row!r}",
+            "restore the file from a copy, or give `sasrecllm evaluate` and the folder again",
+        )
+    return Calibration(*values)
 
 
 def run_stages(config: Config) -> dict[str, Stage]:
@@ -68,6 +120,14 @@ def uses_language_model(config: Config) -> bool:
     return any(s.task == "answer" for s in run_stages(config).values())
 
 
-def backbone_of(folder: Path, config: Config) -> str:
-    """Where a run's language model lies: its own folder for ``offline``, else the given name."""
-    return str(folder / "llm") if config.llm.backbone == "offline" else config.llm.backbone
+def stored_backbone(folder: Path, config: Config) -> str:
+    """Where a run's language model lies: its own folder for ``offline``, else the given name.
+
+    Raises:
+        CheckpointError: its own folder is damaged.
+    """
+    if config.llm.backbone != "offline":
+        return config.llm.backbone
+    if uses_language_model(config):
+        verify_folder(folder / "llm")
+    return str(folder / "llm")

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import file_digest, read_json, write_json
+from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.lists import check_ending, count_users, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.manifest import file_digest
 
 PART = 1000
 
@@ -88,7 +89,7 @@ def merge(out: Path) -> None:
     parts = parts_folder(out)
     if not (parts / "job.json").is_file():
         raise ConfigError(f"{parts} holds no job", "run `sasrecllm recommend RUN --users ...` first")
-    count = int(read_json(parts / "job.json")["parts"])
+    count = read_json(parts / "job.json", parts=int)["parts"]
     files = [part_file(parts, n) for n in range(count)]
     absent = [n for n, f in enumerate(files) if not f.is_file()]
     if absent:

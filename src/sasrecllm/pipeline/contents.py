@@ -13,35 +13,42 @@ from typing import Any
 from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.inference.stages import stored_backbone, stored_data
 from sasrecllm.pipeline.folder import Run, standing
 from sasrecllm.pipeline.judge import judge
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.present import showcase, write_report
 from sasrecllm.pipeline.scores import costs, peak_megabytes
 from sasrecllm.pipeline.train import train_stages
+from sasrecllm.sealing import is_sealed, seal, unseal, verify_run
 
 
 def run_all(run: Run) -> dict[str, Any]:
     """The main job, from data to report; returns what ``run.json`` says."""
     finished, results = run.folder / "run.json", run.folder / "results.json"
-    if about := standing(finished, run.config):
+    if is_sealed(run.folder) and (about := standing(finished, run.config)):
+        verify_run(run.folder)
         run.progress.line(f"{run.folder} is finished already; --force trains it again")
         return about
     started = time.monotonic()
     dataset, backbone = train_all(run)
     if runtime.is_main_process():
         found = standing(results, run.config) or judge(run, dataset, backbone)
+        unseal(run.folder)
         showcase(run, dataset)
         write_report(run, dataset)
         _finish(run, dataset, found, time.monotonic() - started)
     runtime.wait_for_all()
-    return dict(read_json(finished))
+    return read_json(finished)
 
 
 def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: float) -> None:
-    """Write ``run.json``; costs of an earlier sitting, which trained what this one judged, stay in."""
+    """Write ``run.json`` and seal the run; costs of an earlier sitting, which trained it, stay in."""
     path = run.folder / "run.json"
-    before = read_json(path) if path.is_file() else {"seconds": 0.0, "peak_megabytes": 0}
+    number = (int, float)
+    before = {"seconds": 0.0, "peak_megabytes": 0}
+    if path.is_file():
+        before = read_json(path, seconds=number, peak_megabytes=number)
     about = {
         "name": run.config.name,
         "stages": list(run.stages),
@@ -52,6 +59,7 @@ def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: flo
         "costs": costs(run, results["parameters"]),
     }
     write_json(path, about)
+    seal(run.folder)
     run.progress.line(f"finished in {runtime.readable_seconds(seconds)}: {run.folder / 'report.html'}")
 
 
@@ -74,10 +82,10 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> tuple[Data
 
 def evaluate_again(run: Run) -> None:
     """Judge a trained run anew."""
-    dataset = Dataset.load(run.folder / "data")
-    judge(run, dataset, language_model(run, dataset))
+    dataset = stored_data(run.folder)
+    judge(run, dataset, stored_backbone(run.folder, run.config))
 
 
 def report_again(run: Run) -> None:
     """Write plots and report of an evaluated run anew."""
-    write_report(run, Dataset.load(run.folder / "data"))
+    write_report(run, stored_data(run.folder))

@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import choose_run, read_json, write_json
-from sasrecllm.config import Config, Loop, load_config
+from sasrecllm.checkpoint import read_json, write_json, write_text
+from sasrecllm.config import Config, Loop
 from sasrecllm.errors import ConfigError
-from sasrecllm.inference.stages import run_stages, uses_language_model
+from sasrecllm.inference.stages import run_stages, stored_config, uses_language_model
+from sasrecllm.sealing import choose_run, is_sealed, refuse_links, unseal, verify_run
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage
 
@@ -75,12 +76,16 @@ def open_run(
     """
     if force and runtime.is_main_process():
         _delete_run(folder)
+    refuse_links(folder)
     run_stages(config)  # a misspelt strategy leaves no folder behind
     refuse_changed(folder, config)
     if runtime.is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
+        path = folder / "config.yaml"
+        if not path.is_file() or path.read_text(encoding="utf-8") != resolved:
+            unseal(folder)
+            write_text(path, resolved)
         if not (folder / "run.json").is_file():  # which says what trained the run, not what judged it
             about = {"command": command, "git": runtime.git_revision(), **runtime.versions()}
             write_json(folder / "env.json", about)
@@ -100,7 +105,7 @@ def refuse_changed(folder: Path, config: Config) -> None:
     if not path.exists():
         return
     # Parsed, so that a setting which a newer version added has its default there.
-    old = load_config(path, environment=False).model_dump(exclude={"evaluation"})
+    old = stored_config(folder).model_dump(exclude={"evaluation"})
     if difference := first_difference(old, config.model_dump(exclude={"evaluation"})):
         raise ConfigError(
             f"{folder} holds a run of another configuration: {difference}",
@@ -110,7 +115,7 @@ def refuse_changed(folder: Path, config: Config) -> None:
 
 def standing(path: Path, config: Config) -> dict[str, Any] | None:
     """What a file of a run folder says, if it was written under these settings of evaluation."""
-    values = dict(read_json(path)) if path.is_file() else {}
+    values = read_json(path) if path.is_file() else {}
     return values if values.get("evaluation") == config.evaluation.model_dump() else None
 
 
@@ -118,12 +123,15 @@ def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
     """A run folder that was trained before, with its own settings and command.
 
     Raises:
-        CheckpointError: there is no run.
+        CheckpointError: there is no run, or a file of it is damaged.
     """
     if not (folder / "config.yaml").is_file():
         choose_run(folder)
-    config = load_config(folder / "config.yaml", environment=False)
-    return _run(folder, config, read_json(folder / "env.json")["command"], quiet)
+    refuse_links(folder)
+    if is_sealed(folder):
+        verify_run(folder)
+    config = stored_config(folder)
+    return _run(folder, config, read_json(folder / "env.json", command=str)["command"], quiet)
 
 
 def _run(folder: Path, config: Config, command: str, quiet: bool) -> Run:

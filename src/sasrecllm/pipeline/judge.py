@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from sasrecllm.inference.stages import part_folders, stage_folder
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.rank import rank, wants_ranking
 from sasrecllm.pipeline.scores import baseline_folder, load_scores, save_scores
+from sasrecllm.sealing import resealed
 from sasrecllm.training.strategies import Stage, last_prompt
 from sasrecllm.types import FloatArray, Histories, Questions, Scorer
 
@@ -44,6 +46,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
     popular = ("popularity",) if dataset.implicit else ()
     named = (*ALWAYS, *popular, "user regression", *run.config.evaluation.baselines)
     baselines = dict.fromkeys(named)
+    kept: list[tuple[Path, dict[str, FloatArray], dict[str, Any]]] = []
     for number, name in enumerate(baselines):
         started = time.monotonic()
         scorer = parts.component(name, "text")
@@ -52,7 +55,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
         rate = (len(test) + len(valid)) / max(1e-9, time.monotonic() - started)
         found = {"valid": validation[name], "test": scores[name]}
         about = {"row": name, "rows_per_second": rate}
-        save_scores(baseline_folder(run, number, name), found, about, dataset.digest)
+        kept.append((baseline_folder(run, number, name), found, about))
     for number, stage in enumerate(run.stages.values(), 1):
         found = load_scores(stage_folder(run.folder, number, stage.name))
         scores[stage.row], validation[stage.row] = found["test"], found["valid"]
@@ -84,7 +87,10 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
         "parameters": parts.trainable_counts(llm=run.uses_language_model),
         "ranking": rank(run, dataset, parts) if wants_ranking(run, dataset) else {},
     }
-    write_json(run.folder / "results.json", results)
+    with resealed(run.folder):  # nothing is changed before everything is known
+        for folder, found, about in kept:
+            save_scores(folder, found, about, dataset.digest)
+        write_json(run.folder / "results.json", results)
     return results
 
 

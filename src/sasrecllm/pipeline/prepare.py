@@ -15,7 +15,7 @@ from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, writ
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.stages import foreign_part
+from sasrecllm.inference.stages import foreign_part, stored_data
 from sasrecllm.llm.loading import refuse_unreachable
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
@@ -72,7 +72,7 @@ def prepare(run: Run) -> Dataset:
         for note in dataset.notes:
             run.progress.line(f"data: {note}")
     runtime.wait_for_all()
-    dataset = Dataset.load(folder)
+    dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
 

@@ -11,15 +11,15 @@ import numpy as np
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import choose_run, read_json, write_json
+from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation import plots, report
-from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.recommender import SASRecLLM
-from sasrecllm.inference.stages import stage_folder
+from sasrecllm.inference.stages import stage_folder, stored_calibration
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import liked_counts
 from sasrecllm.pipeline.scores import load_scores
+from sasrecllm.sealing import choose_run
 
 
 def choose_cases(dataset: Dataset) -> dict[str, str]:
@@ -39,7 +39,7 @@ def choose_cases(dataset: Dataset) -> dict[str, str]:
 
 def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
     """Ten recommendations for a warm and a new user, and ten users for a new item."""
-    system = SASRecLLM.load(run.folder, run.config.device)
+    system = SASRecLLM.load(run.folder, run.config.device, run.config)
     k = run.config.evaluation.cutoff
     shown: dict[str, Any] = {}
     for case, raw in choose_cases(dataset).items():
@@ -64,7 +64,7 @@ def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 def load_showcase(folder: Path) -> dict[str, Any]:
     """The recommendation lists that a finished run shows."""
-    return dict(read_json(choose_run(folder) / "showcase.json"))
+    return read_json(choose_run(folder) / "showcase.json")
 
 
 def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
@@ -91,7 +91,7 @@ def print_results(folder: Path) -> None:
     """The results table of a run for the terminal."""
     from rich.console import Console
 
-    results = read_json(folder / "results.json")
+    results = read_json(folder / "results.json", final=str, rows=dict, seed=int)
     rows = results["rows"]
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
@@ -100,12 +100,14 @@ def print_results(folder: Path) -> None:
 
 def write_report(run: Run, dataset: Dataset) -> None:
     """Plots as SVG files, ``results.md`` and the self-contained ``report.html``."""
-    results = read_json(run.folder / "results.json")
+    results = read_json(
+        run.folder / "results.json", final=str, trivial=list, rows=dict, ablations=dict, parameters=dict
+    )
     drawn = draw(run, dataset, results)
     folder = run.folder / "plots"
     folder.mkdir(exist_ok=True)
     for name, svg in drawn.items():
-        (folder / f"{name.split(':')[0].replace(' ', '-').lower()}.svg").write_text(svg, "utf-8")
+        write_text(folder / f"{name.split(':')[0].replace(' ', '-').lower()}.svg", svg)
     truth = run.folder / "data" / "truth.json"
     inputs = report.ReportInputs(
         title=f"{run.config.name} ({dataset.name})",
@@ -125,8 +127,8 @@ def write_report(run: Run, dataset: Dataset) -> None:
     )
     table = report.markdown_table(results["rows"], results["final"])
     table += "\n" + report.ranking_tables(results.get("ranking", {}))
-    (run.folder / "results.md").write_text(table.strip() + "\n", encoding="utf-8")
-    (run.folder / "report.html").write_text(report.html_report(inputs), encoding="utf-8")
+    write_text(run.folder / "results.md", table.strip() + "\n")
+    write_text(run.folder / "report.html", report.html_report(inputs))
 
 
 def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
@@ -142,7 +144,7 @@ def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
     by_row = {s.row: load_scores(stage_folder(run.folder, n, s.name))["test"] for n, s in stages}
     final = results["final"]
     probabilities = {
-        name: Calibration(**results["rows"][name]["calibration"]).probabilities(scores)
+        name: stored_calibration(run.folder / "results.json", name).probabilities(scores)
         for name, scores in by_row.items()
         if name == final
     }
@@ -166,7 +168,8 @@ def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dic
         data[f"{name} split"] = ", ".join(f"{k} {v}" for k, v in part.items())
     training = {}
     for number, stage in enumerate(run.stages.values(), 1):
-        about = read_json(stage_folder(run.folder, number, stage.name) / "stage.json")
+        where = stage_folder(run.folder, number, stage.name) / "stage.json"
+        about = read_json(where, seconds=(int, float))
         training[stage.name] = (
             f"{runtime.readable_seconds(about['seconds'])}; trains {', '.join(stage.train)}"
         )

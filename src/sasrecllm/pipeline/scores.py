@@ -41,7 +41,7 @@ def row_scores(run: Run) -> dict[str, dict[str, FloatArray]]:
         found[str(about["row"])] = {k: v.double().numpy() for k, v in tensors.items()}
     for number, stage in enumerate(run.stages.values(), 1):
         found[stage.row] = load_scores(stage_folder(run.folder, number, stage.name))
-    order = [row for row in read_json(run.folder / "results.json")["rows"] if row in found]
+    order = [row for row in read_json(run.folder / "results.json", rows=dict)["rows"] if row in found]
     return {row: found[row] for row in order}
 
 
@@ -55,7 +55,7 @@ def costs(run: Run, parameters: Mapping[str, int]) -> dict[str, dict[str, float 
         parameters: parameters of each part, from the results.
     """
     path = run.folder / LANGUAGE_SECONDS
-    language = float(read_json(path)["seconds"]) if path.is_file() else 0.0
+    language = float(read_json(path, seconds=(int, float))["seconds"]) if path.is_file() else 0.0
     llm = sum(v for k, v in parameters.items() if k not in ("encoder", "mapper"))
     out: dict[str, dict[str, float | None]] = {}
     for folder in sorted((run.folder / BASELINES_FOLDER).glob("*/part.json")):
@@ -64,7 +64,8 @@ def costs(run: Run, parameters: Mapping[str, int]) -> dict[str, dict[str, float 
         out[str(about["row"])] = _cost(0.0, 0, 0, rate)
     encoder = asking = last = all_before = 0.0
     for number, stage in enumerate(run.stages.values(), 1):
-        about = read_json(stage_folder(run.folder, number, stage.name) / "stage.json")
+        where = stage_folder(run.folder, number, stage.name) / "stage.json"
+        about = read_json(where, seconds=(int, float), seconds_per_row=(int, float), result=dict)
         seconds, per_row = float(about["seconds"]), float(about["seconds_per_row"])
         trained = about["result"].get("trained_parameters", 0)
         all_before += seconds

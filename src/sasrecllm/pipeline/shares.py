@@ -29,7 +29,8 @@ def answer_questions(run: Run, dataset: Dataset, stage: Stage) -> Questions:
     """Training questions of an answer stage.
 
     A language model knows by heart some of the answers that it was trained on, so a mapper that is
-    taught on the same rows learns to trust the words and to leave the soft tokens alone (docs/log.md).
+    taught on the same rows learns to trust the words and to leave the soft tokens alone
+    (docs/findings.md).
     With ``mapper.fresh_users``, cross-fitted soft tokens meet users whom neither their encoder nor
     the language model has seen.  A live encoder has seen all users anyway.
     """

@@ -7,7 +7,6 @@ while the others go on.  A plan that would train another cell than the one that 
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -53,7 +52,7 @@ class Study:
     def chosen(self, cell: Cell) -> dict[str, Any]:
         """Dotted key -> chosen value; empty without tuning."""
         path = self.tuned(cell) / "tune.json"
-        return dict(read_json(path)["best"]) if path.is_file() else {}
+        return read_json(path, best=dict)["best"] if path.is_file() else {}
 
     def failure(self, cell: Cell) -> Path:
         """Where a failed cell's reason stands."""
@@ -170,7 +169,7 @@ def _refuse_other_tuning(study: Study, cell: Cell) -> None:
         return
     refuse_other_search(folder, what_is_asked(study.untuned(cell), row.space, tuning.metric))
     path = folder / "tune.json"
-    if path.is_file() and (done := len(read_json(path)["trials"])) != tuning.trials:
+    if path.is_file() and (done := len(read_json(path, trials=list)["trials"])) != tuning.trials:
         raise ConfigError(
             f"{folder} holds a finished search: tuning.trials is {done} there, {tuning.trials} here",
             f"give another --out, or delete {folder.parent}",
@@ -202,7 +201,8 @@ def _finished(study: Study, cell: Cell) -> bool:
 
 
 def _seconds(study: Study, cell: Cell) -> float:
-    return float(read_json(cell.folder(study.out) / "run.json")["seconds"])
+    about = read_json(cell.folder(study.out) / "run.json", seconds=(int, float))
+    return float(about["seconds"])
 
 
 def _left(cells: Sequence[Cell], seconds: Mapping[Cell, float]) -> str:
@@ -222,7 +222,7 @@ def failures(study: Study) -> dict[str, list[dict[str, Any]]]:
     for cell in cells_of(study.plan):
         path = study.failure(cell)
         if path.is_file() and not _finished(study, cell):
-            about = {"row": cell.row, "seed": cell.seed} | dict(read_json(path))
+            about = {"row": cell.row, "seed": cell.seed} | read_json(path, exit=int, reason=str)
             found.setdefault(cell.dataset, []).append(about)
     return found
 
@@ -233,7 +233,7 @@ def tuning_of(study: Study) -> dict[str, dict[str, Any]]:
     for cell in cells_of(study.plan):
         path = study.tuned(cell) / "tune.json"
         if study.plan.rows[cell.row].space and path.is_file():
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = read_json(path, space=dict, best=dict, valid=dict, metric=str, trials=list)
             keep = {k: result[k] for k in ("space", "best", "valid", "metric")}
             keep["trials"] = len(result["trials"])
             found.setdefault(cell.dataset, {})[cell.row] = keep

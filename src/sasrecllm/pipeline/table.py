@@ -11,14 +11,13 @@ import numpy as np
 
 from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json
-from sasrecllm.config import load_config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
 from sasrecllm.evaluation import study_report
-from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.evaluation.study import SeedScores, summarise
 from sasrecllm.evaluation.verdict import Judge
+from sasrecllm.inference.stages import stored_calibration, stored_config, stored_data
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.plan import Cell, cells_of
 from sasrecllm.pipeline.scores import row_scores
@@ -57,7 +56,7 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
     }
     if not runs:
         return {"rows": {}, "slices": {}, "test_rows": 0, "users": 0, "trivial": [], "ranking": {}}
-    dataset = Dataset.load(next(iter(runs.values())).folder / "data")
+    dataset = stored_data(next(iter(runs.values())).folder)
     _refuse_other_data(runs, dataset)
     test = dataset.questions("test")
     slices = slices_by_cause(
@@ -82,8 +81,7 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
 
 
 def _reopened(folder: Path) -> Run:
-    config = load_config(folder / "config.yaml", environment=False)
-    return Run(folder, config, "", runtime.Progress(quiet=True))
+    return Run(folder, stored_config(folder), "", runtime.Progress(quiet=True))
 
 
 def _collect(
@@ -109,7 +107,7 @@ def _collect(
                     "name one of its rows",
                 )
             test: FloatArray = found[inside]["test"]
-            calibration = Calibration(**results["rows"][inside]["calibration"])
+            calibration = stored_calibration(run.folder / "results.json", inside)
             one = SeedScores(cell.seed, test, calibration.probabilities(test))
             scores.setdefault(outside, []).append(one)
             cost = dict(about["costs"][inside]) | {"peak_megabytes": about["peak_megabytes"]}

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sasrecllm.checkpoint import choose_run
 from sasrecllm.errors import ConfigError, MissingExtraError
+from sasrecllm.sealing import choose_run
 from sasrecllm.serving import security
 from sasrecllm.serving.store import Store, open_store
 

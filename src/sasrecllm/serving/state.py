@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from sasrecllm.checkpoint import choose_run
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.data.dataset import Dataset
 from sasrecllm.inference.entries import NewItem, Title
+from sasrecllm.inference.stages import stored_data
+from sasrecllm.sealing import choose_run
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.store import Interaction, Store, StoredItem
 from sasrecllm.serving.workers import RemoteSystem, Workers
@@ -245,6 +245,6 @@ def load_run(folder: Path, workers: int) -> Loaded:
     """
     where = choose_run(folder.resolve())  # a link may point elsewhere at the next reload
     processes = Workers(where, workers)
-    data = Dataset.load(where / "data")
+    data = stored_data(where)
     system: Any = RemoteSystem(processes, data.catalog, data)
     return Loaded(system, where.name, processes.model, NewItem, Title)

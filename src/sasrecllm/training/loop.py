@@ -160,7 +160,7 @@ class _Fit:
         optimizer = RowAdamW(used, lr=settings.lr, fused=True)
         self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
         # Not the batch's own: where batches are of like length, questions of short examples would weigh
-        # several times as much as others, which costs quality (docs/log.md).
+        # several times as much as others, which costs quality (docs/findings.md).
         self.batch_weight = float(task.weights.mean()) * min(settings.batch_size, len(task.weights))
         self.per_epoch = math.ceil(len(task.lengths) / settings.batch_size)
         self.total = steps_in_all(len(task.lengths), settings)

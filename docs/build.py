@@ -1,0 +1,73 @@
+"""What is made from other things: docs/settings.md, and the site from the Markdown.
+
+python docs/build.py settings     # writes docs/settings.md; a test compares
+python docs/build.py site         # writes build/site, without network; needs sasrecllm[docs]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sasrecllm.config import Config, Section
+
+DOCS = Path(__file__).parent
+HEAD = """# Settings
+
+Every setting with its default. A YAML file (`--config`) holds what differs; `SASRECLLM_SECTION__KEY` in
+the environment and `section.key=value` on the command line come on top. `sasrecllm run --print-config`
+prints a whole configuration. This page is generated (`python docs/build.py settings`).
+"""
+MKDOCS = """site_name: sasrecllm
+theme: {name: readthedocs, highlightjs: false}
+use_directory_urls: false
+validation: {anchors: warn}
+"""
+
+
+def settings_page() -> str:
+    """The text of docs/settings.md: one table a section."""
+    return HEAD + "".join(_tables(Config(), "", "a run as a whole"))
+
+
+def _tables(section: Any, path: str, title: str) -> list[str]:
+    """The table of one section with its defaults, and those of the sections inside it."""
+    rows, inner = [], []
+    for name, field in type(section).model_fields.items():
+        default = getattr(section, name)
+        if isinstance(default, Section):
+            inner += _tables(default, f"{path}{name}.", field.description)
+        else:
+            shown = default if isinstance(default, str) else json.dumps(default)
+            meaning = str(field.description).replace("|", "\\|")
+            rows.append(f"| `{path}{name}` | `{shown}` | {meaning} |\n")
+    heading = f"\n## {path.rstrip('.') or 'run'}: {title}\n\n"
+    return [heading, "| setting | default | meaning |\n|---|---|---|\n", *rows, *inner]
+
+
+def site(out: Path) -> None:
+    """The pages and the README as one site; a broken link ends it with an error."""
+    work, root = out.with_name("site-source"), DOCS.parent
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(DOCS, work / "docs", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copy(root / "CITATION.cff", work / "docs")
+    for name, page in (("README.md", "index.md"), ("CONTRIBUTING.md", "CONTRIBUTING.md")):
+        text = (root / name).read_text(encoding="utf-8")
+        (work / "docs" / page).write_text(re.sub(r"\]\(docs/", "](", text), encoding="utf-8")
+    (work / "mkdocs.yml").write_text(MKDOCS, encoding="utf-8")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    subprocess.run([*command, "-f", work / "mkdocs.yml", "-d", out.resolve()], check=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["settings"]:
+        (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
+    elif sys.argv[1:] == ["site"]:
+        site(DOCS.parent / "build" / "site")
+    else:
+        sys.exit(__doc__)

@@ -1,0 +1,51 @@
+"""The documents keep their word: links lead somewhere, the settings page is the settings."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of a page's headings as links spell them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_or_a_heading(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page if not name else page.parent / name
+        assert target.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+def build():
+    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_settings_page_is_what_the_settings_say():
+    said = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert said == build().settings_page(), "run: python docs/build.py settings"
+
+
+def test_every_setting_has_a_meaning():
+    lines = [x for x in build().settings_page().splitlines() if x.startswith("| `")]
+    assert len(lines) > 80
+    assert not [x for x in lines if x.endswith(("|  |", "| None |"))]
+
+
+def test_the_readme_takes_five_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8")) <= 7000
