@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: install dev demo test fuzz soak lint format clean
+.PHONY: install dev demo test fuzz soak lint format docs clean
 
 install: .venv/.installed
 dev: .venv/.dev
@@ -48,6 +48,12 @@ lint: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site in build/site, from the same Markdown, without network; a broken link ends it.
+docs: .venv/.dev
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	$(BIN)/python docs/build.py settings
+	$(BIN)/python docs/build.py site
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,20 +25,6 @@ def test_examples_run(name, tmp_path):
     assert done.stdout
 
 
-def test_every_setting_in_the_readme_is_one():
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    commands = [
-        line for block in re.findall(r"```\n(.*?)```", text, re.S) for line in block.splitlines()
-        if line.strip().startswith(("sasrecllm run", "torchrun"))
-    ]  # fmt: skip
-    assert len(commands) >= 3
-    for command in commands:
-        words = shlex.split(command, comments=True)
-        overrides = [w for w in words if re.match(r"^[a-z_.]+=", w)]
-        config = words[words.index("--config") + 1] if "--config" in words else None
-        load_config(ROOT / config if config else None, overrides)
-
-
 STUDIES = set((ROOT / "configs/studies").glob("*.yaml"))
 RECIPES = set((ROOT / "configs").rglob("*.yaml"))
 
@@ -56,16 +41,6 @@ def test_every_recipe_is_a_valid_configuration(path):
 def test_every_study_is_a_valid_plan(path, tmp_path):
     plan = load_plan(path)
     assert all(settings_of(plan, cell, path.parent, tmp_path) for cell in cells_of(plan))
-
-
-def test_links_in_the_documents_lead_somewhere():
-    for document in (
-        ROOT / "README.md",
-        *sorted((ROOT / "docs").glob("*.md")),
-        ROOT / "CONTRIBUTING.md",
-    ):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
 def test_make_is_the_whole_developer_interface():

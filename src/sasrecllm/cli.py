@@ -289,6 +289,11 @@ def serve(
         int | None,
         typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="host name under which requests come, may stand often; else any with a key"),
+    ] = None,
+    root_path: Annotated[str, typer.Option(help="path under which a proxy shows the server")] = "",
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -297,7 +302,8 @@ def serve(
     from sasrecllm.serving.run import serve as serve_run
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no training to save: end at once while loading
-    serve_run(folder, host, port, key_file, store, queue, rate, workers)
+    names = allowed_host or ()
+    serve_run(folder, host, port, key_file, store, queue, rate, workers, names, root_path)
 
 
 @app.command()

@@ -55,11 +55,11 @@ def make_api(fake):
     """Builds an app in this process: ``.call(method, path, **httpx arguments)``, state and service."""
     opened = []
 
-    def make(hosts=None, key=None, store=None, queue=64, load=None, limit=None, **model):
+    def make(hosts=None, key=None, store=None, queue=64, load=None, doors=None, limit=None, **model):
         store = store or SqliteStore(":memory:")
         state = ServingState(load or (lambda: fake.loaded(**model)), store)
         service = Service(state, queue)
-        app = create_app(service, hosts, key, limit)
+        app = create_app(service, hosts, key, limit, **doors or {})
         opened.append((service, store))
 
         async def send(method, path, **arguments):
@@ -116,11 +116,11 @@ class Process:
         return out + err
 
 
-def _fake_server_in(folder, name="A", seconds=0.0, rate="inf", store=None, **environment):
+def _fake_server_in(folder, name="A", seconds=0.0, rate="inf", store=None, flags=(), **environment):
     (folder / "name.txt").write_text(name)
     store = store or folder / "state.sqlite"
     server = Process(
-        [HERE / "fake_server.py", folder, "--store", store, "--rate", rate],
+        [HERE / "fake_server.py", folder, "--store", store, "--rate", rate, *flags],
         SASRECLLM_FAKE_SECONDS=str(seconds),
         **environment,
     )

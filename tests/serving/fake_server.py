@@ -116,7 +116,18 @@ if __name__ == "__main__":
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--store")
     parser.add_argument("--rate", type=float, default=float("inf"))
+    parser.add_argument("--allowed-host", action="append", default=[])
+    parser.add_argument("--root-path", default="")
     given = parser.parse_args()
     state.load_run = load_folder
     run.choose_run = lambda folder: folder
-    run.serve(given.folder, given.host, 0, None, given.store, rate=given.rate)
+    run.serve(
+        given.folder,
+        given.host,
+        0,
+        None,
+        given.store,
+        rate=given.rate,
+        names=given.allowed_host,
+        root=given.root_path,
+    )

@@ -1,6 +1,7 @@
 """Who gets in: keys, binds, host names; and that the key is seen nowhere."""
 
 import base64
+import os
 import subprocess
 import sys
 
@@ -116,3 +117,25 @@ def test_a_loopback_server_answers_only_under_its_own_names(make_api, host, stat
     api = make_api(hosts=security.allowed_hosts("127.0.0.1"))
     assert api.call("GET", "/readyz", headers={"Host": host}).status_code == status
     assert security.allowed_hosts("0.0.0.0") is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files as POSIX has them")
+def test_a_key_file_that_others_can_read_is_used_with_a_warning(tmp_path, caplog):
+    file = tmp_path / "key"
+    file.write_text(KEY)
+    for rights, warned in ((0o600, False), (0o400, False), (0o640, True), (0o604, True)):
+        caplog.clear()
+        file.chmod(rights)
+        assert security.read_key(file, {}) == KEY
+        assert ("chmod 600" in caplog.text and str(file) in caplog.text) == warned
+        assert KEY not in caplog.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files as POSIX has them")
+def test_the_way_to_make_a_key_file_makes_one_for_its_owner_alone(tmp_path):
+    file = tmp_path / "key"
+    with pytest.raises(ConfigError) as refusal:
+        security.read_key(file, {})
+    command = refusal.value.remedy.partition("make one: ")[2]
+    subprocess.run(command.replace("python", sys.executable), shell=True, check=True, timeout=60)
+    assert file.stat().st_mode & 0o777 == 0o600 and len(security.read_key(file, {})) >= 32

@@ -8,9 +8,9 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
@@ -94,6 +94,8 @@ def create_app(
     hosts: frozenset[str] | None = None,
     key: str | None = None,
     limit: RateLimit | None = None,
+    wrong_keys: RateLimit | None = None,
+    root: str = "",
 ) -> Gate:
     """The whole ASGI app: routes, page, error format, and the gate around them.
 
@@ -101,6 +103,8 @@ def create_app(
         hosts: names that a Host header may hold; None for any.
         key: what every path but ``/healthz`` asks for; None for an open door.
         limit: how often one address may ask; no limit by default.
+        wrong_keys: how often one address may give a wrong key; no limit by default.
+        root: path under which a proxy shows the server (:func:`~sasrecllm.serving.security.root_path`).
     """
     app = FastAPI(
         title="sasrecllm",
@@ -114,16 +118,35 @@ def create_app(
     routers = [make(service) for make in made]
     for router in routers:
         app.include_router(router)
-    _add_page(app)
-    describe(app, with_key=key is not None)
+    _add_page(app, root)
+    describe(app, with_key=key is not None, root=root)
     routes = [r for router in routers for r in router.routes if isinstance(r, APIRoute)]
     app.state.routes = routes
     with_body = {(m, r.path) for r in routes if r.body_field is not None for m in r.methods or ()}
-    return Gate(app, service.metrics, with_body, hosts, key, limit)
+    return Gate(app, service.metrics, with_body, hosts, key, limit, wrong_keys, root)
+
+
+def _known_parameters(request: Request) -> None:
+    """Refuse what a query says twice, or says to nobody, as in a body."""
+    route: APIRoute = request.scope["route"]
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    given = [name for name, _ in request.query_params.multi_items()]
+    errors = [(name, "no such parameter") for name in dict.fromkeys(given) if name not in known]
+    errors += [(name, "given twice") for name in known if given.count(name) > 1]
+    if errors:
+        raise Problem(
+            422,
+            "the request does not fit the schema; see /openapi.json",
+            errors=[{"where": f"query.{name[:40]}", "what": what} for name, what in errors],
+        )
+
+
+def _routes_of(tag: str) -> APIRouter:
+    return APIRouter(prefix="/v1", tags=[tag], dependencies=[Depends(_known_parameters)])
 
 
 def _model_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["model"])
+    router = _routes_of("model")
 
     @router.post("/recommend", response_model=schema.RecommendResponse)
     async def recommend(request: schema.RecommendRequest) -> Any:
@@ -144,7 +167,7 @@ def _model_routes(service: Service) -> APIRouter:
 
 
 def _catalog_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["catalogue"])
+    router = _routes_of("catalogue")
     state = service.state
 
     @router.put("/items", response_model=schema.ItemsKept)
@@ -172,7 +195,7 @@ def _catalog_routes(service: Service) -> APIRouter:
 
 
 def _user_routes(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["users"])
+    router = _routes_of("users")
     state = service.state
 
     @router.post("/interactions", response_model=schema.InteractionsKept)
@@ -228,18 +251,27 @@ def _process_routes(service: Service) -> APIRouter:
     return router
 
 
-def _add_page(app: FastAPI) -> None:
+def _add_page(app: FastAPI, root: str) -> None:
     """One route for each file that is there at the start: no path of a client ever reaches the disk."""
     for file in sorted(STATIC.rglob("*")):
         if file.is_file():
             name = file.relative_to(STATIC).as_posix()
             app.add_api_route(
                 "/" if name == "index.html" else f"/{name}",
-                _file(file),
-                methods=["GET", "HEAD"],
+                _page(file, root) if name == "index.html" else _file(file),
                 include_in_schema=False,
                 response_class=FileResponse,
             )
+
+
+def _page(path: Path, root: str) -> Any:
+    """The page, whose links begin with ``root``; its script looks beside itself."""
+    text = path.read_text(encoding="utf-8").replace('="/', f'="{root}/')
+
+    async def read() -> HTMLResponse:
+        return HTMLResponse(text)
+
+    return read
 
 
 def _file(path: Path) -> Any:

@@ -9,8 +9,10 @@ import time
 import uuid
 from collections.abc import Mapping, Set
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sasrecllm.serving import bodies, security
@@ -41,6 +43,8 @@ class Gate:
         key: needed for every path but ``/healthz``; None for an open door.
         with_body: (method, path) of the operations that take a body; no other body is read.
         limit: how often one address may call these operations; no limit by default.
+        wrong_keys: how often one address may give a wrong key; no limit by default.
+        root: path under which a proxy shows the server; requests may come with it and without.
     """
 
     def __init__(
@@ -51,9 +55,12 @@ class Gate:
         hosts: frozenset[str] | None = None,
         key: str | None = None,
         limit: RateLimit | None = None,
+        wrong_keys: RateLimit | None = None,
+        root: str = "",
     ) -> None:
         self.app, self.metrics, self.hosts, self.key = app, metrics, hosts, key
-        self.limit = limit or RateLimit(math.inf)
+        self.limit, self.wrong_keys = limit or RateLimit(math.inf), wrong_keys or RateLimit(math.inf)
+        self.root = root
         self.with_body = with_body
         self._buffered = 0
 
@@ -63,6 +70,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         started = time.monotonic()
+        only_head, scope = scope["method"] == "HEAD", self._inner(scope)
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         name = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -76,6 +84,8 @@ class Gate:
                 answered["X-Request-ID"] = name
                 for header, value in RESPONSE_HEADERS.items():
                     answered.setdefault(header, value)
+            elif only_head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -86,14 +96,26 @@ class Gate:
             log.exception("request %s: a bug of ours", name)
         self._count(scope, status, time.monotonic() - started)
 
+    def _inner(self, scope: Scope) -> Scope:
+        """The request as the app knows it: without the proxy's path, and GET where only its head is
+        wanted (RFC 9110: HEAD is GET without the body)."""
+        path = scope["path"]
+        if self.root and path.startswith(f"{self.root}/"):
+            path = path.removeprefix(self.root)
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        return {**scope, "method": method, "path": path}
+
     async def _pass(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         held = 0
         try:
             self._check_caller(scope, headers)
+            if self.root and scope["path"] == self.root:
+                await RedirectResponse(f"{self.root}/", 308)(scope, receive, send)
+                return
             if (scope["method"], scope["path"]) in self.with_body:
-                self._check_rate(scope)
+                self._count_against(self.limit, scope, "too many requests from this address")
                 bodies.check_headers(headers)
                 if self._buffered > MOST_BUFFERED:
                     raise Problem(503, "too many bodies at once; try again later", {"Retry-After": "1"})
@@ -115,22 +137,35 @@ class Gate:
     def _check_caller(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts is not None and security.host_name(host) not in self.hosts:
-            raise Problem(421, "this server does not answer under that host name")
+            raise Problem(421, "this server does not answer under that host name; see --allowed-host")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        # A preflight does nothing, and its answer, 405, lets nobody in.
+        foreign = origin and not security.is_own_origin(origin, host, self.hosts)
+        if foreign and scope["method"] != "OPTIONS":
+            raise Problem(421, "this server does not answer pages of that origin; see --allowed-host")
+        for sent in (scope.get("raw_path") or b"", scope["query_string"]):
+            try:
+                unquote_to_bytes(sent).decode()
+            except UnicodeDecodeError:
+                raise Problem(400, "the address is not UTF-8") from None
         if (
             self.key is not None
             and scope["path"] not in security.OPEN_PATHS
             and not security.carries_key(headers, self.key)
         ):
+            # A right key always passes: behind a proxy all share one address.
+            if security.gives_a_key(headers):
+                self._count_against(self.wrong_keys, scope, "too many wrong keys from this address")
             raise Problem(
                 401,
                 "a key is needed: Authorization: Bearer KEY",
                 {"WWW-Authenticate": 'Bearer, Basic realm="sasrecllm", charset="UTF-8"'},
             )
 
-    def _check_rate(self, scope: Scope) -> None:
-        seconds = self.limit.wait((scope.get("client") or ("",))[0])
+    def _count_against(self, limit: RateLimit, scope: Scope, refusal: str) -> None:
+        seconds = limit.wait((scope.get("client") or ("",))[0])
         if seconds:
-            raise Problem(429, "too many requests from this address", {"Retry-After": str(seconds)})
+            raise Problem(429, refusal, {"Retry-After": str(seconds)})
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         # Only templates of known routes: a path made up by a client must not become a time series.

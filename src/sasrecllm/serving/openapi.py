@@ -29,35 +29,41 @@ PROBLEM = {
     },
 }
 ALWAYS = {
+    "400": "The address is not UTF-8",
     "404": "There is no such path or item",
-    "421": "Not a host name of this server",
+    "421": "Not a host name of this server, or a page of another origin",
     "422": "The request does not fit the schema",
     "503": "Overloaded or stopping; see Retry-After",
 }
 WITH_BODY = {
-    "400": "Not JSON in the sense of RFC 8259",
+    "400": "Not JSON in the sense of RFC 8259, or the address is not UTF-8",
     "408": "The body came too slowly",
     "409": "The item belongs to the run",
     "413": "The body is too long",
     "429": "This address asks too often; see Retry-After",
     "415": "Not application/json, or compressed",
 }
-WITH_KEY = {"401": "No key, or a wrong one"}
+WITH_KEY = {
+    "401": "No key, or a wrong one",
+    "429": "This address asks too often, or tried too many wrong keys; see Retry-After",
+}
 
 
-def describe(app: FastAPI, with_key: bool) -> None:
+def describe(app: FastAPI, with_key: bool, root: str = "") -> None:
     """Replace ``app.openapi`` by a version that names every error response."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app, with_key)
+            app.openapi_schema = _document(app, with_key, root)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI, with_key: bool) -> dict[str, Any]:
+def _document(app: FastAPI, with_key: bool, root: str) -> dict[str, Any]:
     found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    if root:
+        found["servers"] = [{"url": root}]
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)

@@ -23,9 +23,15 @@ log = logging.getLogger("sasrecllm.serving")
 class Problem(Exception):
     """A refusal with its HTTP status."""
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers
+        self.status, self.detail, self.headers, self.errors = status, detail, headers, errors
 
 
 def respond(
@@ -61,7 +67,7 @@ def install(app: FastAPI) -> None:
 
 async def _problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)
-    return respond(error.status, error.detail, error.headers)
+    return respond(error.status, error.detail, error.headers, error.errors)
 
 
 async def _overloaded(_: Request, error: Exception) -> JSONResponse:
@@ -99,7 +105,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 405:  # the router names the methods of the first route of that path only
         routes: list[APIRoute] = request.app.state.routes
         fitting = [r.methods or set() for r in routes if r.path_regex.match(request.url.path)]
-        headers["Allow"] = ", ".join(sorted(set[str]().union(*fitting))) or headers.get("Allow", "")
+        allowed = set[str]().union(*fitting)
+        allowed |= {"HEAD"} if "GET" in allowed else set()
+        headers["Allow"] = ", ".join(sorted(allowed)) or headers.get("Allow", "")
     return respond(error.status_code, str(error.detail), headers)
 
 

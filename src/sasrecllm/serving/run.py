@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,11 +19,13 @@ from typing import Any
 from sasrecllm.errors import ConfigError, MissingExtraError
 from sasrecllm.sealing import choose_run
 from sasrecllm.serving import security
+from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.store import Store, open_store
 
 # After the first signal the door stays open for a moment, with /readyz at 503: who is in the socket's
 # queue would else be cut off, and a load balancer needs time to look.
 STILL_OPEN_SECONDS = 0.5
+WRONG_KEYS, WRONG_KEYS_AT_ONCE = 1.0, 20  # a second and address
 GRACE_SECONDS = 7  # then for requests in flight; the whole stop takes less than 10
 
 
@@ -36,6 +38,8 @@ def serve(
     queue: int = 64,
     rate: float = math.inf,
     workers: int | None = None,
+    names: Sequence[str] = (),
+    root: str = "",
 ) -> None:
     """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
 
@@ -49,13 +53,24 @@ def serve(
         rate: requests a second that each address may send; one more gets a 429.
         workers: processes that hold the run, each answering one request at a time; by default one for
             each core, up to four, and one on a GPU.
+        names: further host names under which requests come; on a public address then no others.
+        root: path under which a proxy shows the server.
     Raises:
-        ConfigError: a network address without a key, a taken port, a store that is none.
+        ConfigError: a name or path that is none, a network address without a key, a taken port, a
+            store that is none.
         CheckpointError: the run is not finished or is damaged.
         MissingExtraError: FastAPI or uvicorn is not installed.
     """
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     key = security.read_key(key_file)
     security.check_bind(host, key)
+    doors = {
+        "hosts": security.allowed_hosts(host, names),
+        "key": key,
+        "limit": RateLimit(rate),
+        "wrong_keys": RateLimit(WRONG_KEYS, WRONG_KEYS_AT_ONCE),
+        "root": security.root_path(root),
+    }
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
@@ -65,28 +80,21 @@ def serve(
     choose_run(folder)  # before a store is made beside a misspelt name
     listening = _bind(host, port)
     with listening, contextlib.closing(open_store(store_url or f"{folder.absolute()}.sqlite")) as store:
-        app_of = functools.partial(_app, folder, host, key, store, queue, rate, workers)
+        app_of = functools.partial(_app, folder, store, queue, workers, doors)
         _serve(app_of, listening)
 
 
 def _app(
-    folder: Path,
-    host: str,
-    key: str | None,
-    store: Store,
-    queue: int,
-    rate: float,
-    workers: int | None,
+    folder: Path, store: Store, queue: int, workers: int | None, doors: Mapping[str, Any]
 ) -> tuple[Any, Any]:
     """The service with its run loaded, and the ASGI app around it."""
     from sasrecllm.serving.app import Service, create_app
-    from sasrecllm.serving.limits import RateLimit
     from sasrecllm.serving.state import ServingState, load_run
     from sasrecllm.serving.workers import default_workers
 
     count = workers or default_workers()
     service = Service(ServingState(lambda: load_run(folder, count), store), queue, count)
-    return service, create_app(service, security.allowed_hosts(host), key, RateLimit(rate))
+    return service, create_app(service, **doors)
 
 
 def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> None:
@@ -94,7 +102,6 @@ def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> Non
 
     from sasrecllm.serving.protocol import ClockedProtocol
 
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     service, app = make()
     config = uvicorn.Config(
         app,

@@ -10,19 +10,27 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sasrecllm.errors import ConfigError
 
 KEY_VARIABLE = "SASRECLLM_API_KEY"
 SHORTEST_KEY = 16
 OPEN_PATHS = frozenset({"/healthz"})
+MAKE_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+PORTS = {"http": 80, "https": 443}
+log = logging.getLogger("sasrecllm.serving")
 
 
 def read_key(key_file: Path | None, environment: Mapping[str, str] | None = None) -> str | None:
     """The key from ``key_file``, else from the environment, else None.
+
+    A file that others than its owner can read is used, with a warning.
 
     Raises:
         ConfigError: the file cannot be read, or the key is short or not plain ASCII.
@@ -32,8 +40,11 @@ def read_key(key_file: Path | None, environment: Mapping[str, str] | None = None
             key, source = key_file.read_text(encoding="utf-8").strip(), str(key_file)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"--key-file {key_file} cannot be read: {error}", "name a text file"
+                f"--key-file {key_file} cannot be read: {error}",
+                f"name a text file, or make one: (umask 077; {MAKE_KEY} > {key_file})",
             ) from error
+        if readable_by_others(key_file):
+            log.warning("--key-file %s can be read by others: chmod 600 %s", key_file, key_file)
     else:
         value = (os.environ if environment is None else environment).get(KEY_VARIABLE)
         if value is None:
@@ -43,7 +54,7 @@ def read_key(key_file: Path | None, environment: Mapping[str, str] | None = None
         raise ConfigError(
             f"the key in {source} has {len(key)} characters or holds odd ones;"
             f" needed: at least {SHORTEST_KEY} printable ASCII characters without spaces",
-            "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            f"make one: {MAKE_KEY}",
         )
     return key
 
@@ -80,15 +91,82 @@ def check_bind(host: str, key: str | None) -> None:
         )
 
 
-def allowed_hosts(host: str) -> frozenset[str] | None:
-    """Host names that a request to a loopback server may carry; None for a public one.
+def allowed_hosts(host: str, further: Sequence[str] = ()) -> frozenset[str] | None:
+    """Host names that a request may carry; None, for any, on a public server without ``further``.
 
     A page of a stranger can point its own name at 127.0.0.1 (DNS rebinding); the Host header that
     the browser then sends gives it away.  A public server is protected by its key.
+
+    Args:
+        host: the address that the server is bound to.
+        further: names under which a proxy, or the network, knows the server.
+    Raises:
+        ConfigError: one of ``further`` is no plain host name.
     """
-    if not is_loopback(host):
+    if not further and not is_loopback(host):
         return None
-    return frozenset({"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host.lower()})
+    own = {"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host.lower()}
+    return frozenset(own | {_plain_name(name) for name in further})
+
+
+def _plain_name(given: str) -> str:
+    try:
+        if ":" in given.strip("[]"):
+            return f"[{ipaddress.IPv6Address(given.strip('[]')).compressed}]"
+        name = given.encode("idna").decode().lower()
+    except ValueError:
+        name = ""
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        raise ConfigError(
+            f"--allowed-host {given!r} is no host name",
+            "give a name alone, without http://, port or path: --allowed-host books.example.org",
+        )
+    return name
+
+
+def root_path(given: str) -> str:
+    """The path under which a proxy shows the server, with a slash before and none behind.
+
+    >>> [root_path(p) for p in ("", "/", "books", "/books/", "/a/b")]
+    ['', '', '/books', '/books', '/a/b']
+
+    Raises:
+        ConfigError: it is no plain path.
+    """
+    path = "/" + given.strip("/") if given.strip("/") else ""
+    if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
+        raise ConfigError(
+            f"--root-path {given!r} is no plain path",
+            "use letters, digits and -._~ between slashes: --root-path /books",
+        )
+    return path
+
+
+def is_own_origin(origin: str, host: str, hosts: frozenset[str] | None) -> bool:
+    """Whether a page of ``origin`` is a page of this server.
+
+    It is where its name and port are those of the Host header, or where its name is one of the
+    ``hosts`` that are not this machine's own names (behind a proxy the Host header may be another; on
+    this machine another port is another program).
+
+    >>> is_own_origin("http://localhost:8000", "localhost:8000", None)
+    True
+    >>> is_own_origin("https://books.example.org", "127.0.0.1:8000", frozenset({"books.example.org"}))
+    True
+    >>> is_own_origin("http://localhost:3000", "localhost:8000", frozenset({"localhost"}))
+    False
+    """
+    try:
+        parts = urlsplit(origin)
+        default = PORTS[parts.scheme]
+        asked = urlsplit(f"//{host}")
+        ports = parts.port or default, asked.port or default
+    except (ValueError, KeyError):
+        return False
+    name = host_name(parts.netloc)
+    if hosts is not None and name in hosts and not is_loopback(name.strip("[]")):
+        return True
+    return bool(name) and name == host_name(host) and ports[0] == ports[1]
 
 
 def host_name(header: str) -> str:
@@ -99,6 +177,11 @@ def host_name(header: str) -> str:
     """
     name, separator, port = header.strip().lower().rpartition(":")
     return name if separator and port.isdigit() else header.strip().lower()
+
+
+def gives_a_key(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request tries a key at all, right or wrong."""
+    return bool(headers.get(b"x-api-key") or headers.get(b"authorization"))
 
 
 def carries_key(headers: Mapping[bytes, bytes], key: str) -> bool:

@@ -1,5 +1,7 @@
 // The page asks the same API as everybody else.  What comes from data enters by textContent only.
 const SHOWN = 10, ASKED = 100, PAUSE = 180;
+// Beside this script, so under whatever path a proxy shows the server.
+const ROOT = new URL(".", import.meta.url);
 const $ = (id) => document.getElementById(id);
 const state = { history: [], user: null, key: null, added: new Set(), newest: null, asked: 0 };
 const CHIPS = {
@@ -24,7 +26,7 @@ async function call(method, path, body) {
   if (state.key) headers.authorization = `Bearer ${state.key}`;
   let answer;
   try {
-    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    answer = await fetch(new URL(path, ROOT), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
     throw new Error("The server does not answer. Is it still running?");
   }
@@ -56,8 +58,8 @@ async function refresh() {
   const ticket = ++state.asked;
   try {
     const [got, first] = await Promise.all([
-      call("POST", "/v1/recommend", { ...about(), k: ASKED, retrieve: ASKED }),
-      call("POST", "/v1/recommend", { ...about(), k: SHOWN, rerank: false }),
+      call("POST", "v1/recommend", { ...about(), k: ASKED, retrieve: ASKED }),
+      call("POST", "v1/recommend", { ...about(), k: SHOWN, rerank: false }),
     ]);
     if (ticket !== state.asked) return;
     const lines = got.recommendations;
@@ -145,7 +147,7 @@ async function toggleWhy(line, why, button) {
   if (why.hidden || why.childNodes.length) return;
   why.textContent = "Asking …";
   try {
-    const { explanation } = await call("POST", "/v1/explain", { ...about(), item: line.item_id });
+    const { explanation } = await call("POST", "v1/explain", { ...about(), item: line.item_id });
     why.replaceChildren(...reasons(explanation));
   } catch (error) {
     why.textContent = error.message;
@@ -203,7 +205,7 @@ function showHistory() {
 const search = later(async () => {
   const query = $("query").value.trim();
   try {
-    const got = query ? await call("GET", `/v1/items?limit=8&query=${encodeURIComponent(query)}`) : { items: [] };
+    const got = query ? await call("GET", `v1/items?limit=8&query=${encodeURIComponent(query)}`) : { items: [] };
     if (query !== $("query").value.trim()) return;
     const rows = got.items.map((item) => make("li", {}, make("span", { className: "title", textContent: item.title }), judge(item, true), judge(item, false)));
     if (query && !rows.length) rows.push(make("li", { className: "soft", textContent: "No title has all these words." }));
@@ -214,13 +216,13 @@ const search = later(async () => {
 }, PAUSE);
 
 const suggestUsers = later(async () => {
-  const got = await call("GET", `/v1/users?limit=8&query=${encodeURIComponent($("user").value)}`).catch(() => ({ users: [] }));
+  const got = await call("GET", `v1/users?limit=8&query=${encodeURIComponent($("user").value)}`).catch(() => ({ users: [] }));
   $("users").replaceChildren(...got.users.map((u) => make("option", { value: u })));
 }, PAUSE);
 
 async function beUser(id) {
   try {
-    const known = await call("GET", `/v1/users/${encodeURIComponent(id)}`);
+    const known = await call("GET", `v1/users/${encodeURIComponent(id)}`);
     state.user = id;
     const liked = known.history.filter((h) => h.liked).slice(-3).map((h) => h.title).join(", ");
     $("about").textContent = `You are ${id}${known.known ? "" : ", who is new here"}${liked ? `; you last liked ${liked}` : ""}.`;
@@ -234,7 +236,7 @@ async function beUser(id) {
 async function addItem(title) {
   const id = `new-${Date.now().toString(36)}`;
   try {
-    await call("PUT", "/v1/items", { items: [{ item_id: id, title }] });
+    await call("PUT", "v1/items", { items: [{ item_id: id, title }] });
     state.added.add(id);
     state.newest = { id, title };
     $("landed").textContent = `“${title}” is in the catalogue.`;
@@ -255,7 +257,7 @@ async function landed(lines) {
   } else if (state.history.some((h) => h.item_id === item.id)) {
     $("landed").textContent = `“${item.title}” is in your history, so it is not recommended.`;
   } else {
-    const { scores } = await call("POST", "/v1/score", { ...about(), items: [item.id] }).catch(() => ({ scores: [] }));
+    const { scores } = await call("POST", "v1/score", { ...about(), items: [item.id] }).catch(() => ({ scores: [] }));
     if (ticket === state.asked && scores.length) $("landed").textContent = `“${item.title}”: ${Math.round(100 * scores[0].probability)} %, behind the first ${lines.length}.`;
   }
 }
@@ -272,7 +274,7 @@ submit("key-form", () => { state.key = $("key").value.trim(); $("key").value = "
 $("reset").onclick = () => { Object.assign(state, { history: [], user: null }); $("about").textContent = "A new start."; showHistory(); refresh(); };
 
 async function start() {
-  const ready = await call("GET", "/readyz").catch(() => null);
+  const ready = await call("GET", "readyz").catch(() => null);
   if (ready) $("model").textContent = `Run ${ready.run}, model ${ready.model}.`;
   showHistory();
   await refresh();
