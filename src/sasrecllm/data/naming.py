@@ -40,7 +40,9 @@ def names_a_user(value: Any, users: Collection[str], key: str = "") -> bool:
         key: under which it stands; a number or a whole text is an id under one that says "user".
     """
     if isinstance(value, dict):
-        inside = (names_a_user(v, users, str(k)) or names_a_user(str(k), users) for k, v in value.items())
+        inside = (
+            names_a_user(v, users, str(k)) or names_a_user(str(k), users) for k, v in value.items()
+        )
         return any(inside)
     if isinstance(value, list):
         return any(names_a_user(v, users, key) for v in value)

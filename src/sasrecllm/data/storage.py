@@ -119,5 +119,7 @@ def indices(values: pl.Series, ids: list[str]) -> Any:
         known = {name: n for n, name in enumerate(ids)}
         places = np.array([known.get(name, -1) for name in values.dtype.categories])
         return places[values.to_physical().to_numpy()]
-    named = pl.Series(ids, dtype=pl.String).to_frame("id").with_row_index("n").filter(pl.col("id") != "")
+    named = (
+        pl.Series(ids, dtype=pl.String).to_frame("id").with_row_index("n").filter(pl.col("id") != "")
+    )
     return values.replace_strict(named["id"], named["n"].cast(pl.Int64)).to_numpy()

@@ -16,7 +16,14 @@ from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import Config, Loop
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.stages import run_stages, stored_config, uses_language_model
-from sasrecllm.sealing import choose_run, is_sealed, refuse_links, unseal, verify_run
+from sasrecllm.sealing import (
+    choose_run,
+    is_sealed,
+    refuse_half_forgotten,
+    refuse_links,
+    unseal,
+    verify_run,
+)
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage
 
@@ -77,6 +84,7 @@ def open_run(
     if force and runtime.is_main_process():
         _delete_run(folder)
     refuse_links(folder)
+    refuse_half_forgotten(folder)
     run_stages(config)  # a misspelt strategy leaves no folder behind
     refuse_changed(folder, config)
     if runtime.is_main_process():
@@ -125,6 +133,7 @@ def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
     Raises:
         CheckpointError: there is no run, or a file of it is damaged.
     """
+    refuse_half_forgotten(folder)
     if not (folder / "config.yaml").is_file():
         choose_run(folder)
     refuse_links(folder)
