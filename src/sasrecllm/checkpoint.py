@@ -9,6 +9,7 @@ else is JSON; nothing is ever unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sasrecllm.errors import CheckpointError, ResourceError
+from sasrecllm.errors import CheckpointError
+from sasrecllm.faults import told
 from sasrecllm.manifest import MANIFEST, manifest_of, verify_folder
 
 if TYPE_CHECKING:
@@ -29,29 +31,27 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     Args:
         write: fills the temporary folder that it is given.
     Raises:
-        ResourceError: the disk is full; nothing of the new folder is left and the old one stays.
+        ResourceError: the disk is full, or memory; nothing of the new folder is left.
+        ConfigError: there can be no such folder, or nothing may be written there.
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        write(temporary)
-        files = sorted(p for p in temporary.rglob("*") if p.is_file())
-        text = manifest_of(temporary, files)
-        for path in files:
-            sync(path)
-        (temporary / MANIFEST).write_text(text, encoding="utf-8")
-        sync(temporary / MANIFEST)
-        sync(temporary)
-        _replace(temporary, folder)
-        sync(folder.parent)
-    except OSError as error:
+        with told(folder):
+            temporary.mkdir(parents=True)
+            write(temporary)
+            files = sorted(p for p in temporary.rglob("*") if p.is_file())
+            text = manifest_of(temporary, files)
+            for path in files:
+                sync(path)
+            (temporary / MANIFEST).write_text(text, encoding="utf-8")
+            sync(temporary / MANIFEST)
+            sync(temporary)
+            _replace(temporary, folder)
+            sync(folder.parent)
+    except BaseException:  # a stop and a lack of memory leave nothing half-written either
         shutil.rmtree(temporary, ignore_errors=True)
-        free = shutil.disk_usage(_existing(folder)).free / 1e6
-        raise ResourceError(
-            f"{folder} cannot be written: {error.strerror or error} ({free:.0f} MB free)",
-            "free some space or choose another --out; the last whole checkpoint is kept",
-        ) from error
+        raise
     return folder
 
 
@@ -59,7 +59,7 @@ def is_whole(folder: Path) -> bool:
     """Whether ``folder`` passes :func:`verify_folder`."""
     try:
         verify_folder(folder)
-    except (CheckpointError, OSError):
+    except CheckpointError:  # not an OSError: what cannot be read now must not be taken for damaged
         return False
     return True
 
@@ -67,15 +67,25 @@ def is_whole(folder: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Put a whole UTF-8 text file at ``path``, in place of what stands there, at once.
 
-    A symbolic link at ``path`` is replaced, never written through.
+    A symbolic link at ``path`` is replaced, never written through; half a character is spelt out.
+
+    Raises:
+        ResourceError: the disk is full.
+        ConfigError: nothing may be written there.
     """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody laid
-    with temporary.open("x", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    try:
+        with told(path):
+            temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody laid
+            with temporary.open("x", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -188,12 +198,12 @@ class CheckpointFolder:
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The newest whole checkpoint, or None; damaged ones are passed over, never deleted here.
 
-        Cuts the metrics back to that step, so that a resumed run writes no record twice.
+        Cuts the metrics back to that state, so that a resumed run writes no record twice.
         """
         for folder in reversed(self._steps()):
             if is_whole(folder):
                 state = read_json(folder / "state.json", step=int)
-                self._cut_metrics(state["step"])
+                self._cut_metrics(state["step"], len(state.get("curve", ())) or None)
                 return _load_tensors(folder / "state.safetensors"), state
         self._cut_metrics(0)
         return None
@@ -210,20 +220,18 @@ class CheckpointFolder:
     def _steps(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if not p.name.endswith(".tmp"))
 
-    def _cut_metrics(self, step: int) -> None:
+    def _cut_metrics(self, step: int, most: int | None = None) -> None:
         if not self.metrics.exists():
             return
-        kept = []
+        kept: list[str] = []
         for line in self.metrics.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] > step:
+                if json.loads(line)["step"] > step or len(kept) == most:
                     break
             except ValueError:  # the line that a kill cut in two
                 break
             kept.append(line + "\n")
-        temporary = self.metrics.with_suffix(".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, self.metrics)
+        write_text(self.metrics, "".join(kept))
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -258,9 +266,3 @@ def sync(path: Path) -> None:
 def _replace(temporary: Path, folder: Path) -> None:
     """Put the finished folder in its place (a folder that stands there was removed by the caller)."""
     os.rename(temporary, folder)
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

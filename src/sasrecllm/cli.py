@@ -5,7 +5,7 @@ Heavy packages are imported inside the verbs, so that ``--help`` answers at once
 
 from __future__ import annotations
 
-import signal
+import shlex
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -13,8 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from sasrecllm.errors import ConfigError, SasrecllmError, did_you_mean
-from sasrecllm.runtime import request_stop
+from sasrecllm import stops, streams
+from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.faults import refusal
+from sasrecllm.runtime import is_main_process, process_count
+from sasrecllm.streams import say
 
 app = typer.Typer(
     add_completion=False,
@@ -27,32 +30,67 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="YAML file with what differs from the defaults"),
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME]")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME where a name is set]")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on the terminal")]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run folder")]
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+STOPPED = {130: "interrupted", 143: "stopped by SIGTERM"}
+GO_ON = ("run", "prepare", "train", "study", "tune", "merge")
 
 
 def main() -> None:
     """Entry point: exit codes as in ``errors``; a traceback only for our own bugs."""
-    signal.signal(signal.SIGTERM, request_stop)
+    streams.prepare()
+    with stops.handled():
+        code = _ended()
+    sys.exit(code)
+
+
+def child() -> None:
+    """Entry point of a process that ends with the one which started it (a study's cell)."""
+    stops.end_with_parent()
+    main()
+
+
+def _ended() -> int:
+    """Run the verb and say how it ended where that was not well; its exit code."""
     try:
-        app(standalone_mode=False)
-    except SasrecllmError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-        sys.exit(130)
-    except Exception as error:
-        # A misspelt flag is the parser's own exception; it knows how to show itself and its code.
-        show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
-        if show is None or code is None:
-            raise
+        # typer turns Ctrl-C, and its own ways out, into a code that it returns.
+        answer = app(standalone_mode=False)
+        say("", end="")  # what stands in the buffer, while a full disk can still be told
+        code = answer if isinstance(answer, int) else 0
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # which typer would call a failure
+            code = 0
+        else:
+            code = ended.code if isinstance(ended.code, int) else 1
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    except BaseException as error:
+        code = _refused(error)
+    if code in STOPPED and is_main_process():
+        say(f"{STOPPED[code]}; {next_command(sys.argv[1:])}", error=True)
+    for stream in (sys.stdout, sys.stderr):
+        streams.flush(stream)
+    return code
+
+
+def _refused(error: BaseException) -> int:
+    """Say why a verb was refused; what is not a refusal is a bug of ours and is raised."""
+    # A misspelt flag is the parser's own exception; it knows how to show itself and its code.
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is not None and code is not None:
         show()
-        sys.exit(code)
+        return int(code)
+    found = refusal(error)
+    if found is None:
+        raise error
+    say(f"error: {found}", error=True)
+    return found.exit_code
 
 
 @app.command(context_settings=OVERRIDES)
@@ -82,15 +120,15 @@ def run(
     if print_config:
         _print_yaml(chosen)
         return
-    opened = _open(chosen, out, quiet, force)
-    if dry_run:
-        from sasrecllm.pipeline.estimate import estimate
+    with _open(chosen, out, quiet, force) as opened:
+        if dry_run:
+            from sasrecllm.pipeline.estimate import estimate
 
-        estimate(opened)
-        return
-    from sasrecllm.pipeline.contents import run_all
+            estimate(opened)
+            return
+        from sasrecllm.pipeline.contents import run_all
 
-    run_all(opened)
+        run_all(opened)
     _show_results(opened.folder)
 
 
@@ -104,9 +142,9 @@ def prepare(
     """
     from sasrecllm.pipeline.prepare import prepare as prepare_data
 
-    opened = _open(_config(config, context.args), out, quiet, force=False)
-    dataset = prepare_data(opened)
-    typer.echo(f"{opened.folder / 'data'}: {dataset.summary()['splits']}")
+    with _open(_config(config, context.args), out, quiet) as opened:
+        dataset = prepare_data(opened)
+    say(f"{opened.folder / 'data'}: {dataset.summary()['splits']}")
 
 
 @app.command(context_settings=OVERRIDES)
@@ -119,7 +157,8 @@ def train(
     """
     from sasrecllm.pipeline.contents import train_all
 
-    train_all(_open(_config(config, context.args), out, quiet, force=False))
+    with _open(_config(config, context.args), out, quiet) as opened:
+        train_all(opened)
 
 
 @app.command()
@@ -130,7 +169,8 @@ def evaluate(folder: RunFolder, quiet: Quiet = False) -> None:
     """
     from sasrecllm.pipeline.contents import evaluate_again
 
-    evaluate_again(_reopen(folder, quiet))
+    with _reopen(folder, quiet) as opened:
+        evaluate_again(opened)
     _show_results(folder)
 
 
@@ -142,8 +182,9 @@ def report(folder: RunFolder, quiet: Quiet = False) -> None:
     """
     from sasrecllm.pipeline.contents import report_again
 
-    report_again(_reopen(folder, quiet))
-    typer.echo(folder / "report.html")
+    with _reopen(folder, quiet) as opened:
+        report_again(opened)
+    say(folder / "report.html")
 
 
 @app.command()
@@ -226,7 +267,7 @@ def study(
         return
     code = 0 if table else run_study(opened)
     write_study(opened)
-    typer.echo((opened.out / "study.md").read_text(encoding="utf-8"))
+    say((opened.out / "study.md").read_text(encoding="utf-8"))
     if code:
         sys.exit(code)  # typer would take its own Exit for the command's answer
 
@@ -255,7 +296,7 @@ def tune(
     chosen, known = _config(config, context.args), load_space(space)
     progress = Progress(quiet=quiet)
     found = search(chosen, known, out, trials=trials, metric=metric, progress=progress)
-    typer.echo(f"{out / 'best.yaml'}: {found['best']}, validation {found['valid']}")
+    say(f"{out / 'best.yaml'}: {found['best']}, validation {found['valid']}")
 
 
 @app.command()
@@ -267,7 +308,7 @@ def merge(out: Annotated[Path, typer.Argument(help="the --out of a sharded recom
     from sasrecllm.pipeline.batch import merge as merge_parts
 
     merge_parts(out)
-    typer.echo(out)
+    say(out)
 
 
 @app.command()
@@ -295,6 +336,10 @@ def serve(
         typer.Option(help="host name under which requests come, may stand often; else any with a key"),
     ] = None,
     root_path: Annotated[str, typer.Option(help="path under which a proxy shows the server")] = "",
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, help="seconds for one answer; a process that takes longer is replaced"),
+    ] = 30.0,
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -302,10 +347,10 @@ def serve(
     """
     from sasrecllm.serving.run import serve as serve_run
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no training to save: end at once while loading
+    stops.leave()
     names = allowed_host or ()
-    forget = _forget_in_run
-    serve_run(folder, host, port, key_file, store, queue, rate, workers, names, root_path, forget)
+    doors = (key_file, store, queue, rate, workers, names, root_path, timeout)
+    serve_run(folder, host, port, *doors, forget=_forget_in_run)
 
 
 @app.command()
@@ -395,7 +440,7 @@ def doctor(
     runtime.check_cuda_packages()
     if not guard:
         for key, value in runtime.diagnosis().items():
-            typer.echo(f"{key:14} {value}")
+            say(f"{key:14} {value}")
 
 
 def _recommend_all(
@@ -423,7 +468,18 @@ def _recommend_all(
         folder, users, out, k=k, retrieve=retrieve, column=column,
         shard=(int(number), int(count)), rerank=rerank, ray=ray, progress=Progress(quiet=quiet),
     )  # fmt: skip
-    typer.echo(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
+    say(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
+
+
+def next_command(words: list[str]) -> str:
+    """What to do after a stop, for the words of the command that was stopped."""
+    kept = [word for word in words if word != "--force"]  # which would throw away what is kept
+    if process_count() > 1:
+        return "the same torchrun command goes on from the last checkpoint"
+    goes_on = words[:1] and (words[0] in GO_ON or "--users" in words)
+    done = "goes on from the last checkpoint" if goes_on else "begins again"
+    same = "the same command" + (" without --force" if kept != words else "")
+    return f"{same} {done}:\n  -> sasrecllm {shlex.join(kept)}"
 
 
 FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resume", "--quiet")
@@ -446,23 +502,28 @@ def _refuse_flags(words: list[str], known: tuple[str, ...]) -> None:
             )
 
 
-def _open(config: Any, out: Path | None, quiet: bool, force: bool) -> Any:
-    from sasrecllm.pipeline.folder import open_run
+def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
+    from sasrecllm.pipeline.folder import run_at_work
 
+    if out is None and "name" not in config.model_fields_set:
+        raise ConfigError(
+            "where the run goes is not said: there is no --out, and the settings have no name",
+            "give --out runs/mine, or name=mine for the folder runs/mine",
+        )
     command = "sasrecllm " + " ".join(sys.argv[1:])
-    return open_run(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
+    return run_at_work(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
 
 
 def _reopen(folder: Path, quiet: bool) -> Any:
-    from sasrecllm.pipeline.folder import reopen_run
+    from sasrecllm.pipeline.folder import run_again
 
-    return reopen_run(folder, quiet=quiet)
+    return run_again(folder, quiet=quiet)
 
 
 def _print_yaml(config: Any) -> None:
     import yaml
 
-    typer.echo(yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True), nl=False)
+    say(yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True), end="")
 
 
 def _show_results(folder: Path) -> None:

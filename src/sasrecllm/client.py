@@ -11,9 +11,12 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeVar
 
+Call = TypeVar("Call", bound=Callable[..., Any])
 Entry = str | Mapping[str, Any]
 """An item id that was liked, or {"item_id" or "title": ..., "liked": bool}."""
 
@@ -24,6 +27,22 @@ class ServerError(Exception):
     def __init__(self, status: int, detail: str, retry_after: float | None = None) -> None:
         super().__init__(f"{status}: {detail}")
         self.status, self.detail, self.retry_after = status, detail, retry_after
+
+
+def _renamed(**names: str) -> Callable[[Call], Call]:
+    """Take keyword arguments by their names of before 2026-11-26 too, for one more version."""
+
+    def around(call: Call) -> Call:
+        @wraps(call)
+        def taken(*given: Any, **more: Any) -> Any:
+            for old in names.keys() & more.keys():
+                warnings.warn(f"{old} is {names[old]} now", DeprecationWarning, stacklevel=2)
+                more[names[old]] = more.pop(old)
+            return call(*given, **more)
+
+        return taken  # type: ignore[return-value]
+
+    return around
 
 
 class Client:
@@ -38,26 +57,29 @@ class Client:
         self.url, self.timeout = url.rstrip("/"), timeout
         self.key = key or os.environ.get("SASRECLLM_API_KEY")
 
+    @_renamed(user="user_id")
     def recommend(
-        self, user: str | None = None, history: Sequence[Entry] = (), k: int = 10, **more: Any
+        self, user_id: str | None = None, history: Sequence[Entry] = (), k: int = 10, **more: Any
     ) -> list[dict[str, Any]]:
         """The best items for a user, a history, or both; ``more``: retrieve, only, where, rerank."""
-        asked = {"user": user, "history": list(history), "k": k, **more}
+        asked = {"user_id": user_id, "history": list(history), "k": k, **more}
         return list(self.call("POST", "/v1/recommend", asked)["recommendations"])
 
+    @_renamed(user="user_id", items="item_ids")
     def score(
-        self, items: Sequence[str], user: str | None = None, history: Sequence[Entry] = ()
+        self, item_ids: Sequence[str], user_id: str | None = None, history: Sequence[Entry] = ()
     ) -> dict[str, float]:
         """Item id -> P(like)."""
-        asked = {"items": list(items), "user": user, "history": list(history)}
+        asked = {"item_ids": list(item_ids), "user_id": user_id, "history": list(history)}
         scores = self.call("POST", "/v1/score", asked)["scores"]
         return {s["item_id"]: s["probability"] for s in scores}
 
+    @_renamed(user="user_id", item="item_id")
     def explain(
-        self, item: str, user: str | None = None, history: Sequence[Entry] = ()
+        self, item_id: str, user_id: str | None = None, history: Sequence[Entry] = ()
     ) -> dict[str, Any]:
         """Why an item has its probability."""
-        asked = {"item": item, "user": user, "history": list(history)}
+        asked = {"item_id": item_id, "user_id": user_id, "history": list(history)}
         return dict(self.call("POST", "/v1/explain", asked)["explanation"])
 
     def add_items(self, titles: Mapping[str, str]) -> dict[str, int]:
@@ -65,9 +87,10 @@ class Client:
         items = [{"item_id": i, "title": t} for i, t in titles.items()]
         return dict(self.call("PUT", "/v1/items", {"items": items}))
 
-    def add_feedback(self, user: str, liked: Mapping[str, bool]) -> dict[str, Any]:
+    @_renamed(user="user_id")
+    def add_feedback(self, user_id: str, liked: Mapping[str, bool]) -> dict[str, Any]:
         """What a user liked or not, item id -> liked; it counts in the next answer."""
-        told = [{"user_id": user, "item_id": i, "liked": v} for i, v in liked.items()]
+        told = [{"user_id": user_id, "item_id": i, "liked": v} for i, v in liked.items()]
         return dict(self.call("POST", "/v1/interactions", {"interactions": told}))
 
     def forget(self, user: str) -> None:

@@ -19,7 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sasrecllm.errors import ConfigError, did_you_mean
 
 ENV_PREFIX = "SASRECLLM_"
-NOT_SETTINGS = {"SASRECLLM_DATA"}
+NOT_SETTINGS = {
+    "SASRECLLM_API_KEY": "the key of the server, and of a client",
+    "SASRECLLM_STORE": "where the server keeps what people told it",
+    "SASRECLLM_DATA": "the development data sets, for tests and examples",
+    "SASRECLLM_FUZZ": "cases an operation of the server's fuzz test",
+    "SASRECLLM_FAKE_SECONDS": "how long the tests' server takes for an answer",
+}
+"""Variables with the prefix of a setting that mean something else; every verb may run with them."""
 
 
 class Section(BaseModel):

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sasrecllm import stops, streams
 from sasrecllm.errors import ConfigError, EnvironmentRefusal, did_you_mean
 
 T = TypeVar("T")
@@ -177,20 +178,6 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-_stop = False
-
-
-def request_stop(*_: object) -> None:
-    """Ask the training loop to save and to end (the handler of SIGTERM)."""
-    global _stop
-    _stop = True
-
-
-def stop_requested() -> bool:
-    """Whether :func:`request_stop` was called in this process."""
-    return _stop
-
-
 def wait_for_all() -> None:
     """Let the processes of a torchrun job meet; nothing in an ordinary process."""
     if process_count() > 1:
@@ -240,17 +227,18 @@ class Progress:
     def __init__(self, write: Callable[[str], None] | None = None, quiet: bool = False) -> None:
         self._write = write
         self._quiet = quiet or not is_main_process()
-        self._tty = sys.stderr.isatty()
+        self._tty = sys.stderr is not None and sys.stderr.isatty()
         self._last = self._started = 0.0
         self._first = 0
 
-    def line(self, text: str) -> None:
-        """One finished line, to the terminal and to the log."""
-        if self._write is not None and is_main_process():
+    def line(self, text: str, *, keep: bool = True) -> None:
+        """One finished line, to the terminal and, to ``keep`` it, to the log."""
+        stops.check()
+        if keep and self._write is not None and is_main_process():
             self._write(text)
         if not self._quiet:
             clear = "\r\x1b[K" if self._tty else ""
-            print(clear + text, file=sys.stderr, flush=True)
+            streams.say(clear + text, error=True)
 
     def start(self, done: int = 0) -> None:
         """Begin a new bar; ``done`` units stand already (a resumed stage)."""
@@ -258,7 +246,8 @@ class Progress:
         self._first = done
 
     def step(self, what: str, done: int, total: int, extra: Mapping[str, Any] | None = None) -> None:
-        """Say that ``done`` of ``total`` units are finished."""
+        """Say that ``done`` of ``total`` units are finished; a stop that got lost is heard here."""
+        stops.check()
         now = time.monotonic()
         if self._quiet or now - self._last < (0.2 if self._tty else 15.0):
             return
@@ -266,5 +255,5 @@ class Progress:
         rate = (now - self._started) / max(1, done - self._first)
         values = "".join(f"  {k} {v:.4f}" for k, v in (extra or {}).items())
         text = f"{what} {done}/{total}{values}  ETA {readable_seconds(rate * (total - done))}"
-        print(f"\r\x1b[K{text}" if self._tty else text, end="" if self._tty else "\n",
-              file=sys.stderr, flush=True)  # fmt: skip
+        line, end = (f"\r\x1b[K{text}", "") if self._tty else (text, "\n")
+        streams.say(line, error=True, end=end)

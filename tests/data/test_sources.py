@@ -214,7 +214,7 @@ def test_a_bad_row_of_a_text_file_is_named_with_its_line(case: str, tmp_path: Pa
 
 def test_lines_are_counted_through_quoted_line_breaks(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('a,b\n"x\ny",1\n2,3\n"p\n\nq",4\n5,6\n')
-    assert read_table(tmp_path / "t.csv")["__line"].to_list() == [2, 4, 5, 8]
+    assert read_table(tmp_path / "t.csv")[0]["__line"].to_list() == [2, 4, 5, 8]
 
 
 @settings(max_examples=150)

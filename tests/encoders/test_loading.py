@@ -80,7 +80,9 @@ def test_without_a_user_nothing_of_him_alone_is_left_and_all_else_stays(kind):
             assert state[name][1].any()  # what was given is not changed
         else:
             assert torch.equal(tensor, state[name])
-    load_checked(build_encoder(kind, n_items=6, n_users=3, width=8, user_bias=True), left, encoder.config)
+    load_checked(
+        build_encoder(kind, n_items=6, n_users=3, width=8, user_bias=True), left, encoder.config
+    )
 
 
 def test_an_encoder_that_knows_nobody_by_name_has_nothing_to_forget():

@@ -48,6 +48,19 @@ def test_a_known_user_gets_unseen_items_in_the_order_of_the_systems_own_score(sy
     assert everything[0].probability >= found[0].probability
 
 
+def test_a_score_carries_the_flags_that_the_item_has_in_a_list(system):
+    new = system.with_items([NewItem("new", "The General of the Sea")])
+    known, stranger = system.catalog.user_ids[3], "nobody"
+    for asked, up in (({"user": known}, ()), ({"user": stranger}, ("cold_user", "fallback"))):
+        found = new.recommend(k=30, strict=False, **asked)
+        scored = new.scored([*ids(found), "new"], strict=False, **asked)
+        assert [s.flags for s in scored[:-1]] == [r.flags for r in found]
+        assert scored[-1].flags == (*up, "cold_item")
+        np.testing.assert_allclose(
+            [s.probability for s in scored[:-1]], [r.probability for r in found], atol=1e-6
+        )
+
+
 def test_many_at_once_equal_one_at_a_time(system):
     known = system.dataset.latest(np.array([0, 5, 9]))
     items, scores, ranks = system.recommend_many(known, k=5, count=20)

@@ -136,8 +136,8 @@ def test_a_wrong_file_of_users_is_refused(run, tmp_path, name, content, said):
 
 
 def test_numbers_that_lost_their_spelling_and_unknown_endings_are_refused(run, users, tmp_path):
-    pl.DataFrame({"user_id": [7]}).write_parquet(tmp_path / "n.parquet")
-    with pytest.raises(DataError, match="lost its spelling"):
+    pl.DataFrame({"user_id": [7.0]}).write_parquet(tmp_path / "n.parquet")
+    with pytest.raises(DataError, match="column user_id: ids are of type Float64"):
         recommend_all(run, tmp_path / "n.parquet", tmp_path / "r.parquet")
     with pytest.raises(ConfigError, match=r"ends with '\.xlsx'"):
         recommend_all(run, users, tmp_path / "r.xlsx")
@@ -151,14 +151,14 @@ def test_a_ray_cluster_gives_what_one_process_gives_and_takes_only_what_is_missi
     recommend_all(run, users, whole, k=3, size=6)
     recommend_all(run, users, shared, k=3, size=6, shard=(0, 2))
     kept = {p.name: p.stat().st_mtime_ns for p in parts_folder(shared).glob("part-*.parquet")}
-    merged, seen = batch.merge, {}
+    merged, seen = batch.merge_lists, {}
 
-    def watched(out):
-        seen.update({p.name: p.stat().st_mtime_ns for p in parts_folder(out).glob("part-*.parquet")})
-        merged(out)
+    def watched(files, out):
+        seen.update({p.name: p.stat().st_mtime_ns for p in files})
+        merged(files, out)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "merge", watched)
+        patch.setattr(batch, "merge_lists", watched)
         assert recommend_all(run, users, shared, k=3, size=6, ray="local")
     assert len(seen) == 5 and {n: seen[n] for n in kept} == kept
     # Another process with another number of threads: equal up to rounding.

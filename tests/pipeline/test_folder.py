@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from sasrecllm.checkpoint import commit_folder
 from sasrecllm.config import parse_config
 from sasrecllm.errors import ConfigError
-from sasrecllm.pipeline.folder import open_run, reopen_run
+from sasrecllm.pipeline.folder import claim, open_run, reopen_run
 
 
 @pytest.fixture
 def folder(tmp_path):
-    open_run(tmp_path / "run", parse_config({"seed": 3}, "test"), "sasrecllm run", quiet=True)
+    """A folder in which a first part was trained."""
+    claim(open_run(tmp_path / "run", parse_config({"seed": 3}, "test"), "sasrecllm run", quiet=True))
+    commit_folder(tmp_path / "run/stages/1-encoder/parts/encoder", lambda _: None)
     return tmp_path / "run"
 
 

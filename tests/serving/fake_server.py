@@ -40,6 +40,16 @@ class Line:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Scored:
+    item_id: str
+    probability: float
+    flags: tuple[str, ...] = ()
+
+    def to_dict(self):
+        return asdict(self)
+
+
 class FakeSystem:
     """Every number is a digest of the question, so an answer to another question shows."""
 
@@ -63,6 +73,11 @@ class FakeSystem:
     def score_items(self, items, history=None, user=None):
         time.sleep(self.seconds)
         return [self.probability(i, history or [], user) for i in items]
+
+    def scored(self, items, history=None, user=None):
+        had = {i for i, *_ in self.added}
+        scores = zip(items, self.score_items(items, history, user), strict=True)
+        return [Scored(i, p, ("cold_item",) if i in had else ()) for i, p in scores]
 
     def recommend(
         self,
@@ -102,7 +117,7 @@ def loaded(name="A", items=60, seconds=0.0):
     )
 
 
-def load_folder(folder: Path, workers: int):
+def load_folder(folder: Path, workers: int, seconds: float):
     try:
         name = (folder / "name.txt").read_text().split()[0]
     except (OSError, IndexError):

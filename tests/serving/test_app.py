@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -23,11 +25,11 @@ def test_every_answer_is_the_python_apis(api, fake):
     got = ask(api, "/v1/recommend", history=HISTORY, k=5, retrieve=50)
     wanted = [line.to_dict() for line in system.recommend(history, None, 5)]
     assert got["recommendations"] == json.loads(json.dumps(wanted))
-    got = ask(api, "/v1/score", items=["m0005", "m0006"], history=HISTORY, user="ann")
+    got = ask(api, "/v1/score", item_ids=["m0005", "m0006"], history=HISTORY, user_id="ann")
     assert [s["probability"] for s in got["scores"]] == system.score_items(
         ["m0005", "m0006"], history, "ann"
     )
-    got = ask(api, "/v1/explain", item="m0005", history=HISTORY)
+    got = ask(api, "/v1/explain", item_id="m0005", history=HISTORY)
     assert got["explanation"] == system.explain("m0005", history).to_dict()
 
 
@@ -35,19 +37,19 @@ def test_unknown_things_are_ignored_and_listed(api, fake):
     got = ask(api, "/v1/recommend", history=["m0001", "gone", "gone"], k=3, only=["m0003", "lost"])
     assert got["ignored"] == ["gone", "lost"]
     assert [r["item_id"] for r in got["recommendations"]] == ["m0003"] and got["fallback"] is None
-    got = ask(api, "/v1/score", items=["nope", "m0004"], history=["m0001"])
+    got = ask(api, "/v1/score", item_ids=["nope", "m0004"], history=["m0001"])
     assert got["ignored"] == ["nope"] and [s["item_id"] for s in got["scores"]] == ["m0004"]
-    assert ask(api, "/v1/score", items=["nope"])["scores"] == []
-    cold = ask(api, "/v1/recommend", user="stranger")
-    assert cold["fallback"] == "popular" and cold["user"] == "stranger"
+    assert ask(api, "/v1/score", item_ids=["nope"])["scores"] == []
+    cold = ask(api, "/v1/recommend", user_id="stranger")
+    assert cold["fallback"] == "popular" and cold["user_id"] == "stranger"
     assert ask(api, "/v1/recommend", history=["gone"])["fallback"] == "popular"
     assert ask(api, "/v1/recommend")["fallback"] == "popular"
-    assert ask(api, "/v1/recommend", user="ann")["fallback"] is None
-    ask(api, "/v1/explain", 404, item="gone")
+    assert ask(api, "/v1/recommend", user_id="ann")["fallback"] is None
+    ask(api, "/v1/explain", 404, item_id="gone")
 
 
 def test_feedback_counts_in_the_next_answer(api, fake):
-    before = ask(api, "/v1/recommend", user="new", history=["m0009"])
+    before = ask(api, "/v1/recommend", user_id="new", history=["m0009"])
     kept = ask(
         api,
         "/v1/interactions",
@@ -57,19 +59,19 @@ def test_feedback_counts_in_the_next_answer(api, fake):
             {"user_id": "ann", "item_id": "m0004"},
         ],
     )
-    assert kept == {"stored": 3, "unknown_items": ["later"]}
-    after = ask(api, "/v1/recommend", user="new", history=["m0009"])
+    assert kept == {"stored": 3, "unknown_item_ids": ["later"], "unknown_items": ["later"]}
+    after = ask(api, "/v1/recommend", user_id="new", history=["m0009"])
     told = [("m0003", True), ("m0009", True)]
     wanted = [line.to_dict() for line in fake.FakeSystem().recommend(told)]
     assert after["recommendations"] == json.loads(json.dumps(wanted)) != before["recommendations"]
     ask(api, "/v1/items", method="PUT", items=[{"item_id": "later", "title": "Later"}])
-    again = ask(api, "/v1/score", user="new", items=["m0007"])
+    again = ask(api, "/v1/score", user_id="new", item_ids=["m0007"])
     system = api.state.current.system
     assert (
         again["scores"][0]["probability"]
         == system.score_items(["m0007"], [("m0003", True), ("later", False)])[0]
     )
-    known = ask(api, "/v1/score", user="ann", items=["m0007"])
+    known = ask(api, "/v1/score", user_id="ann", item_ids=["m0007"])
     assert (
         known["scores"][0]["probability"] == system.score_items(["m0007"], [("m0004", True)], "ann")[0]
     )
@@ -143,7 +145,8 @@ def test_search_and_users(api):
     )
     assert api.call("GET", "/v1/items").json()["total"] == 60
     assert api.call("GET", "/v1/items/%2e%2e%2fetc").status_code == 404
-    assert api.call("GET", "/v1/users", params={"query": "b"}).json() == {"users": ["bob"], "total": 1}
+    users = api.call("GET", "/v1/users", params={"query": "b"}).json()
+    assert users == {"user_ids": ["bob"], "users": ["bob"], "total": 1}
     ask(api, "/v1/interactions", interactions=[{"user_id": "ann", "item_id": "m0005", "liked": False}])
     lines = api.call("GET", "/v1/users/ann").json()["history"]
     assert [(x["item_id"], x["liked"]) for x in lines] == [
@@ -165,14 +168,14 @@ TOO_MUCH = [
     ("/v1/recommend", {"history": [{"title": " \u202e\t"}]}),
     ("/v1/recommend", {"history": [{"item_id": "a", "title": "b"}]}),
     ("/v1/recommend", {"history": [7]}),
-    ("/v1/recommend", {"user": "é" * 65}),
-    ("/v1/recommend", {"user": "a\x00b"}),
-    ("/v1/recommend", {"user": ""}),
+    ("/v1/recommend", {"user_id": "é" * 65}),
+    ("/v1/recommend", {"user_id": "a\x00b"}),
+    ("/v1/recommend", {"user_id": ""}),
     ("/v1/recommend", {"usr": "ann"}),
     ("/v1/recommend", {"only": ["m0001"] * 1001}),
-    ("/v1/score", {"items": []}),
-    ("/v1/score", {"items": ["m0001"] * 1001}),
-    ("/v1/score", {"items": [None]}),
+    ("/v1/score", {"item_ids": []}),
+    ("/v1/score", {"item_ids": ["m0001"] * 1001}),
+    ("/v1/score", {"item_ids": [None]}),
     ("/v1/explain", {"history": []}),
     ("/v1/interactions", {"interactions": [{"user_id": "u", "item_id": "m0001", "liked": 1}]}),
     ("/v1/interactions", []),
@@ -186,8 +189,8 @@ def test_what_does_not_fit_the_schema_is_a_422_that_says_where(api, path, body):
 
 
 def test_limits_themselves_are_allowed(api):
-    ask(api, "/v1/recommend", k=100, retrieve=1000, history=["m0001"] * 500, user="é" * 64)
-    ask(api, "/v1/score", items=["m0001"] * 1000)
+    ask(api, "/v1/recommend", k=100, retrieve=1000, history=["m0001"] * 500, user_id="é" * 64)
+    ask(api, "/v1/score", item_ids=["m0001"] * 1000)
     ask(api, "/v1/recommend", history=[{"title": "x" * 256}])
 
 
@@ -210,6 +213,35 @@ def test_health_readiness_and_their_difference(api):
     api.state.draining = True
     assert api.call("GET", "/healthz").status_code == 200
     assert api.call("GET", "/readyz").status_code == 503
+
+
+def test_readiness_is_the_models_own_word_and_no_word_in_time_is_a_no(api, monkeypatch):
+    word, said = threading.Event(), [True]
+
+    def ready():
+        word.wait()
+        return said[0]
+
+    monkeypatch.setattr(
+        api.state,
+        "current",
+        replace(api.state.current, loaded=replace(api.state.current.loaded, ready=ready)),
+    )
+    monkeypatch.setattr("sasrecllm.serving.app.READY_SECONDS", 0.05)
+
+    async def work():
+        late = await api.send("GET", "/readyz")
+        again = await api.send("GET", "/readyz")  # the question that is out is not asked twice
+        monkeypatch.setattr("sasrecllm.serving.app.READY_SECONDS", 120)
+        word.set()
+        return late, again, await api.send("GET", "/readyz")
+
+    late, again, then = asyncio.run(work())
+    assert late.status_code == again.status_code == 503 and int(late.headers["retry-after"]) >= 1
+    assert "no model process" in late.json()["detail"] and then.status_code == 200
+    said[0] = False
+    assert api.call("GET", "/readyz").status_code == 503
+    assert api.call("GET", "/healthz").status_code == 200
 
 
 def test_every_response_carries_its_headers(api):

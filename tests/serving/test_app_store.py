@@ -18,12 +18,12 @@ def item(**other):
 
 NUL = "a\x00b"
 WITH_NUL = [
-    ("POST", "/v1/recommend", {"user": NUL}),
+    ("POST", "/v1/recommend", {"user_id": NUL}),
     ("POST", "/v1/recommend", {"history": [NUL]}),
     ("POST", "/v1/recommend", {"history": [{"title": NUL}]}),
     ("POST", "/v1/recommend", {"where": {NUL: "x"}}),
     ("POST", "/v1/recommend", {"where": {"x": NUL}}),
-    ("POST", "/v1/score", {"items": [NUL]}),
+    ("POST", "/v1/score", {"item_ids": [NUL]}),
     ("POST", "/v1/interactions", {"interactions": [{"user_id": NUL, "item_id": "m0001"}]}),
     ("POST", "/v1/interactions", {"interactions": [{"user_id": "u", "item_id": NUL}]}),
     ("PUT", "/v1/items", item(item_id=NUL)),
@@ -49,8 +49,8 @@ def test_odd_texts_come_back_as_they_went_in(api):
         told = {"interactions": [{"user_id": odd, "item_id": odd}]}
         assert api.call("POST", "/v1/interactions", json=told).json()["stored"] == 1
         assert api.call("PUT", "/v1/items", json=item(item_id=odd)).json()["added"] == 1
-        answer = api.call("POST", "/v1/recommend", json={"history": [odd], "user": odd})
-        assert answer.json()["user"] == odd and answer.json()["ignored"] == []
+        answer = api.call("POST", "/v1/recommend", json={"history": [odd], "user_id": odd})
+        assert answer.json()["user_id"] == odd and answer.json()["ignored"] == []
 
 
 def test_nobody_who_reads_or_asks_waits_for_a_writer(api, written_elsewhere):
@@ -69,7 +69,7 @@ def test_nobody_who_reads_or_asks_waits_for_a_writer(api, written_elsewhere):
             reads = [
                 await api.send("GET", "/v1/users/u"),
                 await api.send("GET", "/v1/items"),
-                await api.send("POST", "/v1/recommend", json={"user": "u"}),
+                await api.send("POST", "/v1/recommend", json={"user_id": "u"}),
             ]
             assert not writes[0].done()
         return reads, await asyncio.gather(*writes)

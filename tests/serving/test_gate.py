@@ -9,8 +9,8 @@ from sasrecllm.serving.limits import RateLimit
 KEY = "correct-horse-battery"
 ASKED = [
     ("POST", "/v1/recommend", {"history": ["m0001"]}),
-    ("POST", "/v1/score", {"items": ["m0001"]}),
-    ("POST", "/v1/explain", {"item": "m0001", "history": ["m0002"]}),
+    ("POST", "/v1/score", {"item_ids": ["m0001"]}),
+    ("POST", "/v1/explain", {"item_id": "m0001", "history": ["m0002"]}),
     ("POST", "/v1/interactions", {"interactions": [{"user_id": "u", "item_id": "m0001"}]}),
     ("PUT", "/v1/items", {"items": [{"item_id": "n", "title": "New"}]}),
     ("GET", "/v1/users/ann", None),

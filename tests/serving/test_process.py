@@ -108,7 +108,7 @@ def test_a_new_run_takes_over_and_a_damaged_one_does_not(launch, fake, times):
     def keep_asking():
         with httpx.Client(base_url=server.url) as client:
             while not ends.is_set():
-                answer = client.post("/v1/score", json={"items": ["m0004"], "history": ["new"]})
+                answer = client.post("/v1/score", json={"item_ids": ["m0004"], "history": ["new"]})
                 seen.append((answer.status_code, answer.json()))
 
     with httpx.Client(base_url=server.url) as client:

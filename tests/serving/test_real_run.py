@@ -79,24 +79,24 @@ def test_every_answer_equals_the_python_apis(client, system):
     body = [ids[0], {"item_id": ids[5], "liked": False}, {"title": "A quiet film"}]
     same(post(client, "/v1/recommend", history=body)["recommendations"], system.recommend(history))
     same(
-        post(client, "/v1/recommend", user=user, k=7)["recommendations"],
+        post(client, "/v1/recommend", user_id=user, k=7)["recommendations"],
         system.recommend(user=user, k=7),
     )
-    both = post(client, "/v1/recommend", user=user, history=body, retrieve=30)["recommendations"]
+    both = post(client, "/v1/recommend", user_id=user, history=body, retrieve=30)["recommendations"]
     same(both, system.recommend(user=user, history=history, retrieve=30))
-    first = post(client, "/v1/recommend", user=user, rerank=False)["recommendations"]
+    first = post(client, "/v1/recommend", user_id=user, rerank=False)["recommendations"]
     same(first, system.recommend(user=user, rerank=False))
-    only = post(client, "/v1/recommend", user=user, only=ids[10:20])["recommendations"]
+    only = post(client, "/v1/recommend", user_id=user, only=ids[10:20])["recommendations"]
     same(only, system.recommend(user=user, only=ids[10:20]))
-    scores = post(client, "/v1/score", items=ids[:9], history=body)["scores"]
+    scores = post(client, "/v1/score", item_ids=ids[:9], history=body)["scores"]
     wanted = system.score_items(ids[:9], history)
     assert [s["probability"] for s in scores] == pytest.approx(wanted, abs=1e-5)
-    reasons = post(client, "/v1/explain", item=ids[2], user=user)["explanation"]
+    reasons = post(client, "/v1/explain", item_id=ids[2], user_id=user)["explanation"]
     assert reasons.keys() == system.explain(ids[2], user=user).to_dict().keys()
 
 
 def test_a_stranger_gets_the_fallback(client, system):
-    answer = post(client, "/v1/recommend", user="never seen")
+    answer = post(client, "/v1/recommend", user_id="never seen")
     assert answer["fallback"] == "popular" and len(answer["recommendations"]) == 10
     same(answer["recommendations"], system.recommend(user="never seen", strict=False))
     assert post(client, "/v1/recommend", history=["no such item"])["fallback"] == "popular"
@@ -110,14 +110,14 @@ def test_new_items_and_feedback_count_in_the_next_answer(client, system):
     assert post(client, "/v1/interactions", interactions=feedback)["unknown_items"] == []
     larger = system.with_items([NewItem(new["item_id"], new["title"], {})])
     told = [("brand/new", True), (ids[4], True)]
-    same(post(client, "/v1/recommend", user="guest")["recommendations"], larger.recommend(told))
+    same(post(client, "/v1/recommend", user_id="guest")["recommendations"], larger.recommend(told))
     same(post(client, "/v1/recommend", history=[ids[1]])["recommendations"], larger.recommend([ids[1]]))
     post(
         client,
         "/v1/interactions",
         interactions=[{"user_id": system.catalog.user_ids[0], "item_id": ids[4]}],
     )
-    known = post(client, "/v1/recommend", user=system.catalog.user_ids[0])["recommendations"]
+    known = post(client, "/v1/recommend", user_id=system.catalog.user_ids[0])["recommendations"]
     same(known, larger.recommend([(ids[4], True)], user=system.catalog.user_ids[0]))
 
 
@@ -125,9 +125,11 @@ def test_many_clients_get_the_answers_of_one(client, system):
     from concurrent.futures import ThreadPoolExecutor
 
     ids = system.catalog.item_ids
-    alone = [post(client, "/v1/score", items=ids[:20], history=[ids[n]])["scores"] for n in range(12)]
+    alone = [
+        post(client, "/v1/score", item_ids=ids[:20], history=[ids[n]])["scores"] for n in range(12)
+    ]
     with ThreadPoolExecutor(12) as pool:
-        ask = lambda n: post(client, "/v1/score", items=ids[:20], history=[ids[n]])["scores"]  # noqa: E731
+        ask = lambda n: post(client, "/v1/score", item_ids=ids[:20], history=[ids[n]])["scores"]  # noqa: E731
         together = list(pool.map(ask, range(12)))
     for a, b in zip(alone, together, strict=True):
         assert [x["probability"] for x in b] == pytest.approx([x["probability"] for x in a], abs=1e-5)
@@ -138,9 +140,9 @@ def test_a_killed_model_process_costs_at_most_one_answer(client, system):
 
     new = {"item_id": "told before", "title": "The General again"}
     client.put("/v1/items", json={"items": [new]})
-    before = post(client, "/v1/score", items=["told before"], history=["m0003"])["scores"]
+    before = post(client, "/v1/score", item_ids=["told before"], history=["m0003"])["scores"]
     psutil.Process(client.process.pid).children()[0].kill()
-    body = {"items": ["told before"], "history": ["m0003"]}
+    body = {"item_ids": ["told before"], "history": ["m0003"]}
     good, ends = 0, time.monotonic() + 120
     while good < 4:  # each process is asked
         answer = client.post("/v1/score", json=body)
@@ -150,6 +152,24 @@ def test_a_killed_model_process_costs_at_most_one_answer(client, system):
     (now,), (then,) = answer.json()["scores"], before
     # Another process may round the last digit otherwise.
     assert now == then | {"probability": pytest.approx(then["probability"], abs=1e-9)}
+
+
+def test_scores_carry_the_flags_of_the_list(client, system):
+    new = {"item_id": "flagged", "title": "The Flagged General"}
+    client.put("/v1/items", json={"items": [new]})
+    for who in (
+        {"user_id": "never seen"},
+        {"user_id": system.catalog.user_ids[3]},
+        {"history": ["m0003"]},
+    ):
+        lines = post(client, "/v1/recommend", k=100, retrieve=1000, **who)["recommendations"]
+        flags = {line["item_id"]: line["flags"] for line in lines}
+        asked = ["flagged", *(line["item_id"] for line in lines[:5])]
+        scores = post(client, "/v1/score", item_ids=asked, **who)["scores"]
+        assert "cold_item" in scores[0]["flags"]
+        for score in scores:
+            assert score["flags"] == flags.get(score["item_id"], score["flags"])
+    assert "fallback" in post(client, "/v1/score", item_ids=["m0001"])["scores"][0]["flags"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
@@ -167,7 +187,7 @@ def test_a_damaged_run_is_refused_and_the_old_one_stays(client, run):
     finally:
         part.write_bytes(whole)
     assert "damaged" in error and client.get("/readyz").json()["model"] == before
-    assert post(client, "/v1/recommend", user="never seen")["model"] == before
+    assert post(client, "/v1/recommend", user_id="never seen")["model"] == before
     client.process.send_signal(signal.SIGHUP)
     while client.get("/readyz").json()["reload_error"]:
         assert time.monotonic() < ends + 60
@@ -186,7 +206,7 @@ def test_swaps_under_load_fail_no_request_and_every_answer_is_its_models_own(run
     def keep_asking(url, n):
         with httpx.Client(base_url=url, timeout=60) as client:
             while not stop.wait(0.1):  # five such clients: fifty requests a second
-                body = {"items": ["m0003"], "history": [f"m{n:04d}"]}
+                body = {"item_ids": ["m0003"], "history": [f"m{n:04d}"]}
                 answer = client.post("/v1/score", json=body)
                 seen.append((time.monotonic(), n, answer.status_code, answer.json()))
 

@@ -11,7 +11,7 @@ import pytest
 
 from sasrecllm import errors
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.inference.entries import NewItem, Recommendation, Title
+from sasrecllm.inference.entries import NewItem, Recommendation, Scored, Title
 from sasrecllm.serving import security, workers
 from sasrecllm.serving.queueing import Overloaded
 from sasrecllm.serving.workers import RemoteSystem, Workers
@@ -21,7 +21,7 @@ import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from sasrecllm import errors
-from sasrecllm.inference.entries import NewItem, Recommendation, Title
+from sasrecllm.inference.entries import NewItem, Recommendation, Scored, Title
 
 class System:
     def __init__(self, items=()):
@@ -41,6 +41,8 @@ class System:
         line = Recommendation(1, repr(history), repr(self.items), 0.1, 1 / 3, None, ("cold_user",))
         return [line] * k
     def score_items(self, items, history, user=None):
+        if "hangs" in items:
+            time.sleep(10**6)
         if "slow" in items:
             time.sleep(0.3)
         if "refused" in items:
@@ -50,6 +52,8 @@ class System:
         if "dead" in items:
             os._exit(9)
         return [float(os.getpid()), float(os.environ["OMP_NUM_THREADS"])]
+    def scored(self, items, history):
+        return [Scored(i, 1 / 3, ("cold_item",)) for i in items]
     def explain(self, item, history):
         return SimpleNamespace(to_dict=lambda: {"item": item, "environment": sorted(os.environ)})
 
@@ -87,6 +91,7 @@ def test_questions_and_answers_come_through_unchanged(make):
         system.recommend(history=history, k=2)
         == [Recommendation(1, repr(pairs), "()", 0.1, 1 / 3, None, ("cold_user",))] * 2
     )
+    assert system.scored(["a"], history=[]) == [Scored("a", 1 / 3, ("cold_item",))]
     assert system.explain("a", history=[]).to_dict()["item"] == "a"
 
 
@@ -130,8 +135,9 @@ def test_a_process_that_dies_is_replaced_and_told_everything_again(make):
         system.score_items(["dead"], history=[])
     assert refusal.value.reason == "process died"
     assert shown(system)[1] == "('x',)"
-    os.kill(int(system.score_items(["a"], history=[])[0]), signal.SIGKILL)
-    time.sleep(0.2)
+    before = pid_of(system)
+    os.kill(before, signal.SIGKILL)
+    until(lambda: not system.workers._all[0].lives)
     assert shown(system)[1] == "('x',)"
 
 
@@ -139,14 +145,90 @@ def test_a_dead_process_is_not_replaced_by_one_of_another_run(make, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "MANIFEST.sha256").write_text("one")
     system = make()
+    (tmp_path / "run" / "MANIFEST.sha256").write_text("two")
     with pytest.raises(Overloaded, match="process died"):
         system.score_items(["dead"], history=[])
-    (tmp_path / "run" / "MANIFEST.sha256").write_text("two")
+    assert not system.workers.ready()
     for _ in range(2):
         with pytest.raises(Overloaded, match="run changed"):
             shown(system)
     (tmp_path / "run" / "MANIFEST.sha256").write_text("one")
     assert shown(system)[1] == "()"
+
+
+def until(true):
+    """Wait for it, as long as a busy machine may need."""
+    ends = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def pid_of(system):
+    return int(system.score_items(["a"], history=[])[0])
+
+
+def test_a_process_that_hangs_is_replaced_and_told_everything_again(make):
+    system = make().with_items([NewItem("x", "X")])
+    assert shown(system)[1] == "('x',)"
+    before, system.workers.seconds = pid_of(system), 0.2
+    with pytest.raises(Overloaded, match="process died"):
+        system.score_items(["hangs"], history=[])
+    system.workers.seconds = 120
+    assert shown(system)[1] == "('x',)" and pid_of(system) != before
+    with pytest.raises(ProcessLookupError):
+        os.kill(before, 0)
+
+
+def test_one_that_hangs_does_not_hold_up_the_other(make):
+    system = make(count=2)
+    system.workers.seconds = 0.5
+    with ThreadPoolExecutor(1) as pool:
+        hangs = pool.submit(system.score_items, ["hangs"], history=[])
+        until(lambda: any(p.since for p in system.workers._all))
+        system.workers.seconds = 120
+        assert pid_of(system) and system.workers.ready()
+        with pytest.raises(Overloaded):
+            hangs.result()
+    until(lambda: system.workers._idle.qsize() == 2)
+    assert len({p.process.pid for p in system.workers._all}) == 2
+
+
+def test_ready_is_no_while_the_only_process_hangs_and_yes_once_it_is_replaced(make):
+    system = make()
+    before = pid_of(system)
+    assert system.workers.ready()
+    system.workers.seconds = 1.0
+    with ThreadPoolExecutor(1) as pool:
+        hangs = pool.submit(system.score_items, ["hangs"], history=[])
+        until(lambda: not system.workers.ready())
+        system.workers.seconds = 120
+        with pytest.raises(Overloaded):
+            hangs.result()
+    until(system.workers.ready)  # nobody has to ask for it
+    assert pid_of(system) != before
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_an_idle_process_that_was_stopped_or_killed_is_found_by_asking_for_readiness(make, number):
+    system = make()
+    before, system.workers.seconds = pid_of(system), 0.5
+    os.kill(before, number)
+    until(lambda: not system.workers.ready())
+    system.workers.seconds = 120
+    until(system.workers.ready)
+    assert pid_of(system) != before
+
+
+def test_a_question_that_finds_no_process_in_time_is_refused(make):
+    system = make()
+    held, system.workers.seconds = system.workers._idle.get(), 0.05
+    with pytest.raises(Overloaded, match="process died"):
+        system.score_items(["a"], history=[])
+    assert not system.workers.ready()
+    system.workers._idle.put(held)
+    system.workers.seconds = 120
+    assert system.workers.ready() and pid_of(system) == held.process.pid
 
 
 def test_a_run_that_cannot_be_loaded_is_refused_in_words_and_leaves_no_process(make):

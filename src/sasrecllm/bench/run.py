@@ -17,6 +17,7 @@ from sasrecllm.bench import data, device, encoder, growth, language, memory, qua
 from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
 from sasrecllm.checkpoint import write_json
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.faults import told
 from sasrecllm.inference.topk import top_items
 
 
@@ -193,6 +194,8 @@ def bench(
         raise ConfigError(
             f"--threads is {list(threads)}; allowed: 1 or more each", "write --threads 1,2"
         )
+    for path in (json_path, asked.plot):
+        _refuse_unwritable(path)
     found: list[Finding] = []
     for number, count in enumerate(threads):
         with pinned(count):
@@ -212,6 +215,17 @@ def bench(
     if json_path is not None:
         write_json(json_path, about | {"findings": [asdict(f) for f in found]})
     return found
+
+
+def _refuse_unwritable(path: Path | None) -> None:
+    """Find out before hours of measuring whether a file can be written at their end."""
+    if path is not None:
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab"):
+                pass
+            if not path.stat().st_size:
+                path.unlink()
 
 
 def table(found: Sequence[Finding], about: Mapping[str, Any]) -> str:

@@ -175,7 +175,7 @@ def _amazon_books(files: Files) -> Tables:
     ratings_file, meta = files.path("Books.csv"), files.path("meta_Books.json.gz")
     try:
         ratings = pl.read_csv(
-            ratings_file, has_header=False, new_columns=names, infer_schema=False
+            ratings_file, has_header=False, new_columns=names, infer_schema=False, quote_char=None
         ).with_row_index(LINE, offset=1)
         items = _titles(meta, ratings.select("item_id").unique())
     except (pl.exceptions.PolarsError, OSError, EOFError) as error:

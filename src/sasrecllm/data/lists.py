@@ -8,7 +8,11 @@ from typing import Any
 
 import polars as pl
 
+from sasrecllm.data.readers import json_types
+from sasrecllm.data.text import understood
+from sasrecllm.data.values import ids
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
+from sasrecllm.faults import told
 
 SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
@@ -23,13 +27,15 @@ SCHEMA: dict[str, Any] = {
 
 
 def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[list[str]]:
-    """Ids of ``column`` in the file's order, ``size`` at a time; ids are text, spelt as they stand.
+    """Ids of ``column`` in the file's order, ``size`` at a time; spelt as they stand.
+
+    Whole numbers are ids here as they are in the data of a run.
 
     Raises:
-        DataError: no such file or column, another kind of file, an empty id, or an id of no text
-            type in a Parquet file (a number has lost its spelling already).
+        DataError: no such file or column, another kind of file, an empty id, or ids of a type that has
+            lost their spelling (numbers with a fraction).
     """
-    frame = _scan(path)
+    frame, _ = _scan(path)
     known = frame.collect_schema()
     if column not in known:
         raise DataError(
@@ -37,15 +43,12 @@ def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[lis
             + did_you_mean(column, known.names()),
             "rename the column, or give its name with --column",
         )
-    if known[column] not in (pl.String, pl.Categorical):
-        raise DataError(
-            f"{path}: column {column!r} is of type {known[column]}",
-            "write ids as text: a number has lost its spelling (007)",
-        )
+    where = f"{path}, column {column}"
+    ids(pl.Series([], dtype=known[column]), where)  # a type that cannot be is refused before any row
     start = 0
     left: list[str] = []
-    for chunk in frame.select(pl.col(column).cast(pl.String)).collect_batches(chunk_size=size):
-        values = chunk[column].to_list()
+    for chunk in frame.select(column).collect_batches(chunk_size=size):
+        values = ids(chunk[column], where).to_list()
         for row, value in enumerate(values, start + 1):
             if not value:
                 raise DataError(f"{path}: row {row}: {column} is empty", "give every row an id")
@@ -60,13 +63,21 @@ def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[lis
 
 def users_of(path: Path, number: int, size: int, column: str = "user_id") -> list[str]:
     """The ``number``-th list that :func:`user_batches` yields, read alone (for a worker elsewhere)."""
-    part = _scan(path).slice(number * size, size).select(pl.col(column).cast(pl.String))
-    return part.collect()[column].to_list()
+    part = _scan(path)[0].slice(number * size, size).select(column).collect()
+    return ids(part[column], f"{path}, column {column}").to_list()
 
 
 def count_users(path: Path) -> int:
-    """Rows of a file of users."""
-    return int(_scan(path).select(pl.len()).collect().item())
+    """Rows of a file of users.
+
+    Raises:
+        DataError: as in :func:`user_batches`, or the reader finds fewer rows than stand in the file.
+    """
+    frame, rows = _scan(path)
+    found = int(frame.select(pl.len()).collect().item())
+    if rows not in (None, found):
+        raise DataError(f"{path}: {found:,} rows were read, but {rows:,} stand there", "write it again")
+    return found
 
 
 def write_lists(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -83,12 +94,16 @@ def merge_lists(parts: Sequence[Path], path: Path) -> None:
     check_ending(path)
     whole = pl.scan_parquet([str(p) for p in parts])
     temporary = path.with_name(path.name + ".tmp")
-    if path.suffix == ".parquet":
-        whole.sink_parquet(temporary)
-    else:
-        flat = whole.with_columns(pl.col("flags").list.join("|"))
-        flat.sink_csv(temporary) if path.suffix == ".csv" else whole.sink_ndjson(temporary)
-    temporary.replace(path)
+    try:
+        with told(path):
+            if path.suffix == ".parquet":
+                whole.sink_parquet(temporary)
+            else:
+                flat = whole.with_columns(pl.col("flags").list.join("|"))
+                flat.sink_csv(temporary) if path.suffix == ".csv" else whole.sink_ndjson(temporary)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # nothing once it is in its place
 
 
 def check_ending(path: Path) -> None:
@@ -100,18 +115,22 @@ def check_ending(path: Path) -> None:
         )
 
 
-def _scan(path: Path) -> pl.LazyFrame:
+def _scan(path: Path) -> tuple[pl.LazyFrame, int | None]:
+    """A file of users, and of a text file the number of its rows."""
     if not path.is_file():
         raise DataError(f"--users {path}: no such file", "give a Parquet, CSV or JSON Lines file")
+    rows = None
     try:
         if path.suffix == ".parquet":
             frame = pl.scan_parquet(path)
         elif path.suffix in (".csv", ".tsv"):
+            text = understood(path)
+            rows, quote = text.rows, '"' if text.quoted else None
             frame = pl.scan_csv(
-                path, infer_schema=False, separator="\t" if path.suffix == ".tsv" else ","
+                text.source, infer_schema=False, separator=text.separator, quote_char=quote
             )
         elif path.suffix in (".jsonl", ".ndjson"):
-            frame = pl.scan_ndjson(path)
+            frame = pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=json_types(path))
         else:
             raise DataError(
                 f"--users {path} ends with {path.suffix!r}; allowed: .parquet, .csv, .tsv, .jsonl",
@@ -120,7 +139,7 @@ def _scan(path: Path) -> pl.LazyFrame:
         frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"--users {path} cannot be read: {error}", "write the file again") from None
-    return frame
+    return frame, rows
 
 
 def bare_read_and_sort(path: Path) -> int:

@@ -6,27 +6,27 @@ Text files are read as text throughout: guessing types would turn the id ``007``
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import mmap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import Literal
 
 import polars as pl
 
 from sasrecllm.data.interactions import LINE, ROW
+from sasrecllm.data.text import AGAIN, Text, not_utf8, raw, understood, unquoted
 from sasrecllm.errors import DataError, did_you_mean
 
 BOM_REMEDY = "remove it: tail -c +4 old.jsonl > new.jsonl"
-UTF8_REMEDY = "convert it: iconv -f ISO-8859-1 -t UTF-8 old.csv > new.csv"
 READ_ERRORS = (pl.exceptions.PolarsError, OSError, UnicodeError, ValueError)
 HIDDEN = (LINE, ROW)  # ours; a user's columns of these names are left out
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """The table in ``path``; text files get a hidden column with their line numbers.
+def read_table(path: Path) -> tuple[pl.DataFrame, str]:
+    """The table in ``path``, and what a reader must know of how it was read (may be empty).
+
+    Text files get a hidden column with their line numbers.
 
     ``.csv .tsv .txt .inter .item .dat`` (also ``.gz``) are delimited text with a header, the
     delimiter is the commonest of comma, tab, semicolon and bar in it; ``.parquet``; ``.jsonl
@@ -51,65 +51,73 @@ def read_table(path: Path) -> pl.DataFrame:
             f"{path}: files of kind {kind!r} are not read; allowed: {', '.join(READERS)}",
             "convert the file, or rename it after what it holds",
         )
-    return READERS[kind](path)
+    frame, note = READERS[kind](path)
+    return frame, f"{path.name}: {note}" if note else ""
 
 
-def _delimited(path: Path) -> pl.DataFrame:
-    header = _header(path)
-    separator = max(",\t;|", key=header.count)
-    try:
-        frame = pl.read_csv(path, separator=separator, infer_schema=False)
-    except pl.exceptions.NoDataError:
-        raise DataError(f"{path} is empty", "give a table with a header and rows") from None
-    except READ_ERRORS as error:
-        raise _explained(path, separator, error) from None
-    names = next(csv.reader([header], delimiter=separator), [])
-    frame = frame.drop(HIDDEN, strict=False)
-    repeated = sorted({n for n in names if names.count(n) > 1})
+def _delimited(path: Path) -> tuple[pl.DataFrame, str]:
+    text = understood(path)
+    repeated = sorted({n for n in text.names if text.names.count(n) > 1})
     if repeated:
         raise DataError(f"{path}, line 1: two columns are named {repeated[0]!r}", "rename one")
-    return _without_blank_end(_with_lines(frame, path))
-
-
-def _header(path: Path) -> str:
-    """The first line of a text file, which must be UTF-8."""
-    try:
-        with _raw(path) as raw:
-            header = raw.readline().decode("utf-8-sig").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise _not_utf8(path) from None
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "fetch or write it again") from None
-    if "\r" in header:
+    frame = _read(path, text)
+    short = _shortened(frame, path, text) if text.quoted else (0, 0)
+    if short[0] and text.plain:
+        text = unquoted(path, text, short[0])
+        frame = _read(path, text)
+    elif short[0]:
         raise DataError(
-            f"{path}, line 1: lines end with a carriage return alone",
-            "convert the line ends: tr '\\r' '\\n' < old.csv > new.csv",
+            f"{path}, line {short[0]}: {short[1]} fields; the header has {len(text.names)}, and a"
+            f" quoted field holds {text.separator!r}",
+            "remove the quotation marks if the field ends there, or add the missing fields",
         )
-    return header
+    return _without_blank_end(frame), text.note
 
 
-def _raw(path: Path) -> IO[bytes]:
-    """The bytes of a file, unpacked where it is compressed."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+def _read(path: Path, text: Text) -> pl.DataFrame:
+    """All rows of a text file as text, with their lines."""
+    quote = '"' if text.quoted else None
+    try:
+        frame = pl.read_csv(text.source, separator=text.separator, infer_schema=False, quote_char=quote)
+    except READ_ERRORS as error:
+        raise _explained(path, text, error) from None
+    if frame.height != text.rows:  # the last guard against a reader that loses rows
+        raise DataError(
+            f"{path}: {frame.height:,} rows were read, but {text.rows:,} stand there",
+            "write the file again, or store it as Parquet",
+        )
+    return _with_lines(frame.drop(HIDDEN, strict=False), text)
 
 
-def _with_lines(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+def _with_lines(frame: pl.DataFrame, text: Text) -> pl.DataFrame:
     """Add the line on which each row begins; a quoted field may hold line breaks."""
-    if not _may_quote(path):
-        return frame.with_columns(pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias(LINE))
-    breaks = pl.sum_horizontal(pl.all().str.count_matches("\n", literal=True).fill_null(0)).cast(
-        pl.Int64
-    )
-    row = pl.int_range(pl.len(), dtype=pl.Int64)
-    return frame.with_columns((row + 2 + breaks.cum_sum().shift(1).fill_null(0)).alias(LINE))
+    first = text.skipped + 2 + sum(name.count("\n") for name in text.names)
+    row = pl.int_range(pl.len(), dtype=pl.Int64) + first
+    if not text.quoted or frame.width == 0:
+        return frame.with_columns(row.alias(LINE))
+    breaks = pl.sum_horizontal(pl.all().str.count_matches("\n", literal=True).fill_null(0))
+    before = breaks.cast(pl.Int64).cum_sum().shift(1).fill_null(0)
+    return frame.with_columns((row + before).alias(LINE))
 
 
-def _may_quote(path: Path) -> bool:
-    """Whether a quotation mark may stand in the file: its bytes tell, if they are not packed."""
-    if path.suffix.lower() == ".gz":
-        return True
-    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        return whole.find(b'"') >= 0
+def _shortened(frame: pl.DataFrame, path: Path, text: Text) -> tuple[int, int]:
+    """Line and fields of a row that is too short because a quoted field holds the separator, or 0, 0.
+
+    Two stray quotation marks make one field of two, and the fields behind it move.
+    """
+    names = [c for c in frame.columns if c != LINE]
+    holds = [pl.col(c).str.contains(text.separator, literal=True) for c in names]
+    asked = frame.filter(pl.col(names[-1:]).is_null() & pl.any_horizontal(False, *holds))[LINE]
+    if asked.is_empty():
+        return 0, 0
+    lines, begin = set(asked.to_list()), 1
+    with raw(path) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as whole:
+        reader = csv.reader(whole, delimiter=text.separator)
+        for fields in reader:
+            if begin in lines and len(fields) < len(text.names):
+                return begin, len(fields)
+            begin = reader.line_num + 1
+    return 0, 0
 
 
 def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:
@@ -119,54 +127,32 @@ def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.head(0 if last is None else int(last) + 1)
 
 
-def _explained(path: Path, separator: str, error: Exception) -> DataError:
-    """The line at which a damaged text file goes wrong, found by a slower reader."""
+def _explained(path: Path, text: Text, error: Exception) -> DataError:
+    """The line at which a text file goes wrong, found by a slower reader."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if text.quoted else csv.QUOTE_NONE
     try:
-        with _raw(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
-            reader = csv.reader(text, delimiter=separator, strict=True)
-            width = len(next(reader))
-            begin = reader.line_num + 1
+        with raw(path) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as lines:
+            reader, begin = csv.reader(lines, delimiter=text.separator, quoting=quoting), 1
             for fields in reader:
-                if len(fields) > width:
+                if len(fields) > len(text.names):
                     return DataError(
-                        f"{path}, line {begin}: {len(fields)} fields; the header has {width}",
-                        f"quote a field that holds {separator!r}, or remove the extra field",
+                        f"{path}, line {begin}: {len(fields)} fields; the header has {len(text.names)}",
+                        f"quote a field that holds {text.separator!r}, or remove the extra field",
                     )
                 begin = reader.line_num + 1
     except UnicodeDecodeError:
-        return _not_utf8(path)
+        return not_utf8(path)
     except csv.Error as fault:
-        return DataError(
-            f"{path}, line {begin}: {fault} (a quotation mark is not closed, or stands inside a field)",
-            'close the quoted field; a quotation mark inside one is written twice: ""',
-        )
+        return DataError(f"{path}, line {begin}: {fault}", "correct the line")
     except (OSError, EOFError) as fault:
-        return DataError(f"{path} cannot be read: {fault}", "fetch or write it again")
+        return DataError(f"{path} cannot be read: {fault}", AGAIN)
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(f"{path} cannot be read: {first}", "check the file near the place named")
 
 
-def _not_utf8(path: Path) -> DataError:
-    """Name the line and the byte that are not UTF-8."""
-    with _raw(path) as raw:
-        for number, line in enumerate(raw, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                byte = line[error.start]
-                if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    remedy = "convert it: iconv -f UTF-16 -t UTF-8 old.csv > new.csv"
-                    return DataError(f"{path} is UTF-16, not UTF-8", remedy)
-                return DataError(
-                    f"{path}, line {number}: byte 0x{byte:02x} is not UTF-8 (latin-1 perhaps)",
-                    UTF8_REMEDY,
-                )
-    return DataError(f"{path} is not UTF-8", UTF8_REMEDY)
-
-
-def _parquet(path: Path) -> pl.DataFrame:
+def _parquet(path: Path) -> tuple[pl.DataFrame, str]:
     try:
-        return pl.read_parquet(path).drop(HIDDEN, strict=False)
+        return pl.read_parquet(path).drop(HIDDEN, strict=False), ""
     except BaseException as error:  # a panic of the reader is no subclass of Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
@@ -176,34 +162,38 @@ def _parquet(path: Path) -> pl.DataFrame:
         ) from None
 
 
-def _json_lines(path: Path) -> pl.DataFrame:
+def _json_lines(path: Path) -> tuple[pl.DataFrame, str]:
     try:
-        with _raw(path) as raw:
-            if raw.read(3) == b"\xef\xbb\xbf":
+        with raw(path) as data:
+            if data.read(3) == b"\xef\xbb\xbf":
                 raise DataError(f"{path} begins with a byte order mark", BOM_REMEDY)
-        schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
-        # Numbers with a fraction stay numbers: as text 1.0 would have become 1, an id of its own.
-        plain = {n: pl.String for n, k in schema.items() if not k.is_nested() and not k.is_float()}
-        frame = pl.read_ndjson(path, infer_schema_length=None, schema_overrides=plain)
-        return frame.drop(HIDDEN, strict=False)
+        frame = pl.read_ndjson(path, infer_schema_length=None, schema_overrides=json_types(path))
+        return frame.drop(HIDDEN, strict=False), ""
     except READ_ERRORS as error:
         raise _bad_json(path, error) from None
+
+
+def json_types(path: Path) -> dict[str, type[pl.DataType]]:
+    """Columns of a JSON Lines file that are read as text, spelt as they stand."""
+    schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
+    # Numbers with a fraction stay numbers: as text 1.0 would have become 1, an id of its own.
+    return {n: pl.String for n, k in schema.items() if not k.is_nested() and not k.is_float()}
 
 
 def _bad_json(path: Path, error: Exception) -> DataError:
     """The line at which a JSON Lines file goes wrong."""
     remedy = "write one JSON object a line, in braces"
     try:
-        with _raw(path) as raw, io.TextIOWrapper(raw, "utf-8") as text:
+        with raw(path) as data, io.TextIOWrapper(data, "utf-8") as text:
             number = 0
             for number, line in enumerate(text, 1):
                 fault = _json_fault(line)
                 if fault:
                     return DataError(f"{path}, line {number}: {fault}", remedy)
     except UnicodeDecodeError:
-        return _not_utf8(path)
+        return not_utf8(path)
     except (OSError, EOFError) as fault:
-        return DataError(f"{path} cannot be read: {fault}", "fetch or write it again")
+        return DataError(f"{path} cannot be read: {fault}", AGAIN)
     if number == 0:
         return DataError(f"{path} is empty", "give a table with at least one row")
     return DataError(f"{path} cannot be read: {error}", remedy)
@@ -221,7 +211,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value; leave the field out, or write null")
 
 
-READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
+READERS: Mapping[str, Callable[[Path], tuple[pl.DataFrame, str]]] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".inter", ".item", ".dat"), _delimited),
     ".parquet": _parquet,
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_lines),

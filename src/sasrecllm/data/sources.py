@@ -89,8 +89,8 @@ def files(request: Request) -> Tables:
     columns.check_map(request.columns)
     if request.path is None:
         raise ConfigError("source files needs a file", "set data.path=<your interactions file>")
-    frame = read_table(request.path)
-    file = str(request.path)
+    frame, note = read_table(request.path)
+    file, shelf_note = str(request.path), ""
     if request.items_path is None:
         titled, shelf = columns.items(frame, request.columns, file, own_file=False)
         if "title" not in titled.columns:
@@ -106,7 +106,8 @@ def files(request: Request) -> Tables:
         items_file = file
     else:
         items_file = str(request.items_path)
-        items, shelf = columns.items(read_table(request.items_path), request.columns, items_file)
+        table, shelf_note = read_table(request.items_path)
+        items, shelf = columns.items(table, request.columns, items_file)
     one = request.items_path is None
     log, seen = columns.interactions(frame, request.columns, file, titled=one)
     return Tables(
@@ -115,7 +116,7 @@ def files(request: Request) -> Tables:
         name=request.path.stem,
         files=(file, items_file),
         columns=(seen, shelf),
-        notes=tuple(columns.notes(seen, request.path.name)),
+        notes=(*filter(None, (note, shelf_note)), *columns.notes(seen, request.path.name)),
     )
 
 
@@ -128,8 +129,8 @@ def two_table(request: Request) -> Tables:
             "set data.path=<folder with interactions.parquet and items.parquet>",
         )
     files = request.path / "interactions.parquet", request.path / "items.parquet"
-    log, seen = columns.interactions(read_table(files[0]), request.columns, str(files[0]))
-    items, shelf = columns.items(read_table(files[1]), request.columns, str(files[1]))
+    log, seen = columns.interactions(read_table(files[0])[0], request.columns, str(files[0]))
+    items, shelf = columns.items(read_table(files[1])[0], request.columns, str(files[1]))
     return Tables(
         interactions=log,
         items=items,

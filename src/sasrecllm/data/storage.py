@@ -11,7 +11,8 @@ import polars as pl
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.splits import CONTEXT, NAMES
-from sasrecllm.errors import DataError, ResourceError
+from sasrecllm.errors import DataError
+from sasrecllm.faults import told
 
 if TYPE_CHECKING:
     from sasrecllm.data.dataset import Dataset
@@ -29,7 +30,8 @@ def save(dataset: Dataset, folder: Path) -> None:
     """Write ``dataset``; the JSON file comes last, so a folder without it is unfinished.
 
     Raises:
-        ResourceError: the disk is full or the folder cannot be written.
+        ResourceError: the disk is full.
+        ConfigError: there can be no such folder, or nothing may be written there.
     """
     catalog = dataset.catalog
     spelled = {code: name for name, code in CODES.items()}
@@ -47,7 +49,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
     meta |= {FORGOTTEN: catalog.forgotten.tolist()} if len(catalog.forgotten) else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
-    try:
+    with told(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dataset.json").unlink(missing_ok=True)
         rows.write_parquet(folder / "interactions.parquet")
@@ -56,11 +58,6 @@ def save(dataset: Dataset, folder: Path) -> None:
         )
         text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
-    except (OSError, pl.exceptions.PolarsError) as error:  # polars wraps a full disk in its own
-        raise ResourceError(
-            f"{folder}: the prepared data cannot be written: {error}",
-            "free some space, or choose another run folder",
-        ) from error
 
 
 def load(folder: Path) -> Dataset:

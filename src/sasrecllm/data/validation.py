@@ -14,7 +14,8 @@ from sasrecllm.data.checks import Check, parsed
 from sasrecllm.data.columns import nearest
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables, order_of
 from sasrecllm.data.times import seconds
-from sasrecllm.errors import ConfigError, DataError, ResourceError
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.faults import told
 
 OnBadRows = Literal["refuse", "quarantine"]
 NUMBERS = {
@@ -212,10 +213,9 @@ def _raise_first(refused: pl.DataFrame, height: int) -> None:
 
 def _write(refused: pl.DataFrame, path: Path) -> None:
     """Write the refused rows; without any, no file of an earlier run stays to be mistaken for it."""
-    try:
+    with told(path):
         if refused.is_empty():
             return path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         refused.drop(ROW).write_ndjson(path)
-    except OSError as error:
-        raise ResourceError(f"{path} cannot be written: {error}", "choose another folder") from error
+    return None

@@ -51,6 +51,20 @@ class Change:
     """Histories whose users' vectors stand in for the asked user's."""
 
 
+def base_model(config: Config, path: str, device: str) -> Backbone:
+    """The language model at ``path`` as configured, without an adapter."""
+    c = config.llm
+    quantize = None if c.quantize == "none" else c.quantize
+    return load_backbone(path, dtype=c.dtype, quantize=quantize, device=device)
+
+
+def adapt(backbone: Backbone, config: Config) -> Backbone:
+    """The same language model with the configured adapter."""
+    c = config.llm.lora
+    add_lora(backbone, r=c.r, alpha=c.alpha, dropout=c.dropout, targets=c.targets, seed=config.seed)
+    return backbone
+
+
 class Assembly:
     """Parts are built when first asked for; a stage's :class:`~sasrecllm.types.Scorer` is made here.
 
@@ -134,22 +148,7 @@ class Assembly:
     @cached_property
     def backbone(self) -> Backbone:
         """The language model with its adapter; the adapter starts as the identity."""
-        c = self.config.llm
-        backbone = load_backbone(
-            self.backbone_path,
-            dtype=c.dtype,
-            quantize=None if c.quantize == "none" else c.quantize,
-            device=self.device,
-        )
-        add_lora(
-            backbone,
-            r=c.lora.r,
-            alpha=c.lora.alpha,
-            dropout=c.lora.dropout,
-            targets=c.lora.targets,
-            seed=self.config.seed,
-        )
-        return backbone
+        return adapt(base_model(self.config, self.backbone_path, self.device), self.config)
 
     @cached_property
     def model(self) -> SoftTokenLLM:

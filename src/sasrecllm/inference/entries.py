@@ -62,6 +62,19 @@ class Recommendation:
         return asdict(self) | {"flags": list(self.flags)}
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One item's answer: calibrated P(like), and the flags of :class:`Recommendation`."""
+
+    item_id: str
+    probability: float
+    flags: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"flags": list(self.flags)}
+
+
 def flags_of(cold_user: bool, fallback: bool, cold_item: bool) -> tuple[str, ...]:
     """Names of the flags that are up."""
     flags = {"cold_user": cold_user, "fallback": fallback, "cold_item": cold_item}

@@ -20,7 +20,15 @@ from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
 from sasrecllm.inference.assembly import Assembly
-from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, flags_of, pairs_of
+from sasrecllm.inference.entries import (
+    Entry,
+    NewItem,
+    Recommendation,
+    Scored,
+    Title,
+    flags_of,
+    pairs_of,
+)
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.growth import grown
 from sasrecllm.inference.retrieval import TitleVectors, retrieve
@@ -127,9 +135,28 @@ class SASRecLLM:
         Raises:
             DataError: an unknown item; an unknown user without a history.
         """
+        return [line.probability for line in self.scored(items, history, user, strict=strict)]
+
+    def scored(
+        self,
+        items: Sequence[str],
+        history: Sequence[Entry] | None = None,
+        user: str | None = None,
+        *,
+        strict: bool = True,
+    ) -> list[Scored]:
+        """What :meth:`score_items` says, each item with its flags.
+
+        Raises:
+            DataError: an unknown item; an unknown user without a history.
+        """
         system, known = self._asked(history, user, strict)
         candidates = items_of(system.catalog, items, "items")[None, :]
-        return [float(p) for p in self.calibration.probabilities(system.score(known, candidates))[0]]
+        probabilities = self.calibration.probabilities(system.score(known, candidates))[0]
+        (flags,) = self._flags(known, candidates)
+        return [
+            Scored(item, float(p), up) for item, p, up in zip(items, probabilities, flags, strict=True)
+        ]
 
     def recommend(
         self,
@@ -171,9 +198,7 @@ class SASRecLLM:
         """What :meth:`recommend_many` found for B histories, written out."""
         items, scores, ranks = best
         probabilities = self.calibration.probabilities(scores)
-        cold_user = ~known_index(known.users, self.dataset.seen_users)
-        cold_item = ~known_index(items, self.dataset.seen_items)
-        fallback = np.diff(known.offsets) == 0
+        flags = self._flags(known, items)
         return [
             [
                 Recommendation(
@@ -183,10 +208,20 @@ class SASRecLLM:
                     float(scores[b, place]),
                     float(probabilities[b, place]),
                     int(ranks[b, place]) or None,
-                    flags_of(cold_user[b], fallback[b], cold_item[b, place]),
+                    flags[b][place],
                 )
                 for place in np.flatnonzero(items[b] != UNKNOWN).tolist()
             ]
+            for b in range(len(known))
+        ]
+
+    def _flags(self, known: Histories, items: IntArray) -> list[list[tuple[str, ...]]]:
+        """The flags of items [B, C] for B histories."""
+        cold_user = ~known_index(known.users, self.dataset.seen_users)
+        cold_item = ~known_index(items, self.dataset.seen_items)
+        fallback = np.diff(known.offsets) == 0
+        return [
+            [flags_of(cold_user[b], fallback[b], cold) for cold in cold_item[b]]
             for b in range(len(known))
         ]
 

@@ -12,28 +12,20 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.llm.lastblock import at_positions
+from sasrecllm.llm.targets import is_transposed, linear_layers, lora_targets
 from sasrecllm.types import IntArray
-
-LORA_TARGETS: dict[str, list[str]] = {
-    "gpt2": ["c_attn"],
-    "gpt_neox": ["query_key_value"],
-    "bloom": ["query_key_value"],
-    "falcon": ["query_key_value"],
-    "phi3": ["qkv_proj"],
-}
-"""Families whose attention has other names than ``q_proj`` and ``v_proj`` (the paper's choice)."""
 
 LAST_BLOCK = ("llama", "qwen2", "gpt_neox")
 """Families whose last block runs at one position alone (``lastblock``): those tested so."""
-
-DEFAULT_TARGETS = ["q_proj", "v_proj"]
 
 
 class Backbone(nn.Module):
@@ -114,9 +106,34 @@ class Backbone(nn.Module):
         with at_positions(self.causal, at_B) if known else nullcontext():
             out = self.causal.base_model(**inputs)
         states: Tensor = out.last_hidden_state
+        cache = getattr(out, "past_key_values", None)  # a recurrent model has none
         if states.shape[1] == 1:
-            return states[:, 0], out.past_key_values
-        return states[torch.arange(len(at_B), device=at_B.device), at_B], out.past_key_values
+            return states[:, 0], cache
+        return states[torch.arange(len(at_B), device=at_B.device), at_B], cache
+
+    @cached_property
+    def reads_prefixes(self) -> bool:
+        """Whether :meth:`read` and :meth:`hidden_after` give what :meth:`hidden_last` gives.
+
+        Tried once on a short text: recurrent and some mixed families keep no keys and values that
+        several continuations could share.  Their prompts are read whole, one by one.
+        """
+        ids_T = probe_ids(self, 12)
+        were = [(module, module.training) for module in self.modules()]
+        self.eval()  # dropout would draw random numbers, and training counts on their order
+        try:
+            with torch.no_grad():
+                both_2TH = self.embed(torch.stack([ids_T, torch.cat([ids_T[:8], ids_T[8:].flip(0)])]))
+                whole_2H = self.hidden_last(both_2TH, torch.tensor([12, 11], device=ids_T.device))
+                cache = self.read(both_2TH[:1, :8])
+                owners_2, rests_2 = np.zeros(2, dtype=np.int64), np.array([4, 3])
+                after_2H = self.hidden_after(cache, both_2TH[:, 8:], rests_2, owners_2)
+            return bool(relative(after_2H, whole_2H) <= closeness(self))
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            return False
+        finally:
+            for module, was in were:
+                module.training = was
 
     def answer_logits(self, hidden_BH: Tensor, yes_id: int, no_id: int) -> Tensor:
         """logit(Yes) − logit(No), [B], from these two rows of the head alone."""
@@ -126,7 +143,7 @@ class Backbone(nn.Module):
         if getattr(head, "bias", None) is not None:
             both_B2 = both_B2 + head.bias[rows]
         # Some families bend or scale their logits after the head, and say so in the configuration.
-        config = self.causal.config
+        config = self.causal.config.get_text_config()
         both_B2 = both_B2 * (getattr(config, "logit_scale", None) or 1.0)
         both_B2 = both_B2 / (getattr(config, "logits_scaling", None) or 1.0)
         if cap := getattr(config, "final_logit_softcapping", None):
@@ -210,27 +227,25 @@ def add_lora(
     """Add LoRA in place; it starts as the identity.  Hu et al., 2021; defaults are the paper's.
 
     Raises:
-        ConfigError: no module of the model has one of the ``targets`` names.
+        ConfigError: one of the ``targets`` is no linear layer of the model, or is its head.
     """
     from peft import LoraConfig, get_peft_model
 
     family = backbone.causal.config.model_type
-    chosen = targets or LORA_TARGETS.get(family, DEFAULT_TARGETS)
+    chosen = lora_targets(backbone.causal, targets)
     config = LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM"
-    )
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM",
+        fan_in_fan_out=is_transposed(backbone.causal, chosen),
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             adapted = get_peft_model(backbone.causal, config)
-        except ValueError as error:
-            names = {
-                n.rsplit(".", 1)[-1] for n, m in backbone.named_modules() if isinstance(m, nn.Linear)
-            }
+        except (ImportError, TypeError, ValueError) as error:  # a layer that peft cannot adapt
             raise ConfigError(
-                f"llm.lora.targets is {chosen}, which the {family} model does not have; its linear"
-                f" layers are {sorted(names)}",
-                "set llm.lora.targets to some of these",
+                f"llm.lora.targets is {chosen}, which peft cannot adapt in a {family} model:"
+                f" {' '.join(str(error).split())}",
+                f"set llm.lora.targets to others of {', '.join(linear_layers(backbone.causal))}",
             ) from error
     # In a list, so that nn.Module does not register the same weights a second time.
     backbone._adapted = [adapted]
@@ -238,6 +253,23 @@ def add_lora(
         "r": r, "alpha": alpha, "dropout": dropout, "targets": sorted(chosen)
     }  # fmt: skip
     backbone.requires_grad_(False)
+
+
+def probe_ids(backbone: Backbone, count: int) -> Tensor:
+    """``count`` different token ids, spread over the vocabulary, for trying a model out, [count]."""
+    table = backbone.causal.get_input_embeddings().weight
+    return torch.linspace(0, len(table) - 1, count, device=table.device).long()
+
+
+def relative(got: Tensor, wanted: Tensor) -> float:
+    """How far ``got`` is from ``wanted``, as a share of the latter's length."""
+    return float((got - wanted).float().norm() / wanted.float().norm())
+
+
+def closeness(backbone: Backbone) -> float:
+    """What two ways to the same hidden state may differ by: rounding, and nothing that counts."""
+    table = backbone.causal.get_input_embeddings().weight
+    return 1e-3 if table.dtype == torch.float32 else 5e-2
 
 
 def _digest(causal: Any) -> str:

@@ -5,16 +5,23 @@ transformers is imported inside the functions, so that importing this module is 
 
 from __future__ import annotations
 
-import os
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sasrecllm.errors import CheckpointError, MissingExtraError, ModelNotFoundError
+from sasrecllm.errors import CheckpointError, ConfigError, MissingExtraError, ModelNotFoundError
 from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.naming import backbone_path, refuse_adapter, refuse_unreachable
+from sasrecllm.llm.refusals import quantisation, reading
+
+POSITIONS = 4
+"""Positions of an offline language model for each token of ``llm.offline.positions``: its prompts may
+grow longer than the documents that it was built on."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -28,41 +35,56 @@ def load_backbone(
         quantize: ``nf4`` for 4-bit weights with double quantisation and bf16 compute (QLoRA).
 
     Raises:
-        ModelNotFoundError: no such folder, or a hub id that is neither cached nor reachable.
-        MissingExtraError: ``quantize`` without bitsandbytes.
+        ModelNotFoundError: no such folder, a hub id that is neither cached nor reachable, or not a
+            causal language model.
+        EnvironmentRefusal: a package that the model needs is missing or too old.
+        ConfigError: ``quantize`` for weights that are quantised already.
         CheckpointError: weights that are damaged, or that lack a tensor of the model.
     """
-    refuse_unreachable(name_or_path)
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    name = backbone_path(name_or_path)
+    refuse_unreachable(name)
     _quiet()
+    with reading("config.json", name):
+        about = _described(name)
+    _refuse_unfit_kind(name, about, quantize)
+    from transformers import AutoModelForCausalLM
+
     options: dict[str, Any] = {
         "dtype": DTYPES[dtype],
         "use_safetensors": True,
         "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # they are in the loading info, with their names
     }
     if quantize == "nf4":
         options["quantization_config"] = _nf4()
+    if placed := bool(quantize or quantisation(about)):  # quantised weights cannot be moved later
         options["device_map"] = {"": device}
-    try:
-        _refuse_own_code(name_or_path)
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        causal, info = AutoModelForCausalLM.from_pretrained(name_or_path, **options)
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"the weights of llm.backbone {name_or_path!r} are damaged: {error}",
-            "copy or download the *.safetensors files again",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelNotFoundError(
-            f"llm.backbone {name_or_path!r} cannot be loaded: {str(error).splitlines()[0]}",
-            "give a hub id that is in the cache (HF_HOME), unset HF_HUB_OFFLINE where there is a"
-            " network, or give a local folder with config.json, *.safetensors and a tokenizer",
-        ) from error
-    _refuse_random_weights(name_or_path, info)
-    backbone = Backbone(causal, tokenizer).requires_grad_(False).eval()
-    return backbone if quantize else backbone.to(device)
+    tokenizer = load_tokenizer(name)
+    with reading("weights", name, about), _silence():
+        causal, info = AutoModelForCausalLM.from_pretrained(name, **options)
+    _refuse_other_weights(name, info, causal.state_dict())
+    refuse_adapter(name, bool(getattr(causal, "_hf_peft_config_loaded", False)))
+    with reading("weights", name, about):
+        backbone = Backbone(causal, tokenizer).requires_grad_(False).eval()
+        return backbone if placed else backbone.to(device)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a language model, by hub id or local folder.
+
+    Raises:
+        ModelNotFoundError: there is none, or it needs code of its own.
+        EnvironmentRefusal: it needs a package, or a newer one.
+    """
+    import transformers
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    with reading("tokenizer", name), _silence():
+        words = get_tokenizer_config(name)
+        kind = words.get("tokenizer_class") or ""
+        if "auto_map" in words and not hasattr(transformers, kind):
+            _refuse_own_code(name, f"tokenizer_class {kind!r}")
+        return transformers.AutoTokenizer.from_pretrained(name)
 
 
 def build_llama(
@@ -81,21 +103,15 @@ def build_llama(
     Args:
         vocabulary: rows of the embedding table, where it is to be larger than the tokenizer's.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    config = LlamaConfig(
-        vocab_size=vocabulary or len(tokenizer),
-        hidden_size=width,
-        intermediate_size=width * 3,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=positions,
+    config = _llama_config(
+        vocabulary or len(tokenizer),
+        width,
+        layers,
+        heads,
+        positions,
         attention_dropout=dropout,
-        tie_word_embeddings=True,
-        # transformers initialises by .02, right for widths in the thousands: a narrow model would
-        # spend its first epochs with attention that is uniform to three digits.
-        initializer_range=width**-0.5,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -103,6 +119,35 @@ def build_llama(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Backbone(LlamaForCausalLM(config), tokenizer)
+
+
+def llama_shape(vocabulary: int, width: int, layers: int, heads: int, positions: int) -> Any:
+    """What :func:`build_llama` would build for ``llm.offline``, without weights."""
+    from transformers import LlamaForCausalLM
+
+    with torch.device("meta"):
+        return LlamaForCausalLM(_llama_config(vocabulary, width, layers, heads, positions * POSITIONS))
+
+
+def _llama_config(
+    vocabulary: int, width: int, layers: int, heads: int, positions: int, **more: Any
+) -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width * 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=positions,
+        tie_word_embeddings=True,
+        # transformers initialises by .02, right for widths in the thousands: a narrow model would
+        # spend its first epochs with attention that is uniform to three digits.
+        initializer_range=width**-0.5,
+        **more,
+    )
 
 
 def wrap_tokenizer(tokenizer: Any, bos: str, eos: str, pad: str) -> Any:
@@ -136,75 +181,77 @@ def _nf4() -> Any:
     )
 
 
-def _refuse_random_weights(name_or_path: str, info: Mapping[str, Any]) -> None:
-    """transformers fills a missing tensor with random numbers and only warns."""
-    lost = sorted(map(str, {*info["missing_keys"], *info.get("mismatched_keys", ())}))
+def _refuse_other_weights(name: str, info: Mapping[str, Any], model_keys: Iterable[str]) -> None:
+    """transformers fills missing tensors with random numbers, passes over others, and only warns."""
+    shapes = {
+        key: (list(there), list(wanted)) for key, there, wanted in info.get("mismatched_keys", ())
+    }
+    if shapes:
+        key, (there, wanted) = sorted(shapes.items())[0]
+        raise CheckpointError(
+            f"llm.backbone {name!r}: config.json and the weights disagree: {key} has the shape {there},"
+            f" config.json asks for {wanted} ({len(shapes)} tensors differ)",
+            "correct config.json (vocab_size, hidden_size, ...), or copy the whole model again",
+        )
+    lost = sorted(map(str, info["missing_keys"]))
     if lost:
         raise CheckpointError(
-            f"llm.backbone {name_or_path!r} lacks {len(lost)} tensors of its model, or has them in"
-            f" another shape: {', '.join(lost[:3])}",
-            "copy or download the whole model again",
+            f"llm.backbone {name!r} lacks {len(lost)} tensors of its model: {', '.join(lost[:3])}",
+            "copy or download the whole model again; it must be a causal language model with its head",
+        )
+    wanted_keys = {re.sub(r"\d+", "N", key) for key in model_keys}
+    more = sorted(k for k in info["unexpected_keys"] if re.sub(r"\d+", "N", str(k)) in wanted_keys)
+    if more:
+        raise CheckpointError(
+            f"llm.backbone {name!r}: the weights have {len(more)} tensors of layers that config.json"
+            f" leaves out: {', '.join(more[:3])}",
+            "correct config.json (num_hidden_layers), or copy the whole model again",
         )
 
 
-def _refuse_own_code(name_or_path: str) -> None:
-    """transformers would ask on the terminal whether to run the repository's own code."""
+def _described(name: str) -> dict[str, Any]:
+    """What config.json says; the model's own code is never asked for, let alone run."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    model, _ = transformers.PretrainedConfig.get_config_dict(name_or_path)
-    words = get_tokenizer_config(name_or_path)
-    kind, tokenizer = model.get("model_type"), words.get("tokenizer_class") or ""
-    foreign = "auto_map" in model and kind not in CONFIG_MAPPING
-    if foreign or ("auto_map" in words and not hasattr(transformers, tokenizer)):
-        raise ModelNotFoundError(
-            f"llm.backbone {name_or_path!r} (model_type {kind!r}, tokenizer_class {tokenizer!r}) needs"
-            " code of its own repository, which is never run",
-            "choose a model that transformers itself supports",
+    about, _ = transformers.PretrainedConfig.get_config_dict(name)
+    if not isinstance(about, dict):
+        raise ValueError(f"it holds a {type(about).__name__}, not keys and values")
+    kind = about.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        if "auto_map" in about:
+            _refuse_own_code(name, f"model_type {kind!r}")
+        raise ValueError(
+            f"model_type is {kind!r}, which transformers {transformers.__version__} does not know"
         )
+    CONFIG_MAPPING[kind].from_dict(about)  # which checks every value
+    return dict(about)
 
 
-def refuse_unreachable(name_or_path: str) -> None:
-    """Say at once what a missing folder or an unreachable hub would say after minutes of retries."""
-    path = Path(name_or_path)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelNotFoundError(
-                f"llm.backbone {name_or_path!r} is a folder without config.json",
-                "give the folder that save_pretrained wrote",
-            )
-        return
-    looks_like_path = path.is_absolute() or name_or_path.startswith(".") or name_or_path.count("/") > 1
-    if looks_like_path:
+def _refuse_own_code(name: str, what: str) -> None:
+    """transformers would ask on the terminal whether to run the repository's own code."""
+    raise ModelNotFoundError(
+        f"llm.backbone {name!r} ({what}) needs code of its own repository, which is never run",
+        "choose a model that transformers itself supports",
+    )
+
+
+def _refuse_unfit_kind(name: str, about: Mapping[str, Any], quantize: str | None) -> None:
+    """Refuse what config.json alone says to be no causal language model, or quantised already."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = about["model_type"]
+    if about.get("is_encoder_decoder") or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        what = "an encoder-decoder model" if about.get("is_encoder_decoder") else "no language model"
         raise ModelNotFoundError(
-            f"llm.backbone {name_or_path!r}: no such folder", "check the path, or give a hub id"
+            f"llm.backbone {name!r} (model_type {kind!r}) is {what}; a causal language model is needed",
+            "choose a decoder-only model, of the family of Llama, Qwen, Gemma or GPT-2 say",
         )
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = isinstance(try_to_load_from_cache(name_or_path, "config.json"), str)
-    if not cached and (os.environ.get("HF_HUB_OFFLINE") == "1" or not _hub_answers()):
-        raise ModelNotFoundError(
-            f"llm.backbone {name_or_path!r} is not in the cache (HF_HOME="
-            f"{os.environ.get('HF_HOME', '~/.cache/huggingface')}) and the hub cannot be reached",
-            "download it where there is a network (hf download), give a local folder, or set"
-            " llm.backbone: offline",
+    if quantize and (method := quantisation(about)):
+        raise ConfigError(
+            f"llm.quantize is {quantize}, but llm.backbone {name!r} is quantised already ({method})",
+            "set llm.quantize=none, or give the model that is not quantised",
         )
-
-
-def _hub_answers(timeout: float = 5.0) -> bool:
-    """Whether the hub's host takes a connection within seconds."""
-    import socket
-    from urllib.parse import urlsplit
-
-    from huggingface_hub.constants import ENDPOINT
-
-    host = urlsplit(ENDPOINT).hostname or ""
-    try:
-        with socket.create_connection((host, 443), timeout=timeout):
-            return True
-    except OSError:
-        return False
 
 
 def _quiet() -> None:
@@ -216,3 +263,16 @@ def _quiet() -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No warnings of transformers: what they warn of is refused here, or is of no account."""
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

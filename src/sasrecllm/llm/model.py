@@ -73,7 +73,7 @@ class SoftTokenLLM(nn.Module):
         """
         nothing = np.empty(0, dtype=np.int64)
         start = int(batch.text_lengths_B.min(initial=batch.ids_BT.shape[1]))
-        if not torch.is_grad_enabled() or start <= 8:
+        if not torch.is_grad_enabled() or start <= 8 or not self.backbone.reads_prefixes:
             return 0, nothing, nothing
         _, first, owners_B = np.unique(
             batch.ids_BT[:, :start], axis=0, return_index=True, return_inverse=True

@@ -47,7 +47,7 @@ class LLMScorer:
     """Scores are logit(Yes) − logit(No).
 
     One candidate a history makes one prompt each; of several, what stands before the target is read
-    once for all of them (:mod:`sasrecllm.llm.prefix`).
+    once for all of them (:mod:`sasrecllm.llm.prefix`), where the language model can.
 
     Args:
         encoder: gives the vectors of the soft slots; None for text-only prompts.
@@ -107,7 +107,7 @@ class LLMScorer:
         for b, targets in enumerate(candidates):
             repeated = histories.take(np.full(len(targets), b))
             batch = self.builder.build(repeated, targets)
-            if not shares_prefix(batch):
+            if not (shares_prefix(batch) and self.model.backbone.reads_prefixes):
                 out[b] = self._scores(repeated, targets)
                 continue
             user_1E = item_CE = None

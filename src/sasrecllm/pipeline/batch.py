@@ -7,6 +7,7 @@ processes share a job by ``shard`` i of n: each takes every n-th part.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,16 @@ from typing import Any
 
 from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json
-from sasrecllm.data.lists import check_ending, count_users, merge_lists, user_batches, write_lists
+from sasrecllm.data.lists import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
+from sasrecllm.faults import told
 from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.lock import in_use, is_held
 from sasrecllm.manifest import file_digest
+from sasrecllm.sealing import choose_run
 
 PART = 1000
+JOB, MERGE = "job.json", ".merge.lock"
 
 
 def recommend_all(
@@ -48,36 +53,38 @@ def recommend_all(
 
     Raises:
         ConfigError: the parts of another job stand at ``out``.
+        InUseError: another process writes these very parts.
         DataError: the file of users is wrong.
     """
     progress = progress or runtime.Progress(quiet=True)
     check_ending(out)
-    parts = parts_folder(out)
-    count = -(-count_users(users) // size)
+    choose_run(run)
+    count = sum(1 for _ in user_batches(users, size, column))  # looks at every id, before any claim
     job = {
         "run": _digest(run), "users": file_digest(users), "column": column, "k": k,
         "retrieve": retrieve, "rerank": rerank, "size": size, "parts": count,
     }  # fmt: skip
-    _claim(parts, job)
-    mine = range(shard[0], count, shard[1])
-    missing = {n for n in mine if not part_file(parts, n).is_file()}
-    progress.start()
-    if ray is not None:
-        from sasrecllm.pipeline.on_ray import write_parts
+    parts = parts_folder(out)
+    lock = f".shard-{shard[0]}-of-{shard[1]}.lock"
+    with in_use(parts, lock):
+        try:
+            _claim(parts, job, lock)
+            mine = range(shard[0], count, shard[1])
+            missing = {n for n in mine if not part_file(parts, n).is_file()}
+            progress.start()
+            if ray is not None:
+                from sasrecllm.pipeline.on_ray import write_parts
 
-        for _ in user_batches(users, size, column):
-            pass  # every id is looked at before the cluster is asked
-        write_parts(run, users, parts, sorted(missing), job, ray, progress)
-    elif missing:
-        system = SASRecLLM.from_pretrained(run)
-        batches = enumerate(user_batches(users, size, column))
-        for done, (number, ids) in enumerate((b for b in batches if b[0] in missing), 1):
-            write_part(system, ids, part_file(parts, number), job)
-            progress.step("parts", done, len(missing))
-    if all(part_file(parts, n).is_file() for n in range(count)):
-        merge(out)
-        return True
-    return False
+                write_parts(run, users, parts, sorted(missing), job, ray, progress)
+            elif missing:
+                system = SASRecLLM.from_pretrained(run)
+                batches = enumerate(user_batches(users, size, column))
+                for done, (number, ids) in enumerate((b for b in batches if b[0] in missing), 1):
+                    write_part(system, ids, part_file(parts, number), job)
+                    progress.step("parts", done, len(missing))
+            return _merge_if_all_stand(parts, out)
+        finally:
+            _unclaim(parts, lock)
 
 
 def merge(out: Path) -> None:
@@ -87,25 +94,45 @@ def merge(out: Path) -> None:
         ConfigError: there is no job, or parts of it are missing; the message counts them.
     """
     parts = parts_folder(out)
-    if not (parts / "job.json").is_file():
+    if not (parts / JOB).is_file():
         raise ConfigError(f"{parts} holds no job", "run `sasrecllm recommend RUN --users ...` first")
-    count = read_json(parts / "job.json", parts=int)["parts"]
-    files = [part_file(parts, n) for n in range(count)]
-    absent = [n for n, f in enumerate(files) if not f.is_file()]
-    if absent:
+    with in_use(parts, MERGE):
+        _merge(parts, out)
+
+
+def _merge_if_all_stand(parts: Path, out: Path) -> bool:
+    """Whether all parts stand and are put together, by this shard or by another that was the last."""
+    with in_use(parts, MERGE, wait=True):
+        if (parts / JOB).is_file():
+            if _absent(parts):
+                return False
+            _merge(parts, out)
+    return True
+
+
+def _merge(parts: Path, out: Path) -> None:
+    count = int(read_json(parts / JOB)["parts"])
+    if absent := _absent(parts):
         raise ConfigError(
             f"{len(absent)} of {count} parts of {out} are missing, part {absent[0]} first",
             "let every shard finish, or run the command without --shard",
         )
-    if files:
-        merge_lists(files, out)
-    else:
-        empty = parts / "part-none.parquet"
-        write_lists(empty, [])
-        merge_lists([empty], out)
+    files = [part_file(parts, n) for n in range(count)]
+    if not files:
+        files = [parts / "part-none.parquet"]
+        write_lists(files[0], [])
+    merge_lists(files, out)
+    (parts / JOB).unlink()  # first: without it the rest is nobody's
     for file in parts.iterdir():
-        file.unlink()
-    parts.rmdir()
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another shard looks whether there is anything left to do
+        parts.rmdir()
+
+
+def _absent(parts: Path) -> list[int]:
+    """Numbers of the parts of a job that are still to be written."""
+    count = int(read_json(parts / JOB)["parts"])
+    return [n for n in range(count) if not part_file(parts, n).is_file()]
 
 
 def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[str, Any]) -> None:
@@ -115,8 +142,13 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
         job: ``k``, ``retrieve`` and ``rerank`` of the job.
     """
     temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
-    write_lists(temporary, lists_of(system, ids, job["k"], job["retrieve"], rerank=job["rerank"]))
-    temporary.replace(path)
+    lists = lists_of(system, ids, job["k"], job["retrieve"], rerank=job["rerank"])
+    try:
+        with told(path):
+            write_lists(temporary, lists)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # nothing once it is in its place
 
 
 def lists_of(
@@ -142,20 +174,34 @@ def part_file(parts: Path, number: int) -> Path:
     return parts / f"part-{number:06d}.parquet"
 
 
-def _claim(parts: Path, job: dict[str, Any]) -> None:
-    """Open the folder of this very job, or refuse another one's."""
-    path = parts / "job.json"
-    if path.is_file():
-        old = read_json(path)
-        other = [k for k in job if old.get(k) != job[k]]
-        if other:
-            raise ConfigError(
-                f"{parts} holds parts of another job: {other[0]} is {old.get(other[0])!r} there,"
-                f" {job[other[0]]!r} here",
-                "give another --out, or delete that folder",
-            )
-    parts.mkdir(parents=True, exist_ok=True)
-    write_json(path, job)
+def _claim(parts: Path, job: dict[str, Any], lock: str) -> None:
+    """Open the folder of this very job, or refuse another one's of which anything stands or is made."""
+    path = parts / JOB
+    with in_use(parts, ".claim.lock", wait=True):
+        if path.is_file() and not _is_free(parts, lock):
+            old = read_json(path)
+            other = [k for k in job if old.get(k) != job[k]]
+            if other:
+                raise ConfigError(
+                    f"{parts} holds parts of another job: {other[0]} is {old.get(other[0])!r} there,"
+                    f" {job[other[0]]!r} here",
+                    "give another --out, or delete that folder",
+                )
+        write_json(path, job)
+
+
+def _unclaim(parts: Path, lock: str) -> None:
+    """Leave nothing of a job of which no part was written."""
+    if parts.is_dir():
+        with in_use(parts, ".claim.lock", wait=True):
+            if _is_free(parts, lock):
+                (parts / JOB).unlink(missing_ok=True)
+
+
+def _is_free(parts: Path, lock: str) -> bool:
+    """Whether no part of a job stands, and no shard beside the holder of ``lock`` works on it."""
+    others = [p for p in parts.glob(".shard-*.lock") if p.name != lock]
+    return not any(parts.glob("part-*.parquet")) and not any(map(is_held, others))
 
 
 def _digest(run: Path) -> str:

@@ -16,6 +16,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.inference.stages import stored_backbone, stored_data
 from sasrecllm.pipeline.folder import Run, standing
 from sasrecllm.pipeline.judge import judge
+from sasrecllm.pipeline.language import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.present import showcase, write_report
 from sasrecllm.pipeline.scores import costs, peak_megabytes
@@ -28,7 +29,9 @@ def run_all(run: Run) -> dict[str, Any]:
     finished, results = run.folder / "run.json", run.folder / "results.json"
     if is_sealed(run.folder) and (about := standing(finished, run.config)):
         verify_run(run.folder)
-        run.progress.line(f"{run.folder} is finished already; --force trains it again")
+        # Not into the log: a finished run may lie where nothing can be written.
+        said = f"{run.folder} is finished already; --force trains it again"
+        run.progress.line(said, keep=False)
         return about
     started = time.monotonic()
     dataset, backbone = train_all(run)
@@ -74,7 +77,9 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> tuple[Data
 
         torch.set_num_threads(run.config.threads)
     check_settings(run)
+    check_language_model(run)
     dataset = prepare(run)
+    check_prompts(run, dataset)
     backbone = language_model(run, dataset)
     train_stages(run, dataset, backbone, splits)
     return dataset, backbone

@@ -13,7 +13,8 @@ import torch
 from sasrecllm import runtime
 from sasrecllm.config import Offline
 from sasrecllm.pipeline.folder import Run
-from sasrecllm.pipeline.prepare import language_model, prepare
+from sasrecllm.pipeline.language import check_language_model, check_prompts
+from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.train import Trainer
 from sasrecllm.training.loop import Task, steps_in_all
 from sasrecllm.training.settings import LoopSettings
@@ -27,7 +28,10 @@ def estimate(run: Run) -> float:
     The data stays in the run folder for the real run; everything else is thrown away.  Early stopping
     can only make a stage shorter than said.
     """
+    check_settings(run)
+    check_language_model(run)
     dataset = prepare(run)
+    check_prompts(run, dataset)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Run(Path(scratch), run.config, run.command, runtime.Progress(quiet=True))
         backbone, total = run.config.llm.backbone, 0.0

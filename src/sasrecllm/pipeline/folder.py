@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import Config, Loop
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.stages import run_stages, stored_config, uses_language_model
+from sasrecllm.lock import NAME as LOCK
+from sasrecllm.lock import in_use
+from sasrecllm.manifest import MANIFEST
 from sasrecllm.sealing import (
     choose_run,
     is_sealed,
@@ -73,36 +77,96 @@ class Run:
         return LoopSettings(**chosen.model_dump(), seed=self.config.seed)
 
 
+@contextmanager
+def run_at_work(
+    folder: Path, config: Config, command: str, *, quiet: bool = False, force: bool = False
+) -> Iterator[Run]:
+    """:func:`open_run` for this process alone, while the block runs.
+
+    A run that is finished under these settings is only read, so nothing is written or locked.
+
+    Raises:
+        InUseError: another process works in the folder.
+        ConfigError: the folder holds a run of another configuration.
+    """
+    with nullcontext() if not force and is_finished(folder, config) else in_use(folder):
+        yield open_run(folder, config, command, quiet=quiet, force=force)
+
+
+@contextmanager
+def run_again(folder: Path, *, quiet: bool = False) -> Iterator[Run]:
+    """:func:`reopen_run` for this process alone, while the block runs.
+
+    Raises:
+        InUseError: another process works in the folder.
+        CheckpointError: there is no run.
+    """
+    if not folder.is_dir():
+        choose_run(folder)
+    with in_use(folder):
+        yield reopen_run(folder, quiet=quiet)
+
+
 def open_run(
     folder: Path, config: Config, command: str, *, quiet: bool = False, force: bool = False
 ) -> Run:
-    """Create a run folder, or open the one that stands there for going on.
+    """A run folder to begin in, or the one that stands there for going on; writes nothing yet.
 
     Raises:
         ConfigError: the folder holds a run of another configuration (:func:`refuse_changed`).
     """
-    if force and runtime.is_main_process():
-        _delete_run(folder)
     refuse_links(folder)
-    refuse_half_forgotten(folder)
     run_stages(config)  # a misspelt strategy leaves no folder behind
-    refuse_changed(folder, config)
     if runtime.is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-        path = folder / "config.yaml"
-        if not path.is_file() or path.read_text(encoding="utf-8") != resolved:
-            unseal(folder)
-            write_text(path, resolved)
-        if not (folder / "run.json").is_file():  # which says what trained the run, not what judged it
-            about = {"command": command, "git": runtime.git_revision(), **runtime.versions()}
-            write_json(folder / "env.json", about)
+        if force:
+            _delete_run(folder)
+        refuse_half_forgotten(folder)
+        refuse_changed(folder, config)
     runtime.wait_for_all()
     return _run(folder, config, command, quiet)
 
 
+def claim(run: Run) -> None:
+    """Write down whose the folder is, once its settings have been checked.
+
+    Where nothing was trained yet the folder is free: these settings take the place of older ones.
+    """
+    folder, config = run.folder, run.config
+    if is_finished(folder, config):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_trained(folder):  # what an earlier start with perhaps other settings left half done
+        for name in ("stages", "llm"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    path = folder / "config.yaml"
+    if not path.is_file() or path.read_text(encoding="utf-8") != resolved:
+        unseal(folder)
+        write_text(path, resolved)
+    if not (folder / "run.json").is_file():  # which says what trained the run, not what judged it
+        about = {"command": run.command, "git": runtime.git_revision(), **runtime.versions()}
+        write_json(folder / "env.json", about)
+
+
+def is_finished(folder: Path, config: Config) -> bool:
+    """Whether a run folder is finished under these settings of evaluation."""
+    return is_sealed(folder) and standing(folder / "run.json", config) is not None
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether anything learnt lies in a run folder: a language model, a part, a checkpoint of one."""
+    learnt = (
+        "run.json",
+        f"llm/{MANIFEST}",
+        "stages/*/stage.json",
+        f"stages/*/parts/*/{MANIFEST}",
+        f"stages/**/step-*/{MANIFEST}",
+    )
+    return any(next(folder.glob(pattern), None) for pattern in learnt)
+
+
 def refuse_changed(folder: Path, config: Config) -> None:
-    """Refuse settings that would train something else than what lies in ``folder``, if anything does.
+    """Refuse settings that would train something else than what was trained in ``folder``, if anything.
 
     ``evaluation`` alone may differ: what is trained stays, and is judged again.
 
@@ -110,14 +174,15 @@ def refuse_changed(folder: Path, config: Config) -> None:
         ConfigError: the folder holds a run of another configuration.
     """
     path = folder / "config.yaml"
-    if not path.exists():
+    if not path.exists() or not is_trained(folder):
         return
     # Parsed, so that a setting which a newer version added has its default there.
     old = stored_config(folder).model_dump(exclude={"evaluation"})
     if difference := first_difference(old, config.model_dump(exclude={"evaluation"})):
         raise ConfigError(
             f"{folder} holds a run of another configuration: {difference}",
-            "give another --out, or delete the folder; settings of evaluation alone may change in it",
+            "give another --out, or --force to delete what was trained there; settings of evaluation"
+            " alone may change in it",
         )
 
 
@@ -162,7 +227,13 @@ def _delete_run(folder: Path) -> None:
             f"--force: {folder} holds no config.yaml, so it is not a run folder",
             "delete it by hand if you mean it, or give another --out",
         )
-    shutil.rmtree(folder)
+    for path in folder.iterdir():
+        if path.name == LOCK:
+            continue  # which this process holds
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> str:

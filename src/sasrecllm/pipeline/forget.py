@@ -23,6 +23,7 @@ from sasrecllm.data.splits import NAMES
 from sasrecllm.encoders.loading import without_users
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.inference.stages import stored_config, stored_data
+from sasrecllm.lock import in_use
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.present import write_report
 from sasrecllm.pipeline.scores import BASELINES_FOLDER
@@ -46,18 +47,22 @@ def forget(folder: Path, users: Sequence[str], told: Collection[str] = ()) -> No
 
     Raises:
         CheckpointError: the folder is no finished run, or is damaged.
+        InUseError: another process works in the folder.
         DataError: nobody of that name is in the run, or a split would be empty; nothing is changed.
         ResourceError: the disk is full; nothing is changed.
     """
-    finished = _finish(folder)
-    choose_run(folder)
-    _remove_leftovers(folder)
-    try:
-        _stage(folder, users, [] if finished else [user for user in users if user not in told])
-        _finish(folder)
-    finally:
-        if not (folder / STAGING / COMPLETE).is_file():
-            shutil.rmtree(folder / STAGING, ignore_errors=True)
+    if not folder.is_dir():
+        choose_run(folder)
+    with in_use(folder):
+        finished = _finish(folder)
+        choose_run(folder)
+        _remove_leftovers(folder)
+        try:
+            _stage(folder, users, [] if finished else [user for user in users if user not in told])
+            _finish(folder)
+        finally:
+            if not (folder / STAGING / COMPLETE).is_file():
+                shutil.rmtree(folder / STAGING, ignore_errors=True)
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -133,8 +138,9 @@ def _stage_data(folder: Path, dataset: Dataset, users: Sequence[str], new: Path)
 
     def write(temporary: Path) -> None:
         left.save(temporary)
-        if (truth := folder / "data" / "truth.json").is_file():
-            shutil.copyfile(truth, temporary / "truth.json")
+        for path in (folder / "data").glob("*.json"):  # what was asked for, what a made-up world is
+            if not (temporary / path.name).exists():
+                shutil.copyfile(path, temporary / path.name)
 
     commit_folder(new / "data", write)
     write_json(new / "run.json", read_json(folder / "run.json") | {"data": left.digest})

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sasrecllm import runtime
+from sasrecllm import runtime, stops
 from sasrecllm.data.lists import users_of
 from sasrecllm.errors import ConfigError, MissingExtraError
 
@@ -56,6 +56,7 @@ def write_parts(
             f"--ray {address}: no cluster answers ({error})", "start one, or give --ray local"
         ) from None
     try:
+        stops.hear_again()
         ray.data.DataContext.get_current().enable_progress_bars = False
         most = max(1, min(len(numbers), int(ray.cluster_resources().get("CPU", 1))))
         done = ray.data.from_items([{"part": n} for n in numbers]).map_batches(

@@ -11,17 +11,19 @@ from typing import Any
 from sasrecllm import runtime
 from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.taste_rows import TASTES
-from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, write_json
+from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.inference.stages import foreign_part, stored_data
-from sasrecllm.llm.loading import refuse_unreachable
-from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.folder import Run, claim, first_difference, is_trained
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.pipeline.shares import text_questions
 from sasrecllm.prompts.template import load_template
 from sasrecllm.runtime import resolve
+
+SETTINGS = "settings.json"
+"""In the folder of prepared data: what it was prepared with."""
 
 
 def check_settings(run: Run) -> None:
@@ -41,8 +43,6 @@ def check_settings(run: Run) -> None:
     for stage in run.stages.values():
         for part, path in stage.load.items():
             foreign_part(Path(path), part)
-    if c.llm.backbone != "offline":
-        refuse_unreachable(c.llm.backbone)
 
 
 def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -57,11 +57,15 @@ def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Non
 def prepare(run: Run) -> Dataset:
     """Read, check, order and split the data into ``data/``."""
     folder = run.folder / "data"
-    if not is_whole(folder) and runtime.is_main_process():
+    if runtime.is_main_process():
+        claim(run)
+    if runtime.is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
+        (run.folder / "quarantine.jsonl").unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
+            write_json(temporary / SETTINGS, _data_settings(run))
             if truth:
                 write_json(temporary / "truth.json", truth)
 
@@ -75,6 +79,28 @@ def prepare(run: Run) -> Dataset:
     dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
+
+
+def _data_settings(run: Run) -> dict[str, Any]:
+    """What the prepared data depends on."""
+    c = run.config.data
+    seed = run.config.seed if c.seed is None else c.seed
+    return {"data": c.model_dump(exclude={"seed"}), "seed": seed}
+
+
+def _is_asked_for(run: Run, folder: Path) -> bool:
+    """Whether whole data was prepared with these settings; where anything was trained on it, it was.
+
+    A folder in which nothing was trained may have been claimed with other settings before.
+    """
+    if is_trained(run.folder):
+        return True
+    path = folder / SETTINGS
+    there = read_json(path) if path.is_file() else {}
+    difference = first_difference(there, _data_settings(run))
+    if difference:
+        run.progress.line(f"data: prepared anew, since {difference}")
+    return not difference
 
 
 def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sasrecllm.inference.stages import stage_folder, stored_calibration
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import liked_counts, stage_scores
 from sasrecllm.sealing import choose_run
+from sasrecllm.streams import is_unicode, say
 
 PLOTS = (
     "Metrics: every row with its interval",
@@ -76,12 +78,12 @@ def load_showcase(folder: Path) -> dict[str, Any]:
 
 def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
     """Recommendation lists for the terminal, or as JSON for a program."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     if as_json:
-        print(json.dumps(lists, ensure_ascii=False, indent=2))
+        # A narrow encoding would spell out what it lacks in Python's way, which is no JSON.
+        say(json.dumps(lists, ensure_ascii=not is_unicode(sys.stdout), indent=2))
         return
     for heading, lines in lists.items():
         table = Table(title=escape(heading), title_justify="left")
@@ -91,18 +93,26 @@ def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
             cells = [str(line["rank"]), line["item_id"], line["title"]]
             cells += [f"{line['probability']:.2f}", ", ".join(line["flags"])]
             table.add_row(*map(escape, cells))
-        Console().print(table)
+        _show(table)
 
 
 def print_results(folder: Path) -> None:
     """The results table of a run for the terminal."""
-    from rich.console import Console
-
     results = read_json(folder / "results.json", final=str, rows=dict, seed=int)
     rows = results["rows"]
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
-    Console(width=None).print(report.console_table(rows, results["final"], title))
+    _show(report.console_table(rows, results["final"], title))
+
+
+def _show(table: Any) -> None:
+    """Print a table of rich's; where nobody reads it, that is no failure."""
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as drawn:
+        console.print(table)
+    say(drawn.get(), end="")
 
 
 def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:

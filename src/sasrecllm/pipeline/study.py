@@ -8,7 +8,7 @@ while the others go on.  A plan that would train another cell than the one that 
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,18 @@ from typing import Any
 
 import yaml
 
-from sasrecllm import runtime
-from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm import runtime, stops
+from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config
 from sasrecllm.errors import ConfigError, SasrecllmError
+from sasrecllm.lock import in_use
 from sasrecllm.pipeline.folder import refuse_changed, standing
 from sasrecllm.pipeline.plan import Cell, Plan, cells_of, settings_of, slug
 from sasrecllm.pipeline.tune import refuse_other_search, what_is_asked
+
+CHILD = (sys.executable, "-c", "from sasrecllm.cli import child; child()")
+FAILED_BY_SETTINGS = (2, 4, 5, 7)
+"""Exit codes of a cell that the same settings would end with again."""
 
 
 @dataclass
@@ -64,8 +69,13 @@ def run_study(study: Study) -> int:
 
     Raises:
         ConfigError: as :func:`check_study`, before anything is trained.
+        InUseError: another process runs it.
     """
-    cells = check_study(study)
+    with in_use(study.out):
+        return _run_cells(study, check_study(study))
+
+
+def _run_cells(study: Study, cells: Sequence[Cell]) -> int:
     open_cells = [c for c in cells if not _finished(study, c)]
     study.progress.line(f"study {study.plan.name}: {len(cells)} runs, {len(open_cells)} of them open")
     code, seconds = 0, {c: _seconds(study, c) for c in cells if _finished(study, c)}
@@ -90,7 +100,8 @@ def check_study(study: Study) -> list[Cell]:
     """
     cells = cells_of(study.plan)
     for cell in cells:
-        refuse_changed(cell.folder(study.out), study.settings(cell))
+        if not _starts_afresh(study, cell):
+            refuse_changed(cell.folder(study.out), study.settings(cell))
         _refuse_other_tuning(study, cell)
     return cells
 
@@ -143,8 +154,9 @@ def _run(study: Study, cell: Cell) -> int:
     config = folder.with_name(f"seed-{cell.seed}.yaml")
     config.parent.mkdir(parents=True, exist_ok=True)
     values = study.settings(cell).model_dump()
-    config.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return _child(study, cell, ["run", "--config", str(config), "--out", str(folder)])
+    write_text(config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    arguments = ["run", "--config", str(config), "--out", str(folder)]
+    return _child(study, cell, arguments + ["--force"] * _starts_afresh(study, cell))
 
 
 def _tune(study: Study, cell: Cell) -> int:
@@ -155,8 +167,8 @@ def _tune(study: Study, cell: Cell) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     space = {k: r.model_dump(exclude_defaults=True) for k, r in row.space.items()}
     base, spaces = folder / "base.yaml", folder / "space.yaml"
-    base.write_text(yaml.safe_dump(study.untuned(cell).model_dump(), sort_keys=False), "utf-8")
-    spaces.write_text(yaml.safe_dump(space, sort_keys=False), encoding="utf-8")
+    write_text(base, yaml.safe_dump(study.untuned(cell).model_dump(), sort_keys=False))
+    write_text(spaces, yaml.safe_dump(space, sort_keys=False))
     arguments = ["tune", "--config", str(base), "--space", str(spaces), "--out", str(folder)]
     budget = ["--trials", str(tuning.trials), "--metric", tuning.metric]
     return _child(study, cell, [*arguments, *budget])
@@ -182,18 +194,36 @@ def _child(study: Study, cell: Cell, arguments: Sequence[str]) -> int:
     log = cell.folder(study.out).with_name(f"seed-{cell.seed}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
-        done = subprocess.run(
-            [sys.executable, "-m", "sasrecllm", *arguments], stdout=stream, stderr=stream, env=kept
-        )
-    study.failure(cell).unlink(missing_ok=True)
-    if done.returncode in (130, 143, -2, -15) or runtime.stop_requested():
+        code = stops.run_child([*CHILD, *arguments], stdout=stream, stderr=stream, env=kept)
+    if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
-    if done.returncode:
-        reason = log.read_text(encoding="utf-8").strip().splitlines()[-12:]
+    if code in (143, -signal.SIGTERM):
+        raise stops.Stopped
+    study.failure(cell).unlink(missing_ok=True)
+    if code:
+        reason = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-12:]
         said = [i for i, line in enumerate(reason) if line.startswith("error:")]
         reason = reason[said[-1] :] if said else reason[-1:]
-        write_json(study.failure(cell), {"exit": done.returncode, "reason": " ".join(reason)})
-    return done.returncode
+        if code < 0:
+            reason = [f"ended by signal {-code} (9: perhaps for want of memory)", *reason]
+            code = 128 - code
+        write_json(study.failure(cell), {"exit": code, "reason": " ".join(reason)})
+    return code
+
+
+def _starts_afresh(study: Study, cell: Cell) -> bool:
+    """Whether a cell failed under settings that the plan has changed since: nothing there is of use.
+
+    One that failed for want of disk or memory, or by a bug of ours, would go on under its settings.
+    """
+    path = study.failure(cell)
+    if not path.is_file() or read_json(path)["exit"] not in FAILED_BY_SETTINGS:
+        return False
+    try:
+        refuse_changed(cell.folder(study.out), study.settings(cell))
+    except ConfigError:
+        return True
+    return False
 
 
 def _finished(study: Study, cell: Cell) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
 from sasrecllm.evaluation import study_report
@@ -42,8 +42,8 @@ def write_study(study: Study) -> dict[str, Any]:
     }
     study.out.mkdir(parents=True, exist_ok=True)
     write_json(study.out / "study.json", results)
-    (study.out / "study.md").write_text(study_report.markdown(results), encoding="utf-8")
-    (study.out / "study.html").write_text(study_report.html(results), encoding="utf-8")
+    write_text(study.out / "study.md", study_report.markdown(results))
+    write_text(study.out / "study.html", study_report.html(results))
     return results
 
 

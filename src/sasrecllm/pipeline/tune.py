@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sasrecllm import runtime
-from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import Config, parse_config
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.errors import ConfigError, DataError, MissingExtraError, SasrecllmError
+from sasrecllm.errors import ConfigError, DataError, MissingExtraError, ResourceError, SasrecllmError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.inference.stages import stage_folder
+from sasrecllm.lock import in_use
 from sasrecllm.pipeline.contents import train_all
 from sasrecllm.pipeline.folder import Run, first_difference, open_run
 from sasrecllm.pipeline.plan import Range, merge
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     import optuna
 
 ASKED = "asked.json"
+FOUND = "found"
+"""In that file: whether any trial came out well.  Until then another search may take the folder."""
+JOURNAL = "trials.journal"
 
 
 def tune(
@@ -61,17 +65,36 @@ def tune(
     values = config.model_dump()
     defaults = {key: _value_at(values, key) for key in space}
     asked = what_is_asked(config, space, metric)
-    refuse_other_search(folder, asked)
+    with in_use(folder):
+        refuse_other_search(folder, asked)
+        _clear(folder, asked)
+        return _search(config, space, folder, asked, values, defaults, trials, progress)
+
+
+def _search(
+    config: Config,
+    space: Mapping[str, Range],
+    folder: Path,
+    asked: Mapping[str, Any],
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    trials: int,
+    progress: runtime.Progress,
+) -> dict[str, Any]:
     study = _open(folder)
-    write_json(folder / ASKED, asked)
+    good = bool(_good(study))
+    write_json(folder / ASKED, {**asked, FOUND: good})
     if not study.trials:
         study.enqueue_trial({k: v for k, v in defaults.items() if _allows(space[k], v)})
     progress.start()
     while (done := len(_counted(study))) < trials:
         trial = _ask(study, config.seed + done)
         chosen = {k: _suggest(trial, k, r, defaults[k]) for k, r in space.items()}
-        result = _try(values, chosen, folder, trial.number, metric)
+        result = _try(values, chosen, folder, trial.number, asked["metric"])
         _tell(study, trial, result)
+        if not good and not result["error"]:
+            good = True
+            write_json(folder / ASKED, {**asked, FOUND: good})
         progress.line(f"trial {done + 1}/{trials}: {chosen}: {result['error'] or result['valid']}")
         progress.step("tuning", done + 1, trials)
     return _conclude(study, config, asked, folder)
@@ -87,16 +110,32 @@ def what_is_asked(config: Config, space: Mapping[str, Range], metric: str) -> di
 
 
 def refuse_other_search(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Refuse to go on with, or to take over, what was found for another question.
+    """Refuse to go on with, or to take over, what was found for another question, if anything was.
 
     Raises:
         ConfigError: the folder holds a search of other settings, space or metric.
     """
     path = folder / ASKED
-    if path.is_file() and (difference := first_difference(read_json(path), asked)):
+    old = dict(read_json(path)) if path.is_file() else {FOUND: False}
+    if old.pop(FOUND, True) and (difference := first_difference(old, asked)):
         raise ConfigError(
             f"{folder} holds another search: {difference}", "give another --out, or delete the folder"
         )
+
+
+def _clear(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Remove what a killed trial left, and all of a search for another question that found nothing."""
+    leavings = [*folder.glob("trial-*"), *folder.glob(f"{JOURNAL}.lock*")]
+    path = folder / ASKED
+    old = dict(read_json(path)) if path.is_file() else {}
+    old.pop(FOUND, None)
+    if old and first_difference(old, asked):
+        leavings += [path, folder / "data", folder / JOURNAL]
+    for path in leavings:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _open(folder: Path) -> optuna.Study:
@@ -109,7 +148,7 @@ def _open(folder: Path) -> optuna.Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "trials.journal")))
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     study = optuna.create_study(
         storage=storage, study_name="tune", direction="maximize", load_if_exists=True
     )
@@ -150,14 +189,17 @@ def _try(
         _keep_data(folder, place)
         found = _validation(run, dataset)
         result |= {"valid": found, "objective": sum(found[m] for m in metric.split("+"))}
+    except ResourceError:  # no fault of what was chosen
+        raise
     except SasrecllmError as error:
         result["error"] = str(error)
-    shutil.rmtree(place, ignore_errors=True)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     return result | {"seconds": round(time.monotonic() - started, 1)}
 
 
 def _share_data(folder: Path, place: Path) -> None:
-    """The prepared data of the first trial serves all."""
+    """The prepared data of the first trial serves all whose settings of data are the same."""
     if (folder / "data").is_dir():
         shutil.copytree(folder / "data", place / "data")
 
@@ -188,7 +230,7 @@ def _conclude(
     study: optuna.Study, config: Config, asked: Mapping[str, Any], folder: Path
 ) -> dict[str, Any]:
     records = [{"values": t.params, **t.user_attrs} for t in _counted(study)]
-    good = [r for r in records if r["error"] is None]
+    good = _good(study)
     if not good:
         raise ConfigError(
             f"{folder}: all {len(records)} trials failed; the last one: {records[-1]['error']}",
@@ -205,13 +247,19 @@ def _conclude(
     write_json(folder / "tune.json", result)
     values = config.model_dump()
     merge(values, best["values"], "space")
-    (folder / "best.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    write_text(folder / "best.yaml", yaml.safe_dump(values, sort_keys=False))
     return result
 
 
 def _counted(study: optuna.Study) -> list[Any]:
     """Trials that ran to their end, well or badly."""
     return [t for t in study.trials if t.state.is_finished() and "seconds" in t.user_attrs]
+
+
+def _good(study: optuna.Study) -> list[dict[str, Any]]:
+    """What is known of the trials that ended well."""
+    records = [{"values": t.params, **t.user_attrs} for t in _counted(study)]
+    return [r for r in records if r["error"] is None]
 
 
 def _drop_interrupted(study: optuna.Study) -> None:

@@ -86,26 +86,19 @@ class Answers:
         now, request = self._state.current, asked.request
         assert isinstance(request, ScoreRequest)
         person = self._person(now, asked)
-        known = [i for i in request.items if now.holds(i)]
-        person.ignored.extend(i for i in request.items if not now.holds(i))
-        scores = (
-            now.system.score_items(known, history=person.history, user=person.user) if known else []
-        )
-        return self._answer(now, asked, person) | {
-            "scores": [
-                {"item_id": item, "probability": score}
-                for item, score in zip(known, scores, strict=True)
-            ]
-        }
+        known = [i for i in request.item_ids if now.holds(i)]
+        person.ignored.extend(i for i in request.item_ids if not now.holds(i))
+        lines = now.system.scored(known, history=person.history, user=person.user) if known else []
+        return self._answer(now, asked, person) | {"scores": [line.to_dict() for line in lines]}
 
     def _explain(self, asked: Asked) -> dict[str, Any]:
         now, request = self._state.current, asked.request
         assert isinstance(request, ExplainRequest)
-        if not now.holds(request.item):
+        if not now.holds(request.item_id):
             raise Problem(404, "no item of the catalogue has this id")
         person = self._person(now, asked)
         reasons = now.system.explain(
-            request.item, history=person.history, user=person.user, strict=False
+            request.item_id, history=person.history, user=person.user, strict=False
         )
         return self._answer(now, asked, person) | {"explanation": reasons.to_dict()}
 
@@ -122,12 +115,14 @@ class Answers:
                 history.append((raw, liked))
             else:
                 ignored.append(raw)
-        user = asked.request.user
+        user = asked.request.user_id
         return _Person(user if user is not None and now.knows(user) else None, history, ignored)
 
     def _answer(self, now: Snapshot, asked: Asked, person: _Person) -> dict[str, Any]:
+        request = asked.request
         return {
             "model": now.loaded.model,
-            "user": asked.request.user,
+            "user_id": request.user_id,
+            **({"user": request.user_id} if "user" in request.old_names else {}),
             "ignored": list(dict.fromkeys(person.ignored)),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,13 +25,16 @@ from sasrecllm.serving.metrics import Metrics
 from sasrecllm.serving.openapi import describe
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.queueing import ModelQueue
-from sasrecllm.serving.state import ServingState
+from sasrecllm.serving.state import Loaded, ServingState
 from sasrecllm.serving.store import Interaction, StoredItem
+from sasrecllm.serving.workers import SECONDS
 
 STATIC = Path(__file__).parent / "static"
-ANSWER_SECONDS = 30.0
+READY_SECONDS = 2.0  # a prober waits no longer
+OLD_SINCE = "@1795651200"  # 2026-11-26, as RFC 9745 writes it
 log = logging.getLogger("sasrecllm.serving")
 
+Route = Callable[..., Any]
 SearchWords = Annotated[str, Query(max_length=256, pattern=schema.NO_NUL)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 PathId = Annotated[schema.Id, InPath()]
@@ -42,10 +46,14 @@ class Service:
     Args:
         queue: requests that may wait for the model.
         threads: requests that the model answers at the same time.
+        seconds: after which a request without an answer is refused.
     """
 
-    def __init__(self, state: ServingState, queue: int = 64, threads: int = 1) -> None:
-        self.state = state
+    def __init__(
+        self, state: ServingState, queue: int = 64, threads: int = 1, seconds: float = SECONDS
+    ) -> None:
+        self.state, self.seconds = state, seconds
+        self._looking: tuple[Loaded, asyncio.Future[bool]] | None = None
         self.metrics = Metrics(lambda: self.model.depth)
         self.model = ModelQueue(Answers(state), queue, threads, self.metrics.taken.inc)
         # Who waits for the store to write holds up nobody who asks the model or reads.
@@ -53,14 +61,28 @@ class Service:
         self._reloading = asyncio.Lock()
         self._show_model()
 
-    async def ask(self, kind: str, request: schema.Ask) -> Any:
+    async def ask(self, kind: str, request: schema.Ask, response: Response) -> Any:
         """The model's answer, with what the store keeps of the request's user."""
-        told = await run_in_threadpool(self.state.told_by, request.user)
-        return await self.model.answer(kind, Asked(request, told), ANSWER_SECONDS)
+        if request.old_names:
+            new = ", ".join(f"{old} is {request.OLD_NAMES[old]} now" for old in request.old_names)
+            response.headers["Deprecation"] = OLD_SINCE
+            response.headers["Warning"] = f'299 - "{new}; the old name goes with the next version"'
+        told = await run_in_threadpool(self.state.told_by, request.user_id)
+        return await self.model.answer(kind, Asked(request, told), self.seconds)
 
     async def keep(self, kind: str, told: Any) -> Any:
         """Write what the server is told, one request after the other."""
-        return await self.kept.answer(kind, told, ANSWER_SECONDS)
+        return await self.kept.answer(kind, told, self.seconds)
+
+    async def ready(self) -> bool:
+        """Whether the model can answer; what takes longer to find out is a no."""
+        loaded = self.state.current.loaded
+        if self._looking is None or self._looking[1].done() or self._looking[0] is not loaded:
+            self._looking = loaded, asyncio.ensure_future(run_in_threadpool(loaded.ready))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._looking[1]), READY_SECONDS)
+        except TimeoutError:
+            return False
 
     def close(self, timeout: float = 1.0) -> None:
         """Answer what waits, then end; gives up waiting for it after ``timeout`` seconds."""
@@ -157,20 +179,24 @@ def _routes_of(tag: str) -> APIRouter:
 def _model_routes(service: Service) -> APIRouter:
     router = _routes_of("model")
 
-    @router.post("/recommend", response_model=schema.RecommendResponse)
-    async def recommend(request: schema.RecommendRequest) -> Any:
+    def answers(path: str, model: type[schema.Answer]) -> Callable[[Route], Route]:
+        # Unset is only the old name of a thing that was asked by its new one.
+        return router.post(path, response_model=model, response_model_exclude_unset=True)
+
+    @answers("/recommend", schema.RecommendResponse)
+    async def recommend(request: schema.RecommendRequest, response: Response) -> Any:
         """The best items for a known user, or for a history."""
-        return await service.ask("recommend", request)
+        return await service.ask("recommend", request, response)
 
-    @router.post("/score", response_model=schema.ScoreResponse)
-    async def score(request: schema.ScoreRequest) -> Any:
+    @answers("/score", schema.ScoreResponse)
+    async def score(request: schema.ScoreRequest, response: Response) -> Any:
         """Calibrated probability that the user likes each item."""
-        return await service.ask("score", request)
+        return await service.ask("score", request, response)
 
-    @router.post("/explain", response_model=schema.ExplainResponse)
-    async def explain(request: schema.ExplainRequest) -> Any:
+    @answers("/explain", schema.ExplainResponse)
+    async def explain(request: schema.ExplainRequest, response: Response) -> Any:
         """Why an item is, or is not, for this user."""
-        return await service.ask("explain", request)
+        return await service.ask("explain", request, response)
 
     return router
 
@@ -212,13 +238,13 @@ def _user_routes(service: Service) -> APIRouter:
         """Keep feedback; it counts in the next answer about its user."""
         told = [Interaction(i.user_id, i.item_id, i.liked) for i in request.interactions]
         unknown = await service.keep("interactions", told)
-        return {"stored": len(told), "unknown_items": unknown}
+        return {"stored": len(told), "unknown_item_ids": unknown, "unknown_items": unknown}
 
     @router.get("/users", response_model=schema.UsersFound)
     def find_users(query: SearchWords = "", limit: Limit = 20) -> Any:
         """Users of the run whose id begins with the query."""
         found = state.current.users(query)
-        return {"users": found[:limit], "total": len(found)}
+        return {"user_ids": found[:limit], "users": found[:limit], "total": len(found)}
 
     @router.get("/users/{user_id:path}", response_model=schema.UserBody)
     async def get_user(user_id: PathId) -> Any:
@@ -249,6 +275,8 @@ def _process_routes(service: Service) -> APIRouter:
         """Whether requests are welcome, and which run answers them."""
         if state.draining:
             raise Problem(503, "this server is stopping", {"Retry-After": "5"})
+        if not await service.ready():
+            raise Problem(503, "no model process answers; try again later", {"Retry-After": "5"})
         loaded = state.current.loaded
         return {
             "status": "ready",

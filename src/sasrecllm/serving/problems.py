@@ -75,7 +75,7 @@ async def _overloaded(_: Request, error: Exception) -> JSONResponse:
     detail = {
         "queue full": "too many requests wait; try again later",
         "timeout": "the server did not come to this request in time; try again later",
-        "process died": "the model's process ended and is started again; try again later",
+        "process died": "the model's process ended or hung, and is started again; try again later",
         "run changed": "the model's process ended, and its run is another now: the server must load it",
     }.get(error.reason, error.reason)
     return respond(503, detail, {"Retry-After": str(error.retry_after)})

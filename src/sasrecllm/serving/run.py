@@ -21,6 +21,7 @@ from sasrecllm.sealing import choose_run
 from sasrecllm.serving import security
 from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.store import Store, open_store
+from sasrecllm.serving.workers import SECONDS
 
 # After the first signal the door stays open for a moment, with /readyz at 503: who is in the socket's
 # queue would else be cut off, and a load balancer needs time to look.
@@ -40,6 +41,7 @@ def serve(
     workers: int | None = None,
     names: Sequence[str] = (),
     root: str = "",
+    timeout: float = SECONDS,
     forget: Callable[..., None] | None = None,
 ) -> None:
     """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
@@ -56,6 +58,8 @@ def serve(
             each core, up to four, and one on a GPU.
         names: further host names under which requests come; on a public address then no others.
         root: path under which a proxy shows the server.
+        timeout: seconds for one answer; then the request gets a 503, and a process that still works on
+            it is replaced.
         forget: (folder, users, those whom the store knows): takes users out of the run; without it
             the server refuses to forget whom the run knows.
     Raises:
@@ -83,7 +87,7 @@ def serve(
     choose_run(folder)  # before a store is made beside a misspelt name
     listening = _bind(host, port)
     with listening, contextlib.closing(open_store(store_url or f"{folder.absolute()}.sqlite")) as store:
-        app_of = functools.partial(_app, folder, store, queue, workers, doors, forget)
+        app_of = functools.partial(_app, folder, store, queue, workers, timeout, doors, forget)
         _serve(app_of, listening)
 
 
@@ -105,6 +109,7 @@ def _app(
     store: Store,
     queue: int,
     workers: int | None,
+    seconds: float,
     doors: Mapping[str, Any],
     forget: Callable[..., None] | None,
 ) -> tuple[Any, Any]:
@@ -115,8 +120,8 @@ def _app(
 
     count = workers or default_workers()
     from_run = functools.partial(forget, folder) if forget else None
-    state = ServingState(lambda: load_run(folder, count), store, from_run)
-    service = Service(state, queue, count)
+    state = ServingState(lambda: load_run(folder, count, seconds), store, from_run)
+    service = Service(state, queue, count, seconds)
     return service, create_app(service, **doors)
 
 

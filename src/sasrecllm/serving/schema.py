@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    model_validator,
+)
 
 LONGEST_ID = 128
 # One alphabet for every text: PostgreSQL holds no NUL, so nothing that is sent may hold one.
@@ -35,8 +44,18 @@ def _whole(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole)]
 Title = Annotated[str, Field(min_length=1, max_length=256, pattern=SAYS_SOMETHING)]
 Value = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=NO_NUL)]
-Attributes = Annotated[dict[Name, Value | None], Field(max_length=32)]
+
+
+def _no_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("a name holds no NUL")
+    return value
+
+
+# Pydantic would write the pattern of a name as one of patternProperties, which lets all others in.
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_ID), AfterValidator(_no_nul)]
+NAMES: dict[str, Any] = {"propertyNames": {"minLength": 1, "maxLength": LONGEST_ID, "pattern": NO_NUL}}
+Attributes = Annotated[dict[Name, Value | None], Field(max_length=32, json_schema_extra=NAMES)]
 
 
 class _Wire(BaseModel):
@@ -67,10 +86,32 @@ Entry = Id | KnownItem | TitledItem
 class Ask(_Wire):
     """About whom: a known user, a history, or both (the history then comes after what is known)."""
 
-    user: Id | None = None
+    OLD_NAMES: ClassVar[dict[str, str]] = {"user": "user_id"}
+    """Names of before 2026-11-26, taken for one more version."""
+    _old: tuple[str, ...] = PrivateAttr(())
+
+    user_id: Id | None = None
     history: list[Entry] = Field(
         [], max_length=500, description="oldest first; ids unknown are ignored"
     )
+
+    @property
+    def old_names(self) -> tuple[str, ...]:
+        """Old names that this request used."""
+        return self._old
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _take_old_names(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        old = [name for name in cls.OLD_NAMES if isinstance(value, dict) and name in value]
+        for name in old:
+            if cls.OLD_NAMES[name] in value:
+                raise ValueError(f"{name} is the old name of {cls.OLD_NAMES[name]}; give that alone")
+        if old:
+            value = {cls.OLD_NAMES.get(name, name): given for name, given in value.items()}
+        made = handler(value)
+        made._old = tuple(old)
+        return made
 
 
 class RecommendRequest(Ask):
@@ -82,22 +123,26 @@ class RecommendRequest(Ask):
     k: Whole = Field(10, ge=1, le=100, description="length of the list")
     retrieve: Whole = Field(100, ge=1, le=1000, description="candidates that the encoder hands over")
     only: list[Id] | None = Field(None, max_length=1000, description="recommend nothing but these")
-    where: dict[Name, Value] | None = Field(None, max_length=8, description="attribute -> wanted value")
+    where: Annotated[dict[Name, Value], Field(max_length=8, json_schema_extra=NAMES)] | None = Field(
+        None, description="attribute -> wanted value"
+    )
     rerank: bool = Field(True, description="false: the encoder's own order, for comparison")
 
 
 class ScoreRequest(Ask):
     """Ask for the probability of given items."""
 
-    model_config = _example({"items": ["m0001", "m0002"], "history": ["m0003"]})
-    items: list[Id] = Field(min_length=1, max_length=1000)
+    OLD_NAMES = {**Ask.OLD_NAMES, "items": "item_ids"}
+    model_config = _example({"item_ids": ["m0001", "m0002"], "history": ["m0003"]})
+    item_ids: list[Id] = Field(min_length=1, max_length=1000)
 
 
 class ExplainRequest(Ask):
     """Ask why an item is or is not for this user."""
 
-    model_config = _example({"item": "m0001", "history": ["m0003", "m0151"]})
-    item: Id
+    OLD_NAMES = {**Ask.OLD_NAMES, "item": "item_id"}
+    model_config = _example({"item_id": "m0001", "history": ["m0003", "m0151"]})
+    item_id: Id
 
 
 class NewItemBody(_Wire):
@@ -130,10 +175,15 @@ class InteractionsRequest(_Wire):
     interactions: list[Feedback] = Field(min_length=1, max_length=1000)
 
 
+FLAGS = "cold_user, cold_item: no training row; fallback: nothing is known of the user"
+
+
 class Answer(BaseModel):
     """What every answer of the model says."""
 
     model: str = Field(description="digest of the run that answered")
+    user_id: str | None
+    user: str | None = Field(None, deprecated=True, description="user_id, where it was asked as user")
     ignored: list[str] = Field(description="ids of the request that the catalogue does not hold")
 
 
@@ -146,13 +196,12 @@ class RecommendationBody(BaseModel):
     score: float
     probability: float
     retrieval_rank: int | None = None
-    flags: list[str] = []
+    flags: list[str] = Field([], description=FLAGS)
 
 
 class RecommendResponse(Answer):
     """A list, best first."""
 
-    user: str | None
     fallback: str | None = Field(description="'popular' where nothing was known about the user")
     recommendations: list[RecommendationBody]
 
@@ -162,19 +211,18 @@ class ScoredItem(BaseModel):
 
     item_id: str
     probability: float
+    flags: list[str] = Field(description=FLAGS)
 
 
 class ScoreResponse(Answer):
     """Probabilities, in the order asked."""
 
-    user: str | None
     scores: list[ScoredItem]
 
 
 class ExplainResponse(Answer):
     """Reasons."""
 
-    user: str | None
     explanation: dict[str, Any]
 
 
@@ -205,13 +253,15 @@ class InteractionsKept(BaseModel):
     """What was kept."""
 
     stored: int
-    unknown_items: list[str] = Field(description="kept, but not in the catalogue (yet)")
+    unknown_item_ids: list[str] = Field(description="kept, but not in the catalogue (yet)")
+    unknown_items: list[str] = Field(deprecated=True, description="old name of unknown_item_ids")
 
 
 class UsersFound(BaseModel):
     """Users of the run whose id fits a search."""
 
-    users: list[str]
+    user_ids: list[str]
+    users: list[str] = Field(deprecated=True, description="old name of user_ids")
     total: int
 
 

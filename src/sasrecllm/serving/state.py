@@ -21,7 +21,7 @@ from sasrecllm.inference.stages import stored_data
 from sasrecllm.sealing import choose_run
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.store import Interaction, Store, StoredItem
-from sasrecllm.serving.workers import RemoteSystem, Workers
+from sasrecllm.serving.workers import SECONDS, RemoteSystem, Workers
 from sasrecllm.types import UNKNOWN
 
 SHOWN_HISTORY = 50
@@ -41,8 +41,8 @@ class System(Protocol):
         """A list of ``Recommendation``."""
         ...
 
-    def score_items(self, items: Sequence[str], **asked: Any) -> list[float]:
-        """Calibrated probabilities."""
+    def scored(self, items: Sequence[str], **asked: Any) -> Sequence[Any]:
+        """A list of ``Scored``."""
         ...
 
     def explain(self, item: str, **asked: Any) -> Any:
@@ -62,6 +62,7 @@ class Loaded:
         model: digest of its trained parts.
         new_item: makes what ``with_items`` takes of (item_id, title, attributes).
         title: makes a history entry of words.
+        ready: whether it can answer now; may take its time to find out.
     """
 
     system: System
@@ -69,6 +70,7 @@ class Loaded:
     model: str
     new_item: Callable[[str, str, Mapping[str, str | None]], Any]
     title: Callable[[str], Any]
+    ready: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
@@ -278,14 +280,17 @@ def _extended(system: System, items: Sequence[StoredItem], loaded: Loaded) -> Sy
     return system.with_items([loaded.new_item(i.item_id, i.title, i.attributes) for i in items])
 
 
-def load_run(folder: Path, workers: int) -> Loaded:
+def load_run(folder: Path, workers: int, seconds: float = SECONDS) -> Loaded:
     """Load a finished run folder for serving, in so many processes.
+
+    Args:
+        seconds: after which a process that does not answer is replaced.
 
     Raises:
         CheckpointError: not a finished run, or a part of it is damaged.
     """
     where = choose_run(folder.resolve())  # a link may point elsewhere at the next reload
-    processes = Workers(where, workers)
+    processes = Workers(where, workers, seconds)
     data = stored_data(where)
     system: Any = RemoteSystem(processes, data.catalog, data)
-    return Loaded(system, where.name, processes.model, NewItem, Title)
+    return Loaded(system, where.name, processes.model, NewItem, Title, processes.ready)

@@ -42,6 +42,8 @@ class Answering:
         Raises:
             SasrecllmError: the Python API's own refusal.
         """
+        if question["call"] == "ping":
+            return True
         if question["afresh"]:
             self._now = self._own
         if question["items"]:
@@ -52,8 +54,8 @@ class Answering:
                 (self._title(text) if is_title else text, liked)
                 for text, is_title, liked in asked["history"]
             ]
-        if question["call"] == "recommend":
-            return [line.to_dict() for line in self._now.recommend(**asked)]
+        if question["call"] in ("recommend", "scored"):
+            return [line.to_dict() for line in getattr(self._now, question["call"])(**asked)]
         if question["call"] == "score_items":
             return self._now.score_items(**asked)
         return self._now.explain(**asked).to_dict()

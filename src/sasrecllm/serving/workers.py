@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import queue
-import subprocess
 import sys
+import threading
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from sasrecllm import errors
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Title, pairs_of
+from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Scored, Title, pairs_of
+from sasrecllm.serving.process import Process, Told, end
 from sasrecllm.serving.queueing import Overloaded
-from sasrecllm.serving.security import KEY_VARIABLE
 
 MOST = 4
 """Processes without being asked for more: each holds the run."""
+SECONDS = 30.0
+"""For one answer; a process that takes longer hangs."""
 COMMAND = (sys.executable, "-m", "sasrecllm.serving.worker")
+T = TypeVar("T")
 log = logging.getLogger("sasrecllm.serving")
 
 
@@ -45,57 +49,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Told(NamedTuple):
-    """New items, and those that came before them; None at the beginning."""
-
-    items: Sequence[NewItem]
-    before: Told | None
-
-
-class _Process:
-    """One process (:mod:`sasrecllm.serving.worker`) and what it was told so far."""
-
-    def __init__(self, run: Path, threads: int) -> None:
-        environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
-        environment.pop(KEY_VARIABLE, None)
-        self.told: Told | None = None
-        self.process = subprocess.Popen(
-            [*COMMAND, str(run)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            process_group=0,  # Ctrl-C is for the server alone
-        )
-
-    def send(self, question: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(question).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def receive(self) -> Any:
-        """The next answer.
-
-        Raises:
-            SasrecllmError: the process's own refusal.
-            BrokenPipeError: the process is dead.
-        """
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line.endswith(b"\n"):
-            self.process.kill()
-            raise BrokenPipeError(f"a model process ended with code {self.process.wait()}")
-        said = json.loads(line)
-        if "refused" in said:
-            name, what, remedy = said["refused"]
-            kind = getattr(errors, name)
-            refusal = kind.__new__(kind, what, remedy)  # some kinds make their remedy themselves
-            errors.SasrecllmError.__init__(refusal, what, remedy)
-            raise refusal
-        if "bug" in said:
-            raise RuntimeError(said["bug"])
-        return said["answer"]
-
-
 class Workers:
     """``count`` processes that have loaded ``run``; they end when nobody refers to them any more.
 
@@ -104,17 +57,19 @@ class Workers:
     Args:
         run: a finished run folder.
         count: questions that are answered at the same time; the cores are shared out among them.
+        seconds: after which a process that does not answer is replaced.
     Raises:
         CheckpointError: the run is damaged.
     """
 
-    def __init__(self, run: Path, count: int) -> None:
+    def __init__(self, run: Path, count: int, seconds: float = SECONDS) -> None:
+        self.seconds = seconds
         self._run, self._threads = run, max(1, cores() // count)
-        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
-        self._all: list[_Process] = []
-        self._end = weakref.finalize(self, _kill, self._all)
+        self._idle: queue.SimpleQueue[Process] = queue.SimpleQueue()
+        self._all: list[Process] = []
+        self._end = weakref.finalize(self, end, self._all)
         for _ in range(count):
-            self._all.append(_Process(run, self._threads))
+            self._all.append(Process(COMMAND, run, self._threads))
         try:
             for process in self._all:  # they load side by side
                 process.receive()
@@ -134,37 +89,98 @@ class Workers:
 
         Raises:
             SasrecllmError: the Python API's own refusal.
-            Overloaded: the process died; another one takes its place at the next question, if the run
-                is still the same.
+            Overloaded: the process died or hung, and another one takes its place if the run is still
+                the same; or there was none to ask.
         """
-        process = self._idle.get()
         try:
-            if process.process.poll() is not None:
-                process = self._replaced(process)
+            process = self._idle.get(timeout=self.seconds)
+        except queue.Empty:
+            raise Overloaded("process died", 5) from None
+        if not process.lives:
+            process = self._replaced(process)
+        try:
             items, afresh = _missing(told, process.told)
             process.told = None  # until it has answered nobody knows
-            process.send({"call": call, "asked": asked, "items": items, "afresh": afresh})
-            answer = process.receive()
+            question = {"call": call, "asked": asked, "items": items, "afresh": afresh}
+            answer = process.ask(question, self.seconds)
             process.told = told
             return answer
         except BrokenPipeError as error:
             log.error("%s", error)
             raise Overloaded("process died", 5) from None
         finally:
-            self._idle.put(process)
+            self._give_back(process)
 
-    def _replaced(self, dead: _Process) -> _Process:
-        if run_digest(self._run) != self.model:
-            raise Overloaded("run changed", 30)
-        fresh = _Process(self._run, self._threads)
+    def ready(self) -> bool:
+        """Whether a process can answer; takes up to ``seconds`` to find out.
+
+        One can that works on a question and is not late with it (a third of ``seconds``), or that
+        is idle and says so.  One that died or does not say so is replaced.
+        """
+        moment = time.monotonic() - self.seconds / 3
+        if any(process.works_since(moment) for process in list(self._all)):
+            return True
+        said: list[Future[bool]] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                said.append(_in_thread(self._speaks, self._idle.get_nowait()))
+        return any(one.result() for one in as_completed(said))
+
+    def _speaks(self, process: Process) -> bool:
         try:
+            return bool(process.ask({"call": "ping"}, self.seconds))
+        except BrokenPipeError as error:
+            log.error("%s", error)
+            return False
+        finally:
+            self._give_back(process)
+
+    def _give_back(self, process: Process) -> None:
+        """Let others ask it; a dead one is replaced first, which nobody waits for."""
+        if process.lives:
+            self._idle.put(process)
+        else:
+            _in_thread(self._replaced, process, back=True)
+
+    def _replaced(self, dead: Process, back: bool = False) -> Process:
+        """Another process in place of a dead one, which stays for the next try where that fails.
+
+        Args:
+            back: let others ask the new one.
+        """
+        fresh = None
+        try:
+            if run_digest(self._run) != self.model:
+                raise Overloaded("run changed", 30)
+            fresh = Process(COMMAND, self._run, self._threads)
             fresh.receive()
-        except (BrokenPipeError, errors.SasrecllmError) as error:
-            _kill([fresh])
+            self._all[self._all.index(dead)] = fresh
+        except Exception as error:
+            self._idle.put(dead)
+            if fresh is not None:
+                end([fresh])
+            if isinstance(error, Overloaded):
+                raise
             log.error("a model process cannot be replaced: %s", error)
             raise Overloaded("process died", 30) from None
-        self._all[self._all.index(dead)] = fresh
+        end([dead])
+        if back:
+            self._idle.put(fresh)
         return fresh
+
+
+def _in_thread(work: Callable[..., T], *given: Any, **more: Any) -> Future[T]:
+    """``work`` on a thread that does not keep the server from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(*given, **more))
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def run_digest(folder: Path) -> str:
@@ -183,17 +199,6 @@ def _missing(wanted: Told | None, known: Told | None) -> tuple[list[Any], bool]:
         at = at.before
     items = [[i.item_id, i.title, dict(i.attributes)] for new in reversed(links) for i in new]
     return items, at is None
-
-
-def _kill(processes: Sequence[_Process]) -> None:
-    for process in processes:
-        process.process.kill()
-    for process in processes:
-        process.process.wait()
-        for pipe in (process.process.stdin, process.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,11 @@ class RemoteSystem:
     def score_items(self, items: Sequence[str], **asked: Any) -> list[float]:
         """See :meth:`sasrecllm.inference.recommender.SASRecLLM.score_items`."""
         return list(self._ask("score_items", asked | {"items": list(items)}))
+
+    def scored(self, items: Sequence[str], **asked: Any) -> list[Scored]:
+        """See :meth:`sasrecllm.inference.recommender.SASRecLLM.scored`."""
+        lines = self._ask("scored", asked | {"items": list(items)})
+        return [Scored(**line | {"flags": tuple(line["flags"])}) for line in lines]
 
     def explain(self, item: str, **asked: Any) -> Plain:
         """See :meth:`sasrecllm.inference.recommender.SASRecLLM.explain`."""

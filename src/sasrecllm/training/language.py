@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sasrecllm.llm.loading import build_llama
+from sasrecllm.llm.loading import POSITIONS, build_llama
 from sasrecllm.llm.offline import lm_losses, train_tokenizer
 from sasrecllm.prompts.answers import ANSWERS
 from sasrecllm.prompts.batch import PromptBuilder
@@ -95,7 +95,7 @@ def pretrain_offline(
         width=settings.width,
         layers=settings.layers,
         heads=settings.heads,
-        positions=settings.positions * 4,
+        positions=settings.positions * POSITIONS,
         dropout=settings.dropout,
         seed=loops[0].seed,
     ).to(device)

@@ -19,8 +19,9 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from sasrecllm import stops
 from sasrecllm.errors import DivergedError
-from sasrecllm.runtime import Progress, keep_freed_memory, stop_requested
+from sasrecllm.runtime import Progress, keep_freed_memory
 from sasrecllm.training.batches import plan_epoch
 from sasrecllm.training.rows import RowAdamW, clip_gradients
 from sasrecllm.training.settings import LoopSettings
@@ -167,6 +168,7 @@ class _Fit:
         points = settings.epochs * settings.evals_per_epoch
         self.eval_steps = {round(self.total * (i + 1) / points) for i in range(points)}
         self.step = self.best_step = self.waited = 0
+        self.stopping = self.unvalidated = False
         self.best: Metrics = {}
         self.best_tensors: dict[str, Tensor] = {}
         self.curve: list[dict[str, Any]] = []
@@ -174,19 +176,33 @@ class _Fit:
     def run(self) -> FitResult:
         self._resume()
         self.progress.start(self.step)
-        stopped = self._stopped_early()
-        while self.step < self.total and not stopped:
-            for batch in self._rest_of_epoch():
-                self._train_step(batch)
-                stopped = self._after_step()
-                if stopped:
-                    break
+        # One of several processes must not leave the others alone: they agree on the step to stop at.
+        with stops.held() if self.accelerator.num_processes > 1 else nullcontext():
+            if self.unvalidated:
+                self._validate()
+            stopped = self._stopped_early()
+            while self.step < self.total and not stopped:
+                stopped = self._epoch()
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.best_tensors.get(name, parameter))
         self.task.eval()
         count = sum(p.numel() for p in self.parameters.values())
         return FitResult(self.step, self.best_step, self.best, stopped, count, self.curve)
+
+    def _epoch(self) -> bool:
+        """The rest of the current epoch; True when the stage should end."""
+        for batch in self._rest_of_epoch():
+            with stops.held():  # a stop is raised where this block ends
+                self._train_step(batch)
+                due = self.step in self.eval_steps
+                if self.stopping:
+                    self.unvalidated = due
+                    self._save()
+                    raise stops.asked()
+            if self._after_step(due):
+                return True
+        return False
 
     def _rest_of_epoch(self) -> Iterator[IntArray]:
         """The batches of the current epoch that are still to do."""
@@ -221,7 +237,8 @@ class _Fit:
                 self.accelerator.backward(loss)
             loss_value += float(loss.detach()) / world
         norm = clip_gradients(self.parameters.values(), self.settings.clip)
-        loss_value = self._summed(loss_value)
+        loss_value, stopping = self._summed(loss_value, float(stops.requested()))
+        self.stopping = stopping > 0
         if not (math.isfinite(loss_value) and math.isfinite(norm)):
             raise DivergedError(
                 f"stage {self.task.name}: step {self.step + 1} of {self.total} gave loss {loss_value}"
@@ -240,28 +257,37 @@ class _Fit:
             {"loss": loss_value, **{f"best {k}": v for k, v in _numbers(self.best).items()}},
         )
 
-    def _after_step(self) -> bool:
-        """Validate and save where it is due; True when the stage should stop."""
-        due = self.step in self.eval_steps
+    def _after_step(self, due: bool) -> bool:
+        """Validate where that is due, save; True when the stage should end."""
         if due:
-            self._validate()
+            try:
+                self._validate()
+            except (KeyboardInterrupt, stops.Stopped):  # a validation may take minutes
+                self._save()
+                raise
         every = self.settings.save_every
-        if due or (every and self.step % every == 0) or stop_requested():
-            self._save()
-        if stop_requested():
-            raise SystemExit(143)
+        if due or (every and self.step % every == 0):
+            with stops.held():
+                self._save()
         return due and self._stopped_early()
 
     def _stopped_early(self) -> bool:
         return 0 < self.settings.patience <= self.waited and self.step < self.total
 
     def _validate(self) -> None:
+        self.unvalidated = True
         self.task.eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         n = self.task.n_validation
         with torch.no_grad():
             mine = self.task.validation_scores(np.arange(rank, n, world))
         metrics = self.task.validation_metrics(self._gathered(mine, n))
+        with stops.held():
+            self._weigh(metrics)
+            self.unvalidated = False
+
+    def _weigh(self, metrics: Metrics) -> None:
+        """Keep this state if it is the best so far."""
         self._log({"step": self.step, "valid": metrics})
         value = metrics[self.task.monitor]
         old = self.best.get(self.task.monitor)
@@ -286,12 +312,12 @@ class _Fit:
         whole = self.accelerator.gather(padded.to(self.accelerator.device)).cpu().numpy()
         return np.asarray(whole.reshape(world, longest).T.reshape(-1)[:n], dtype=np.float64)
 
-    def _summed(self, value: float) -> float:
-        """``value`` added up over all processes."""
+    def _summed(self, *values: float) -> list[float]:
+        """Each of ``values`` added up over all processes."""
         if self.accelerator.num_processes == 1:
-            return value
-        tensor = torch.tensor(value, device=self.accelerator.device)
-        return float(self.accelerator.reduce(tensor, reduction="sum"))
+            return list(values)
+        tensor = torch.tensor(values, device=self.accelerator.device)
+        return [float(v) for v in self.accelerator.reduce(tensor, reduction="sum")]
 
     def _log(self, record: dict[str, Any]) -> None:
         self.curve.append(record)
@@ -306,6 +332,7 @@ class _Fit:
                 tensors |= {f"optimizer/{i}/{k}": v for k, v in slots.items()}
             state = {"step": self.step, "best_step": self.best_step, "best": self.best}
             state |= {"waited": self.waited, "total": self.total, "curve": self.curve}
+            state |= {"unvalidated": self.unvalidated}
             self.store.save(self.step, tensors, state)
         self.accelerator.wait_for_everyone()
 
@@ -331,6 +358,7 @@ class _Fit:
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.step, self.best_step, self.best = state["step"], state["best_step"], state["best"]
         self.waited, self.curve = state["waited"], list(state["curve"])
+        self.unvalidated = state.get("unvalidated", False)
         self.progress.line(f"{self.task.name}: resumed at step {self.step}/{self.total}")
 
 

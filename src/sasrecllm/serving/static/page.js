@@ -44,7 +44,7 @@ function wrong(answer, got) {
 }
 
 function about() {
-  return { user: state.user, history: state.history.map((h) => ({ item_id: h.item_id, liked: h.liked })) };
+  return { user_id: state.user, history: state.history.map((h) => ({ item_id: h.item_id, liked: h.liked })) };
 }
 
 function later(work, pause) {
@@ -147,7 +147,7 @@ async function toggleWhy(line, why, button) {
   if (why.hidden || why.childNodes.length) return;
   why.textContent = "Asking …";
   try {
-    const { explanation } = await call("POST", "v1/explain", { ...about(), item: line.item_id });
+    const { explanation } = await call("POST", "v1/explain", { ...about(), item_id: line.item_id });
     why.replaceChildren(...reasons(explanation));
   } catch (error) {
     why.textContent = error.message;
@@ -216,8 +216,8 @@ const search = later(async () => {
 }, PAUSE);
 
 const suggestUsers = later(async () => {
-  const got = await call("GET", `v1/users?limit=8&query=${encodeURIComponent($("user").value)}`).catch(() => ({ users: [] }));
-  $("users").replaceChildren(...got.users.map((u) => make("option", { value: u })));
+  const got = await call("GET", `v1/users?limit=8&query=${encodeURIComponent($("user").value)}`).catch(() => ({ user_ids: [] }));
+  $("users").replaceChildren(...got.user_ids.map((u) => make("option", { value: u })));
 }, PAUSE);
 
 async function beUser(id) {
@@ -257,7 +257,7 @@ async function landed(lines) {
   } else if (state.history.some((h) => h.item_id === item.id)) {
     $("landed").textContent = `“${item.title}” is in your history, so it is not recommended.`;
   } else {
-    const { scores } = await call("POST", "v1/score", { ...about(), items: [item.id] }).catch(() => ({ scores: [] }));
+    const { scores } = await call("POST", "v1/score", { ...about(), item_ids: [item.id] }).catch(() => ({ scores: [] }));
     if (ticket === state.asked && scores.length) $("landed").textContent = `“${item.title}”: ${Math.round(100 * scores[0].probability)} %, behind the first ${lines.length}.`;
   }
 }

@@ -1,0 +1,106 @@
+"""What ``llm.backbone`` names: a folder on this machine, or a model on a hub."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from sasrecllm.errors import ModelNotFoundError, did_you_mean
+
+
+def refuse_adapter(name: str, is_adapter: bool) -> None:
+    """Refuse an adapter's folder, which transformers would load with its base and adapt in silence."""
+    if is_adapter:
+        raise ModelNotFoundError(
+            f"llm.backbone {name!r} is an adapter (adapter_config.json), not a whole language model",
+            "give the model that the adapter belongs to (base_model_name_or_path in that file), or"
+            " merge the adapter into it (merge_and_unload) and give that folder",
+        )
+
+
+def backbone_path(name: str) -> str:
+    """``name`` as a run keeps it: a folder's absolute path (``~`` is home), any other name as it is."""
+    folder = _folder(name)
+    return name if folder is None else str(folder)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder that ``name`` means from here, if there is one."""
+    try:
+        path = Path(name).expanduser()
+        return path.absolute() if name.strip() and path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long, a user without home, a zero byte
+        return None
+
+
+def refuse_unreachable(name: str) -> None:
+    """Say at once what a missing folder or an unreachable hub would say after minutes of retries.
+
+    Raises:
+        ModelNotFoundError: neither a folder with a model nor a hub id that can be had.
+    """
+    if (path := _folder(name)) is not None:
+        refuse_adapter(name, (path / "adapter_config.json").is_file())
+        if not (path / "config.json").is_file():
+            raise ModelNotFoundError(
+                f"llm.backbone {name!r} is a folder without config.json",
+                "give the folder that save_pretrained wrote",
+            )
+        return
+    _refuse_no_hub_id(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    if not cached and (os.environ.get("HF_HUB_OFFLINE") == "1" or not _hub_answers()):
+        raise ModelNotFoundError(
+            f"llm.backbone {name!r} is no folder here, is not in the cache (HF_HOME="
+            f"{os.environ.get('HF_HOME', '~/.cache/huggingface')}), and the hub cannot be reached",
+            "download it where there is a network (hf download), give a local folder, or set"
+            " llm.backbone: offline",
+        )
+
+
+def _refuse_no_hub_id(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    path = Path(name)
+    with suppress(HFValidationError):
+        validate_repo_id(name)
+        if not (path.is_absolute() or name.startswith(".") or name.count("/") > 1):
+            return
+    near: list[str] = []
+    with suppress(OSError, ValueError):  # too long for a path, or a zero byte in it
+        if path.is_file():
+            raise ModelNotFoundError(
+                f"llm.backbone {name!r} is a file",
+                "give the folder that holds config.json and *.safetensors",
+            )
+        near = [p.name for p in path.parent.glob("*/")] if path.name else []
+    hints = {
+        "@": "a revision is no part of a hub id: hf download NAME --revision REVISION --local-dir"
+        " FOLDER, then give that folder",
+        "://": "give the hub id alone: owner/name",
+        "$": "variables are not replaced here: write the path out",
+        ":": "names of other programs' models are no hub ids: give owner/name as the hub spells it",
+    }
+    hint = next((hints[sign] for sign in hints if sign in name), "check the path, or give a hub id")
+    raise ModelNotFoundError(
+        f"llm.backbone {name!r}: no such folder, and no hub id" + did_you_mean(path.name, near), hint
+    )
+
+
+def _hub_answers(timeout: float = 5.0) -> bool:
+    """Whether the hub's host takes a connection within seconds."""
+    import socket
+    from urllib.parse import urlsplit
+
+    from huggingface_hub.constants import ENDPOINT
+
+    host = urlsplit(ENDPOINT).hostname or ""
+    try:
+        with socket.create_connection((host, 443), timeout=timeout):
+            return True
+    except OSError:
+        return False

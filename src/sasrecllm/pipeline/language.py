@@ -1,0 +1,100 @@
+"""What is asked of the language model and of the prompts before anything is trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sasrecllm import runtime
+from sasrecllm.checkpoint import load_part
+from sasrecllm.config import Config
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.errors import ConfigError
+from sasrecllm.inference.assembly import adapt, base_model
+from sasrecllm.inference.stages import foreign_part
+from sasrecllm.llm.ability import refuse_longer, refuse_unable
+from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.loading import llama_shape, load_tokenizer
+from sasrecllm.llm.naming import backbone_path
+from sasrecllm.llm.targets import lora_targets
+from sasrecllm.pipeline.folder import Run
+from sasrecllm.prompts.answers import answer_ids
+from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.template import Template, load_template
+from sasrecllm.prompts.titles import TitleTokens
+
+
+def check_language_model(run: Run) -> None:
+    """Ask the run's language model whether it can do what the stages will ask of it.
+
+    It is loaded for that as it will be loaded for training, and let go again: seconds against hours.
+
+    Raises:
+        ConfigError: prompts longer than it reads, layers that LoRA cannot go to, sizes that do not fit.
+        ModelNotFoundError: it is not there, or is not a causal language model.
+        EnvironmentRefusal: a package, or the device, is missing.
+        CheckpointError: it is damaged, or an adapter that a stage loads is of another model.
+    """
+    if not run.uses_language_model:
+        return
+    c = run.config
+    if c.llm.backbone == "offline":
+        _check_offline(c)
+        return
+    model = base_model(c, c.llm.backbone, runtime.pick_device(c.device))
+    refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
+    for template in templates(run):
+        answer_ids(model.tokenizer, template.cue)
+    adapt(model, c)
+    _check_adapters(run, model)
+
+
+def _check_adapters(run: Run, model: Backbone) -> None:
+    """An adapter of another model or rank would only be met at its stage."""
+    for stage in run.stages.values():
+        if "adapter" in stage.load:
+            folder = foreign_part(Path(stage.load["adapter"]), "adapter")
+            model.load_adapter(*load_part(folder, {"backbone": model.digest}))
+
+
+def _check_offline(config: Config) -> None:
+    c, o = config.llm, config.llm.offline
+    if o.width % o.heads or (o.width // o.heads) % 2:
+        raise ConfigError(
+            f"llm.offline.width is {o.width} and llm.offline.heads {o.heads}: each head needs an even"
+            " number of columns of its own",
+            f"set llm.offline.width={2 * o.heads * max(1, round(o.width / (2 * o.heads)))}",
+        )
+    shape = llama_shape(o.vocabulary, o.width, o.layers, o.heads, o.positions)
+    refuse_longer(shape.config, "offline", c.max_tokens)
+    lora_targets(shape, c.lora.targets)
+
+
+def templates(run: Run) -> list[Template]:
+    """The templates of the prompts that the run's stages ask."""
+    c = run.config.llm
+    asked = {stage.prompt for stage in run.stages.values() if stage.task == "answer"}
+    return [load_template(c.text_prompt if p == "text" else c.soft_prompt) for p in sorted(asked)]
+
+
+def check_prompts(run: Run, dataset: Dataset) -> None:
+    """Ask whether the prompts about this data fit ``llm.max_tokens``, before anything is trained.
+
+    An offline model gets its tokenizer from the data, so its prompts are asked when it is built.
+
+    Raises:
+        ConfigError: a prompt without any history is too long already, or a domain word is missing.
+    """
+    c = run.config.llm
+    if not run.uses_language_model or c.backbone == "offline":
+        return
+    tokenizer = load_tokenizer(backbone_path(c.backbone))
+    for template in templates(run):
+        titles = TitleTokens(tokenizer, dataset.catalog.titles, c.title_tokens, template.lead)
+        PromptBuilder(
+            template,
+            tokenizer,
+            titles,
+            dataset.words,
+            max_tokens=c.max_tokens,
+            soft_tokens=run.config.mapper.tokens,
+        )

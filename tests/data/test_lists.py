@@ -1,0 +1,72 @@
+"""Files of users: every type of id that a run can be trained on, and no user lost to stray marks."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sasrecllm.data.lists import count_users, user_batches, users_of
+from sasrecllm.errors import DataError
+
+
+def users(path: Path, **given) -> list[str]:
+    """The users of a file, which all three readers of it agree on."""
+    every = [user for part in user_batches(path, 2, **given) for user in part]
+    apart = [user for n in range(-(-count_users(path) // 2)) for user in users_of(path, n, 2, **given)]
+    assert every == apart
+    return every
+
+
+@pytest.mark.parametrize(
+    ("values", "spelt"),
+    [
+        (pl.Series([1, 2, 18]), ["1", "2", "18"]),
+        (pl.Series([2**63 + 7], dtype=pl.UInt64), [str(2**63 + 7)]),
+        (pl.Series([Decimal(7), Decimal(10**30)], dtype=pl.Decimal(38, 0)), ["7", str(10**30)]),
+        (pl.Series(["b", "a"], dtype=pl.Enum(["a", "b"])), ["b", "a"]),
+        (pl.Series(["b", "a"], dtype=pl.Categorical), ["b", "a"]),
+    ],
+)
+def test_ids_of_every_type_that_keeps_its_spelling(values, spelt, tmp_path: Path) -> None:
+    pl.DataFrame({"who": values}).write_parquet(tmp_path / "u.parquet")
+    assert users(tmp_path / "u.parquet", column="who") == spelt
+
+
+@pytest.mark.parametrize("values", [[7.0], [b"u1"], [True], [["u1"]]])
+def test_other_types_are_refused_before_any_row(values, tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": values}).write_parquet(tmp_path / "u.parquet")
+    with pytest.raises(DataError, match=r"u\.parquet, column user_id: ids are of type"):
+        next(user_batches(tmp_path / "u.parquet", 2))
+
+
+def test_json_lines_of_numbers_and_of_both(tmp_path: Path) -> None:
+    path = tmp_path / "u.jsonl"
+    path.write_text('{"user_id": 1}\n{"user_id": 18446744073709551617}\n')
+    assert users(path) == ["1", "18446744073709551617"]
+    path.write_text("".join(f'{{"user_id": {n}}}\n' for n in range(150)) + '{"user_id": "007"}\n')
+    assert users(path) == [*map(str, range(150)), "007"]
+
+
+TEXTS = {
+    "one column": ("u.csv", "user_id\nu1\nu2\nu3\n", ["u1", "u2", "u3"]),
+    "semicolons": ("u.csv", "user_id;age\r\nu1;7\r\nu2;8\r\n", ["u1", "u2"]),
+    "quoted": ("u.csv", '"user_id","said"\n"u1","a,\nb"\n"u2","x"\n', ["u1", "u2"]),
+    "an inch mark": ("u.csv", 'user_id,said\nu1,12" Mix\nu2,x\n', ["u1", "u2"]),
+    "stray marks": ("u.tsv", 'user_id\tsaid\nu1\t"so\nu2\tx\nu3\tno"\n', ["u1", "u2", "u3"]),
+    "a BOM": ("u.csv", "\ufeffuser_id\nu1\n", ["u1"]),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_text_files_are_read_as_the_data_is(case: str, tmp_path: Path) -> None:
+    name, text, expected = TEXTS[case]
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    assert users(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize("text", ['user_id\n"u1\nu2\nu3"\nu4\n', 'user_id,x\nu1,"a\nu2,b\nu3,c"\n'])
+def test_stray_marks_that_would_swallow_users_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_text(text)
+    with pytest.raises(DataError, match=r"u\.csv, line 3: it looks like a row"):
+        count_users(tmp_path / "u.csv")

@@ -1,0 +1,82 @@
+"""The client's calls, and that old names of its arguments go on working for one version."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from sasrecllm.client import Client, ServerError
+
+ANSWERS = {
+    "/v1/recommend": {"recommendations": [{"item_id": "a"}]},
+    "/v1/score": {"scores": [{"item_id": "a", "probability": 0.5, "flags": []}]},
+    "/v1/explain": {"explanation": {"item_id": "a"}},
+    "/v1/interactions": {"stored": 1},
+}
+
+
+@pytest.fixture
+def server():
+    """A server's address, under a proxy's path, and what it was asked."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            path = self.path.removeprefix("/books")
+            asked.append((path, json.loads(body), self.headers["Authorization"]))
+            text = json.dumps(ANSWERS.get(path, {})).encode()
+            self.send_response(200 if path in ANSWERS else 429)
+            self.send_header("Retry-After", "3")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_):
+            pass
+
+    listening = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_address[1]}/books/", asked
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+def test_every_call_asks_by_the_new_names(server):
+    url, asked = server
+    client = Client(url, key="the-key")
+    assert client.recommend("u", ["a"], k=3, retrieve=9) == [{"item_id": "a"}]
+    assert client.score(["a"], user_id="u") == {"a": 0.5}
+    assert client.explain("a", "u") == {"item_id": "a"}
+    assert client.add_feedback("u", {"a": True}) == {"stored": 1}
+    bodies = [body for _, body, _ in asked]
+    assert bodies[0] == {"user_id": "u", "history": ["a"], "k": 3, "retrieve": 9}
+    assert bodies[1] == {"item_ids": ["a"], "user_id": "u", "history": []}
+    assert bodies[2] == {"item_id": "a", "user_id": "u", "history": []}
+    assert bodies[3] == {"interactions": [{"user_id": "u", "item_id": "a", "liked": True}]}
+    assert {key for *_, key in asked} == {"Bearer the-key"}
+
+
+def test_old_names_of_arguments_are_taken_with_a_warning(server):
+    url, asked = server
+    client = Client(url)
+    calls = [
+        (lambda: client.recommend(user="u"), "user is user_id"),
+        (lambda: client.score(items=["a"], user_id="u"), "items is item_ids"),
+        (lambda: client.explain(item="a", user_id="u"), "item is item_id"),
+        (lambda: client.add_feedback(user="u", liked={"a": True}), "user is user_id"),
+    ]
+    for call, said in calls:
+        with pytest.warns(DeprecationWarning, match=said):
+            call()
+    names = set().union(*(body for _, body, _ in asked))
+    assert names == {"user_id", "item_id", "item_ids", "history", "k", "interactions"}
+
+
+def test_a_refusal_says_how_long_to_wait(server):
+    with pytest.raises(ServerError) as refusal:
+        Client(server[0]).call("POST", "/v1/elsewhere", {})
+    assert refusal.value.status == 429 and refusal.value.retry_after == 3.0
