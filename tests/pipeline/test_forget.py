@@ -153,7 +153,7 @@ def test_what_the_encoder_keeps_of_a_user_alone_is_gone_too(own):
     index = int(SASRecLLM.from_pretrained(own, "cpu").catalog.user_index([ADA])[0])
     (part,) = own.glob("stages/*/parts/encoder")
     before, _ = checkpoint.load_part(part, {})
-    assert before["user_table"][index].any() and before["user_bias"][index]
+    assert before["user_table"][index].any()
     forget(own, [ADA])
     after, _ = checkpoint.load_part(part, {})
     rest = np.arange(len(after["user_table"])) != index
@@ -252,6 +252,8 @@ def killed_at(point):
 
         for name in ("replace", "rename", "unlink", "rmdir", "fsync"):
             patch.setattr(os, name, dying(getattr(os, name)))
+        # A lock goes with its process, which here lives on.
+        patch.setattr(forgetting, "in_use", contextlib.nullcontext)
         yield done
 
 
