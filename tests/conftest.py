@@ -22,6 +22,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 
 TINY = Path(__file__).parent / "tiny.yaml"
+THOROUGH = bool(os.environ.get("THOROUGH"))
+"""Set by ``make soak``: what can be repeated is repeated as often as docs/reliability.md says."""
 FUZZ_TIMES = 10
 """How many times the examples of ``make test`` the profile "fuzz" tries, for every property."""
 SLOW = 600
@@ -63,6 +65,8 @@ def pytest_collection_modifyitems(config, items):
     seen = set()
     for item in items:
         function = getattr(item, "function", None)
+        if THOROUGH and "times" in getattr(item, "fixturenames", ()):
+            item.add_marker("soak")
         if function is not None and is_hypothesis_test(function) and function not in seen:
             seen.add(function)
             _as_profiled(function, profile)
@@ -71,6 +75,24 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             files.setdefault(item.nodeid.partition("::")[0], []).append(item)
         items[:] = [item for own in reversed(files.values()) for item in own]
+
+
+@pytest.fixture(scope="session")
+def times():
+    """``times(usual, thorough)``: how often to repeat what is tried, or which bound to hold it to.
+
+    ``make soak`` takes the second; a bound of time belongs there alone.
+    """
+    return lambda usual, thorough: thorough if THOROUGH else usual
+
+
+@pytest.fixture(scope="session")
+def fuzzed(request):
+    """``fuzzed(count)``: (examples, seed) for what draws its own; (count, 1) but for ``make fuzz``."""
+    if request.config.getoption("--hypothesis-profile") != "fuzz":
+        return lambda count: (count, 1)
+    seed = request.config.getoption("--hypothesis-seed") or random.SystemRandom().randrange(2**32)
+    return lambda count: (count * FUZZ_TIMES, int(seed))
 
 
 def _as_profiled(function, profile):

@@ -6,9 +6,12 @@ The public API; every name is imported when it is first used, so ``import sasrec
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# Not from typing: `python -m sasrecllm` reads this file while the current folder still stands first.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sasrecllm.config import Config, load_config
     from sasrecllm.data.dataset import Dataset
     from sasrecllm.data.prepare import prepare

@@ -9,11 +9,11 @@ import shlex
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from sasrecllm import stops, streams
+from sasrecllm import plugins, stops, streams
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.faults import refusal
 from sasrecllm.runtime import is_main_process, process_count
@@ -34,6 +34,10 @@ Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="run folder [default: runs/NAME where a name is set]")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on the terminal")]
+AllowPlugin = Annotated[
+    list[str] | None,
+    typer.Option("--allow-plugin", help="module that the run names and may import; repeatable"),
+]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run folder")]
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 STOPPED = {130: "interrupted", 143: "stopped by SIGTERM"}
@@ -162,27 +166,27 @@ def train(
 
 
 @app.command()
-def evaluate(folder: RunFolder, quiet: Quiet = False) -> None:
+def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
     """Judge a trained run on the whole test split again and print its table.
 
     sasrecllm evaluate runs/demo
     """
     from sasrecllm.pipeline.contents import evaluate_again
 
-    with _reopen(folder, quiet) as opened:
+    with _reopen(folder, quiet, allow_plugin) as opened:
         evaluate_again(opened)
     _show_results(folder)
 
 
 @app.command()
-def report(folder: RunFolder, quiet: Quiet = False) -> None:
+def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
     """Write the plots and report.html of an evaluated run again.
 
     sasrecllm report runs/demo
     """
     from sasrecllm.pipeline.contents import report_again
 
-    with _reopen(folder, quiet) as opened:
+    with _reopen(folder, quiet, allow_plugin) as opened:
         report_again(opened)
     say(folder / "report.html")
 
@@ -207,10 +211,15 @@ def recommend(
     rerank: Annotated[
         bool, typer.Option("--rerank/--no-rerank", help="no: the encoder's own order")
     ] = True,
+    seen: Annotated[
+        Literal["exclude", "allow"] | None,
+        typer.Option(help="items the user has met [default: as the run was prepared]"),
+    ] = None,
     ray: Annotated[
         str | None, typer.Option(help="with --users: a Ray cluster's address, or local")
     ] = None,
     quiet: Quiet = False,
+    allow_plugin: AllowPlugin = None,
 ) -> None:
     """Recommend items to a known user, to a new one with a few liked items, or to a file of users.
 
@@ -218,8 +227,9 @@ def recommend(
 
     sasrecllm recommend runs/demo --users users.parquet -k 20 --out recs.parquet
     """
+    plugins.allow(allow_plugin or ())
     if users is not None:
-        _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, ray, quiet)
+        _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, seen, ray, quiet)
         return
     from sasrecllm.runtime import lasting
 
@@ -232,7 +242,7 @@ def recommend(
     with lasting():
         system = SASRecLLM.from_pretrained(folder)
     history = list(liked) if liked else None
-    found = system.recommend(history, user, k, retrieve, rerank=rerank)
+    found = system.recommend(history, user, k, retrieve, rerank=rerank, seen=seen)
     heading = f"user {user}" if user is not None else f"liked {', '.join(liked or [])}"
     print_lists({heading: [r.to_dict() for r in found]}, as_json)
 
@@ -331,6 +341,7 @@ def serve(
         int | None,
         typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
     ] = None,
+    allow_plugin: AllowPlugin = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(help="host name under which requests come, may stand often; else any with a key"),
@@ -347,6 +358,7 @@ def serve(
     """
     from sasrecllm.serving.run import serve as serve_run
 
+    plugins.allow(allow_plugin or ())
     stops.leave()
     names = allowed_host or ()
     doors = (key_file, store, queue, rate, workers, names, root_path, timeout)
@@ -452,6 +464,7 @@ def _recommend_all(
     column: str,
     shard: str,
     rerank: bool,
+    seen: Literal["exclude", "allow"] | None,
     ray: str | None,
     quiet: bool,
 ) -> None:
@@ -467,6 +480,7 @@ def _recommend_all(
     merged = recommend_all(
         folder, users, out, k=k, retrieve=retrieve, column=column,
         shard=(int(number), int(count)), rerank=rerank, ray=ray, progress=Progress(quiet=quiet),
+        seen=seen,
     )  # fmt: skip
     say(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
 
@@ -514,9 +528,10 @@ def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> An
     return run_at_work(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
 
 
-def _reopen(folder: Path, quiet: bool) -> Any:
+def _reopen(folder: Path, quiet: bool, allow_plugin: list[str] | None) -> Any:
     from sasrecllm.pipeline.folder import run_again
 
+    plugins.allow(allow_plugin or ())
     return run_again(folder, quiet=quiet)
 
 

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.names import refuse_folder_name
+from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 
 ENV_PREFIX = "SASRECLLM_"
 NOT_SETTINGS = {
     "SASRECLLM_API_KEY": "the key of the server, and of a client",
     "SASRECLLM_STORE": "where the server keeps what people told it",
     "SASRECLLM_DATA": "the development data sets, for tests and examples",
+    ALLOW_PLUGIN: "modules that a run may name and import",
     "SASRECLLM_FUZZ": "cases an operation of the server's fuzz test",
     "SASRECLLM_FAKE_SECONDS": "how long the tests' server takes for an answer",
 }
@@ -50,7 +53,13 @@ class Data(Section):
     )
     order: Literal["auto", "time", "file"] = Field(
         "auto",
-        description="time: sort by time, an order column breaks ties only; file: rows stand in order",
+        description="auto: by the order column, else by time, else as the file stands; time: by time,"
+        " an order column breaks ties only; file: as the file stands, which breaks all other ties too",
+    )
+    repeats: Literal["auto", "keep", "first", "last", "refuse"] = Field(
+        "auto",
+        description="rows of one user, item and moment: keep all, the first or the last of the file, or"
+        " refuse them; auto: last for ratings, else keep",
     )
     feedback: Literal["auto", "labels", "ratings", "implicit"] = Field(
         "auto",
@@ -268,6 +277,16 @@ class Ranking(Section):
     )
 
 
+class Recommend(Section):
+    """What may be recommended."""
+
+    seen: Literal["auto", "exclude", "allow"] = Field(
+        "auto",
+        description="items that the user has met before; auto: allow where at least a tenth of the"
+        " training rows are on such items (music, groceries), else exclude",
+    )
+
+
 class Evaluation(Section):
     """How results are measured."""
 
@@ -300,7 +319,17 @@ class Config(Section):
     )
     taste: Taste = Field(Taste(), description="the regression of each user")
     fusion: Fusion = Field(Fusion(), description="the sum of all scores")
+    recommend: Recommend = Field(Recommend(), description="what may be recommended")
     evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        try:
+            refuse_folder_name("name", name)
+        except ConfigError as error:
+            raise ValueError(f"{error.what}; {error.remedy}") from None
+        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

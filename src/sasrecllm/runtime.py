@@ -64,7 +64,8 @@ def resolve(name: str, table: Mapping[str, T], what: str = "name") -> T:
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"{what} is {name!r}, which cannot be imported: {error}",
-            "check the spelling and that the package is installed in this environment",
+            "check the spelling, and that the package is installed in this environment or its folder"
+            " stands in PYTHONPATH (the current folder does not)",
         ) from error
     return found
 
@@ -239,6 +240,12 @@ class Progress:
         if not self._quiet:
             clear = "\r\x1b[K" if self._tty else ""
             streams.say(clear + text, error=True)
+
+    def warning(self, text: str) -> None:
+        """A finished line that is shown on a quiet terminal too."""
+        quiet, self._quiet = self._quiet, not is_main_process()
+        self.line(f"warning: {text}")
+        self._quiet = quiet
 
     def start(self, done: int = 0) -> None:
         """Begin a new bar; ``done`` units stand already (a resumed stage)."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.data.candidates import ranking_candidates
+from sasrecllm.data.candidates import longest_lists, ranking_candidates
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.prepare import prepare
@@ -106,3 +106,40 @@ def test_a_held_out_item_stands_in_test_lists_alone() -> None:
     }
     assert not np.isin(dataset.held_items, in_lists["valid"]).any()
     assert np.isin(dataset.held_items, in_lists["test"]).all()
+
+
+def songs(seen: str) -> Dataset:
+    """Users 0 to 3 hear the songs 0 and 1 again and again and one new song at the end; 4 hears all."""
+    rows = [(f"u{u}", f"i{n % 2}", n) for u in range(4) for n in range(6)]
+    rows += [(f"u{u}", "i0" if u < 2 else f"i{u}", 9) for u in range(4)]
+    rows += [("u4", f"i{n}", n) for n in range(8)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    ids = [f"i{n}" for n in range(8)]
+    shelf = pl.DataFrame({"item_id": ids, "title": ids})
+    return prepare(Tables(frame, shelf, "songs"), split="leave-one-out", seen=seen, negatives=1)
+
+
+def test_what_is_never_served_has_no_list_and_what_is_served_has_one() -> None:
+    exclude, allow = songs("exclude"), songs("allow")
+    lists = ranking_candidates(exclude, "test", negatives=None)
+    assert [exclude.catalog.item_id(i) for i in lists.items[:, 0]] == ["i2", "i3"]
+    assert not np.isin(lists.items[:, 1:], [0, 1]).any()  # heard before: not recommended again
+    lists = ranking_candidates(allow, "test", negatives=None)
+    targets = [allow.catalog.item_id(i) for i in lists.items[:, 0]]
+    assert targets == ["i0", "i0", "i2", "i3", "i7"]
+    for items in lists.items:
+        assert sorted(items) == list(range(8))  # the catalogue, with what was heard before
+
+
+def test_users_who_met_everything_do_not_shorten_the_lists_of_the_others() -> None:
+    exclude = songs("exclude")
+    assert longest_lists(exclude, "test", 100) == 5 and longest_lists(exclude, "test", 3) == 3
+    assert len(ranking_candidates(exclude, "test", negatives=5).rows) == 2
+    assert longest_lists(songs("allow"), "test", 100) == 7
+    everything = [(f"u{u}", f"i{n}", n) for u in range(3) for n in range(4)]
+    frame = pl.DataFrame(everything, schema=["user_id", "item_id", "timestamp"], orient="row")
+    shelf = pl.DataFrame({"item_id": ["i0", "i1", "i2", "i3"], "title": list("abcd")})
+    dataset = prepare(Tables(frame, shelf, "all"), split="leave-one-out")
+    assert longest_lists(dataset, "test", 100) == 0
+    with pytest.raises(DataError, match="3 liked rows of test: they leave 0 items"):
+        ranking_candidates(dataset, "test", negatives=None)

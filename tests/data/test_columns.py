@@ -112,11 +112,19 @@ def test_a_name_alone_makes_no_time(name: str, tmp_path: Path) -> None:
     assert not tables.notes and len(prepare(tables, split="leave-one-out")) == 3
 
 
-def test_an_order_number_can_be_given_back_and_the_remedy_says_so(tmp_path: Path) -> None:
+def test_an_order_number_orders_the_orders_and_time_the_rows_of_one(tmp_path: Path) -> None:
     header = "user_id,item_id,timestamp,order"
     rows = [f"u,{item},{n},{1000 + n // 3}" for n, item in enumerate("abcabcab")]
+    data = prepare(log(tmp_path, header, *rows[::-1]), split="leave-one-out")
+    assert data.times.tolist() == [*range(8)]
+    assert any("8 rows share user and order with another row" in note for note in data.notes)
+
+
+def test_an_order_number_against_time_can_be_given_back_and_the_remedy_says_so(tmp_path) -> None:
+    header = "user_id,item_id,date,position"
+    rows = [f"u,{item},{n},{1000 - n // 3}" for n, item in enumerate("abcabcab")]
     refusal = refused(log(tmp_path, header, *rows))
-    assert "column order: '1000'" in refusal.what and "5 of 8 rows are bad" in refusal.what
+    assert "the first: user_id 'u', position 999, date 3" in refusal.what
     assert "data.order=time" in refusal.remedy and "data.columns.order=null" in refusal.remedy
     assert "quarantine" not in refusal.remedy, "it would throw most of the rows away"
     for given in ({"columns": {"order": None}}, {"order": "time"}):
@@ -154,7 +162,7 @@ def test_null_comes_through_the_configuration_and_is_refused_for_what_is_needed(
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_messages_and_the_quarantine_file_speak_the_files_words(kind: str, tmp_path: Path) -> None:
     days = [*DAYS, "1969-07-14"]
-    columns = {"who": list("uuuvv"), "movieId": list("abcab"), "stars": ["5"] * 5, "date": days}
+    columns = {"who": list("uuuvv"), "movieId": list("abcab"), "stars": list("51515"), "date": days}
     frame = pl.DataFrame(columns)
     if kind == "parquet":
         frame = frame.with_columns(pl.col("date").str.to_date())

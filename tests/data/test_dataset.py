@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sasrecllm.data.dataset import CONTEXT, Dataset
 from sasrecllm.data.interactions import Tables
+from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.prepare import prepare
 from sasrecllm.errors import ConfigError, DataError
 
@@ -70,7 +71,7 @@ def test_ties_of_one_second_are_broken_by_the_order_of_the_file() -> None:
     rows = [("u", i, 1, 5) for i in ("b", "a", "c")] + [("u", "d", 1, 9), ("u", "e", 1, 10)]
     dataset = prepare(as_tables(rows), split_args={"valid": 0.2, "test": 0.2})
     assert [dataset.catalog.item_id(i) for i in dataset.items] == ["b", "a", "c", "d", "e"]
-    assert "3 rows share user and second" in dataset.notes[0]
+    assert "3 rows share user and time" in dataset.notes[0]
     assert "the order of the file breaks the tie (data.order)" in dataset.notes[0]
 
 
@@ -116,11 +117,14 @@ def test_ids_come_back_spelled_the_same(hard: str, tmp_path) -> None:
 
 
 def test_save_and_load_keep_everything(tmp_path) -> None:
-    dataset = prepare(as_tables(log(3)), split="leave-one-out", seed=5)
+    rows = [(*row, "train" if n % 3 else "test" if n % 2 else "valid") for n, row in enumerate(log(3))]
+    columns = "user_id item_id label timestamp split"
+    dataset = prepare(as_tables(rows, columns), split_args={"last": True}, seen="allow", seed=5)
     assert (dataset.splits == CONTEXT).any()
     dataset.save(tmp_path / "a")
     again = Dataset.load(tmp_path / "a")
     assert again.digest == dataset.digest and again.summary() == dataset.summary()
+    assert again.allow_seen and dataset.allow_seen
     for name in ("users", "items", "labels", "times", "splits"):
         got, kept = getattr(again, name), getattr(dataset, name)
         assert got.dtype == kept.dtype and got.tolist() == kept.tolist()
@@ -171,21 +175,54 @@ def test_every_item_a_user_never_met_is_drawn_about_equally_often() -> None:
     rows = [("u", f"i{n}", n) for n in (1, 4, 5, 9)] + [("v", f"i{n}", 2) for n in range(10)]
     tables = as_tables(rows, "user_id item_id timestamp")
     dataset = prepare(tables, split="leave-one-out", negatives=2)
-    from sasrecllm.data.negatives import unseen_items
-
-    asked = np.zeros(6000, dtype=np.int64)
-    rng = np.random.default_rng(0)
-    drawn = unseen_items(dataset.users, dataset.items, asked, np.arange(10), 2, rng, dataset.catalog)
+    unmet = Unmet.of(dataset.users, dataset.items, np.arange(10), dataset.n_users)
+    assert unmet.free.tolist() == [6, 0]
+    drawn = unmet.draw(np.zeros(6000, dtype=np.int64), 2, np.random.default_rng(0))
     counts = np.bincount(drawn.ravel(), minlength=10)
     assert set(np.flatnonzero(counts)) == {0, 2, 3, 6, 7, 8}
     assert abs(counts[counts > 0] - 2000).max() < 150
 
 
-def test_a_user_who_met_nearly_everything_is_named() -> None:
-    rows = [("greedy", f"i{n}", n) for n in range(9)] + [("v", "i9", 2)]
+def test_a_user_who_met_nearly_everything_is_set_aside_and_the_others_are_asked() -> None:
+    rows = [("greedy", f"i{n}", n) for n in range(9)] + [("v", f"i{n}", n) for n in (9, 1, 2, 3)]
+    tables = as_tables(rows, "user_id item_id timestamp")
+    dataset = prepare(tables, split="leave-one-out")
+    (note,) = [n for n in dataset.notes if "met so many items" in n]
+    assert "1 users" in note and "'greedy'" in note and "train 7, valid 1, test 1" in note
+    for split in ("train", "valid", "test"):
+        asked = dataset.questions(split)
+        assert {dataset.catalog.user_id(u) for u in asked.histories.users} == {"v"}
+    assert (dataset.splits == 0).sum() == 9  # what the user did is learnt from all the same
+    alone = prepare(as_tables(rows[:9], "user_id item_id timestamp"), split="leave-one-out")
+    with pytest.raises(DataError, match="no test row leaves 4 items"):
+        alone.questions("test")
+
+
+def test_a_moment_before_makes_a_repeat_and_a_copy_does_not() -> None:
+    rows = [("u", "a", 1), ("u", "a", 1), ("u", "b", 2), ("u", "a", 3), ("v", "a", 4), ("v", "b", 4)]
     dataset = prepare(as_tables(rows, "user_id item_id timestamp"), split="leave-one-out")
-    with pytest.raises(DataError, match=r"'greedy' leaves 1 items"):
-        dataset.questions("test")
+    assert dataset.met_before.tolist() == [False, False, False, True, False, False]
+
+
+@pytest.mark.parametrize(("seen", "again", "allow"), [
+    ("auto", 0, False), ("auto", 1, False), ("auto", 8, True),
+    ("exclude", 8, False), ("allow", 0, True),
+])  # fmt: skip
+def test_a_log_that_repeats_itself_may_recommend_what_was_met(seen, again, allow) -> None:
+    rows = [(f"u{u}", f"i{u * 40 + n}", n) for u in range(4) for n in range(20)]
+    rows += [(f"u{u}", f"i{u * 40}", 0.5 + n) for u in range(4) for n in range(again)]
+    rows = [(u, i, int(10 * t)) for u, i, t in rows]
+    tables = as_tables(rows, "user_id item_id timestamp")
+    dataset = prepare(tables, split="leave-one-out", seen=seen, negatives=2)
+    assert dataset.allow_seen == allow
+    notes = [n for n in dataset.notes if "recommend.seen=" in n]
+    assert len(notes) == bool(again)
+    assert not again or f"recommend.seen={'allow' if allow else 'exclude'}" in notes[0]
+    asked = dataset.questions("test")
+    targets, place = asked.targets.reshape(-1, 3), dataset.rows("test")
+    for row, items in zip(place, targets, strict=True):
+        theirs = set(dataset.items[dataset.users == dataset.users[row]])
+        assert len(set(items)) == 3 and (allow or not theirs & set(items[1:]))
 
 
 def test_ratings_are_cut_at_the_threshold() -> None:

@@ -77,14 +77,14 @@ def test_impossible_arguments_are_refused(args) -> None:
         split_rows(ordered(np.arange(50), np.arange(50)), "global-time", args)
 
 
-def test_leave_one_out_takes_liked_rows_only_and_leaves_the_future_out_of_training() -> None:
+def test_leave_one_out_asks_about_the_last_two_rows_whatever_their_label() -> None:
     users = [0] * 6 + [1] * 2 + [2] * 4 + [3] * 3
     labels = [*(1, 1, 0, 1, 0, 0), *(1, 1), *(0, 1, 1, 0), *(1, 1, 1)]
     codes = leave_one_out(ordered(users, np.arange(15), labels))
     assert codes.tolist() == [
-        *[TRAIN, VALID, CONTEXT, TEST, CONTEXT, CONTEXT],
-        *[TRAIN, TRAIN],
-        *[TRAIN, TRAIN, TRAIN, TRAIN],  # two likes are too few
+        *[TRAIN, TRAIN, TRAIN, TRAIN, VALID, TEST],
+        *[TRAIN, TRAIN],  # two rows are too few
+        *[TRAIN, TRAIN, VALID, TEST],
         *[TRAIN, VALID, TEST],
     ]
 
@@ -97,13 +97,19 @@ def test_leave_one_out_never_trains_behind_a_target(rows) -> None:
     users = np.unique(users, return_inverse=True)[1]
     codes = leave_one_out(ordered(users, np.arange(len(users)), labels))
     for user in np.unique(users):
-        mine, liked = codes[users == user], labels[users == user]
-        assert (mine == TEST).sum() == (mine == VALID).sum() == (liked.sum() >= 3)
-        if liked.sum() >= 3:
-            valid, test = int(np.argmax(mine == VALID)), int(np.argmax(mine == TEST))
-            assert valid < test and (mine[:valid] == TRAIN).all()
-            assert not (mine[valid:] == TRAIN).any()
-            assert not liked[test + 1 :].any() and not liked[valid + 1 : test].any()
+        mine = codes[users == user].tolist()
+        behind = [VALID, TEST] if len(mine) >= 3 else []
+        assert mine == [TRAIN] * (len(mine) - len(behind)) + behind
+
+
+def test_a_part_without_rows_is_refused_with_a_split_that_works() -> None:
+    rows = ordered([0, 0, 0, 1, 1, 1], [5, 5, 5, 5, 5, 5])
+    with pytest.raises(DataError, match="train 0, valid 0, test 6") as refusal:
+        split_rows(rows, "global-time", {"valid": 0.2, "test": 0.2})
+    assert refusal.value.remedy == "set data.split=leave-one-out and data.split_args={}"
+    assert set(split_rows(rows, "leave-one-out", {})) == {TRAIN, VALID, TEST}
+    with pytest.raises(DataError, match="give more rows"):
+        split_rows(ordered([0, 1], [5, 5]), "global-time", {})
 
 
 def test_collm_months() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
-from sasrecllm.errors import DataError
+from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.inference.entries import NewItem, Title
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.pipeline.contents import run_all
@@ -46,6 +46,23 @@ def test_a_known_user_gets_unseen_items_in_the_order_of_the_systems_own_score(sy
     everything = system.recommend(user=user, k=7, retrieve=system.catalog.n_items)
     assert all(r.retrieval_rank is None or r.retrieval_rank <= 100 for r in found)
     assert everything[0].probability >= found[0].probability
+
+
+def test_what_was_met_can_be_asked_for_in_one_call(system):
+    user, everything = 3, system.catalog.n_items
+    had = {system.catalog.item_ids[i] for i in system.dataset.items[system.dataset.users == user]}
+    assert had and not system.dataset.allow_seen
+    given = {"user": system.catalog.user_ids[user], "k": everything, "retrieve": everything}
+    assert not had & set(ids(system.recommend(**given)))
+    assert not had & set(ids(system.recommend(**given, seen="exclude")))
+    assert set(ids(system.recommend(**given, seen="allow"))) == set(system.catalog.item_ids)
+    liked = ids(system.recommend(history=sorted(had), k=everything, retrieve=everything, seen="allow"))
+    assert had <= set(liked)
+    item = sorted(had)[0]
+    users = [{a["user_id"] for a in system.audience(item, k=999, seen=s)} for s in ("allow", "exclude")]
+    assert users[0] == set(system.catalog.user_ids) and given["user"] in users[0] - users[1]
+    with pytest.raises(ConfigError, match="seen is 'maybe'; allowed: exclude, allow"):
+        system.recommend(**given, seen="maybe")
 
 
 def test_a_score_carries_the_flags_that_the_item_has_in_a_list(system):

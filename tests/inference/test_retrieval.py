@@ -38,16 +38,16 @@ def histories(rows, labels=None):
 lists = st.lists(st.lists(st.integers(0, N - 1), max_size=5), min_size=1, max_size=4)
 
 
-@given(rows=lists, count=st.integers(1, N), barred=st.sets(st.integers(0, N - 1)))
+@given(rows=lists, count=st.integers(1, N), barred=st.sets(st.integers(0, N - 1)), seen=st.booleans())
 @settings(max_examples=30)
-def test_it_is_the_sorted_whole_catalogue_less_history_and_barred_items(rows, count, barred):
+def test_it_is_the_sorted_whole_catalogue_less_history_and_barred_items(rows, count, barred, seen):
     model, known = encoder(), histories(rows)
     allowed = np.ones(N, dtype=bool)
     allowed[list(barred)] = False
-    got = retrieve(model, known, allowed, count)
+    got = retrieve(model, known, allowed, count, seen=seen)
     logits = model.logits(known, None).detach().numpy()
     for b, row in enumerate(rows):
-        free = [i for i in range(N) if allowed[i] and i not in row]
+        free = [i for i in range(N) if allowed[i] and (seen or i not in row)]
         best = sorted(free, key=lambda i: (-logits[b, i], i))[:count]
         items = [int(i) for i in got.items[b] if i != UNKNOWN]
         assert items == sorted(best)
@@ -55,7 +55,7 @@ def test_it_is_the_sorted_whole_catalogue_less_history_and_barred_items(rows, co
             int(i): int(r) for i, r in zip(got.items[b], got.ranks[b], strict=True) if i != UNKNOWN
         }
         assert [i for i, _ in sorted(ranks.items(), key=lambda p: p[1])] == best
-        alone = retrieve(model, known.take(np.array([b])), allowed, count)
+        alone = retrieve(model, known.take(np.array([b])), allowed, count, seen=seen)
         assert [int(i) for i in alone.items[0] if i != UNKNOWN] == items, "a row depends on its batch"
 
 

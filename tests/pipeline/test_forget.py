@@ -18,6 +18,7 @@ from sasrecllm.pipeline.contents import evaluate_again, report_again, run_all
 from sasrecllm.pipeline.folder import open_run, reopen_run
 from sasrecllm.pipeline.forget import forget
 from sasrecllm.sealing import choose_run, verify_run
+from sasrecllm.serving.store import Interaction, SqliteStore
 
 ADA = "Ada O'Byrne & <7>"
 """An id with everything that is escaped somewhere."""
@@ -299,3 +300,60 @@ def test_a_strangers_staging_folder_cannot_reach_outside_the_run(own, tmp_path):
     with pytest.raises(CheckpointError, match="symbolic link"):
         forget(own, [ADA])
     assert (outside / "precious").read_text() == "mine"
+
+
+def test_the_command_takes_users_out_of_a_trained_system_and_its_store(run, cli, tmp_path):
+    own = shutil.copytree(run, tmp_path / "tiny")
+    heading = next(iter(json.loads((own / "showcase.json").read_text())))
+    shown = heading.removeprefix("warm user ")
+    listed = next(
+        line["item_id"]
+        for lines in json.loads((own / "showcase.json").read_text()).values()
+        for line in lines
+        if line["title"].startswith("user ")
+    )
+    store = SqliteStore(tmp_path / "tiny.sqlite")  # where `serve` makes it
+    store.add_interactions([Interaction(u, "m0001", True) for u in (shown, "only-told", "other")])
+    store.close()
+    others = [
+        u for u in SASRecLLM.from_pretrained(own, "cpu").catalog.user_ids if u not in (shown, listed)
+    ]
+    was = scores(own, others[:5])
+    before = everything(own)
+    said = cli("forget", own, "--user", shown, "--user", "nobody", expect=4)
+    assert "'nobody' is not in this run" in said and everything(own) == before
+    cli("forget", own, "--user", shown, "--user", listed, "--user", "only-told")
+    for user in (shown, listed):
+        assert naming(own, user) == []
+    for path in tmp_path.glob("tiny.sqlite*"):
+        assert not any(user.encode() in path.read_bytes() for user in (shown, "only-told"))
+    # The per-user regression refits its shared part on the rows that are left: 118 of 120 users.
+    assert scores(own, others[:5]) == pytest.approx(was, abs=0.02)
+    assert cli("recommend", own, "--user", others[0], "-k", 3)
+    assert shown not in cli("recommend", own, "--showcase")
+    cli("recommend", own, "--user", shown, expect=4)
+    cli("forget", own, "--user", shown, expect=4)
+    assert "SASRecLLM" in cli("evaluate", own, "--quiet")
+    verify_run(own)
+    assert "no such file" in cli("forget", own, "--user", "x", "--store", tmp_path / "none", expect=2)
+
+
+def scores(folder, users):
+    """P(like) of three items for each user, in one list."""
+    system = SASRecLLM.from_pretrained(folder, "cpu")
+    return [p for user in users for p in system.score_items(["m0001", "m0050", "m0100"], user=user)]
+
+
+def test_the_command_finishes_what_was_interrupted_before(once, cli, tmp_path):
+    own = shutil.copytree(trained_on(once, "labels"), tmp_path / "run")
+    point = 0
+    while not (own / forgetting.STAGING / forgetting.COMPLETE).exists():  # the first kill on the move
+        point += 1
+        with killed_at(point), contextlib.suppress(Killed):
+            forget(own, [ADA])
+    said = cli("recommend", own, "--user", "user 1", expect=5)
+    assert "forget" in said and "again" in said
+    cli("evaluate", own, expect=5)
+    cli("forget", own, "--user", ADA)
+    assert naming(own, ADA) == []
+    cli("recommend", own, "--user", "user 1")

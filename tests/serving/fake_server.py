@@ -1,7 +1,8 @@
 """A server on a made-up model, for tests of everything around the model.
 
-Run as a program it takes the arguments of :func:`serve`; SASRECLLM_FAKE_SECONDS slows its model down
-and the first line of FOLDER/name.txt names it (a missing file is a damaged run).
+Run as a program it takes the arguments of :func:`serve`; SASRECLLM_FAKE_SECONDS slows its model down,
+no answer comes while FOLDER/shut exists, and the first line of FOLDER/name.txt names the model (a
+missing file is a damaged run).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Scored:
 class FakeSystem:
     """Every number is a digest of the question, so an answer to another question shows."""
 
-    def __init__(self, name="A", items=60, added=(), seconds=0.0):
+    def __init__(self, name="A", items=60, added=(), seconds=0.0, gate=None):
         ids = [f"m{n:04d}" for n in range(items)]
         self.catalog = Catalog(ids, [f"Film {n} of the sea" for n in range(items)], ["ann", "bob"])
         if added:
@@ -61,17 +62,23 @@ class FakeSystem:
         self.dataset = SimpleNamespace(
             starts=np.array([0, 2, 3]), items=np.array([0, 1, 2]), labels=np.array([1, 0, 1])
         )
-        self.name, self.items, self.added, self.seconds = name, items, tuple(added), seconds
+        self.name, self.items, self.added = name, items, tuple(added)
+        self.seconds, self.gate = seconds, gate
 
     def with_items(self, items):
-        return FakeSystem(self.name, self.items, [*self.added, *items], self.seconds)
+        return FakeSystem(self.name, self.items, [*self.added, *items], self.seconds, self.gate)
+
+    def work(self):
+        time.sleep(self.seconds)
+        while self.gate and self.gate.exists():
+            time.sleep(0.005)
 
     def probability(self, item, history, user):
         asked = repr((self.name, item, [tuple(e) if isinstance(e, list) else e for e in history], user))
         return int.from_bytes(hashlib.sha256(asked.encode()).digest()[:6]) / 2**48
 
     def score_items(self, items, history=None, user=None):
-        time.sleep(self.seconds)
+        self.work()
         return [self.probability(i, history or [], user) for i in items]
 
     def scored(self, items, history=None, user=None):
@@ -90,7 +97,7 @@ class FakeSystem:
         rerank=True,
         strict=True,
     ):
-        time.sleep(self.seconds)
+        self.work()
         flags = ("fallback",) if not history and user is None else ()
         had = {e if isinstance(e, str) else e[0] for e in history or []}
         free = [i for i in (self.catalog.item_ids if only is None else only) if i not in had]
@@ -111,9 +118,9 @@ class FakeSystem:
         return SimpleNamespace(to_dict=lambda: {"item_id": item, "probability": value})
 
 
-def loaded(name="A", items=60, seconds=0.0):
+def loaded(name="A", items=60, seconds=0.0, gate=None):
     return state.Loaded(
-        FakeSystem(name, items, (), seconds), f"run-{name}", name, lambda *new: new, Words
+        FakeSystem(name, items, (), seconds, gate), f"run-{name}", name, lambda *new: new, Words
     )
 
 
@@ -122,7 +129,8 @@ def load_folder(folder: Path, workers: int, seconds: float):
         name = (folder / "name.txt").read_text().split()[0]
     except (OSError, IndexError):
         raise CheckpointError(f"{folder} is damaged", "train it again") from None
-    return loaded(name, seconds=float(os.environ.get("SASRECLLM_FAKE_SECONDS", "0")))
+    seconds = float(os.environ.get("SASRECLLM_FAKE_SECONDS", "0"))
+    return loaded(name, seconds=seconds, gate=folder / "shut")
 
 
 if __name__ == "__main__":

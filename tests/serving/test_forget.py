@@ -49,7 +49,7 @@ def asked(api, user):
     body = {"user_id": user, "history": ["m0003"]}
     listed = api.call("GET", "/v1/users", params={"query": user}).json()["user_ids"]
     shown = api.call("GET", f"/v1/users/{user}").json()
-    scored = api.call("POST", "/v1/score", json=body | {"items": ["m0005"]}).json()["scores"]
+    scored = api.call("POST", "/v1/score", json=body | {"item_ids": ["m0005"]}).json()["scores"]
     return listed, shown["known"], shown["history"], scored[0]["probability"]
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import socket
 import time
+import tracemalloc
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +14,9 @@ import psutil
 import pytest
 
 from sasrecllm.serving import bodies
+from sasrecllm.serving.problems import Problem
+
+SLOW = 300
 
 JSON = {"Content-Type": "application/json"}
 DEEP = b'{"history":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
@@ -55,17 +59,10 @@ def server(fake_server_in, tmp_path_factory):
     server.stop()
 
 
-def memory(server):
-    return psutil.Process(server.process.pid).memory_info().rss / 1e6
-
-
 @pytest.mark.parametrize(("name", "body", "status"), BODIES, ids=[b[0] for b in BODIES])
 def test_bodies(server, name, body, status):
-    before, started = memory(server), time.monotonic()
-    answer = httpx.post(f"{server.url}/v1/recommend", content=body, headers=JSON)
+    answer = httpx.post(f"{server.url}/v1/recommend", content=body, headers=JSON, timeout=SLOW)
     assert answer.status_code == status, answer.text
-    assert time.monotonic() - started < 1.0  # 0.5 s on a machine of one's own
-    assert memory(server) - before < 20
     assert len(answer.content) < 5_000
     if status != 200:
         assert answer.headers["content-type"] == "application/problem+json"
@@ -88,21 +85,48 @@ def test_only_plain_json_is_taken(server, headers, status):
     assert httpx.post(f"{server.url}/v1/recommend", content=body, headers=headers).status_code == status
 
 
+def pieces():
+    for _ in range(50):
+        yield b" " * 1_000_000
+
+
 @pytest.mark.parametrize("chunked", [False, True])
-def test_fifty_megabytes_are_refused_without_being_kept(server, chunked):
-    def pieces():
-        for _ in range(50):
-            yield b" " * 1_000_000
-
-    before, started = memory(server), time.monotonic()
+def test_fifty_megabytes_are_refused(server, chunked):
     content = pieces() if chunked else b" " * 50_000_000
-    answer = httpx.post(f"{server.url}/v1/recommend", content=content, headers=JSON)
-    assert answer.status_code == 413 and time.monotonic() - started < 2.0
-    assert memory(server) - before < 20
-    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    answer = httpx.post(f"{server.url}/v1/recommend", content=content, headers=JSON, timeout=SLOW)
+    assert answer.status_code == 413
+    assert httpx.get(f"{server.url}/healthz", timeout=SLOW).status_code == 200
 
 
-def raw(server, text, wait=5.0):
+@pytest.mark.parametrize("declared", [{}, {b"content-length": b"50000000"}])
+def test_what_is_too_long_is_not_kept_while_it_is_read(declared):
+    """Counted are Python's own allocations: the same on every machine."""
+    read = []
+
+    async def receive():
+        read.append(1_000_000)
+        return {"type": "http.request", "body": b" " * read[-1], "more_body": len(read) < 50}
+
+    tracemalloc.start()
+    with pytest.raises(Problem) as refused:
+        asyncio.run(bodies.read_body(receive, declared))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert refused.value.status == 413 and sum(read) > 40e6 and most < 8e6
+
+
+@pytest.mark.soak
+def test_hostile_bodies_cost_neither_time_nor_memory(server):
+    process = psutil.Process(server.process.pid)
+    limits = [(content, 0.5) for _, content, _ in BODIES] + [(b" " * 50_000_000, 2.0), (pieces(), 2.0)]
+    for content, seconds in limits:
+        before, started = process.memory_info().rss, time.monotonic()
+        httpx.post(f"{server.url}/v1/recommend", content=content, headers=JSON)
+        assert time.monotonic() - started < seconds
+        assert process.memory_info().rss - before < 20e6
+
+
+def raw(server, text, wait=SLOW):
     """Send bytes as they are; everything that comes back."""
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), timeout=wait) as connection:
@@ -153,9 +177,8 @@ def test_a_body_that_drips_is_cut(api, monkeypatch):
     async def send(message):
         sent.append(message)
 
-    started = time.monotonic()
-    asyncio.run(api.app(scope, drip, send))
-    assert sent[0]["status"] == 408 and time.monotonic() - started < 1
+    asyncio.run(api.app(scope, drip, send))  # the drip alone would never end
+    assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
 
 
@@ -171,7 +194,7 @@ def test_no_path_of_a_client_reaches_the_disk(server):
     address = urlsplit(server.url)
     for prefix in ("/", "/v1/items/", "/v1/users/", "/static/"):
         for path in TRAVERSALS:
-            with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+            with socket.create_connection((address.hostname, address.port), timeout=SLOW) as connection:
                 target = (prefix + path).encode("utf-8")
                 head = b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
                 connection.sendall(head)

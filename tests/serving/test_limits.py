@@ -39,14 +39,14 @@ def test_waiting_as_told_is_enough():
 
 def test_memory_of_clients_is_bounded(monkeypatch):
     monkeypatch.setattr(limits, "MOST_CLIENTS", 10)
-    limit = RateLimit(1.0)
+    limit = RateLimit(1.0, clock=Clock())
     for n in range(100):
         assert limit.wait(str(n)) == 0
     assert len(limit._buckets) == 10 and limit.wait("99") == 1
 
 
 def test_over_http_it_is_a_429_that_says_when(make_api):
-    api = make_api(limit=RateLimit(0.1, burst=3))
+    api = make_api(limit=RateLimit(0.1, burst=3, clock=Clock()))
     answers = [api.call("POST", "/v1/recommend", json={}) for _ in range(5)]
     assert [a.status_code for a in answers] == [200, 200, 200, 429, 429]
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 10

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from sasrecllm.config import load_config
-from sasrecllm.pipeline.contents import run_all
-from sasrecllm.pipeline.folder import open_run
-
-TINY = Path(__file__).parents[1] / "tiny.yaml"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 EVIL = [
     "<img src=x onerror=alert(1)> The General",
@@ -26,15 +21,13 @@ EVIL = [
 
 
 @pytest.fixture(scope="module")
-def url(browser, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page") / "tiny"
-    config = load_config(TINY, ["evaluation.ablations=false"], environment=False)
-    run_all(open_run(folder, config, "test", quiet=True))
+def url(browser, run, tmp_path_factory):
+    folder = shutil.copytree(run, tmp_path_factory.mktemp("page") / "tiny")
     command = [sys.executable, "-m", "sasrecllm", "serve", folder, "--port", "0"]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     yield process.stdout.readline().rpartition(" at ")[2].strip()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(300) == 0
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import time
 import httpx
 import pytest
 
+SLOW = 300
+
 
 def history(n):
     return {"history": [f"m{n % 60:04d}", f"m{(n * 7) % 60:04d}"], "k": 5}
@@ -19,7 +21,7 @@ def history(n):
 async def flood(url, count, on_answer=None):
     """``count`` requests at once; (status, body, headers) of each."""
     limits = httpx.Limits(max_connections=count)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=SLOW) as client:
 
         async def one(n):
             answer = await client.post("/v1/recommend", json=history(n))
@@ -32,7 +34,9 @@ async def flood(url, count, on_answer=None):
 
 def test_overload_is_refused_with_retry_after_and_every_answer_is_right(launch, fake, times):
     server, count = launch(seconds=0.02), times(200, 1000)
-    answers = asyncio.run(flood(server.url, count))
+    shut = server.folder / "shut"
+    shut.touch()  # until the queue is full: the first answer of all is a refusal
+    answers = asyncio.run(flood(server.url, count, lambda: shut.unlink(missing_ok=True)))
     codes = {code: sum(a.status_code == code for a in answers) for code in (200, 503)}
     assert codes[200] >= 64 and codes[503] >= 1 and sum(codes.values()) == count
     system = fake.FakeSystem()
@@ -50,28 +54,32 @@ def test_overload_is_refused_with_retry_after_and_every_answer_is_right(launch, 
 
 def test_sigterm_answers_what_is_in_flight_and_takes_nothing_new(launch, times):
     for _ in range(times(1, 50)):
-        _stopped_while_asked(launch(seconds=0.1))
+        _stopped_while_asked(launch(seconds=0.1), times(SLOW, 10))
 
 
-def _stopped_while_asked(server):
+def _stopped_while_asked(server, within):
     asked = []
 
     def ask(n):
-        asked.append(httpx.post(f"{server.url}/v1/recommend", json=history(n), timeout=30).status_code)
+        asked.append(
+            httpx.post(f"{server.url}/v1/recommend", json=history(n), timeout=SLOW).status_code
+        )
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(20)]
     with httpx.Client(base_url=server.url) as client:
         assert client.get("/readyz").status_code == 200
+        (server.folder / "shut").touch()
         for thread in threads:
             thread.start()
         # All 20 have reached the model (one may be between queue and batch), none waits outside.
         _wait(lambda: sum(_metric(client, name) for name in REACHED) >= 19)
         started = time.monotonic()
         server.signal(signal.SIGTERM)
+        (server.folder / "shut").unlink()
         for thread in threads:
             thread.join()
     assert asked == [200] * 20
-    assert server.process.wait(10) == 0 and time.monotonic() - started < 10
+    assert server.process.wait(SLOW) == 0 and time.monotonic() - started < within
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/healthz")
 
@@ -133,16 +141,27 @@ def test_a_new_run_takes_over_and_a_damaged_one_does_not(launch, fake, times):
         assert [s["probability"] for s in body["scores"]] == wanted
 
 
-def _wait(until, seconds=10):
-    ends = time.monotonic() + seconds
+def _wait(until):
+    ends = time.monotonic() + SLOW
     while not until():
         assert time.monotonic() < ends
         time.sleep(0.02)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other addresses of loopback: Linux")
-def test_who_asks_too_often_is_held_back_and_nobody_else(launch, times):
-    server, rate, seconds = launch(rate=20.0), 20, times(3, 30)
+def test_who_asks_too_often_is_held_back_and_nobody_else(launch):
+    server = launch(rate=0.001)  # one at once, and the next one after a quarter of an hour
+    for address in ("127.0.0.2", "127.0.0.3"):
+        route = httpx.HTTPTransport(local_address=address)
+        with httpx.Client(base_url=server.url, transport=route, timeout=SLOW) as client:
+            ask = lambda: client.post("/v1/recommend", json=history(1)).status_code  # noqa: E731
+            assert [ask() for _ in range(3)] == [200, 429, 429]
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(sys.platform != "linux", reason="other addresses of loopback: Linux")
+def test_a_rate_is_kept_to_within_a_twentieth(launch):
+    server, rate, seconds = launch(rate=20.0), 20, 30
     codes = {"127.0.0.2": [], "127.0.0.3": []}
     ends = time.monotonic() + seconds
 
@@ -164,10 +183,12 @@ def test_who_asks_too_often_is_held_back_and_nobody_else(launch, times):
     passed = greedy.count(200)
     assert set(greedy) == {200, 429} and set(modest) == {200}
     # The first second's worth may come at once; the lower bound needs a client that is never starved.
-    assert rate * seconds * times(0.5, 0.95) <= passed <= rate * (seconds * 1.05 + 1)
+    assert rate * seconds * 0.95 <= passed <= rate * (seconds * 1.05 + 1)
 
 
-def test_memory_and_files_do_not_grow(launch, times):
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_memory_and_files_do_not_grow(launch, count, times):
+    """Files are counted; memory, which depends on the allocator, is measured by ``make soak``."""
     import psutil
 
     server = launch()
@@ -181,10 +202,11 @@ def test_memory_and_files_do_not_grow(launch, times):
                     "/v1/recommend", **({"content": bad} if n % 10 == 0 else {"json": history(n)})
                 )
 
-        some(times(200, 1000))
+        some(count // 10)
         memory, files = process.memory_info().rss, process.num_fds()
-        some(times(400, 10_000))
-        assert process.memory_info().rss - memory < 5e6 and process.num_fds() <= files
+        some(count)
+        _wait(lambda: process.num_fds() <= files)
+        assert process.memory_info().rss - memory < times(float("inf"), 5e6)
 
 
 def test_a_taken_port_is_refused_in_words(launch, tmp_path):

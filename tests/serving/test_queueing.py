@@ -20,7 +20,7 @@ class Recorder:
         with self.lock:
             self.running += 1
             self.most_running = max(self.most_running, self.running)
-        self.open.wait(10)
+        self.open.wait(300)
         with self.lock:
             self.asked.append(request)
             self.running -= 1
@@ -57,8 +57,8 @@ def test_as_many_at_once_as_there_are_threads_and_in_order(recorder, model):
     waiting = [model.submit(kind, n) for n, kind in enumerate("aaaaabba")]
     assert model.depth == 8
     recorder.open.set()
-    assert [f.result(5) for f in first] == [("a", f"first {n}") for n in range(model.threads)]
-    assert [f.result(5) for f in waiting] == [(k, n) for n, k in enumerate("aaaaabba")]
+    assert [f.result(300) for f in first] == [("a", f"first {n}") for n in range(model.threads)]
+    assert [f.result(300) for f in waiting] == [(k, n) for n, k in enumerate("aaaaabba")]
     assert recorder.most_running == model.threads
     if model.threads == 1:
         assert recorder.asked[1:] == list(range(8))
@@ -77,10 +77,10 @@ def test_a_thread_outlives_a_handler_that_breaks(recorder, model):
     hold(recorder, model)
     futures = [model.submit("a", r) for r in ("good", "bad", "bad", "bad", "fine")]
     recorder.open.set()
-    assert futures[0].result(5) == ("a", "good") and futures[4].result(5) == ("a", "fine")
+    assert futures[0].result(300) == ("a", "good") and futures[4].result(300) == ("a", "fine")
     for broken in futures[1:4]:
         with pytest.raises(KeyError):
-            broken.result(5)
+            broken.result(300)
 
 
 def test_a_request_that_waits_too_long_is_dropped_and_never_computed(recorder, model):
@@ -89,7 +89,7 @@ def test_a_request_that_waits_too_long_is_dropped_and_never_computed(recorder, m
         asyncio.run(model.answer("a", "late", timeout=0.05))
     assert refusal.value.reason == "timeout"
     recorder.open.set()
-    assert model.submit("a", "next").result(5) == ("a", "next")
+    assert model.submit("a", "next").result(300) == ("a", "next")
     assert "late" not in recorder.asked
 
 
@@ -97,5 +97,5 @@ def test_close_answers_what_waits(recorder, model):
     hold(recorder, model)
     waiting = model.submit("a", 1)
     threading.Timer(0.05, recorder.open.set).start()
-    model.close(timeout=5)
+    model.close(timeout=300)
     assert waiting.result(0) == ("a", 1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,13 +18,8 @@ from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 COMMAND = [sys.executable, "-m", "sasrecllm"]
-
-
-def trained(folder, *settings):
-    command = [*COMMAND, "run", "--config", TINY, "--out", folder, "--quiet", *settings]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+# The server's processes and this one score the same rows, but in batches of their own sizes: single
+# precision (1e-7) through a few layers stays well within 1e-5 of a logit.
 
 
 @contextlib.contextmanager
@@ -34,28 +30,29 @@ def served(run):
     )
     url = process.stdout.readline().rpartition(" at ")[2].strip()
     assert url.startswith("http://127.0.0.1:")
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=300) as client:
         client.process = process
         yield client
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(300) == 0
     assert run.with_name(f"{run.name}.sqlite").exists()
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("served") / "tiny")
+def folder(run, tmp_path_factory):
+    """A copy of the run: a test damages it, and the server keeps its store beside it."""
+    return shutil.copytree(run, tmp_path_factory.mktemp("served") / "tiny")
 
 
 @pytest.fixture(scope="module")
-def client(run):
-    with served(run) as client:
+def client(folder):
+    with served(folder) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def system(run):
-    return SASRecLLM.from_pretrained(run)
+def system(folder):
+    return SASRecLLM.from_pretrained(folder)
 
 
 def post(client, path, **body):
@@ -143,7 +140,7 @@ def test_a_killed_model_process_costs_at_most_one_answer(client, system):
     before = post(client, "/v1/score", item_ids=["told before"], history=["m0003"])["scores"]
     psutil.Process(client.process.pid).children()[0].kill()
     body = {"item_ids": ["told before"], "history": ["m0003"]}
-    good, ends = 0, time.monotonic() + 120
+    good, ends = 0, time.monotonic() + 300
     while good < 4:  # each process is asked
         answer = client.post("/v1/score", json=body)
         assert answer.status_code == 200 or int(answer.headers["retry-after"]) >= 1
@@ -173,14 +170,14 @@ def test_scores_carry_the_flags_of_the_list(client, system):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_a_damaged_run_is_refused_and_the_old_one_stays(client, run):
+def test_a_damaged_run_is_refused_and_the_old_one_stays(client, folder):
     before = client.get("/readyz").json()["model"]
-    part = run / "stages/1-encoder/parts/encoder/weights.safetensors"  # a part that serving loads
+    part = folder / "stages/1-encoder/parts/encoder/weights.safetensors"  # a part that serving loads
     whole = part.read_bytes()
     part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     try:
         client.process.send_signal(signal.SIGHUP)
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + 300
         while not (error := client.get("/readyz").json()["reload_error"]):
             assert time.monotonic() < ends
             time.sleep(0.1)
@@ -194,17 +191,16 @@ def test_a_damaged_run_is_refused_and_the_old_one_stays(client, run):
         time.sleep(0.1)
 
 
-@pytest.mark.timeout(1500)
-def test_swaps_under_load_fail_no_request_and_every_answer_is_its_models_own(run, tmp_path, times):
-    swaps = times(0, 20)
-    if not swaps:
-        pytest.skip("THOROUGH=1 trains a second run and swaps twenty times")
-    folders = {False: run, True: trained(tmp_path / "other", "seed=1", "evaluation.ablations=false")}
+@pytest.mark.soak
+def test_swaps_under_load_fail_no_request_and_every_answer_is_its_models_own(run, cli, tmp_path):
+    swaps, other = 20, tmp_path / "other"
+    cli("run", "--config", TINY, "--out", other, "--quiet", "seed=1", "evaluation.ablations=false")
+    folders = {False: run, True: other}
     link, seen, stop = tmp_path / "current", [], threading.Event()
     link.symlink_to(run)
 
     def keep_asking(url, n):
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=300) as client:
             while not stop.wait(0.1):  # five such clients: fifty requests a second
                 body = {"item_ids": ["m0003"], "history": [f"m{n:04d}"]}
                 answer = client.post("/v1/score", json=body)

@@ -26,9 +26,9 @@ def test_a_network_address_without_a_key_is_refused(tmp_path, monkeypatch):
 
 def test_the_command_ends_with_code_2_before_it_loads_anything(tmp_path):
     command = [sys.executable, "-m", "sasrecllm", "serve", tmp_path / "none", "--host", "0.0.0.0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and security.KEY_VARIABLE in done.stderr
-    done = subprocess.run(command[:-2], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command[:-2], capture_output=True, text=True, timeout=300)
     assert done.returncode == 5 and "not a finished run folder" in done.stderr
 
 
@@ -137,5 +137,5 @@ def test_the_way_to_make_a_key_file_makes_one_for_its_owner_alone(tmp_path):
     with pytest.raises(ConfigError) as refusal:
         security.read_key(file, {})
     command = refusal.value.remedy.partition("make one: ")[2]
-    subprocess.run(command.replace("python", sys.executable), shell=True, check=True, timeout=60)
+    subprocess.run(command.replace("python", sys.executable), shell=True, check=True, timeout=300)
     assert file.stat().st_mode & 0o777 == 0o600 and len(security.read_key(file, {})) >= 32

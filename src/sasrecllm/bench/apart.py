@@ -30,7 +30,7 @@ def took_apart(side: str, *arguments: object, threads: int = 1) -> tuple[Took, f
     if not STATUS.is_file():
         raise EnvironmentRefusal(f"{STATUS} is not here: peaks are read there", "measure on Linux")
     count = {k: str(threads) for k in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "MKL_NUM_THREADS")}
-    command = [sys.executable, "-m", __name__, side, *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", __name__, side, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | count)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]

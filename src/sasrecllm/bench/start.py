@@ -31,7 +31,7 @@ def bench(run: Path | None, times: int) -> list[Finding]:
 
 
 def _finding(work: str, limit: float, arguments: list[str], times: int) -> Finding:
-    took = [_process([sys.executable, "-m", "sasrecllm", *arguments]) for _ in range(times)]
+    took = [_process([sys.executable, "-P", "-m", "sasrecllm", *arguments]) for _ in range(times)]
     clock = statistics.median(t.wall for t in took)
     return within(
         work, limit, statistics.median(t.cpu for t in took), "s", f"{clock:.1f} s by the clock"

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.negatives import unseen_items
+from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import NAMES
-from sasrecllm.errors import ConfigError
-from sasrecllm.types import UNKNOWN, Histories, IntArray
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.types import UNKNOWN, BoolArray, Histories, IntArray
 
 
 class Candidates(NamedTuple):
@@ -27,59 +27,86 @@ class Candidates(NamedTuple):
 def ranking_candidates(
     dataset: Dataset, split: str, *, negatives: int | None = 100, seed: int = 0
 ) -> Candidates:
-    """A list for every liked row of ``split``, in row order.
+    """A list for every liked row of ``split`` that can be served, in row order.
 
-    The others are different from one another and stand nowhere in the user's list, before the
-    question or after.  They depend on the data, the split, ``negatives`` and ``seed`` alone: every
-    model, every run and every training seed is asked the same lists.  For the test they come from
-    the whole catalogue, held-out items included; for validation held-out items are left out.
+    The others are different from one another, and none is the relevant item.  They stand nowhere in
+    the user's list, before the question or after, unless the data set allows seen items
+    (``allow_seen``), as its recommendations do then.  They depend on the data, the split,
+    ``negatives`` and ``seed`` alone: every model, every run and every training seed is asked the same
+    lists.  For the test they come from the whole catalogue, held-out items included; for validation
+    held-out items are left out.
+
+    Left out are rows whose item the user had met before where such items are never recommended, and
+    rows that leave fewer than ``negatives`` others (None: not one).
 
     Args:
-        negatives: drawn items per list, each equally likely; None for every item that the user
-            never met, ascending.  Such lists differ in length, and UNKNOWN fills the shorter ones;
+        negatives: drawn items per list, each equally likely; None for every item that may stand
+            there, ascending.  Such lists differ in length, and UNKNOWN fills the shorter ones;
             memory is 8 bytes times B times the size of the catalogue.
         seed: of the draws; not that of the run, or its models were asked other lists.
 
     Raises:
         ConfigError: an unknown split, or ``negatives`` below 1.
-        DataError: a user's list leaves too few items to draw from.
+        DataError: no row leaves enough items to draw from.
     """
     if negatives is not None and negatives < 1:
         raise ConfigError(
             f"ranking was asked for {negatives} negatives; allowed: 1 or more", "ask for 100"
         )
-    rows = dataset.rows(split)
-    rows = rows[dataset.labels[rows] == 1]
-    users = dataset.users[rows]
-    if negatives is None:
-        others = _never_met(dataset, users, dataset.pool(split))
-    else:
-        rng = np.random.default_rng([seed, NAMES[split], 17])
-        pool = dataset.pool(split)
-        others = unseen_items(
-            dataset.users, dataset.items, users, pool, negatives, rng, dataset.catalog
+    rows = _servable(dataset, split)
+    unmet, owners = dataset.others(split, rows)
+    free = unmet.free[owners]
+    enough = free >= (negatives or 1)
+    if not enough.any():
+        raise DataError(
+            f"no list of 1 + {negatives or 1} items can be made for the {len(rows):,} liked rows of"
+            f" {split}: they leave {int(free.max(initial=0))} items to draw from at most",
+            "ask for fewer negatives",
         )
+    rows, owners = rows[enough], owners[enough]
+    if negatives is None:
+        others = _all_others(unmet, owners)
+    else:
+        others = unmet.draw(owners, negatives, np.random.default_rng([seed, NAMES[split], 17]))
     items = np.concatenate([dataset.items[rows][:, None], others], axis=1)
     return Candidates(dataset.histories(rows), items, rows)
 
 
-def fewest_others(dataset: Dataset, split: str) -> int:
-    """How many items the user who met the most leaves to draw from: no list can be longer."""
-    users = np.unique(dataset.users[dataset.rows(split)])
-    theirs = np.isin(dataset.users, users) & np.isin(dataset.items, dataset.pool(split))
-    pairs = np.unique(dataset.users[theirs] * dataset.n_items + dataset.items[theirs])
-    met = np.bincount(pairs // dataset.n_items)
-    return len(dataset.pool(split)) - int(met.max(initial=0))
+def longest_lists(dataset: Dataset, split: str, wanted: int) -> int:
+    """The most negatives, up to ``wanted``, that 19 of 20 liked rows of ``split`` leave to draw.
+
+    Rows that leave none are not counted; 0 where there is no other.
+    """
+    unmet, owners = dataset.others(split, _servable(dataset, split))
+    free = np.sort(unmet.free[owners])
+    free = free[free > 0]
+    return min(wanted, int(free[len(free) // 20])) if len(free) else 0
 
 
-def _never_met(dataset: Dataset, users: IntArray, pool: IntArray) -> IntArray:
-    """Items of ``pool`` that each of ``users`` [B] never met, ascending, UNKNOWN behind the last."""
-    asked, place = np.unique(users, return_inverse=True)
-    taken = np.ones((len(asked), dataset.n_items), dtype=bool)
-    taken[:, pool] = False
-    theirs = np.isin(dataset.users, asked)
-    taken[np.searchsorted(asked, dataset.users[theirs]), dataset.items[theirs]] = True
-    free = dataset.n_items - taken.sum(axis=1)
+def _servable(dataset: Dataset, split: str) -> IntArray:
+    """The liked rows of ``split`` whose item may be recommended."""
+    rows = dataset.rows(split)
+    rows = rows[dataset.labels[rows] == 1]
+    kept: IntArray = rows if dataset.allow_seen else rows[~_in_history(dataset, rows)]
+    return kept
+
+
+def _in_history(dataset: Dataset, rows: IntArray) -> BoolArray:
+    """Whether the history of each of ``rows`` holds its item."""
+    before = dataset.histories(rows)
+    hit = before.items == dataset.items[rows][before.owners]
+    return np.asarray(np.bincount(before.owners[hit], minlength=len(rows)) > 0)
+
+
+def _all_others(unmet: Unmet, owners: IntArray) -> IntArray:
+    """Every item of the pool that each of ``owners`` [B] may be given, ascending, UNKNOWN behind."""
+    asked, place = np.unique(owners, return_inverse=True)
+    width = len(unmet.pool) + 1
+    whose, where = unmet.met // width, unmet.met % width
+    theirs = np.isin(whose, asked)
+    taken = np.zeros((len(asked), len(unmet.pool)), dtype=bool)
+    taken[np.searchsorted(asked, whose[theirs]), where[theirs]] = True
+    free = unmet.free[asked]
     order = np.argsort(taken, axis=1, kind="stable")[:, : int(free.max(initial=0))]
-    lists = np.where(np.arange(order.shape[1]) < free[:, None], order, UNKNOWN)
+    lists = np.where(np.arange(order.shape[1]) < free[:, None], unmet.pool[order], UNKNOWN)
     return np.asarray(lists[place], dtype=np.int64)

@@ -18,9 +18,9 @@ import numpy as np
 from sasrecllm.data import storage
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.naming import named_in
-from sasrecllm.data.negatives import unseen_items
+from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
-from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.types import BoolArray, Histories, IntArray, LabelArray, Questions
 
 __all__ = ["CONTEXT", "TEST", "TRAIN", "VALID", "Dataset"]
@@ -39,6 +39,8 @@ class Dataset:
         name, words: of the source.
         implicit: every row is a positive; questions add sampled negatives.
         negatives: sampled negatives per positive (implicit feedback only).
+        allow_seen: what a user has met before may be recommended again, and may stand among the
+            candidates of a question; else neither.
         seed: of the sampled negatives.
         notes: remarks of the preparation that a report must show.
         held_items, held_users: sorted indices of what is held out of training and validation
@@ -56,6 +58,7 @@ class Dataset:
     has_times: bool = True
     implicit: bool = False
     negatives: int = 4
+    allow_seen: bool = False
     seed: int = 0
     notes: tuple[str, ...] = ()
     held_items: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
@@ -128,29 +131,49 @@ class Dataset:
     def questions(self, split: str, last: int | None = None) -> Questions:
         """Every row of a split, in row order, each with its history.
 
-        For implicit feedback ``negatives`` items that are nowhere in the user's list follow each
-        positive, as questions with label 0 and the same history.  Those of the training split are
+        For implicit feedback ``negatives`` other items (:meth:`others`) follow each positive, as
+        questions with label 0 and the same history.  Those of the training split are
         items that training shows: an item that only the future holds would be learnt as disliked.
-        Held-out items are drawn for the test alone.
+        Held-out items are drawn for the test alone.  A row that leaves fewer items than that to draw
+        from is no question.
         The same seed draws the same items.
 
         Raises:
             ConfigError: unknown split.
-            DataError: a user's list leaves too few items to draw from.
+            DataError: no row leaves enough items to draw from.
         """
         rows = self.rows(split)
         if not self.implicit:
             return Questions(self.histories(rows, last), self.items[rows], self.labels[rows], rows)
-        drawn = unseen_items(
-            self.users, self.items, self.users[rows], self.pool(split), self.negatives,
-            np.random.default_rng([self.seed, _code(split)]), self.catalog,
-        )  # fmt: skip
+        unmet, owners = self.others(split, rows)
+        enough = unmet.free[owners] >= self.negatives
+        if len(rows) and not enough.any():
+            raise DataError(
+                f"no {split} row leaves {self.negatives} items that its user has not met, to draw"
+                f" negatives from; the most is {unmet.free[owners].max()} of {len(unmet.pool)} items",
+                "lower data.negatives, or set recommend.seen=allow, or add items",
+            )
+        rows, owners = rows[enough], owners[enough]
+        rng = np.random.default_rng([self.seed, _code(split)])
+        drawn = unmet.draw(owners, self.negatives, rng)
         targets = np.concatenate([self.items[rows][:, None], drawn], axis=1)
         labels = np.zeros(targets.shape, dtype=np.int8)
         labels[:, 0] = 1
         repeated = np.repeat(np.arange(len(rows)), targets.shape[1])
         histories = self.histories(rows, last).take(repeated)
         return Questions(histories, targets.reshape(-1), labels.reshape(-1), rows[repeated])
+
+    def others(self, split: str, rows: IntArray) -> tuple[Unmet, IntArray]:
+        """The items that may stand beside the target of each of ``rows`` [B], and their owner [B].
+
+        They are those of the split's pool that the user meets neither before nor after; where
+        ``allow_seen``, all but the target.
+        """
+        pool = self.pool(split)
+        if self.allow_seen:
+            each = np.arange(len(rows))
+            return Unmet.of(each, self.items[rows], pool, len(rows)), each
+        return Unmet.of(self.users, self.items, pool, self.n_users), self.users[rows]
 
     def pool(self, split: str) -> IntArray:
         """Sorted items that may be drawn as negatives of a split."""
@@ -180,6 +203,13 @@ class Dataset:
         return np.bincount(self.users[self.splits == TRAIN], minlength=self.n_users) > 0
 
     @cached_property
+    def met_before(self) -> BoolArray:
+        """Whether the user of a row had met its item at an earlier moment, shape [N]."""
+        pairs = self.users * self.n_items + self.items
+        _, first, place = np.unique(pairs, return_index=True, return_inverse=True)
+        return np.asarray(self.times > self.times[first][place])
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the content: rows, splits, ids, titles, words and the draw of negatives."""
         summed = hashlib.sha256()
@@ -187,6 +217,7 @@ class Dataset:
             summed.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         facts = [self.catalog.user_ids, self.words, self.has_times, self.implicit]
         facts += [self.negatives, self.seed] if self.implicit else []
+        facts += ["seen items are allowed"] if self.allow_seen else []
         held = [self.held_items.tolist(), self.held_users.tolist()]
         facts += held if any(held) else []
         summed.update(json.dumps([self.catalog.digest, *facts], sort_keys=True).encode())
@@ -212,6 +243,7 @@ class Dataset:
             "items": self.n_items,
             "feedback": "implicit" if self.implicit else "liked or not",
             "negatives_per_positive": self.negatives if self.implicit else 0,
+            "recommends_seen_items": self.allow_seen,
             "context_rows": int((self.splits == CONTEXT).sum()),
             "held_out_items": len(self.held_items),
             "held_out_users": len(self.held_users),

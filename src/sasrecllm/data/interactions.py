@@ -75,8 +75,8 @@ def order_of(tables: Tables) -> Literal["order", "time", "file"]:
     """What orders each user's rows.
 
     ``auto`` takes the order column, else time, else the order of the file.  ``order``: the order
-    column alone.  ``time``: time, ties broken by the order column, else by the order of the file.
-    ``file``: the order of the file alone.
+    column, ties broken by time.  ``time``: time, ties broken by the order column.  ``file``: the
+    order of the file alone, which breaks all other ties too.
 
     Raises:
         DataError: time is asked for and there is none, or a column that may be one is not used.
@@ -116,9 +116,10 @@ def ordered(tables: Tables) -> pl.DataFrame:
         return _sorted(frame, "user_id", "timestamp", *ties)
     if rule == "file":
         frame = frame.with_columns(pl.col(ROW).alias("order"))
-    frame = _sorted(frame, "user_id", "order")
+    ties = ["timestamp"] if "timestamp" in frame.columns and rule == "order" else []
+    frame = _sorted(frame, "user_id", "order", *ties)
     if "timestamp" in frame.columns:
-        _refuse_contradiction(frame, tables.files[0])
+        _refuse_contradiction(frame, tables)
     return frame
 
 
@@ -143,30 +144,31 @@ def _sorted(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     return frame.sort(key, maintain_order=True)
 
 
-def _refuse_contradiction(frame: pl.DataFrame, file: str) -> None:
+def _refuse_contradiction(frame: pl.DataFrame, tables: Tables) -> None:
     """Refuse an order in which a row with a later timestamp stands before an earlier one."""
     back = pl.col("timestamp") < pl.col("timestamp").shift(1).over("user_id")
     wrong = frame.filter(back)
     if wrong.is_empty():
         return
-    row = wrong.row(0, named=True)
+    row, name = wrong.row(0, named=True), tables.columns[0].name
+    place, or_order = f"row {row[ROW] + 1}", ""
+    if tables.order != "file":
+        place, or_order = f"{name('order')} {row['order']}", "data.columns.order=null or "
     raise DataError(
-        f"{file}: {wrong.height} rows stand after a row of the same user with a later timestamp;"
-        f" the first: user_id {row['user_id']!r}, order {row['order']}, timestamp"
-        f" {row['timestamp']}",
-        "a history may not hold the future: set data.order=time to sort by time with the order"
-        " breaking ties only, or correct the order or the timestamp column",
+        f"{tables.files[0]}: {wrong.height:,} rows stand after a row of the same user with a later"
+        f" {name('timestamp')}; the first: {name('user_id')} {row['user_id']!r}, {place},"
+        f" {name('timestamp')} {row['timestamp']}",
+        "a history may not hold the future: set data.order=time, which sorts by time (an order column"
+        f" breaks ties only), or leave the column out that is wrong: {or_order}"
+        "data.columns.timestamp=null",
     )
 
 
-def shared_moments(frame: pl.DataFrame) -> int:
-    """Number of rows of :func:`ordered` that share user and second with another (not time's order)."""
-    if "timestamp" not in frame.columns:
+def shared_places(frame: pl.DataFrame, *columns: str) -> int:
+    """Number of rows of :func:`ordered` that share their user and ``columns`` with a neighbour."""
+    if not set(columns) <= set(frame.columns):
         return 0
-    # Within a user time never goes back, so that equal moments stand side by side.
-    again = (pl.col("user_id") == pl.col("user_id").shift()) & (
-        pl.col("timestamp") == pl.col("timestamp").shift()
-    )
+    again = pl.all_horizontal(pl.col(c) == pl.col(c).shift() for c in ("user_id", *columns))
     marked = frame.select(again.fill_null(False).alias("again"))
     both = pl.col("again") | pl.col("again").shift(-1, fill_value=False)
     return int(marked.select(both.sum()).item())

@@ -1,58 +1,57 @@
-"""Items that a user never met, drawn evenly and without rejection."""
+"""Items that may be drawn beside a relevant one: evenly, without rejection."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from sasrecllm.data.catalog import Catalog
-from sasrecllm.errors import DataError
 from sasrecllm.types import IntArray
 
 
-def unseen_items(
-    users: IntArray,
-    items: IntArray,
-    asked: IntArray,
-    pool: IntArray,
-    count: int,
-    rng: np.random.Generator,
-    catalog: Catalog,
-) -> IntArray:
-    """``count`` different items of ``pool`` for each of ``asked`` [B], none in the user's list.
+@dataclass(frozen=True)
+class Unmet:
+    """Which items of a pool each owner may be given: those that are not on the owner's list.
+
+    An owner is a user, or a question that has a list of its own.
 
     Args:
-        users, items: all interactions [N].
-        asked: user of each draw.
         pool: sorted item indices that may be drawn.
-        rng: source of the draws.
-        catalog: names the user in a refusal.
-
-    Returns:
-        Item indices [B, count].
-
-    Raises:
-        DataError: a user's list leaves fewer than ``count`` items.
+        met: sorted pairs (owner, place in the pool) that may not, as owner · (len(pool) + 1) + place.
+        first: of each owner, and the number of pairs at the end, where its pairs begin.
     """
-    width = len(pool) + 1
-    inside = np.isin(items, pool)
-    met = np.unique(users[inside] * width + np.searchsorted(pool, items[inside]))
-    first = np.searchsorted(met, np.arange(catalog.n_users + 1) * width)
-    free = len(pool) - np.diff(first)
-    poor = asked[free[asked] < count]
-    if len(poor):
-        user = int(poor[0])
-        raise DataError(
-            f"user {catalog.user_id(user)!r} leaves {free[user]} items to draw {count} negatives from",
-            "lower data.negatives, or leave that user out",
-        )
-    picks = _distinct(free[asked], count, rng)
-    # The r-th free place is r plus the number of met places before it.  Met place j of a user has
-    # (place - j) free ones before it, which never decreases: one sorted search for all users.
-    owner = met // width
-    gaps = owner * width + (met % width) - (np.arange(len(met)) - first[owner])
-    before = np.searchsorted(gaps, asked[:, None] * width + picks, side="right")
-    drawn: IntArray = pool[picks + before - first[asked][:, None]]
-    return drawn
+
+    pool: IntArray
+    met: IntArray
+    first: IntArray
+
+    @classmethod
+    def of(cls, owners: IntArray, items: IntArray, pool: IntArray, count: int) -> Unmet:
+        """From the lists of ``count`` owners: ``items`` [N] and the owner of each."""
+        width = len(pool) + 1
+        inside = np.isin(items, pool)
+        met = np.unique(owners[inside] * width + np.searchsorted(pool, items[inside]))
+        return cls(pool, met, np.searchsorted(met, np.arange(count + 1) * width))
+
+    @property
+    def free(self) -> IntArray:
+        """How many items each owner leaves to draw from."""
+        return np.asarray(len(self.pool) - np.diff(self.first))
+
+    def draw(self, asked: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+        """``count`` different items for each of the owners ``asked`` [B], [B, count].
+
+        Each of them leaves ``count`` items or more.
+        """
+        width = len(self.pool) + 1
+        picks = _distinct(self.free[asked], count, rng)
+        # The r-th free place is r plus the number of met places before it.  Met place j of an owner
+        # has (place - j) free ones before it, which never decreases: one sorted search for all.
+        owner = self.met // width
+        gaps = owner * width + (self.met % width) - (np.arange(len(self.met)) - self.first[owner])
+        before = np.searchsorted(gaps, asked[:, None] * width + picks, side="right")
+        drawn: IntArray = self.pool[picks + before - self.first[asked][:, None]]
+        return drawn
 
 
 def _distinct(limits: IntArray, count: int, rng: np.random.Generator) -> IntArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +13,21 @@ import polars as pl
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.feedback import Feedback, feedback_of, label_warnings, labels_of, threshold_warnings
 from sasrecllm.data.holdout import check_share, hold_out
-from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_moments
+from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_places
+from sasrecllm.data.quality import WARNING, set_aside, warnings_of
+from sasrecllm.data.repeats import Repeats, policy_of, settle
 from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
 from sasrecllm.data.storage import indices
 from sasrecllm.data.validation import OnBadRows, validate
-from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.errors import ConfigError
 from sasrecllm.types import LabelArray
 
-Feedback = Literal["auto", "labels", "ratings", "implicit"]
+Seen = Literal["auto", "exclude", "allow"]
+
+OFTEN = 0.1
+"""Share of the training rows on items met before from which on ``auto`` allows such items."""
 
 
 def prepare(
@@ -30,7 +37,9 @@ def prepare(
     threshold: float = 4.0,
     split: str = "auto",
     split_args: Mapping[str, Any] | None = None,
+    repeats: Repeats = "auto",
     negatives: int = 4,
+    seen: Seen = "auto",
     cold_items: float = 0.0,
     cold_users: float = 0.0,
     seed: int = 0,
@@ -49,7 +58,11 @@ def prepare(
         split: rule of :mod:`sasrecllm.data.splits`; ``auto`` takes the source's own rule, else the
             split column, else global time, else leave-one-out.
         split_args: arguments of the rule.
+        repeats: what rows of one user, item and moment are: ``keep`` all, ``first`` or ``last`` of the
+            file stays, or ``refuse``; ``auto`` keeps events and labels, and the last of ratings.
         negatives: sampled negatives per positive, for implicit feedback.
+        seen: whether what a user has met may be recommended again, ``exclude`` or ``allow``; ``auto``
+            allows it where a tenth of the training rows are on items met before.
         cold_items: share of the items that training and validation never see, 0 to 0.5
             (:mod:`sasrecllm.data.holdout`).
         cold_users: share of the users whose rows are only asked about in the test, 0 to 0.5.
@@ -65,11 +78,20 @@ def prepare(
     _check_arguments(threshold, negatives, seed)
     check_share("cold_items", cold_items)
     check_share("cold_users", cold_users)
-    checked, refused = validate(tables, on_bad_rows=on_bad_rows, quarantine_path=quarantine_path)
+    file, columns = tables.files[0], tables.interactions.columns
+    kind = feedback_of(feedback, columns, file)
+    policy = policy_of(repeats, kind)
+    checked, refused = validate(
+        tables, on_bad_rows=on_bad_rows, quarantine_path=quarantine_path, repeats=policy
+    )
     del tables  # the raw columns' memory is free from here, where the caller holds none either
-    frame = ordered(checked)
-    kind = _feedback(feedback, frame, checked.files[0])
-    frame = frame.with_columns(_label(kind, threshold).cast(pl.Int8).alias("label"))
+    checked, repeated = settle(checked, policy)
+    said = []
+    if kind == "ratings":
+        said = threshold_warnings(checked.interactions["rating"].to_numpy(), threshold, file)
+    frame = ordered(checked).with_columns(labels_of(kind, threshold))
+    if kind == "labels":
+        said = label_warnings(frame["label"].to_numpy(), file)
     rule = _rule(split, checked, frame)
     codes = split_rows(_ordered_rows(frame), rule, split_args or {})
     kept = frame.with_columns(pl.Series("__code", codes)).filter(pl.col("__code") != DROPPED)
@@ -81,8 +103,10 @@ def prepare(
         cold_items=cold_items, cold_users=cold_users, seed=seed,
     )  # fmt: skip
     kept = kept.with_columns(pl.Series("__code", held.splits))
-    notes = _notes(kept, kind, rule, frame.height - kept.height, refused, quarantine_path, checked)
-    return Dataset(
+    remarks = [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
+    remarks += [f"{repeated:,} rows {_repeats_note(policy, kind)} (data.repeats)"] if repeated else []
+    remarks += _notes(kept, kind, rule, frame.height - kept.height, checked)
+    dataset = Dataset(
         users=users,
         items=items,
         labels=kept["label"].to_numpy(),
@@ -95,10 +119,33 @@ def prepare(
         implicit=kind == "implicit",
         negatives=negatives,
         seed=seed,
-        notes=(*checked.notes, *notes, *held.notes),
         held_items=held.items,
         held_users=held.users,
     )
+    dataset = _with_seen(dataset, seen, remarks)
+    remarks += set_aside(dataset)
+    said += warnings_of(dataset, split_args or {})
+    notes = (*checked.notes, *remarks, *held.notes, *(WARNING + text for text in said))
+    return replace(dataset, notes=notes)
+
+
+def _repeats_note(policy: Repeats, kind: Feedback) -> str:
+    what = "repeat the user, item and moment of another row"
+    return f"{what} and count like any" if policy == "keep" else f"{what}, whose {policy} alone stays"
+
+
+def _with_seen(dataset: Dataset, seen: Seen, remarks: list[str]) -> Dataset:
+    """The data set told whether items met before may be recommended; adds a note to ``remarks``."""
+    again = dataset.met_before[dataset.splits == TRAIN]
+    share = float(again.mean()) if len(again) else 0.0
+    allow = seen == "allow" or (seen == "auto" and share >= OFTEN)
+    if again.any():
+        what = "may be recommended again" if allow else "are not recommended again"
+        remarks.append(
+            f"{share:.1%} of the training rows are on items that their user had met before: such items"
+            f" {what} (recommend.seen={'allow' if allow else 'exclude'})"
+        )
+    return replace(dataset, allow_seen=allow)
 
 
 def _check_arguments(threshold: float, negatives: int, seed: int) -> None:
@@ -110,29 +157,6 @@ def _check_arguments(threshold: float, negatives: int, seed: int) -> None:
     for name, value, allowed, fine in checks:
         if not fine:
             raise ConfigError(f"{name} is {value}; allowed: {allowed}", f"correct {name}")
-
-
-def _feedback(wanted: Feedback, frame: pl.DataFrame, file: str) -> Feedback:
-    if wanted not in ("auto", "labels", "ratings", "implicit"):
-        raise ConfigError(
-            f"data.feedback is {wanted!r}; allowed: auto, labels, ratings, implicit", "use one"
-        )
-    if wanted == "auto":
-        has = [k for k, c in (("labels", "label"), ("ratings", "rating")) if c in frame.columns]
-        return "implicit" if not has else "labels" if has[0] == "labels" else "ratings"
-    column = {"labels": "label", "ratings": "rating"}.get(wanted)
-    if column is not None and column not in frame.columns:
-        raise DataError(
-            f"{file}: data.feedback is {wanted}, but there is no {column} column",
-            f"name it: data.columns.{column}=<name in your file>, or set data.feedback=auto",
-        )
-    return wanted
-
-
-def _label(kind: Feedback, threshold: float) -> pl.Expr:
-    if kind == "implicit":
-        return pl.lit(1)
-    return pl.col("label") if kind == "labels" else pl.col("rating") >= threshold
 
 
 def _rule(split: str, tables: Tables, frame: pl.DataFrame) -> str:
@@ -175,22 +199,22 @@ def _catalog(frame: pl.DataFrame, items: pl.DataFrame) -> Catalog:
     return Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
 
 
-def _notes(
-    frame: pl.DataFrame, kind: Feedback, rule: str, dropped: int, refused: int,
-    quarantine_path: Path | None, tables: Tables,
-) -> list[str]:  # fmt: skip
-    """What a reader of the report must know of the preparation."""
-    ties, order = shared_moments(frame), order_of(tables)
-    told = tables.interactions.columns
-    how = "data's own order" if "order" in told and order != "file" else "order of the file"
+def _notes(frame: pl.DataFrame, kind: Feedback, rule: str, dropped: int, tables: Tables) -> list[str]:
+    """What a reader of the report must know of the order, the split and the labels."""
+    order = order_of(tables)
+    has_order = order == "order" or (order == "time" and "order" in tables.interactions.columns)
+    tie = "data's own order" if has_order else "order of the file"
+    moments = shared_places(frame, "timestamp")
+    places = shared_places(frame, "order") if order == "order" else 0
     lost = ": no timestamp or order column was found (data.order=file)" * (tables.order != "file")
     flat = [] if kind == "implicit" else _one_class(frame)
     crossed = _training_after_questions(frame)
     remarks = {
-        f"{refused:,} bad rows were set aside in {quarantine_path}": refused,
         f"split {rule} leaves out {dropped:,} rows": dropped,
-        f"{ties:,} rows share user and second with another row; the {how} breaks the tie"
-        " (data.order)": ties,
+        f"{moments:,} rows share user and time with another row; the {tie} breaks the tie"
+        " (data.order)": moments,
+        f"{places:,} rows share user and order with another row; time, then the order of the file,"
+        " breaks the tie (data.order)": places,
         f"{crossed:,} training rows stand after a validation or test row of their user": crossed,
         f"all labels of {', '.join(flat)} are the same: AUC is undefined there": flat,
         f"rows follow the order of the file{lost}": order == "file",

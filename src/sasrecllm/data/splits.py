@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,26 +113,14 @@ def global_time(rows: OrderedRows, valid: object = 0.1, test: object = 0.1) -> L
 
 
 def leave_one_out(rows: OrderedRows) -> LabelArray:
-    """The last liked row of a user is the test, the one before it the validation.
+    """The last row of a user is the test, the one before it the validation, whatever their labels.
 
-    Users with fewer than three liked rows (all rows, for implicit feedback) only train.  Disliked
-    rows after a validation target are context: training on them would train on the future.
+    Users with fewer than three rows only train.
     """
-    count = int(rows.users.max(initial=-1)) + 1
-    liked = np.flatnonzero(rows.labels == 1)
-    users = rows.users[liked]
-    totals = np.bincount(users, minlength=count)
-    # Rank from the end among the user's liked rows; 0 is the last.
-    rank = np.cumsum(totals)[users] - 1 - np.arange(len(liked))
-    eligible = totals[users] >= 3
-    codes = np.zeros(len(rows.users), dtype=np.int8)
-    first_valid = np.full(count, len(codes), dtype=np.int64)
-    valid, test = liked[eligible & (rank == 1)], liked[eligible & (rank == 0)]
-    first_valid[rows.users[valid]] = valid
-    codes[np.arange(len(codes)) > first_valid[rows.users]] = CONTEXT
-    codes[valid] = VALID
-    codes[test] = TEST
-    return codes
+    totals = np.bincount(rows.users)
+    from_end = np.cumsum(totals)[rows.users] - 1 - np.arange(len(rows.users))  # 0 is the last
+    codes = np.array([TEST, VALID, TRAIN], dtype=np.int8)[np.minimum(from_end, 2)]
+    return np.where(totals[rows.users] >= 3, codes, TRAIN).astype(np.int8)
 
 
 def _utc(year: int, month: int) -> int:
@@ -225,11 +213,26 @@ def split_rows(rows: OrderedRows, rule: str, args: Mapping[str, Any]) -> LabelAr
     counts = {name: int((codes == code).sum()) for name, code in NAMES.items()}
     if min(counts.values()) == 0:
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        other = next((f"set {setting_of(name, args)}" for name, _ in working_splits(rows)), "")
         raise DataError(
             f"split {rule} leaves a part without rows: {listed} of {len(codes):,}",
-            "choose another data.split, or other shares or dates in data.split_args",
+            other or "give more rows: a user with three rows is the least (data.split=leave-one-out)",
         )
     return codes
+
+
+def working_splits(rows: OrderedRows) -> Iterator[tuple[str, LabelArray]]:
+    """The rules without arguments of their own under which these rows fill all three splits."""
+    for rule in ("leave-one-out", "global-time"):
+        if rule == "leave-one-out" or rows.has_times:
+            codes = SPLITS[rule](rows)
+            if all((codes == code).any() for code in NAMES.values()):
+                yield rule, codes
+
+
+def setting_of(rule: str, args: Mapping[str, Any]) -> str:
+    """What to set for ``rule`` where ``args`` are set for another one."""
+    return f"data.split={rule}" + (" and data.split_args={}" if args else "")
 
 
 def _arguments(function: SplitRule) -> list[str]:

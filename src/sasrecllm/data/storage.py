@@ -23,6 +23,8 @@ HELD = ("held_items", "held_users")
 """Indices of what is held out; folders that were written without any have no such key."""
 FORGOTTEN = "forgotten_users"
 """Indices of users who were forgotten; folders without any have no such key."""
+ALLOW_SEEN = "allow_seen"
+"""Stands in the file where it is true; older folders have no such key."""
 FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
 
 
@@ -48,6 +50,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     meta = {key: getattr(dataset, key) for key in FACTS}
     meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
     meta |= {FORGOTTEN: catalog.forgotten.tolist()} if len(catalog.forgotten) else {}
+    meta |= {ALLOW_SEEN: True} if dataset.allow_seen else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
     with told(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,7 @@ def load(folder: Path) -> Dataset:
 
 def _facts(meta: dict[str, Any]) -> dict[str, Any]:
     facts = {key: meta[key] for key in FACTS} | {"notes": tuple(meta["notes"])}
+    facts[ALLOW_SEEN] = bool(meta.get(ALLOW_SEEN, False))
     return facts | {key: np.array(meta.get(key, []), dtype=np.int64) for key in HELD}
 
 

@@ -12,7 +12,8 @@ from sasrecllm.data import checks, values
 from sasrecllm.data.catalog import clean_titles
 from sasrecllm.data.checks import Check, parsed
 from sasrecllm.data.columns import nearest
-from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables, order_of
+from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
+from sasrecllm.data.repeats import Repeats, repeat_key, surplus
 from sasrecllm.data.times import seconds
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.faults import told
@@ -28,12 +29,17 @@ KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order":
 
 
 def validate(
-    tables: Tables, *, on_bad_rows: OnBadRows = "refuse", quarantine_path: Path | None = None
+    tables: Tables,
+    *,
+    on_bad_rows: OnBadRows = "refuse",
+    quarantine_path: Path | None = None,
+    repeats: Repeats = "refuse",
 ) -> tuple[Tables, int]:
     """The tables with clean types and without bad rows, and the number of rows set aside.
 
     ``refuse`` raises on the first bad row; ``quarantine`` writes every bad row with its reason to
-    ``quarantine_path`` (JSON Lines) and goes on without them.
+    ``quarantine_path`` (JSON Lines) and goes on without them.  Repeated rows are bad rows where
+    ``repeats`` is ``refuse``, and stay otherwise (:mod:`sasrecllm.data.repeats`).
 
     Raises:
         DataError: columns are missing, or rows are bad (refuse), or no row is left.
@@ -44,7 +50,7 @@ def validate(
     items, bad_items, item_notes = _items(tables)
     if on_bad_rows == "refuse":
         _raise_first(bad_items, tables.items.height)
-    rows, bad_rows, row_notes = _interactions(tables, items)
+    rows, bad_rows, row_notes = _interactions(tables, items, repeats)
     if on_bad_rows == "refuse":
         _raise_first(bad_rows, tables.interactions.height)
     refused = pl.concat([bad_items, bad_rows])
@@ -85,7 +91,9 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     return clean, bad, [note] * bool(no_text)
 
 
-def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+def _interactions(
+    tables: Tables, items: pl.DataFrame, repeats: Repeats
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Interactions with clean types and their row numbers, the bad rows, and notes."""
     file, columns = tables.files[0], tables.columns[0]
     frame = _columns(tables.interactions, ["user_id", "item_id"], file, columns)
@@ -106,11 +114,13 @@ def _interactions(tables: Tables, items: pl.DataFrame) -> tuple[pl.DataFrame, pl
     good = good.with_columns(
         pl.col(c).cast(pl.Enum(ids.drop_nulls().sort())) for c, ids in every.items()
     )
-    again = _repeated(good, tables)
-    spelt = frame.join(again.select(ROW), on=ROW, how="semi")
-    check = _repeat_check(tables, good)
-    bad = pl.concat([bad, checks.refusals(spelt, [check], file, columns)])
-    return _without(good, again).select(keep), bad, notes
+    if repeats == "refuse":
+        good_tables = replace(tables, interactions=good)
+        again = surplus(good_tables)
+        spelt = frame.join(again.select(ROW), on=ROW, how="semi")
+        bad = pl.concat([bad, checks.refusals(spelt, [_repeat_check(good_tables)], file, columns)])
+        good = _without(good, again)
+    return good.select(keep), bad, notes
 
 
 def _parsed(frame: pl.DataFrame, where: str, columns: FileColumns) -> tuple[pl.DataFrame, list[str]]:
@@ -142,37 +152,11 @@ def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     return frame.join(rows.select(ROW), on=ROW, how="anti", maintain_order="left")
 
 
-def _repeat_key(tables: Tables, frame: pl.DataFrame) -> list[str]:
-    """What may stand once only; empty where any row may come again (the file's order decides)."""
-    rule = order_of(tables)
-    if rule == "order":
-        return ["user_id", "order"]
-    marks = ["timestamp"] if rule == "file" else ["timestamp", "order"]
-    marks = [c for c in marks if c in frame.columns]
-    return ["user_id", "item_id", *marks] if marks else []
-
-
-def _repeat_check(tables: Tables, frame: pl.DataFrame) -> Check:
-    key = _repeat_key(tables, frame)
-    names = [tables.columns[0].name(c) for c in key]
-    remedy = "remove the repeated row"
-    if key[-1:] == ["order"] and "timestamp" in frame.columns:
-        remedy = f"let {names[-1]} break ties in time only, data.order=time; or correct {names[-1]}"
-    allowed = f"each ({', '.join(names)}) once"
-    return Check(key[-1] if key else "user_id", pl.lit(True), allowed, remedy)
-
-
-def _repeated(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """Rows that repeat another one; which copy stays does not depend on the file's order."""
-    key = _repeat_key(tables, frame)
-    if not key:
-        return frame.clear()
-    if frame.select(key).hash_rows().n_unique() == frame.height:
-        return frame.clear()  # the usual case; what is below is dear and exact
-    copies = frame.filter(pl.struct(key).is_duplicated())
-    rest = [c for c in ("item_id", *NUMBERS, "split") if c in frame.columns and c not in key]
-    copies = copies.sort(*key, *rest, ROW)
-    return copies.filter(~pl.struct(key).is_first_distinct()).sort(ROW)
+def _repeat_check(tables: Tables) -> Check:
+    key = repeat_key(tables) or ["user_id"]
+    names = ", ".join(tables.columns[0].name(c) for c in key)
+    remedy = "remove the repeated row, or say what it means: data.repeats=keep, first or last"
+    return Check(key[-1], pl.lit(True), f"each ({names}) once", remedy)
 
 
 def _columns(frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns) -> pl.DataFrame:

@@ -42,6 +42,11 @@ def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEn
     'mf'
     """
     cls = resolve(kind, ENCODERS, "encoder.kind")
+    if not (inspect.isclass(cls) and issubclass(cls, SequentialEncoder)):
+        raise ConfigError(
+            f"encoder.kind is {kind!r}, which is no SequentialEncoder",
+            "name a class that is made from sasrecllm.encoders.sequence.SequentialEncoder",
+        )
     own = _argument_names(cls)
     known = own.union(*map(_argument_names, ENCODERS.values()))
     for name in arguments:

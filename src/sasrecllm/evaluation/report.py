@@ -92,7 +92,10 @@ def ranking_tables(ranking: Mapping[str, Mapping[str, Any]]) -> str:
     """One Markdown table for every kind of list."""
     lines = []
     for kind, lists in ranking.items():
-        lines += ["", f"Ranking, {kind}, {lists['lists']:,} lists:", ""]
+        less = lists.get("left_out", 0)
+        missing = f" ({less:,} liked rows have none: their item is never recommended again, or their"
+        missing += " users left too few others)"
+        lines += ["", f"Ranking, {kind}, {lists['lists']:,} lists{missing if less else ''}:", ""]
         lines += ["| row | HR@10 | NDCG@10 | MRR |", "|---|---|---|---|"]
         for name, got in lists["rows"].items():
             count = lists["reranked"].get(name)

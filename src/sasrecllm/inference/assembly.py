@@ -26,6 +26,7 @@ from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
+from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.ablations import StrangersVectors
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.fusion import Fusion, FusionWeights
@@ -223,6 +224,15 @@ class Assembly:
             CheckpointError: damaged, of another shape, or trained with other data or another LLM.
         """
         tensors, about = self.read(part, folder)
+        try:
+            self._take(part, tensors, about)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder} does not describe the part {part}: {type(error).__name__}: {error}",
+                "use a part that sasrecllm wrote, or train this part here",
+            ) from error
+
+    def _take(self, part: str, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
         if part == "encoder":
             load_checked(self.encoder, tensors, about)
         elif part == "mapper":
@@ -231,6 +241,9 @@ class Assembly:
             self.backbone.load_adapter(tensors, about)
         else:
             self.fusion = FusionWeights.from_dict(about)
+            for name in self.fusion.components:
+                if name not in ("llm", "encoder", *TASTES, *BASELINES):
+                    raise ValueError(f"there is no component {name!r}")
 
     # Scorers -------------------------------------------------------------------------------------
 

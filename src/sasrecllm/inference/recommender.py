@@ -7,15 +7,16 @@ Legend: B histories, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
@@ -41,9 +42,12 @@ from sasrecllm.inference.stages import (
     stored_data,
     uses_language_model,
 )
+from sasrecllm.llm.hub import cache_only
 from sasrecllm.sealing import choose_run
 from sasrecllm.training.strategies import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+
+Seen = Literal["exclude", "allow"]
 
 __all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Title"]
 
@@ -74,13 +78,24 @@ class SASRecLLM:
         self.calibration = calibration or Calibration()
 
     @classmethod
-    def from_pretrained(cls, run: str | Path, device: str = "auto") -> SASRecLLM:
-        """Load a finished run folder.
+    def from_pretrained(
+        cls, run: str | Path, device: str = "auto", allow_plugins: Iterable[str] = ()
+    ) -> SASRecLLM:
+        """Load a finished run folder; nothing that it names is run, and no hub is asked.
+
+        Args:
+            allow_plugins: modules that may be imported if the run names them (an encoder of its own).
 
         Raises:
             CheckpointError: not a finished run, or a part of it is damaged.
+            ConfigError: it names a plug-in that is not allowed.
+            ModelNotFoundError: its language model is not on this machine.
         """
-        return cls.load(choose_run(Path(run)), device)
+        folder = choose_run(Path(run))
+        system = cls.load(folder, device, stored_config(folder, allow_plugins))
+        nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))
+        system.score(nobody, np.zeros((1, 1), dtype=np.int64))  # refuses what is not finite
+        return system
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", config: Config | None = None) -> SASRecLLM:
@@ -98,14 +113,25 @@ class SASRecLLM:
         dataset = stored_data(folder)
         parts = Assembly(config, dataset, stored_backbone(folder, config), pick_device(device))
         stages = run_stages(config)
-        for part, where in part_folders(stages, folder).items():
-            parts.load(part, where)
+        with cache_only():
+            for part, where in part_folders(stages, folder).items():
+                parts.load(part, where)
         scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))
         return cls(parts, scorer, stored_calibration(folder / "results.json", scorer.name))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of candidate indices [B, C]: what ``evaluate`` and the server call."""
-        return self.scorer.score(histories, candidates)
+        """Scores of candidate indices [B, C]: what ``evaluate`` and the server call.
+
+        Raises:
+            CheckpointError: a score is not finite.
+        """
+        scores = self.scorer.score(histories, candidates)
+        if not np.isfinite(scores).all():
+            raise CheckpointError(
+                f"{self.name} gives a score that is not finite: its weights or numbers are damaged",
+                "restore the run from a copy, or train it again",
+            )
+        return scores
 
     def with_items(self, items: Sequence[NewItem]) -> SASRecLLM:
         """The same system over a catalogue with ``items`` at its end; all weights are shared.
@@ -169,12 +195,12 @@ class SASRecLLM:
         *,
         rerank: bool = True,
         strict: bool = True,
+        seen: Seen | None = None,
     ) -> list[Recommendation]:
         """The ``k`` best items for a known user, for a history, or for a user and what came after.
 
         The encoder retrieves ``retrieve`` items of the catalogue, and as many that have no vector
-        enter through their words; then the system's own ``score`` ranks.  What the history holds is
-        left out.
+        enter through their words; then the system's own ``score`` ranks.
 
         Args:
             history: liked items, oldest first: ids, :class:`Title` or (item, liked).
@@ -183,13 +209,16 @@ class SASRecLLM:
             rerank: False leaves the encoder's own order, of the items that it has vectors for.
             strict: refuse an unknown user without history; else the items' quality answers, and the
                 lines carry the flag ``fallback``.
+            seen: ``exclude`` leaves out what the history holds, ``allow`` does not; None does as the
+                run was prepared (``recommend.seen``).
 
         Raises:
             DataError: an unknown item, attribute or user, or neither user nor history is given.
+            ConfigError: ``seen`` is something else.
         """
         system, known = self._asked(history, user, strict)
         allowed = allowed_items(system.catalog, only, where)
-        best = system.recommend_many(known, k, retrieve, allowed, rerank=rerank)
+        best = system.recommend_many(known, k, retrieve, allowed, rerank=rerank, seen=seen)
         return system.lists(known, best)[0]
 
     def lists(
@@ -233,6 +262,7 @@ class SASRecLLM:
         allowed: BoolArray | None = None,
         *,
         rerank: bool = True,
+        seen: Seen | None = None,
     ) -> tuple[IntArray, FloatArray, IntArray]:
         """The ``k`` best items of each of B histories, at once; no row depends on another.
 
@@ -240,6 +270,7 @@ class SASRecLLM:
             count: items that the first stage retrieves.
             allowed: whether each item of the catalogue may be recommended; all without.
             rerank: order by the system's own score; else by the encoder alone.
+            seen: as for :meth:`recommend`.
 
         Returns:
             Items, scores and places in the encoder's order (0 without a vector), [B, k] each; UNKNOWN
@@ -254,7 +285,7 @@ class SASRecLLM:
         without = allowed & ~has_vector
         reads = uses_language_model(self.parts.config)  # an encoder alone has no words to go by
         titles = self.title_vectors if reads and without.sum() > count else None
-        found = retrieve(self.parts.encoder, known, allowed, count, titles)
+        found = retrieve(self.parts.encoder, known, allowed, count, titles, self._allows_seen(seen))
         empty = found.items == UNKNOWN
         rows = np.flatnonzero(~empty[:, 0])
         scores = np.full(found.items.shape, -np.inf)
@@ -267,6 +298,12 @@ class SASRecLLM:
             np.take_along_axis(a, order, axis=1) for a in (found.items, scores, found.ranks)
         )
         return items, scores, ranks
+
+    def _allows_seen(self, seen: Seen | None) -> bool:
+        """Whether items of the history may be recommended."""
+        if seen not in (None, "exclude", "allow"):
+            raise ConfigError(f"seen is {seen!r}; allowed: exclude, allow", "use one of these, or None")
+        return self.dataset.allow_seen if seen is None else seen == "allow"
 
     @property
     def has_vector(self) -> BoolArray:
@@ -289,15 +326,20 @@ class SASRecLLM:
         system, known = self._asked(history, user, strict)
         return explained(system, known, int(items_of(system.catalog, [item], "item")[0]))
 
-    def audience(self, item: str, k: int = 10) -> list[dict[str, Any]]:
-        """The ``k`` known users most likely to like an item they have not rated, with a liked title.
+    def audience(self, item: str, k: int = 10, *, seen: Seen | None = None) -> list[dict[str, Any]]:
+        """The ``k`` known users most likely to like an item, with the title they liked last.
+
+        Args:
+            seen: ``exclude`` leaves out users who have met the item, ``allow`` does not; None does as
+                the run was prepared (``recommend.seen``).
 
         Raises:
             DataError: an unknown item.
         """
         index = int(items_of(self.catalog, [item], "item")[0])
-        had = np.unique(self.dataset.users[self.dataset.items == index])
-        users = np.setdiff1d(self.dataset.users, had)
+        users = np.unique(self.dataset.users)  # who was forgotten has no row
+        if not self._allows_seen(seen):
+            users = np.setdiff1d(users, self.dataset.users[self.dataset.items == index])
         known = self.dataset.latest(users)
         scores = self.score(known, np.full((len(users), 1), index))[:, 0]
         best = np.argsort(-scores, kind="stable")[:k]

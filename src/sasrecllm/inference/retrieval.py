@@ -59,17 +59,18 @@ def retrieve(
     allowed_I: BoolArray,
     count: int,
     titles: TitleVectors | None = None,
+    seen: bool = False,
 ) -> Retrieved:
     """The ``count`` best items with a vector and the ``count`` likeliest without, of those allowed.
 
-    Items of the history are left out.  Ties go to the smaller index.
+    Items of the history are left out unless ``seen``.  Ties go to the smaller index.
 
     Args:
         allowed_I: whether each item of the (possibly extended) catalogue may be recommended.
         titles: needed to choose where more than ``count`` allowed items have no vector.
     """
     free_BI = np.broadcast_to(allowed_I, (len(known), len(allowed_I))).copy()
-    inside = (known.items >= 0) & (known.items < len(allowed_I))
+    inside = (known.items >= 0) & (known.items < len(allowed_I)) & (not seen)
     free_BI[known.owners[inside], known.items[inside]] = False
     has_I = np.zeros(len(allowed_I), dtype=bool)
     has_I[: encoder.n_items] = encoder.seen_items.cpu().numpy()

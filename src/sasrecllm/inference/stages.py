@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sasrecllm.checkpoint import read_json
@@ -12,22 +12,31 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.manifest import verify_folder
+from sasrecllm.plugins import refuse_foreign
 from sasrecllm.training.strategies import Stage, stages_of
 
 
-def stored_config(folder: Path) -> Config:
+def stored_config(folder: Path, allow_plugins: Iterable[str] | None = ()) -> Config:
     """The settings that a run folder was made with.
+
+    Args:
+        allow_plugins: modules that may be imported if the run names them; None where nothing that the
+            run names will be imported.
 
     Raises:
         CheckpointError: they cannot be read.
+        ConfigError: they name a plug-in that is not allowed.
     """
     path = folder / "config.yaml"
     try:
-        return load_config(path, environment=False)
+        config = load_config(path, environment=False)
     except ConfigError as error:
         raise CheckpointError(
             f"{path} does not hold the settings of a run: {error.what}", "restore it from a copy"
         ) from error
+    if allow_plugins is not None:
+        refuse_foreign("encoder.kind", config.encoder.kind, str(folder), allow_plugins)
+    return config
 
 
 def stored_data(folder: Path) -> Dataset:
@@ -115,6 +124,16 @@ def foreign_part(run: Path, part: str) -> Path:
     return found[-1]
 
 
+def _refuse_code(path: Path) -> None:
+    """Refuse a language model of a run that names code: we write none that does."""
+    for key in read_json(path):
+        if key == "auto_map" or key.endswith("attn_implementation"):
+            raise CheckpointError(
+                f"{path} has {key}, with which a model names code to be run",
+                "remove the run: sasrecllm writes no such file",
+            )
+
+
 def uses_language_model(config: Config) -> bool:
     """Whether any stage of a run asks the language model; an encoder alone builds none."""
     return any(s.task == "answer" for s in run_stages(config).values())
@@ -130,4 +149,5 @@ def stored_backbone(folder: Path, config: Config) -> str:
         return config.llm.backbone
     if uses_language_model(config):
         verify_folder(folder / "llm")
+        _refuse_code(folder / "llm" / "config.json")
     return str(folder / "llm")

@@ -8,8 +8,6 @@ Legend: B prompts, T tokens, H hidden size.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.llm.digest import weights_digest
 from sasrecllm.llm.lastblock import at_positions
 from sasrecllm.llm.targets import is_transposed, linear_layers, lora_targets
 from sasrecllm.types import IntArray
@@ -37,6 +36,9 @@ class Backbone(nn.Module):
     Args:
         causal: a Hugging Face causal language model.
         tokenizer: its tokenizer.
+
+    Raises:
+        CheckpointError: a weight is not finite.
     """
 
     def __init__(self, causal: Any, tokenizer: Any) -> None:
@@ -47,7 +49,7 @@ class Backbone(nn.Module):
             tokenizer.pad_token = tokenizer.eos_token
         self.adapter_config: dict[str, Any] = {}
         self._adapted: Any = None
-        self.digest = _digest(causal)
+        self.digest = weights_digest(causal)
 
     @property
     def hidden_size(self) -> int:
@@ -168,7 +170,8 @@ class Backbone(nn.Module):
         """LoRA matrices under peft's own names."""
         from peft import get_peft_model_state_dict
 
-        return dict(get_peft_model_state_dict(self._adapter()))
+        # The embeddings are never trained; "auto" would ask the hub whether they might have been.
+        return dict(get_peft_model_state_dict(self._adapter(), save_embedding_layers=False))
 
     def load_adapter(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
         """Copy an adapter in, strictly.
@@ -270,17 +273,3 @@ def closeness(backbone: Backbone) -> float:
     """What two ways to the same hidden state may differ by: rounding, and nothing that counts."""
     table = backbone.causal.get_input_embeddings().weight
     return 1e-3 if table.dtype == torch.float32 else 5e-2
-
-
-def _digest(causal: Any) -> str:
-    """Identity of the base weights: names, shapes and the ends of every tensor; cheap at any size."""
-    summed = hashlib.sha256()
-    kept = {k: v for k, v in causal.config.to_dict().items() if k in ("model_type", "vocab_size")}
-    summed.update(json.dumps(kept, sort_keys=True).encode())
-    for name, tensor in sorted(causal.state_dict().items()):
-        flat = tensor.detach().reshape(-1)
-        if flat.device.type != "meta":
-            ends = torch.cat([flat[:32], flat[-32:]]).float().cpu()
-            summed.update(ends.numpy().tobytes())
-        summed.update(f"{name}{tuple(tensor.shape)}".encode())
-    return summed.hexdigest()

@@ -70,9 +70,18 @@ class FusionWeights:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FusionWeights:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: the lengths do not fit, or a number is not finite.
+        """
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**fields)
+        found = cls(**fields)
+        count = len(found.components)
+        numbers = (found.means, found.stds, found.seen[:-1], found.unseen[:-1])
+        if any(len(n) != count for n in numbers) or not np.isfinite(numbers).all():
+            raise ValueError(f"{count} components need as many finite means, deviations and weights")
+        return found
 
 
 def bounded(x: FloatArray, most: float) -> FloatArray:

@@ -19,7 +19,7 @@ from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.lists import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
 from sasrecllm.faults import told
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import SASRecLLM, Seen
 from sasrecllm.lock import in_use, is_held
 from sasrecllm.manifest import file_digest
 from sasrecllm.sealing import choose_run
@@ -39,6 +39,7 @@ def recommend_all(
     shard: tuple[int, int] = (0, 1),
     size: int = PART,
     rerank: bool = True,
+    seen: Seen | None = None,
     ray: str | None = None,
     progress: runtime.Progress | None = None,
 ) -> bool:
@@ -48,6 +49,7 @@ def recommend_all(
         shard: (i, n): this process takes parts i, i + n, i + 2n, ...
         size: users of one part; bounds the memory.
         rerank: False leaves the encoder's own order.
+        seen: whether items that a user has met are listed; None does as the run was prepared.
         ray: let the workers of a Ray cluster take the parts: its address, or ``local`` for one of its
             own (:mod:`sasrecllm.pipeline.on_ray`).
 
@@ -62,7 +64,7 @@ def recommend_all(
     count = sum(1 for _ in user_batches(users, size, column))  # looks at every id, before any claim
     job = {
         "run": _digest(run), "users": file_digest(users), "column": column, "k": k,
-        "retrieve": retrieve, "rerank": rerank, "size": size, "parts": count,
+        "retrieve": retrieve, "rerank": rerank, "seen": seen, "size": size, "parts": count,
     }  # fmt: skip
     parts = parts_folder(out)
     lock = f".shard-{shard[0]}-of-{shard[1]}.lock"
@@ -139,10 +141,11 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
     """One part, whole or not at all, whoever else writes it at the same time.
 
     Args:
-        job: ``k``, ``retrieve`` and ``rerank`` of the job.
+        job: ``k``, ``retrieve``, ``rerank`` and ``seen`` of the job.
     """
     temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
-    lists = lists_of(system, ids, job["k"], job["retrieve"], rerank=job["rerank"])
+    asked = {name: job[name] for name in ("k", "retrieve", "rerank", "seen")}
+    lists = lists_of(system, ids, **asked)
     try:
         with told(path):
             write_lists(temporary, lists)
@@ -152,11 +155,17 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
 
 
 def lists_of(
-    system: SASRecLLM, ids: Sequence[str], k: int, retrieve: int, *, rerank: bool
+    system: SASRecLLM,
+    ids: Sequence[str],
+    k: int,
+    retrieve: int,
+    *,
+    rerank: bool,
+    seen: Seen | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
     known = system.dataset.latest(system.catalog.user_index(list(ids)))
-    lists = system.lists(known, system.recommend_many(known, k, retrieve, rerank=rerank))
+    lists = system.lists(known, system.recommend_many(known, k, retrieve, rerank=rerank, seen=seen))
     return [
         {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
         for user, lines in zip(ids, lists, strict=True)

@@ -177,7 +177,7 @@ def refuse_changed(folder: Path, config: Config) -> None:
     if not path.exists() or not is_trained(folder):
         return
     # Parsed, so that a setting which a newer version added has its default there.
-    old = stored_config(folder).model_dump(exclude={"evaluation"})
+    old = stored_config(folder, None).model_dump(exclude={"evaluation"})
     if difference := first_difference(old, config.model_dump(exclude={"evaluation"})):
         raise ConfigError(
             f"{folder} holds a run of another configuration: {difference}",
@@ -197,6 +197,7 @@ def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
 
     Raises:
         CheckpointError: there is no run, or a file of it is damaged.
+        ConfigError: it names a plug-in that is not allowed.
     """
     refuse_half_forgotten(folder)
     if not (folder / "config.yaml").is_file():

@@ -20,6 +20,7 @@ from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.inference.assembly import Assembly, Change
 from sasrecllm.inference.stages import part_folders, stage_folder, stored_backbone
+from sasrecllm.llm.hub import cache_only
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.rank import rank, wants_ranking
 from sasrecllm.pipeline.scores import baseline_folder, load_scores, save_scores
@@ -28,11 +29,12 @@ from sasrecllm.training.strategies import Stage, last_prompt
 from sasrecllm.types import FloatArray, Histories, Questions, Scorer
 
 
-def load_assembly(run: Run, dataset: Dataset, backbone_path: str) -> Assembly:
-    """All parts of a trained run, as its last stage left them."""
+def load_assembly(run: Run, dataset: Dataset, backbone_path: str, until: str | None = None) -> Assembly:
+    """All parts of a trained run, as its last stage left them, or the stage ``until``."""
     parts = Assembly(run.config, dataset, backbone_path, runtime.pick_device(run.config.device))
-    for part, folder in part_folders(run.stages, run.folder).items():
-        parts.load(part, folder)
+    with cache_only():
+        for part, folder in part_folders(run.stages, run.folder, until).items():
+            parts.load(part, folder)
     return parts
 
 
@@ -46,10 +48,7 @@ def stage_scores(run: Run, dataset: Dataset, number: int, stage: Stage) -> dict[
     if (folder / "scores").is_dir():
         return load_scores(folder)
     run.progress.line(f"scoring {stage.row} again: users were forgotten since it was scored")
-    device = runtime.pick_device(run.config.device)
-    parts = Assembly(run.config, dataset, stored_backbone(run.folder, run.config), device)
-    for part, where in part_folders(run.stages, run.folder, until=stage.name).items():
-        parts.load(part, where)
+    parts = load_assembly(run, dataset, stored_backbone(run.folder, run.config), stage.name)
     scorer = parts.scorer(stage, last_prompt(run.stages.values()))
     return {split: score_questions(scorer, dataset.questions(split)) for split in ("valid", "test")}
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sasrecllm import runtime, stops
+from sasrecllm import plugins, runtime, stops
 from sasrecllm.data.lists import users_of
 from sasrecllm.errors import ConfigError, MissingExtraError
 
@@ -31,7 +31,7 @@ def write_parts(
     """Write the parts ``numbers``, each by one of as many workers as the cluster has CPUs.
 
     Args:
-        job: ``column``, ``size``, ``k``, ``retrieve`` and ``rerank`` of the job.
+        job: ``column``, ``size``, ``k``, ``retrieve``, ``rerank`` and ``seen`` of the job.
         address: of a running cluster, or ``local`` for one on this machine that ends with the job.
 
     Raises:
@@ -60,7 +60,7 @@ def write_parts(
         ray.data.DataContext.get_current().enable_progress_bars = False
         most = max(1, min(len(numbers), int(ray.cluster_resources().get("CPU", 1))))
         done = ray.data.from_items([{"part": n} for n in numbers]).map_batches(
-            _worker(run.absolute(), users.absolute(), parts.absolute(), dict(job)),
+            _worker(run.absolute(), users.absolute(), parts.absolute(), dict(job), plugins.allowed()),
             batch_size=1,
             num_cpus=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
@@ -71,7 +71,9 @@ def write_parts(
         ray.shutdown()
 
 
-def _worker(run: Path, users: Path, parts: Path, job: Mapping[str, Any]) -> type:
+def _worker(
+    run: Path, users: Path, parts: Path, job: Mapping[str, Any], allowed: Sequence[str]
+) -> type:
     """The class of one process of the cluster, which keeps the run in its memory."""
 
     class Worker:
@@ -81,7 +83,7 @@ def _worker(run: Path, users: Path, parts: Path, job: Mapping[str, Any]) -> type
             from sasrecllm.inference.recommender import SASRecLLM
 
             torch.set_num_threads(1)  # Ray counts one CPU for it
-            self.system = SASRecLLM.from_pretrained(run)
+            self.system = SASRecLLM.from_pretrained(run, allow_plugins=allowed)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             from sasrecllm.pipeline.batch import part_file, write_part

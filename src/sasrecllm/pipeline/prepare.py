@@ -13,6 +13,7 @@ from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.taste_rows import TASTES
 from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.quality import WARNING, refuse_untrainable
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.inference.stages import foreign_part, stored_data
@@ -55,13 +56,19 @@ def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Non
 
 
 def prepare(run: Run) -> Dataset:
-    """Read, check, order and split the data into ``data/``."""
+    """Read, check, order and split the data into ``data/``.
+
+    Raises:
+        DataError: the data is wrong, or could not be trained on; nothing is left in ``data/``.
+    """
     folder = run.folder / "data"
     if runtime.is_main_process():
         claim(run)
     if runtime.is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
         (run.folder / "quarantine.jsonl").unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
+        _say(run, dataset)
+        refuse_untrainable(dataset, run.config.data.split_args)
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
@@ -71,21 +78,29 @@ def prepare(run: Run) -> Dataset:
 
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)
-        counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
-        run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
-        for note in dataset.notes:
-            run.progress.line(f"data: {note}")
     runtime.wait_for_all()
     dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
 
 
+def _say(run: Run, dataset: Dataset) -> None:
+    """Counts, notes and warnings, to the terminal and to the log."""
+    counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
+    run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
+    for note in dataset.notes:
+        if note.startswith(WARNING):
+            run.progress.warning(note.removeprefix(WARNING))
+        else:
+            run.progress.line(f"data: {note}")
+
+
 def _data_settings(run: Run) -> dict[str, Any]:
     """What the prepared data depends on."""
     c = run.config.data
     seed = run.config.seed if c.seed is None else c.seed
-    return {"data": c.model_dump(exclude={"seed"}), "seed": seed}
+    seen = run.config.recommend.seen
+    return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}}
 
 
 def _is_asked_for(run: Run, folder: Path) -> bool:
@@ -134,7 +149,9 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
         threshold=c.threshold,
         split=c.split,
         split_args=c.split_args,
+        repeats=c.repeats,
         negatives=c.negatives,
+        seen=run.config.recommend.seen,
         cold_items=c.cold_items,
         cold_users=c.cold_users,
         seed=seed,

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.data.candidates import Candidates, fewest_others, ranking_candidates
+from sasrecllm.data.candidates import Candidates, longest_lists, ranking_candidates
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.errors import DataError
 from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
@@ -64,10 +65,15 @@ def rank(run: Run, dataset: Dataset, parts: Assembly) -> dict[str, Any]:
     """
     c = run.config.evaluation.ranking
     out: dict[str, Any] = {}
-    drawn = min(c.negatives, fewest_others(dataset, "test"))
+    drawn = longest_lists(dataset, "test", c.negatives)
+    liked = int((dataset.labels[dataset.rows("test")] == 1).sum())
     for negatives in dict.fromkeys((drawn or None, None)):
         kind = "whole catalogue" if negatives is None else f"1 + {negatives} items"
-        lists = ranking_candidates(dataset, "test", negatives=negatives)
+        try:
+            lists = ranking_candidates(dataset, "test", negatives=negatives)
+        except DataError as refusal:  # a metric that is undefined here is no reason to lose the others
+            run.progress.warning(f"no ranking lists, {kind}: {refusal.what}")
+            continue
         boot = UserBootstrap(lists.histories.users, run.config.evaluation.resamples, run.config.seed)
         rows, reranked = {}, {}
         for scorer in _scorers(run, parts, whole=negatives is None):
@@ -75,7 +81,8 @@ def rank(run: Run, dataset: Dataset, parts: Assembly) -> dict[str, Any]:
             rows[scorer.name] = _judged(scorer, lists, boot)
             if isinstance(scorer, Reranked):
                 reranked[scorer.name] = scorer.count
-        out[kind] = {"lists": len(lists.rows), "rows": rows, "reranked": reranked}
+        left_out = liked - len(lists.rows)
+        out[kind] = {"lists": len(lists.rows), "rows": rows, "reranked": reranked, "left_out": left_out}
     return out
 
 

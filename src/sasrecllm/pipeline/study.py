@@ -27,7 +27,7 @@ from sasrecllm.pipeline.folder import refuse_changed, standing
 from sasrecllm.pipeline.plan import Cell, Plan, cells_of, settings_of, slug
 from sasrecllm.pipeline.tune import refuse_other_search, what_is_asked
 
-CHILD = (sys.executable, "-c", "from sasrecllm.cli import child; child()")
+CHILD = (sys.executable, "-P", "-c", "from sasrecllm.cli import child; child()")
 FAILED_BY_SETTINGS = (2, 4, 5, 7)
 """Exit codes of a cell that the same settings would end with again."""
 

@@ -81,7 +81,7 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
 
 
 def _reopened(folder: Path) -> Run:
-    return Run(folder, stored_config(folder), "", runtime.Progress(quiet=True))
+    return Run(folder, stored_config(folder, None), "", runtime.Progress(quiet=True))
 
 
 def _collect(
@@ -130,7 +130,8 @@ def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
         if cell.row == first:  # whose baselines stand for all
             shown = {r: r for r in ("popularity", *results["rows"]) if r not in trained} | shown
         for kind, lists in results.get("ranking", {}).items():
-            into = found.setdefault(kind, {"lists": lists["lists"], "rows": {}, "reranked": {}})
+            counts = {"lists": lists["lists"], "left_out": lists.get("left_out", 0)}
+            into = found.setdefault(kind, counts | {"rows": {}, "reranked": {}})
             for inside, got in lists["rows"].items():
                 if inside not in shown:
                     continue

@@ -24,7 +24,6 @@ from sasrecllm.encoders.crossfit import CrossFitted
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.prior import apply_prior
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.errors import DataError
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.inference.assembly import Assembly
 from sasrecllm.inference.stages import foreign_part, part_folders, stage_folder
@@ -62,7 +61,6 @@ class Trainer:
         self.parts = Assembly(run.config, dataset, backbone_path, self.device)
         self.loaded: dict[str, Path] = {}
         self.questions = {name: dataset.questions(name) for name in ("valid", "test")}
-        _refuse_one_label(self.questions["valid"])
 
     def train_all(self) -> None:
         """Every stage of the strategy, in order; finished ones are passed over."""
@@ -308,16 +306,6 @@ class Trainer:
             scorer,
             asked,
             progress=lambda done, total: self.run.progress.step(f"scoring {stage.row}", done, total),
-        )
-
-
-def _refuse_one_label(valid: Questions) -> None:
-    """Early stopping needs an AUC, and an AUC needs both labels."""
-    if len(valid) and valid.labels.min() == valid.labels.max():
-        raise DataError(
-            f"all {len(valid)} rows of the validation split have the label {valid.labels[0]}, so no"
-            " AUC can choose the best state",
-            "split by global-time, or set data.feedback=implicit, which samples negatives",
         )
 
 

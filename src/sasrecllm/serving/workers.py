@@ -32,7 +32,7 @@ MOST = 4
 """Processes without being asked for more: each holds the run."""
 SECONDS = 30.0
 """For one answer; a process that takes longer hangs."""
-COMMAND = (sys.executable, "-m", "sasrecllm.serving.worker")
+COMMAND = (sys.executable, "-P", "-m", "sasrecllm.serving.worker")  # -P: nothing of the current folder
 T = TypeVar("T")
 log = logging.getLogger("sasrecllm.serving")
 

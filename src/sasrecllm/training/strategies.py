@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.names import refuse_folder_name
 
 PARTS = ("encoder", "adapter", "mapper", "fusion")
 """What can be trained, loaded and swapped on its own."""
@@ -68,6 +69,7 @@ class Stage:
     row: str = ""
 
     def __post_init__(self) -> None:
+        refuse_folder_name("the name of a stage", str(self.name))
         _one_of(self, "task", self.task, LEARNABLE)
         _one_of(self, "prompt", self.prompt, ("text", "soft"))
         _one_of(self, "vectors", self.vectors, ("crossfit", "encoder"))

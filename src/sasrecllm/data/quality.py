@@ -1,0 +1,167 @@
+"""What is odd about a data set, and what cannot be trained on: with the numbers and a way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.splits import CONTEXT, NAMES, OrderedRows, setting_of, working_splits
+from sasrecllm.errors import DataError
+from sasrecllm.types import IntArray
+
+WARNING = "warning: "
+"""Begins a note that asks the reader to do something."""
+
+
+def warnings_of(dataset: Dataset, split_args: Mapping[str, Any]) -> list[str]:
+    """Validation and test rows that ask about other users or items than the training rows show.
+
+    Nothing is said where users or items were held out on purpose.
+    """
+    found: list[str] = []
+    if len(dataset.held_users) or len(dataset.held_items):
+        return found
+    for name in ("valid", "test"):
+        for what, odd in (
+            ("rows are all of users", _all_new_users),
+            ("rows are all on items", _all_new_items),
+            ("likes are for more than half on items", _new_likes),
+        ):
+            if odd(dataset, name):
+                found.append(_warned(dataset, name, what, odd, split_args))
+                break
+    return found
+
+
+def _warned(
+    dataset: Dataset, name: str, what: str, odd: Callable[[Dataset, str], bool], args: Mapping[str, Any]
+) -> str:
+    rows = dataset.rows(name)
+    users, items = ~dataset.seen_users[dataset.users[rows]], ~dataset.seen_items[dataset.items[rows]]
+    liked = dataset.labels[rows] == 1
+    remedy = split_remedy(dataset, lambda d: odd(d, "valid") or odd(d, "test"), args)
+    return (
+        f"the {name} {what} without a training row ({int(users.sum()):,} of {len(rows):,} rows are of"
+        f" such users, {int((items & liked).sum()):,} of {int(liked.sum()):,} likes are on such items):"
+        f" {remedy or 'a model knows them by their histories and titles alone'}"
+    )
+
+
+def _all_new_users(dataset: Dataset, name: str) -> bool:
+    rows = dataset.rows(name)
+    return len(rows) > 0 and not dataset.seen_users[dataset.users[rows]].any()
+
+
+def _all_new_items(dataset: Dataset, name: str) -> bool:
+    rows = dataset.rows(name)
+    return len(rows) > 0 and not dataset.seen_items[dataset.items[rows]].any()
+
+
+def _new_likes(dataset: Dataset, name: str) -> bool:
+    rows = dataset.rows(name)
+    liked = dataset.items[rows[dataset.labels[rows] == 1]]
+    return len(liked) > 0 and float((~dataset.seen_items[liked]).mean()) > 0.5
+
+
+def set_aside(dataset: Dataset) -> list[str]:
+    """How many rows of implicit feedback are no questions, since their users met too many items."""
+    if not dataset.implicit:
+        return []
+    lost = {name: _without_negatives(dataset, name) for name in NAMES}
+    users = np.unique(dataset.users[np.concatenate(list(lost.values()))])
+    if not len(users):
+        return []
+    listed = ", ".join(f"{name} {len(rows):,}" for name, rows in lost.items())
+    return [
+        f"{len(users):,} users met so many items that fewer than data.negatives={dataset.negatives} are"
+        f" left to draw (user {dataset.catalog.user_id(int(users[0]))!r} say): these rows of theirs"
+        f" are not asked about: {listed}"
+    ]
+
+
+def _without_negatives(dataset: Dataset, name: str) -> IntArray:
+    """Rows of a split that leave too few items to draw."""
+    rows = dataset.rows(name)
+    unmet, owners = dataset.others(name, rows)
+    return rows[unmet.free[owners] < dataset.negatives]
+
+
+def refuse_untrainable(dataset: Dataset, split_args: Mapping[str, Any]) -> None:
+    """Refuse before anything is built what training would refuse after it.
+
+    Raises:
+        DataError: training or validation rows have one label only, or no negatives can be drawn.
+    """
+    for name in NAMES:
+        if dataset.implicit:
+            _refuse_no_negatives(dataset, name)
+        elif name != "test" and (label := _one_label(dataset, name)) is not None:
+            _refuse_one_label(dataset, name, label, split_args)
+
+
+def _refuse_no_negatives(dataset: Dataset, name: str) -> None:
+    rows = dataset.rows(name)
+    if len(_without_negatives(dataset, name)) < len(rows):
+        return
+    unmet, owners = dataset.others(name, rows)
+    most = int(unmet.free[owners].max(initial=0))
+    what = (
+        f"the {name} rows of implicit feedback need {dataset.negatives} other items each, to draw as"
+        f" negatives, but of {len(unmet.pool)} items no user leaves more than {most}"
+    )
+    enough = min(int(u.free[o].max(initial=0)) for u, o in (
+        dataset.others(n, dataset.rows(n)) for n in NAMES))  # fmt: skip
+    if enough:
+        raise DataError(what, f"set data.negatives={enough}")
+    allowed = min(len(dataset.pool(n)) for n in NAMES) - 1
+    if allowed >= 1 and not dataset.allow_seen:
+        fewer = f" and data.negatives={allowed}" if allowed < dataset.negatives else ""
+        raise DataError(
+            what,
+            f"where users choose the same items again set recommend.seen=allow{fewer}; else give"
+            " the log of more users or the items that nobody chose",
+        )
+    raise DataError(what, "add the items that the users did not choose to the items table and the log")
+
+
+def _one_label(dataset: Dataset, name: str) -> int | None:
+    labels = np.unique(dataset.labels[dataset.rows(name)])
+    return int(labels[0]) if len(labels) == 1 else None
+
+
+def _refuse_one_label(dataset: Dataset, name: str, label: int, args: Mapping[str, Any]) -> None:
+    asked = dataset.labels[dataset.splits > CONTEXT]
+    likes = int((asked == 1).sum())
+    remedy = split_remedy(
+        dataset, lambda d: any(_one_label(d, n) is not None for n in ("train", "valid")), args
+    )
+    cuts = [n.partition("; set data.threshold=")[2] for n in dataset.notes if n.startswith(WARNING)]
+    if not remedy and any(cuts):
+        remedy = f"set data.threshold={''.join(cuts)}"
+    elif not remedy and likes == len(asked):
+        remedy = "set data.feedback=implicit, which takes every row for a like and draws others"
+    elif not remedy and likes == 0:
+        remedy = "name the column that tells likes: data.columns.label=... or data.columns.rating=..."
+    raise DataError(
+        f"all {len(dataset.rows(name)):,} {name} rows have the label {label} (of {len(asked):,} rows"
+        f" {likes:,} are likes): "
+        + ("nothing can be learnt" if name == "train" else "no AUC can choose the best state"),
+        remedy
+        or "give more rows, or a split column of your own (data.columns.split=...) in which"
+        " training and validation have likes and others",
+    )
+
+
+def split_remedy(
+    dataset: Dataset, wrong: Callable[[Dataset], bool], split_args: Mapping[str, Any]
+) -> str:
+    """The setting of a split under which the same rows are not ``wrong``; empty where there is none."""
+    rows = OrderedRows(dataset.users, dataset.labels, dataset.times, dataset.has_times, None)
+    for rule, codes in working_splits(rows):
+        if not wrong(replace(dataset, splits=codes)):
+            return f"set {setting_of(rule, split_args)}"
+    return ""

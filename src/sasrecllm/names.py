@@ -1,0 +1,33 @@
+"""Names that people give to runs and stages, and that become names of folders."""
+
+from __future__ import annotations
+
+from sasrecllm.errors import ConfigError
+
+MOST_BYTES = 100
+
+
+def refuse_folder_name(what: str, name: str) -> None:
+    """Refuse a name that would be a folder elsewhere, or that a file system cannot hold.
+
+    Raises:
+        ConfigError: it is empty, too long, ``.`` or ``..``, or has a separator or a control character.
+
+    >>> refuse_folder_name("name", "SASRec, 3 seeds")
+    >>> refuse_folder_name("name", "../mine")
+    Traceback (most recent call last):
+    sasrecllm.errors.ConfigError: name is '../mine', which cannot be the name of a folder
+      -> use letters, digits, '-', '_' and '.', at most 100 bytes
+    """
+    long = len(name.encode("utf-8", errors="replace")) > MOST_BYTES
+    if long or name != name.strip() or name in ("", ".", "..") or not _is_plain(name):
+        shown = f"{name[:40]!r}... ({len(name)} characters)" if long else repr(name)
+        raise ConfigError(
+            f"{what} is {shown}, which cannot be the name of a folder",
+            f"use letters, digits, '-', '_' and '.', at most {MOST_BYTES} bytes",
+        )
+
+
+def _is_plain(name: str) -> bool:
+    """No separator of any system, no control character, no half of a character."""
+    return name.isprintable() and not set(name) & set("/\\:")

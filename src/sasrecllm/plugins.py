@@ -1,0 +1,48 @@
+"""Modules that a run names and that are not ours: none is imported without being allowed by name.
+
+What a person writes into a configuration or a command of their own is their word.  A run folder may
+come from somebody else: opening it runs nothing that it names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from sasrecllm.errors import ConfigError
+
+VARIABLE = "SASRECLLM_ALLOW_PLUGIN"
+"""Modules that runs may name, with commas; processes that are started inherit it."""
+
+
+def allow(modules: Iterable[str]) -> None:
+    """Allow ``modules`` in this process and in those that it starts (``--allow-plugin``)."""
+    named = [*allowed(), *modules]
+    if named:
+        os.environ[VARIABLE] = ",".join(dict.fromkeys(named))
+
+
+def refuse_foreign(key: str, name: str, run: str, also: Iterable[str] = ()) -> None:
+    """Refuse a run whose setting ``key`` is ``package.module:Name``, unless that module is allowed.
+
+    Args:
+        name: the setting's value; without a colon it is a name of ours.
+        run: the run folder, for the message.
+        also: modules that are allowed, beside those of :data:`VARIABLE`.
+
+    Raises:
+        ConfigError: with the flag that would allow it.
+    """
+    module, colon, _ = name.partition(":")
+    if not colon or module.startswith("sasrecllm.") or module in {*also, *allowed()}:
+        return
+    raise ConfigError(
+        f"the run {run} names the plug-in {name!r} ({key}), which opening it would import and run",
+        f"if you trust it, add --allow-plugin {module} to the command, set {VARIABLE}={module},"
+        f" or in Python give SASRecLLM.from_pretrained allow_plugins=[{module!r}]",
+    )
+
+
+def allowed() -> list[str]:
+    """Modules that this process may import if a run names them."""
+    return [m.strip() for m in os.environ.get(VARIABLE, "").split(",") if m.strip()]
