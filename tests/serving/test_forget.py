@@ -21,10 +21,7 @@ class Folder:
     def load(self):
         if self.broken:
             raise CheckpointError("the run is damaged", "mend it")
-        loaded = self.fake.loaded()
-        ids = loaded.system.catalog.user_ids
-        ids[:] = ["" if user in self.gone else user for user in ids]
-        return loaded
+        return self.fake.without(self.fake.loaded(), self.gone)
 
     def forget(self, users, told):
         if self.fails:
