@@ -59,7 +59,9 @@ def is_whole(folder: Path) -> bool:
     """Whether ``folder`` passes :func:`verify_folder`."""
     try:
         verify_folder(folder)
-    except CheckpointError:  # not an OSError: what cannot be read now must not be taken for damaged
+    except CheckpointError as error:
+        if isinstance(error.__cause__, OSError):  # what cannot be read now need not be damaged
+            raise
         return False
     return True
 
