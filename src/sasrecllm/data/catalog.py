@@ -18,17 +18,32 @@ import polars as pl
 from sasrecllm.errors import DataError
 from sasrecllm.types import UNKNOWN, IntArray
 
+LONGEST_TITLE = 256
+"""Characters of a title: longer ones are cut where data comes in, and refused over HTTP."""
 # C0 and C1 controls, and the marks that reverse the direction of the text after them: a title that
 # holds one would change how the rest of a prompt or of a page reads.
 _CONTROLS = r"[\p{Cc}\x{202A}-\x{202E}\x{2066}-\x{2069}]"
 
 
 def clean_titles(titles: pl.Series) -> pl.Series:
-    """Titles in NFC, in one line, without control or direction-override characters.
+    """Titles in NFC, in one line, without control or direction-override characters, not too long.
+
+    One of more than ``LONGEST_TITLE`` characters is cut, and ends with an ellipsis.
 
     >>> clean_titles(pl.Series(["Ame\\u0301lie\\n(2001)\\x00 "])).to_list()
     ['Amélie (2001)']
     """
+    whole = _whole_titles(titles)
+    cut = whole.str.head(LONGEST_TITLE - 1).str.strip_chars_end() + "…"
+    return whole.zip_with(whole.str.len_chars() <= LONGEST_TITLE, cut)
+
+
+def too_long(titles: pl.Series) -> pl.Series:
+    """Whether :func:`clean_titles` cuts a title."""
+    return _whole_titles(titles).str.len_chars() > LONGEST_TITLE
+
+
+def _whole_titles(titles: pl.Series) -> pl.Series:
     return (
         titles.cast(pl.String)
         .str.normalize("NFC")
@@ -38,6 +53,18 @@ def clean_titles(titles: pl.Series) -> pl.Series:
     )
 
 
+def title_keys(titles: Sequence[str]) -> list[str]:
+    """Titles as they are compared: as a catalogue keeps them, whatever the case of their letters.
+
+    Raises:
+        DataError: one is no Unicode text.
+    """
+    try:
+        return [key.casefold() for key in clean_titles(pl.Series(list(titles), dtype=pl.String))]
+    except UnicodeEncodeError as error:
+        raise DataError(f"title {error.object!r} is no Unicode text", "correct it") from None
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Items and users by index.
@@ -45,7 +72,7 @@ class Catalog:
     Args:
         item_ids: raw id of every item index.
         titles: title of every item index.
-        user_ids: raw id of every user index.
+        user_ids: raw id of every user index; empty where the user was forgotten.
         attributes: further columns of the items table, one value (or None) per item index.
     """
 
@@ -60,7 +87,8 @@ class Catalog:
                 f"catalogue: {len(self.item_ids)} item ids but {len(self.titles)} titles",
                 "give one title per item",
             )
-        for name, ids in (("item", self.item_ids), ("user", self.user_ids)):
+        users = [raw for raw in self.user_ids if raw]
+        for name, ids in (("item", self.item_ids), ("user", users)):
             if len(set(ids)) != len(ids):
                 twice = next(i for n, i in enumerate(ids) if i in ids[:n])
                 raise DataError(f"catalogue: {name} id {twice!r} stands twice", "keep one of them")
@@ -72,7 +100,7 @@ class Catalog:
 
     @property
     def n_users(self) -> int:
-        """Number of users."""
+        """Number of user indices; those of forgotten users are among them."""
         return len(self.user_ids)
 
     @cached_property
@@ -81,7 +109,12 @@ class Catalog:
 
     @cached_property
     def _user_of(self) -> dict[str, int]:
-        return {raw: index for index, raw in enumerate(self.user_ids)}
+        return {raw: index for index, raw in enumerate(self.user_ids) if raw}
+
+    @cached_property
+    def forgotten(self) -> IntArray:
+        """Indices of the users who were forgotten, ascending."""
+        return np.array([n for n, raw in enumerate(self.user_ids) if not raw], dtype=np.int64)
 
     def item_index(self, ids: Sequence[str]) -> IntArray:
         """Index of every raw item id [B]; UNKNOWN where the catalogue does not hold it."""

@@ -19,7 +19,7 @@ def audience_of(system: SASRecLLM, item: int, k: int, *, allowed: bool) -> list[
         allowed: whether users who have met it count too.
     """
     dataset, catalog = system.dataset, system.catalog
-    users = np.arange(dataset.n_users)
+    users = np.unique(dataset.users)  # who was forgotten has no row
     if not allowed:
         users = np.setdiff1d(users, dataset.users[dataset.items == item])
     known = dataset.latest(users)

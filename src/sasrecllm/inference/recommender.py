@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sasrecllm.config import Config
-from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
@@ -375,7 +375,8 @@ class SASRecLLM:
     def _with_titles(self, entries: Sequence[str | Title]) -> tuple[SASRecLLM, IntArray]:
         """Indices of history entries; a title that the catalogue lacks becomes an item of the view."""
         titles = [e for e in dict.fromkeys(entries) if isinstance(e, Title)]
-        found = {t: self._item_of_title.get(t.text.casefold().strip(), UNKNOWN) for t in titles}
+        keys = title_keys([t.text for t in titles])
+        found = {t: self._item_of_title.get(key, UNKNOWN) for t, key in zip(titles, keys, strict=True)}
         new = [t for t, index in found.items() if index == UNKNOWN]
         found |= {t: self.catalog.n_items + place for place, t in enumerate(new)}
         known = iter(items_of(self.catalog, [e for e in entries if isinstance(e, str)], "history"))
@@ -385,7 +386,7 @@ class SASRecLLM:
 
     @cached_property
     def _item_of_title(self) -> dict[str, int]:
-        return {title.casefold(): index for index, title in enumerate(self.catalog.titles)}
+        return {key: index for index, key in enumerate(title_keys(self.catalog.titles))}
 
     @cached_property
     def title_vectors(self) -> TitleVectors:

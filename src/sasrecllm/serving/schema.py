@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,8 @@ from pydantic import (
     PrivateAttr,
     model_validator,
 )
+
+from sasrecllm.data.catalog import LONGEST_TITLE
 
 LONGEST_ID = 128
 # One alphabet for every text: PostgreSQL holds no NUL, so nothing that is sent may hold one.
@@ -42,7 +44,7 @@ def _whole(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-Title = Annotated[str, Field(min_length=1, max_length=256, pattern=SAYS_SOMETHING)]
+Title = Annotated[str, Field(min_length=1, max_length=LONGEST_TITLE, pattern=SAYS_SOMETHING)]
 Value = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 
 
@@ -127,6 +129,9 @@ class RecommendRequest(Ask):
         None, description="attribute -> wanted value"
     )
     rerank: bool = Field(True, description="false: the encoder's own order, for comparison")
+    seen: Literal["exclude", "allow"] | None = Field(
+        None, description="items of the history; null: as the run was prepared (recommend.seen)"
+    )
 
 
 class ScoreRequest(Ask):
@@ -279,6 +284,13 @@ class UserBody(BaseModel):
     user_id: str
     known: bool
     history: list[HistoryLine]
+
+
+class UserForgotten(BaseModel):
+    """A user is in no file of the run and of the store any more."""
+
+    user_id: str
+    forgotten: bool
 
 
 class Health(BaseModel):
