@@ -126,7 +126,8 @@ def shown(value: Any) -> str:
         text = " ".join(repr(value).split())
     except Exception:  # an object that cannot even say what it is
         text = "an object"
-    return f"{text[:60]}{'...' if len(text) > 60 else ''} ({type(value).__name__})"
+    kind = "" if isinstance(value, str) else f" ({type(value).__name__})"
+    return f"{text[:60]}{'...' if len(text) > 60 else ''}{kind}"
 
 
 def _no_list(values: Any, where: str) -> DataError:
