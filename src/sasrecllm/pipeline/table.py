@@ -81,6 +81,8 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
 
 
 def _reopened(folder: Path) -> Run:
+    """A finished cell, checked whole."""
+    choose_run(folder)
     return Run(folder, stored_config(folder, None), "", runtime.Progress(quiet=True))
 
 
