@@ -22,6 +22,7 @@ from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.plan import Cell, cells_of
 from sasrecllm.pipeline.scores import row_scores
 from sasrecllm.pipeline.study import Study, failures, tuning_of
+from sasrecllm.sealing import choose_run
 from sasrecllm.types import FloatArray
 
 

@@ -18,7 +18,14 @@ from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import Config, parse_config
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.errors import ConfigError, DataError, MissingExtraError, ResourceError, SasrecllmError
+from sasrecllm.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    ResourceError,
+    SasrecllmError,
+)
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.inference.stages import stage_folder
 from sasrecllm.lock import in_use
