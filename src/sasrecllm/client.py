@@ -61,7 +61,11 @@ class Client:
     def recommend(
         self, user_id: str | None = None, history: Sequence[Entry] = (), k: int = 10, **more: Any
     ) -> list[dict[str, Any]]:
-        """The best items for a user, a history, or both; ``more``: retrieve, only, where, rerank."""
+        """The best items for a user, a history, or both.
+
+        Args:
+            more: ``retrieve``, ``only``, ``where``, ``rerank`` and ``seen`` of the request.
+        """
         asked = {"user_id": user_id, "history": list(history), "k": k, **more}
         return list(self.call("POST", "/v1/recommend", asked)["recommendations"])
 
@@ -92,6 +96,10 @@ class Client:
         """What a user liked or not, item id -> liked; it counts in the next answer."""
         told = [{"user_id": user_id, "item_id": i, "liked": v} for i, v in liked.items()]
         return dict(self.call("POST", "/v1/interactions", {"interactions": told}))
+
+    def forget(self, user_id: str) -> None:
+        """Take a user out of the run and of what the server was told, for good."""
+        self.call("DELETE", f"/v1/users/{urllib.parse.quote(user_id, safe='')}")
 
     def search(self, query: str, limit: int = 20) -> list[dict[str, Any]]:
         """Items whose titles hold every word of ``query``."""

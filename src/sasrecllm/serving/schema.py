@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -129,6 +129,9 @@ class RecommendRequest(Ask):
         None, description="attribute -> wanted value"
     )
     rerank: bool = Field(True, description="false: the encoder's own order, for comparison")
+    seen: Literal["exclude", "allow"] | None = Field(
+        None, description="items of the history; null: as the run was prepared (recommend.seen)"
+    )
 
 
 class ScoreRequest(Ask):
@@ -281,6 +284,13 @@ class UserBody(BaseModel):
     user_id: str
     known: bool
     history: list[HistoryLine]
+
+
+class UserForgotten(BaseModel):
+    """A user is in no file of the run and of the store any more."""
+
+    user_id: str
+    forgotten: bool
 
 
 class Health(BaseModel):

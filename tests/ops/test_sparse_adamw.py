@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sasrecllm.errors import ConfigError
+from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.training.pretrain import LARGE_CATALOGUE, moves_touched_rows
-from sasrecllm.training.rows import RowAdamW, clip_gradients
 
 OPTIONS = {"lr": 0.05, "weight_decay": 0.1, "fused": True}
 
