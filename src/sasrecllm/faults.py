@@ -61,6 +61,13 @@ def refusal(error: BaseException, place: Path | None = None) -> SasrecllmError |
     return _of_number(error, number, place)
 
 
+def lacks_room(error: BaseException) -> bool:
+    """Whether memory or disk ran out, whatever a library was doing then."""
+    number = _number(error)
+    short = number in FULL or number in MEMORY or number in HANDLES
+    return isinstance(error, MemoryError) or short or (number is None and _no_memory(error))
+
+
 def _of_number(error: BaseException, number: int | None, place: Path | None) -> SasrecllmError:
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)
     path = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else str(place or "")

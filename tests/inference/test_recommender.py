@@ -82,6 +82,16 @@ def test_a_score_carries_the_flags_that_the_item_has_in_a_list(system):
         )
 
 
+def test_a_long_title_is_cut_alike_wherever_it_comes_in(system):
+    long = "The General of the Sea " * 500
+    grown = system.with_items([NewItem("long", long)])
+    assert len(grown.catalog.title(grown.catalog.n_items - 1)) <= 256
+    by_title = grown.recommend([Title(long)], k=5)
+    assert by_title == grown.recommend(["long"], k=5)  # the same item, and left out as such
+    assert "long" not in ids(grown.recommend([Title(long.upper())], k=200, retrieve=200))
+    assert len(system.recommend([Title(long)], k=5)) == 5
+
+
 def test_many_at_once_equal_one_at_a_time(system, alike):
     known = system.dataset.latest(np.array([0, 5, 9]))
     items, scores, ranks = system.recommend_many(known, k=5, count=20)

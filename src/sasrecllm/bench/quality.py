@@ -18,6 +18,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
 from sasrecllm.inference.assembly import Assembly
 from sasrecllm.inference.stages import stored_config, stored_data
+from sasrecllm.inference.templates import stored_templates
 from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.training.loop import Task, fit
 from sasrecllm.training.pretrain import EncoderTask
@@ -55,7 +56,7 @@ def _learnt(run: Path, config: Config, dataset: Dataset, build: Build, seed: int
     """Best validation AUC of one training."""
     seeded = config.model_copy(update={"seed": seed})
     llm = str(run / "llm") if config.llm.backbone == "offline" else config.llm.backbone
-    task, loop = build(Assembly(seeded, dataset, llm, "cpu"), plain)
+    task, loop = build(Assembly(seeded, dataset, llm, "cpu", stored_templates(run, config)), plain)
     value = fit(task, LoopSettings(**loop.model_dump(), seed=seed)).best["auc"]
     assert value is not None
     return value

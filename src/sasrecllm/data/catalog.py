@@ -18,17 +18,32 @@ import polars as pl
 from sasrecllm.errors import DataError
 from sasrecllm.types import UNKNOWN, IntArray
 
+LONGEST_TITLE = 256
+"""Characters of a title: longer ones are cut where data comes in, and refused over HTTP."""
 # C0 and C1 controls, and the marks that reverse the direction of the text after them: a title that
 # holds one would change how the rest of a prompt or of a page reads.
 _CONTROLS = r"[\p{Cc}\x{202A}-\x{202E}\x{2066}-\x{2069}]"
 
 
 def clean_titles(titles: pl.Series) -> pl.Series:
-    """Titles in NFC, in one line, without control or direction-override characters.
+    """Titles in NFC, in one line, without control or direction-override characters, not too long.
+
+    One of more than ``LONGEST_TITLE`` characters is cut, and ends with an ellipsis.
 
     >>> clean_titles(pl.Series(["Ame\\u0301lie\\n(2001)\\x00 "])).to_list()
     ['Amélie (2001)']
     """
+    whole = _whole_titles(titles)
+    cut = whole.str.head(LONGEST_TITLE - 1).str.strip_chars_end() + "…"
+    return whole.zip_with(whole.str.len_chars() <= LONGEST_TITLE, cut)
+
+
+def too_long(titles: pl.Series) -> pl.Series:
+    """Whether :func:`clean_titles` cuts a title."""
+    return _whole_titles(titles).str.len_chars() > LONGEST_TITLE
+
+
+def _whole_titles(titles: pl.Series) -> pl.Series:
     return (
         titles.cast(pl.String)
         .str.normalize("NFC")
@@ -36,6 +51,18 @@ def clean_titles(titles: pl.Series) -> pl.Series:
         .str.replace_all(_CONTROLS, "")
         .str.strip_chars()
     )
+
+
+def title_keys(titles: Sequence[str]) -> list[str]:
+    """Titles as they are compared: as a catalogue keeps them, whatever the case of their letters.
+
+    Raises:
+        DataError: one is no Unicode text.
+    """
+    try:
+        return [key.casefold() for key in clean_titles(pl.Series(list(titles), dtype=pl.String))]
+    except UnicodeEncodeError as error:
+        raise DataError(f"title {error.object!r} is no Unicode text", "correct it") from None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Literal
 import polars as pl
 
 from sasrecllm.data import checks, values
-from sasrecllm.data.catalog import clean_titles
+from sasrecllm.data.catalog import LONGEST_TITLE, clean_titles, too_long
 from sasrecllm.data.checks import Check, parsed
 from sasrecllm.data.columns import nearest
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
@@ -71,9 +71,10 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     file, columns = tables.files[1], tables.columns[1]
     frame = _columns(tables.items, ["item_id", "title"], file, columns)
     where = {c: f"{file}, column {columns.name(c)}" for c in ("item_id", "title")}
+    titles = values.text(frame["title"], where["title"])
     frame = frame.with_columns(
         values.ids(frame["item_id"], where["item_id"]).alias("item_id"),
-        clean_titles(values.text(frame["title"], where["title"])).alias(parsed("title")),
+        clean_titles(titles).alias(parsed("title")),
     )
     title = pl.col(parsed("title"))
     rows = [
@@ -86,9 +87,12 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
     further = {c: values.attribute(good[c]) for c in good.columns if not c.startswith("__")}
     no_text = [f"{c} ({good.schema[c]})" for c, text in further.items() if text is None]
+    long = frame["item_id"].filter(too_long(titles))
+    cut = f"{where['title']}: {len(long):,} titles of more than {LONGEST_TITLE} characters were cut"
+    cut += f" (the first is that of item {long.first()!r})"
     note = f"{file}: no text can be made of these columns, they are left out: {', '.join(no_text)}"
     clean = pl.DataFrame({c: text for c, text in further.items() if text is not None})
-    return clean, bad, [note] * bool(no_text)
+    return clean, bad, [note] * bool(no_text) + [cut] * (len(long) > 0)
 
 
 def _interactions(

@@ -6,6 +6,7 @@ there is no second way to build or to load one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.prompts.batch import PromptBuilder
-from sasrecllm.prompts.template import load_template
+from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.training.strategies import Stage
 from sasrecllm.types import FloatArray, Histories, Scorer
@@ -74,11 +75,19 @@ class Assembly:
         dataset: the prepared data.
         backbone_path: hub id or folder of the language model (the run's own for ``offline``).
         device: ``cpu`` or ``cuda``.
+        templates: the run's own of the ``text`` and the ``soft`` prompt.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, backbone_path: str, device: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        backbone_path: str,
+        device: str,
+        templates: Mapping[str, Template],
+    ) -> None:
         self.config, self.dataset, self.device = config, dataset, device
-        self.backbone_path = backbone_path
+        self.backbone_path, self.templates = backbone_path, templates
         self.fusion: FusionWeights | None = None
         self._titles: dict[str, TitleTokens] = {}
         train = dataset.rows("train")
@@ -178,7 +187,7 @@ class Assembly:
     def builder(self, prompt: str) -> PromptBuilder:
         """Prompt builder of the ``text`` or the ``soft`` template."""
         c = self.config.llm
-        template = load_template(c.text_prompt if prompt == "text" else c.soft_prompt)
+        template = self.templates[prompt]
         slots = self.dataset.seen_items if self.config.mapper.new_items == "no slot" else None
         return PromptBuilder(
             template,

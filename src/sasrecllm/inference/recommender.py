@@ -15,11 +15,17 @@ from typing import Any, Literal
 import numpy as np
 
 from sasrecllm.config import Config
-from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
-from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
+from sasrecllm.inference.asking import (
+    allowed_items,
+    history_of,
+    items_of,
+    named_titles,
+    user_of,
+)
 from sasrecllm.inference.assembly import Assembly
 from sasrecllm.inference.entries import (
     Entry,
@@ -42,6 +48,7 @@ from sasrecllm.inference.stages import (
     stored_data,
     uses_language_model,
 )
+from sasrecllm.inference.templates import stored_templates
 from sasrecllm.llm.hub import cache_only
 from sasrecllm.sealing import choose_run
 from sasrecllm.training.strategies import last_prompt
@@ -111,7 +118,8 @@ class SASRecLLM:
 
         config = config or stored_config(folder)
         dataset = stored_data(folder)
-        parts = Assembly(config, dataset, stored_backbone(folder, config), pick_device(device))
+        backbone, templates = stored_backbone(folder, config), stored_templates(folder, config)
+        parts = Assembly(config, dataset, backbone, pick_device(device), templates)
         stages = run_stages(config)
         with cache_only():
             for part, where in part_folders(stages, folder).items():
@@ -371,7 +379,8 @@ class SASRecLLM:
     def _with_titles(self, entries: Sequence[str | Title]) -> tuple[SASRecLLM, IntArray]:
         """Indices of history entries; a title that the catalogue lacks becomes an item of the view."""
         titles = [e for e in dict.fromkeys(entries) if isinstance(e, Title)]
-        found = {t: self._item_of_title.get(t.text.casefold().strip(), UNKNOWN) for t in titles}
+        keys = title_keys([t.text for t in titles])
+        found = {t: self._item_of_title.get(key, UNKNOWN) for t, key in zip(titles, keys, strict=True)}
         new = [t for t, index in found.items() if index == UNKNOWN]
         found |= {t: self.catalog.n_items + place for place, t in enumerate(new)}
         known = iter(items_of(self.catalog, [e for e in entries if isinstance(e, str)], "history"))
@@ -381,7 +390,7 @@ class SASRecLLM:
 
     @cached_property
     def _item_of_title(self) -> dict[str, int]:
-        return {title.casefold(): index for index, title in enumerate(self.catalog.titles)}
+        return {key: index for index, key in enumerate(title_keys(self.catalog.titles))}
 
     @cached_property
     def title_vectors(self) -> TitleVectors:

@@ -95,7 +95,7 @@ def part_folders(
     found: dict[str, Path] = {}
     for number, (name, stage) in enumerate(stages.items(), 1):
         where = stage_folder(folder, number, name)
-        found |= {part: foreign_part(Path(run), part) for part, run in stage.load.items()}
+        found |= {part: loaded_part(folder, number, stage, part) for part in stage.load}
         found |= {part: where / "parts" / part for part in stage.train}
         if name == until:
             break
@@ -105,6 +105,20 @@ def part_folders(
 def stage_folder(folder: Path, number: int, name: str) -> Path:
     """Folder of the ``number``-th stage of a run."""
     return folder / "stages" / f"{number}-{name}"
+
+
+LOADED = "loaded"
+"""In a stage's folder: copies of the parts that it took from other runs."""
+
+
+def loaded_part(folder: Path, number: int, stage: Stage, part: str) -> Path:
+    """A part that the ``number``-th stage of a run takes from elsewhere: the run's own copy of it.
+
+    Raises:
+        CheckpointError: it has none yet, and there is none where ``load`` says.
+    """
+    own = stage_folder(folder, number, stage.name) / LOADED / part
+    return own if own.is_dir() else foreign_part(Path(stage.load[part]), part)
 
 
 def foreign_part(run: Path, part: str) -> Path:

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from sasrecllm.errors import ConfigError, ModelNotFoundError, SasrecllmError
+from sasrecllm.errors import ConfigError, ModelNotFoundError
+from sasrecllm.faults import lacks_room
 from sasrecllm.llm.backbone import Backbone, closeness, probe_ids, relative
 
 LENGTH = 16
@@ -37,9 +38,9 @@ def refuse_unable(backbone: Backbone, name: str, max_tokens: int) -> None:
     _refuse_foreign_tokens(backbone, name)
     try:
         wrong = _tried(backbone)
-    except (SasrecllmError, MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # whatever a family's own code raises
+        if lacks_room(error):
+            raise
         words = " ".join(str(error).split())[:300]
         wrong = f"it cannot be trained on a short text: {type(error).__name__}: {words}"
     if wrong:

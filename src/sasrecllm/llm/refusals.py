@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sasrecllm.errors import CheckpointError, EnvironmentRefusal, ModelNotFoundError, SasrecllmError
+from sasrecllm.faults import lacks_room
 
 _PIP = re.compile(r"pip install ([^`\n]*)`|pip install (?:-\S+ )*(\S+)")
 _WHOLE = "give a local folder with config.json, *.safetensors and a tokenizer, or another hub id"
@@ -42,7 +41,7 @@ def reading(what: str, name: str, about: Mapping[str, Any] | None = None) -> Ite
 
     try:
         yield
-    except (SasrecllmError, MemoryError, torch.OutOfMemoryError):
+    except SasrecllmError:
         raise
     except SafetensorError as error:
         raise CheckpointError(
@@ -50,7 +49,7 @@ def reading(what: str, name: str, about: Mapping[str, Any] | None = None) -> Ite
             "copy or download the *.safetensors files again",
         ) from error
     except Exception as error:
-        if "allocate memory" in str(error):  # the allocator's own RuntimeError: not the model's fault
+        if lacks_room(error):  # not the model's fault
             raise
         said = f"the {what} of llm.backbone {name!r} cannot be read: {_line(error)}"
         if pip := _pip_line(error, what, name, about or {}):

@@ -17,9 +17,11 @@ from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import Config, Loop
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.stages import run_stages, stored_config, uses_language_model
+from sasrecllm.inference.templates import KEPT, edited_template, keep_templates
 from sasrecllm.lock import NAME as LOCK
 from sasrecllm.lock import in_use
 from sasrecllm.manifest import MANIFEST
+from sasrecllm.pipeline.paths import with_absolute_paths
 from sasrecllm.sealing import choose_run, is_sealed, refuse_links, unseal, verify_run
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage
@@ -109,6 +111,7 @@ def open_run(
         ConfigError: the folder holds a run of another configuration (:func:`refuse_changed`).
     """
     refuse_links(folder)
+    config = with_absolute_paths(config)
     run_stages(config)  # a misspelt strategy leaves no folder behind
     if runtime.is_main_process():
         if force:
@@ -128,8 +131,10 @@ def claim(run: Run) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     if not is_trained(folder):  # what an earlier start with perhaps other settings left half done
-        for name in ("stages", "llm"):
+        for name in ("stages", "llm", KEPT):
             shutil.rmtree(folder / name, ignore_errors=True)
+    if not (folder / "run.json").is_file():
+        keep_templates(folder, config)
     resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
     path = folder / "config.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != resolved:
@@ -169,8 +174,11 @@ def refuse_changed(folder: Path, config: Config) -> None:
     if not path.exists() or not is_trained(folder):
         return
     # Parsed, so that a setting which a newer version added has its default there.
-    old = stored_config(folder, None).model_dump(exclude={"evaluation"})
-    if difference := first_difference(old, config.model_dump(exclude={"evaluation"})):
+    old, new = (
+        with_absolute_paths(c).model_dump(exclude={"evaluation"})
+        for c in (stored_config(folder, None), config)
+    )
+    if difference := first_difference(old, new) or edited_template(folder, config):
         raise ConfigError(
             f"{folder} holds a run of another configuration: {difference}",
             "give another --out, or --force to delete what was trained there; settings of evaluation"

@@ -20,6 +20,7 @@ from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.inference.assembly import Assembly, Change
 from sasrecllm.inference.stages import part_folders, stage_folder
+from sasrecllm.inference.templates import stored_templates
 from sasrecllm.llm.hub import cache_only
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.rank import rank, wants_ranking
@@ -31,7 +32,8 @@ from sasrecllm.types import FloatArray, Histories, Questions, Scorer
 
 def load_assembly(run: Run, dataset: Dataset, backbone_path: str) -> Assembly:
     """All parts of a trained run, as its last stage left them."""
-    parts = Assembly(run.config, dataset, backbone_path, runtime.pick_device(run.config.device))
+    device, templates = runtime.pick_device(run.config.device), stored_templates(run.folder, run.config)
+    parts = Assembly(run.config, dataset, backbone_path, device, templates)
     with cache_only():
         for part, folder in part_folders(run.stages, run.folder).items():
             parts.load(part, folder)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sasrecllm import runtime
 from sasrecllm.checkpoint import load_part
 from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.assembly import adapt, base_model
-from sasrecllm.inference.stages import foreign_part
+from sasrecllm.inference.stages import loaded_part
 from sasrecllm.llm.ability import refuse_longer, refuse_unable
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.loading import llama_shape, load_tokenizer
 from sasrecllm.llm.naming import backbone_path
 from sasrecllm.llm.targets import lora_targets
 from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.prepare import asked_templates
 from sasrecllm.prompts.answers import answer_ids
 from sasrecllm.prompts.batch import PromptBuilder
-from sasrecllm.prompts.template import Template, load_template
+from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 
 
@@ -50,9 +49,9 @@ def check_language_model(run: Run) -> None:
 
 def _check_adapters(run: Run, model: Backbone) -> None:
     """An adapter of another model or rank would only be met at its stage."""
-    for stage in run.stages.values():
+    for number, stage in enumerate(run.stages.values(), 1):
         if "adapter" in stage.load:
-            folder = foreign_part(Path(stage.load["adapter"]), "adapter")
+            folder = loaded_part(run.folder, number, stage, "adapter")
             model.load_adapter(*load_part(folder, {"backbone": model.digest}))
 
 
@@ -71,9 +70,9 @@ def _check_offline(config: Config) -> None:
 
 def templates(run: Run) -> list[Template]:
     """The templates of the prompts that the run's stages ask."""
-    c = run.config.llm
     asked = {stage.prompt for stage in run.stages.values() if stage.task == "answer"}
-    return [load_template(c.text_prompt if p == "text" else c.soft_prompt) for p in sorted(asked)]
+    found = asked_templates(run)
+    return [found[prompt] for prompt in sorted(asked)]
 
 
 def check_prompts(run: Run, dataset: Dataset) -> None:

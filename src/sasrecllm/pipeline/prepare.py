@@ -16,11 +16,12 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.quality import WARNING, refuse_untrainable
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.stages import foreign_part, stored_data
+from sasrecllm.inference.stages import loaded_part, stored_data
+from sasrecllm.inference.templates import stored_templates
 from sasrecllm.pipeline.folder import Run, claim, first_difference, is_trained
 from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
 from sasrecllm.pipeline.shares import text_questions
-from sasrecllm.prompts.template import load_template
+from sasrecllm.prompts.template import Template
 from sasrecllm.runtime import resolve
 
 SETTINGS = "settings.json"
@@ -36,14 +37,21 @@ def check_settings(run: Run) -> None:
     """
     c = run.config
     resolve(c.encoder.kind, ENCODERS, "encoder.kind")
-    for name in (c.llm.text_prompt, c.llm.soft_prompt):
-        load_template(name)
+    asked_templates(run)
     baselines = (*BASELINES, *TASTES)
     _refuse_unknown("fusion.components", c.fusion.components, ("llm", "encoder", *baselines))
     _refuse_unknown("evaluation.baselines", c.evaluation.baselines, baselines)
-    for stage in run.stages.values():
-        for part, path in stage.load.items():
-            foreign_part(Path(path), part)
+    for number, stage in enumerate(run.stages.values(), 1):
+        for part in stage.load:
+            loaded_part(run.folder, number, stage, part)
+
+
+def asked_templates(run: Run) -> dict[str, Template]:
+    """``text`` and ``soft`` -> template, before the folder is claimed.
+
+    Where nothing was trained yet, copies that lie there may be of other settings.
+    """
+    return stored_templates(run.folder if is_trained(run.folder) else None, run.config)
 
 
 def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -187,14 +195,14 @@ def language_model(run: Run, dataset: Dataset) -> str:
         from sasrecllm.training.language import LanguageSettings, pretrain_offline
 
         started = time.monotonic()
-        o = c.offline
+        o, templates = c.offline, stored_templates(run.folder, run.config)
         folders = [run.folder / "stages" / f"0-language-{phase}" for phase in ("titles", "answers")]
         backbone = pretrain_offline(
             dataset.catalog.titles,
             dataset.words,
             text_questions(run, dataset),
-            text_prompt=c.text_prompt,
-            soft_prompt=c.soft_prompt,
+            text_prompt=templates["text"],
+            soft_prompt=templates["soft"],
             settings=LanguageSettings(
                 **o.model_dump(exclude={"titles_loop", "answers_loop"}),
                 title_tokens=c.title_tokens,

@@ -26,9 +26,11 @@ from sasrecllm.encoders.prior import apply_prior
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.inference.assembly import Assembly
-from sasrecllm.inference.stages import foreign_part, part_folders, stage_folder
+from sasrecllm.inference.stages import loaded_part, part_folders, stage_folder
+from sasrecllm.inference.templates import stored_templates
 from sasrecllm.llm.fusion import fit_fusion
 from sasrecllm.pipeline.folder import Run
+from sasrecllm.pipeline.loaded import keep_part
 from sasrecllm.pipeline.scores import load_scores, save_scores
 from sasrecllm.pipeline.shares import answer_questions, fold_of_user
 from sasrecllm.training.finetune import AnswerTask, told
@@ -58,7 +60,8 @@ class Trainer:
     ) -> None:
         self.run, self.dataset, self.splits = run, dataset, splits
         self.device = runtime.pick_device(run.config.device)
-        self.parts = Assembly(run.config, dataset, backbone_path, self.device)
+        templates = stored_templates(run.folder, run.config)
+        self.parts = Assembly(run.config, dataset, backbone_path, self.device, templates)
         self.loaded: dict[str, Path] = {}
         self.questions = {name: dataset.questions(name) for name in ("valid", "test")}
 
@@ -75,9 +78,13 @@ class Trainer:
 
     def _bring_in(self, stage: Stage, number: int) -> None:
         """Load what earlier stages trained or ``load`` names, where memory holds something else."""
+        if runtime.is_main_process():
+            for part in stage.load:
+                keep_part(self.run.folder, number, stage, part)
+        runtime.wait_for_all()
         before = dict(list(self.run.stages.items())[: number - 1])
         wanted = part_folders(before, self.run.folder)
-        wanted |= {part: foreign_part(Path(path), part) for part, path in stage.load.items()}
+        wanted |= {part: loaded_part(self.run.folder, number, stage, part) for part in stage.load}
         for part, folder in wanted.items():
             if self.loaded.get(part) != folder:
                 self.parts.load(part, folder)

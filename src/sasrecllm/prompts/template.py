@@ -92,19 +92,32 @@ def load_template(name_or_path: str | Path) -> Template:
     Raises:
         ConfigError: no such template, or one that breaks a rule; names the file and the slot.
     """
-    path = FOLDER / f"{name_or_path}.txt"
-    if not path.is_file():
-        path = Path(name_or_path)
+    return parse_template(template_text(str(name_or_path)), name=str(name_or_path))
+
+
+def is_shipped(name: str) -> bool:
+    """Whether ``name`` is that of a template which comes with the package."""
+    return name in {path.stem for path in FOLDER.glob("*.txt")}
+
+
+def template_text(name_or_path: str) -> str:
+    """The words of a shipped template by name, or of a file by path, to the letter.
+
+    Raises:
+        ConfigError: there is none that can be read.
+    """
+    shipped = is_shipped(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        path = FOLDER / f"{name_or_path}.txt" if shipped else Path(name_or_path).expanduser()
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return stream.read()
+    except (OSError, RuntimeError, ValueError) as error:  # ~ of nobody, bytes that are no UTF-8
         names = sorted(p.stem for p in FOLDER.glob("*.txt"))
         raise ConfigError(
             f"prompt template {str(name_or_path)!r} cannot be read ({type(error).__name__}); "
             f"shipped: {', '.join(names)}" + did_you_mean(str(name_or_path), names),
             "give one of these names or the path of a UTF-8 text file",
         ) from error
-    return parse_template(text, name=str(name_or_path))
 
 
 def parse_template(text: str, name: str = "template") -> Template:
@@ -118,7 +131,8 @@ def parse_template(text: str, name: str = "template") -> Template:
     """
     segments: list[Segment] = []
     # An editor's last newline is no part of the prompt: the cue must be the last thing.
-    for index, part in enumerate(_BRACES.split(text.rstrip())):
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    for index, part in enumerate(_BRACES.split(lines.rstrip())):
         if index % 2:
             segments.append(_slot(part, name))
         elif part:

@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from sasrecllm.data.catalog import LONGEST_TITLE
+
 LONGEST_ID = 128
 # One alphabet for every text: PostgreSQL holds no NUL, so nothing that is sent may hold one.
 NO_NUL = r"^[^\x00]*$"
@@ -42,7 +44,7 @@ def _whole(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-Title = Annotated[str, Field(min_length=1, max_length=256, pattern=SAYS_SOMETHING)]
+Title = Annotated[str, Field(min_length=1, max_length=LONGEST_TITLE, pattern=SAYS_SOMETHING)]
 Value = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 
 

@@ -17,7 +17,7 @@ from sasrecllm.llm.loading import POSITIONS, build_llama
 from sasrecllm.llm.offline import lm_losses, train_tokenizer
 from sasrecllm.prompts.answers import ANSWERS
 from sasrecllm.prompts.batch import PromptBuilder
-from sasrecllm.prompts.template import TEXT, Template, load_template
+from sasrecllm.prompts.template import TEXT, Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runtime import Progress
 from sasrecllm.training.loop import Metrics, Store, Task, fit
@@ -59,8 +59,8 @@ def pretrain_offline(
     words: Mapping[str, str],
     questions: Questions,
     *,
-    text_prompt: str,
-    soft_prompt: str,
+    text_prompt: Template,
+    soft_prompt: Template,
     settings: LanguageSettings,
     loops: tuple[LoopSettings, LoopSettings],
     stores: tuple[Store | None, Store | None] = (None, None),
@@ -78,8 +78,8 @@ def pretrain_offline(
         titles: the catalogue's titles.
         questions: the training split.
     """
-    template = load_template(text_prompt)
-    literals = _literals(template, words) + _literals(load_template(soft_prompt), words)
+    template = text_prompt
+    literals = _literals(template, words) + _literals(soft_prompt, words)
     spaced = [" " + title for title in titles]
     tokenizer = train_tokenizer([*titles, *spaced, *literals * 100], settings.vocabulary)
     builder = PromptBuilder(

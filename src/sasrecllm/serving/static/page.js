@@ -1,5 +1,5 @@
 // The page asks the same API as everybody else.  What comes from data enters by textContent only.
-const SHOWN = 10, ASKED = 100, PAUSE = 180;
+const SHOWN = 10, ASKED = 100, PAUSE = 180, LONGEST = 256;
 // Beside this script, so under whatever path a proxy shows the server.
 const ROOT = new URL(".", import.meta.url);
 const $ = (id) => document.getElementById(id);
@@ -16,8 +16,19 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-function say(text, wrong = false) {
-  $("status").textContent = text;
+// A name from data stands in a <bdi>, so that no direction mark in it reaches the words around it, and
+// not at full length, which an older run does not bound.
+function named(text, properties = {}) {
+  return make("bdi", { textContent: short(text), ...properties });
+}
+
+function short(text) {
+  const letters = [...text];
+  return letters.length > LONGEST ? `${letters.slice(0, LONGEST - 1).join("")}…` : text;
+}
+
+function say(parts, wrong = false) {
+  $("status").replaceChildren(...[].concat(parts));
   $("status").classList.toggle("error", wrong);
 }
 
@@ -79,8 +90,8 @@ const refreshSoon = later(refresh, PAUSE);
 
 function summary(lines, fallback) {
   if (!lines.length) return "Nothing is left to recommend.";
-  const first = `First of ${lines.length}: “${lines[0].title}”.`;
-  return fallback ? `${first} Nothing is known of you yet, so this is what is good for anybody.` : `${first} + or − a title and the lists change.`;
+  const rest = fallback ? "Nothing is known of you yet, so this is what is good for anybody." : "+ or − a title and the lists change.";
+  return [`First of ${lines.length}: “`, named(lines[0].title), `”. ${rest}`];
 }
 
 // What is said of the person is the same in every line; it stands once above the list.
@@ -114,14 +125,14 @@ function card(line) {
   const ask = make("button", { type: "button", textContent: "Why?" });
   ask.dataset.does = "why";
   ask.setAttribute("aria-expanded", "false");
-  ask.setAttribute("aria-label", `Why ${line.title}?`);
+  ask.setAttribute("aria-label", `Why ${short(line.title)}?`);
   ask.onclick = () => toggleWhy(line, why, ask);
   const place = line.retrieval_rank === null ? "by its words" : `SASRec: ${line.retrieval_rank}`;
   const meter = make("meter", { min: 0, max: 100, value: percent });
   meter.setAttribute("aria-label", `probability ${percent} %`);
   const item = make("li", { className: state.added.has(line.item_id) ? "new" : "" },
     make("div", { className: "top" }, make("span", { className: "rank", textContent: line.rank }),
-      make("span", { className: "title", textContent: line.title }),
+      named(line.title, { className: "title" }),
       make("span", { className: "p", textContent: `${percent} %` })),
     meter,
     make("div", { className: "facts" }, make("span", { textContent: place }),
@@ -135,7 +146,7 @@ function card(line) {
 function plain(line, place) {
   const item = make("li", {},
     make("div", { className: "top" }, make("span", { className: "rank", textContent: line.rank }),
-      make("span", { className: "title", textContent: line.title })),
+      named(line.title, { className: "title" })),
     make("div", { className: "facts" }, make("span", { textContent: `SASRecLLM: ${place}` }), judge(line, true), judge(line, false)));
   item.dataset.item = line.item_id;
   return item;
@@ -154,18 +165,23 @@ async function toggleWhy(line, why, button) {
   }
 }
 
+// Titles with commas between them.
+function listed(lines) {
+  return lines.flatMap((line, place) => (place ? [", ", named(line.title)] : [named(line.title)]));
+}
+
 function reasons(e) {
   const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(2);
   const names = { llm: "words", encoder: "crowd (SASRec)" };
   const shares = Object.entries(e.shares).filter(([k, v]) => names[k] || Math.abs(v) >= 0.005)
     .map(([k, v]) => `${names[k] || k} ${signed(v)}`).join(", ");
   const carried = e.reasons.filter((r) => r.drop > 0).slice(0, 3)
-    .map((r) => make("li", { textContent: `${r.title} (without it ${Math.round(100 * r.probability_without)} %)` }));
-  const near = e.nearest.filter((n) => n.cosine > 0).map((n) => n.title).join(", ");
+    .map((r) => make("li", {}, named(r.title), ` (without it ${Math.round(100 * r.probability_without)} %)`));
+  const near = listed(e.nearest.filter((n) => n.cosine > 0));
   return [
     make("p", { textContent: `Against an average question: ${shares}` }),
     ...(carried.length ? [make("p", { textContent: "Carried by what you liked:" }), make("ul", {}, ...carried)] : []),
-    ...(near ? [make("p", { textContent: `Nearest liked: ${near}` })] : []),
+    ...(near.length ? [make("p", {}, "Nearest liked: ", ...near)] : []),
   ];
 }
 
@@ -175,7 +191,7 @@ function judge(item, liked) {
   const button = make("button", { type: "button", textContent: liked ? "+" : "−" });
   button.dataset.does = liked ? "like" : "dislike";
   button.title = liked ? "Like" : "Dislike";
-  button.setAttribute("aria-label", `${button.title} ${item.title}`);
+  button.setAttribute("aria-label", `${button.title} ${short(item.title)}`);
   button.onclick = () => {
     state.history = state.history.filter((h) => h.item_id !== item.item_id);
     state.history.push({ item_id: item.item_id, title: item.title, liked });
@@ -189,7 +205,7 @@ function showHistory() {
   $("history-empty").hidden = state.history.length > 0 || state.user !== null;
   $("history").replaceChildren(...state.history.map((h, place) => {
     const gone = make("button", { type: "button", textContent: "×" });
-    gone.setAttribute("aria-label", `Remove ${h.title}`);
+    gone.setAttribute("aria-label", `Remove ${short(h.title)}`);
     gone.onclick = () => {
       state.history.splice(place, 1);
       showHistory();
@@ -198,7 +214,7 @@ function showHistory() {
     };
     const said = h.liked ? "liked" : "disliked";
     return make("li", {}, make("span", { className: `mark ${said}`, textContent: h.liked ? "+" : "−", ariaHidden: "true" }),
-      make("span", { className: "hidden", textContent: `${said}: ` }), make("span", { className: "title", textContent: h.title }), gone);
+      make("span", { className: "hidden", textContent: `${said}: ` }), named(h.title, { className: "title" }), gone);
   }));
 }
 
@@ -207,7 +223,7 @@ const search = later(async () => {
   try {
     const got = query ? await call("GET", `v1/items?limit=8&query=${encodeURIComponent(query)}`) : { items: [] };
     if (query !== $("query").value.trim()) return;
-    const rows = got.items.map((item) => make("li", {}, make("span", { className: "title", textContent: item.title }), judge(item, true), judge(item, false)));
+    const rows = got.items.map((item) => make("li", {}, named(item.title, { className: "title" }), judge(item, true), judge(item, false)));
     if (query && !rows.length) rows.push(make("li", { className: "soft", textContent: "No title has all these words." }));
     $("found").replaceChildren(...rows);
   } catch (error) {
@@ -224,8 +240,8 @@ async function beUser(id) {
   try {
     const known = await call("GET", `v1/users/${encodeURIComponent(id)}`);
     state.user = id;
-    const liked = known.history.filter((h) => h.liked).slice(-3).map((h) => h.title).join(", ");
-    $("about").textContent = `You are ${id}${known.known ? "" : ", who is new here"}${liked ? `; you last liked ${liked}` : ""}.`;
+    const liked = listed(known.history.filter((h) => h.liked).slice(-3));
+    $("about").replaceChildren("You are ", named(id), known.known ? "" : ", who is new here", ...(liked.length ? ["; you last liked ", ...liked] : []), ".");
     showHistory();
     await refresh();
   } catch (error) {
@@ -239,7 +255,7 @@ async function addItem(title) {
     await call("PUT", "v1/items", { items: [{ item_id: id, title }] });
     state.added.add(id);
     state.newest = { id, title };
-    $("landed").textContent = `“${title}” is in the catalogue.`;
+    $("landed").replaceChildren("“", named(title), "” is in the catalogue.");
     $("new-title").value = "";
     await refresh();
   } catch (error) {
@@ -253,12 +269,12 @@ async function landed(lines) {
   if (item === null) return;
   const line = lines.find((l) => l.item_id === item.id);
   if (line) {
-    $("landed").textContent = `“${item.title}” lands on place ${line.rank} of ${lines.length}: ${Math.round(100 * line.probability)} %.`;
+    $("landed").replaceChildren("“", named(item.title), `” lands on place ${line.rank} of ${lines.length}: ${Math.round(100 * line.probability)} %.`);
   } else if (state.history.some((h) => h.item_id === item.id)) {
-    $("landed").textContent = `“${item.title}” is in your history, so it is not recommended.`;
+    $("landed").replaceChildren("“", named(item.title), "” is in your history, so it is not recommended.");
   } else {
     const { scores } = await call("POST", "v1/score", { ...about(), item_ids: [item.id] }).catch(() => ({ scores: [] }));
-    if (ticket === state.asked && scores.length) $("landed").textContent = `“${item.title}”: ${Math.round(100 * scores[0].probability)} %, behind the first ${lines.length}.`;
+    if (ticket === state.asked && scores.length) $("landed").replaceChildren("“", named(item.title), `”: ${Math.round(100 * scores[0].probability)} %, behind the first ${lines.length}.`);
   }
 }
 
@@ -275,7 +291,7 @@ $("reset").onclick = () => { Object.assign(state, { history: [], user: null }); 
 
 async function start() {
   const ready = await call("GET", "readyz").catch(() => null);
-  if (ready) $("model").textContent = `Run ${ready.run}, model ${ready.model}.`;
+  if (ready) $("model").replaceChildren("Run ", named(ready.run), `, model ${ready.model}.`);
   showHistory();
   await refresh();
 }

@@ -1,0 +1,198 @@
+"""A run holds what it needs: its templates, absolute paths, the parts of other runs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sasrecllm.checkpoint import commit_folder, read_json
+from sasrecllm.config import parse_config
+from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.inference.stages import stored_config
+from sasrecllm.inference.templates import keep_templates, stored_templates
+from sasrecllm.pipeline.folder import claim, open_run
+from sasrecllm.pipeline.paths import with_absolute_paths
+from sasrecllm.pipeline.prepare import check_settings
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+WORDS = "They liked {history|; |nothing}. Will they like {target}? Answer:"
+OTHER = "Bad films: {history|; |nothing}. Is {target} as bad? Answer:"
+TEXT_ONLY = ("strategy=text-only", "fusion.enabled=false", "evaluation.ablations=false")
+
+
+def settings(**llm):
+    return parse_config({"strategy": "text-only", "llm": llm}, "test")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, cli, run):
+    """A folder with a finished run, whose template and language model were named by relative paths."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "mine.txt").write_text(WORDS)
+    shutil.copytree(run / "llm", folder / "model")
+    train(cli, folder)
+    return folder
+
+
+def train(cli, folder, expect=0):
+    named = ("llm.backbone=model", "llm.text_prompt=mine.txt", *TEXT_ONLY)
+    return cli("run", "--config", TINY, "--out", "out", *named, cwd=folder, expect=expect)
+
+
+def scores(cli, folder, cwd=None):
+    lines = json.loads(cli("recommend", folder, "--liked", "m0003", "-k", "4", "--json", cwd=cwd))
+    return {line["item_id"]: line["score"] for line in next(iter(lines.values()))}
+
+
+@pytest.fixture
+def edited(place):
+    """The template with other words, for one test."""
+    (place / "mine.txt").write_text(OTHER)
+    yield place
+    (place / "mine.txt").write_text(WORDS)
+
+
+def test_an_edited_or_lost_template_changes_no_answer_and_no_folder_to_ask_from_does(
+    cli, place, edited, tmp_path
+):
+    other = scores(cli, place / "out")
+    (place / "mine.txt").write_text(WORDS)
+    assert scores(cli, place / "out") == other and len(other) == 4
+    (place / "mine.txt").unlink()
+    assert scores(cli, place / "out", cwd=tmp_path) == other
+    assert scores(cli, "out", cwd=place) == other
+
+
+def test_the_settings_name_absolute_paths(place):
+    c = stored_config(place / "out").llm
+    assert c.backbone == str(place / "model") and c.text_prompt == str(place / "mine.txt")
+    assert c.soft_prompt == "short-soft", "a shipped template keeps its name"
+
+
+def test_the_same_command_goes_on_and_an_edited_template_is_another_configuration(cli, place, edited):
+    said = train(cli, place, expect=2)
+    assert str(place / "mine.txt") in said and "out/prompts/text.txt" in said
+    (place / "mine.txt").write_text(WORDS)
+    assert "finished already" in train(cli, place)
+
+
+def test_a_changed_copy_is_a_damaged_run(cli, place, tmp_path):
+    mine = shutil.copytree(place / "out", tmp_path / "mine")
+    copy = mine / "prompts" / "text.txt"
+    copy.write_text(copy.read_text().replace("liked", "hated"))
+    assert "prompts" in cli("recommend", mine, "--liked", "m0003", expect=5)
+    shutil.rmtree(copy.parent)
+    assert "prompts" in cli("recommend", mine, "--liked", "m0003", expect=5)
+
+
+def test_copies_are_to_the_letter_and_lines_may_end_as_on_windows(tmp_path):
+    template = tmp_path / "windows.txt"
+    template.write_bytes(b"\xef\xbb\xbfLiked:\r\n{history}.\r\n{target}? Answer:\r\n")
+    config = settings(text_prompt=str(template))
+    keep_templates(tmp_path / "run", config)
+    assert (tmp_path / "run/prompts/text.txt").read_bytes() == template.read_bytes()[3:]
+    found = stored_templates(tmp_path / "run", config)["text"]
+    assert found.segments[0].text == "Liked:\n" and found.cue == "? Answer:"
+
+
+def test_a_wrong_template_leaves_no_folder_behind_and_is_named_as_it_was_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="did you mean 'paper-text'"):
+        check_settings(open_run(tmp_path / "run", settings(text_prompt="paper-txet"), "x", quiet=True))
+    (tmp_path / "bad.txt").write_text("no slots at all")
+    with pytest.raises(ConfigError, match=r"bad\.txt"):
+        check_settings(open_run(tmp_path / "run", settings(text_prompt="bad.txt"), "x", quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_a_language_model_keeps_no_prompts(tmp_path):
+    config = parse_config({"strategy": "encoder-only"}, "test")
+    claim(open_run(tmp_path / "run", config, "x", quiet=True))
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert not (tmp_path / "run" / "prompts").exists()
+
+
+def test_paths_that_are_read_again_are_made_absolute_and_nothing_else_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "words.txt").write_text(WORDS)
+    stage = {"name": "a", "task": "answer", "train": ["mapper"], "prompt": "soft"}
+    values = {
+        "llm": {"backbone": "~/model", "text_prompt": "words.txt", "soft_prompt": "paper-soft"},
+        "strategy": [stage | {"load": {"encoder": "runs/other", "adapter": "~/runs/other"}}],
+        "data": {"path": "log.csv"},
+    }
+    found = with_absolute_paths(parse_config(values, "test"))
+    assert found.llm.backbone == str(tmp_path / "model")
+    assert found.llm.text_prompt == str(tmp_path / "words.txt")
+    assert found.llm.soft_prompt == "paper-soft" and found.data.path == "log.csv"
+    load = found.strategy[0]["load"]
+    assert load == {p: str(tmp_path / "runs" / "other") for p in ("encoder", "adapter")}
+    assert with_absolute_paths(found) == found
+    untouched = parse_config({"llm": {"backbone": "owner/name"}}, "test")
+    assert with_absolute_paths(untouched) == untouched
+
+
+def test_a_relative_path_from_elsewhere_is_another_model_and_old_runs_go_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    config = settings(backbone="model")
+    opened = open_run(tmp_path / "run", config, "x", quiet=True)
+    claim(opened)
+    folder = opened.folder
+    commit_folder(folder / "llm", lambda temporary: None)  # something was trained
+    path = folder / "config.yaml"
+    ours = path.read_text()
+    path.write_text(ours.replace(str(tmp_path / "model"), "model"))
+    open_run(folder, config, "x", quiet=True)
+    path.write_text(ours)
+    (tmp_path / "elsewhere" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"llm\.backbone"):
+        open_run(folder, config, "x", quiet=True)
+
+
+def test_where_nothing_was_trained_the_words_of_the_newest_settings_are_kept(tmp_path):
+    template, folder = tmp_path / "mine.txt", tmp_path / "run"
+    for words in (WORDS, OTHER):
+        template.write_text(words)
+        opened = open_run(folder, settings(text_prompt=str(template)), "x", quiet=True)
+        check_settings(opened)
+        claim(opened)
+        assert (folder / "prompts/text.txt").read_text() == words
+
+
+def test_parts_of_another_run_are_copied_in_and_the_other_run_may_go(run, cli, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    stages = (
+        "strategy=[{name: swapped, task: answer, train: [mapper], prompt: soft,"
+        f" load: {{encoder: '{other}', adapter: '{other}'}}, row: swapped}}]"
+    )
+    mine = tmp_path / "mine"
+    cli("run", "-q", "--config", TINY, "--out", mine, f"llm.backbone={run / 'llm'}", stages,
+        "fusion.enabled=false", "evaluation.ablations=false")  # fmt: skip
+    kept = {p.name for p in (mine / "stages/1-swapped/loaded").iterdir()}
+    assert kept == {"encoder", "adapter", "fold-0", "fold-1"}
+    before = scores(cli, mine)
+    shutil.rmtree(other)
+    assert scores(cli, mine) == before
+    assert "swapped" in read_json(mine / "results.json")["rows"]
+    weights = mine / "stages/1-swapped/loaded/adapter/weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    cli("recommend", mine, "--liked", "m0003", expect=5)
+
+
+def test_a_damaged_part_of_another_run_is_refused_before_anything_is_trained(run, tmp_path):
+    from sasrecllm.pipeline.loaded import keep_part
+    from sasrecllm.training.strategies import Stage
+
+    other = shutil.copytree(run / "stages/2-text/parts/adapter", tmp_path / "adapter")
+    (other / "weights.safetensors").write_bytes(b"")
+    stage = Stage("a", "answer", ("mapper",), "soft", load={"adapter": str(other)}, row="a")
+    with pytest.raises(CheckpointError, match="weights"):
+        keep_part(tmp_path / "run", 1, stage, "adapter")
+    assert not (tmp_path / "run").exists()
