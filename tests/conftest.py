@@ -40,6 +40,9 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SASRECLL
 # ---------------------------------------------------------------------------------- no luck
 
 
+torch.set_warn_always(True)  # a warning given once would be the error of whichever test comes first
+
+
 class TorchRandom:
     """torch's global generator, so that hypothesis seeds it for each example as it does numpy's."""
 

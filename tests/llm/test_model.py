@@ -114,7 +114,7 @@ def test_batch_size_order_and_padding_change_no_score(model, builders, prompt):
         batch.prefix_lengths_B,
     )  # fmt: skip
     vectors = Vectors().pair(ASKED.take(np.array([1])), TARGETS[1:2])[:2] if encoder else (None, None)
-    assert float(model(padded, *vectors)) == pytest.approx(float(whole[1, 0]), abs=CLOSE)
+    assert model(padded, *vectors).item() == pytest.approx(float(whole[1, 0]), abs=CLOSE)
 
 
 def test_many_candidates_equal_one_at_a_time(model, builders):
