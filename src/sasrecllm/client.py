@@ -61,7 +61,11 @@ class Client:
     def recommend(
         self, user_id: str | None = None, history: Sequence[Entry] = (), k: int = 10, **more: Any
     ) -> list[dict[str, Any]]:
-        """The best items for a user, a history, or both; ``more``: retrieve, only, where, rerank."""
+        """The best items for a user, a history, or both.
+
+        Args:
+            more: ``retrieve``, ``only``, ``where``, ``rerank`` and ``seen`` of the request.
+        """
         asked = {"user_id": user_id, "history": list(history), "k": k, **more}
         return list(self.call("POST", "/v1/recommend", asked)["recommendations"])
 

@@ -282,7 +282,7 @@ class Recommend(Section):
 
     seen: Literal["auto", "exclude", "allow"] = Field(
         "auto",
-        description="items that the user has met before; auto: allow where at least a tenth of the"
+        description="items that the user has met before; auto: allow where at least a fifth of the"
         " training rows are on such items (music, groceries), else exclude",
     )
 

@@ -96,10 +96,11 @@ class FakeSystem:
         where=None,
         rerank=True,
         strict=True,
+        seen=None,
     ):
         self.work()
         flags = ("fallback",) if not history and user is None else ()
-        had = {e if isinstance(e, str) else e[0] for e in history or []}
+        had = {e if isinstance(e, str) else e[0] for e in history or [] if seen != "allow"}
         free = [i for i in (self.catalog.item_ids if only is None else only) if i not in had]
         scores = {i: self.probability(i, history or [], user) for i in free}
         places = {i: n for n, i in enumerate(free, 1)}  # the first stage: as the catalogue stands

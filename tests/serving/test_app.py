@@ -109,6 +109,13 @@ def test_a_server_beside_learns_of_feedback_at_once_and_of_items_at_its_reload(m
     assert other.call("GET", "/v1/items/n").json()["title"] == "New"
 
 
+def test_what_was_met_can_be_asked_for(api):
+    for seen, met in ((None, False), ("exclude", False), ("allow", True)):
+        found = ask(api, "/v1/recommend", history=["m0002"], k=60, seen=seen)["recommendations"]
+        assert ("m0002" in [r["item_id"] for r in found]) == met
+    ask(api, "/v1/recommend", 422, seen="maybe")
+
+
 def test_the_first_stage_alone_is_an_order_of_its_own(api):
     first = ask(api, "/v1/recommend", history=["m0002"], k=4, rerank=False)["recommendations"]
     assert [r["item_id"] for r in first] == ["m0000", "m0001", "m0003", "m0004"]

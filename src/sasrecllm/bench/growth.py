@@ -21,9 +21,9 @@ from sasrecllm.bench import data, encoder, language
 from sasrecllm.bench.apart import took_apart
 from sasrecllm.bench.measure import Finding, cpu_seconds
 from sasrecllm.evaluation.plots import OURS, TRIVIAL, drawn, new_figure
-from sasrecllm.inference.topk import top_items
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.prefix import score_candidates
+from sasrecllm.ops.topk import top_items
 from sasrecllm.training.loop import fit
 from sasrecllm.types import Histories
 

@@ -18,7 +18,7 @@ from sasrecllm.bench.measure import Finding, compare, largest_gap, matrix_rate
 from sasrecllm.checkpoint import write_json
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.faults import told
-from sasrecllm.inference.topk import top_items
+from sasrecllm.ops.topk import top_items
 
 
 @dataclass(frozen=True)

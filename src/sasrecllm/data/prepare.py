@@ -26,7 +26,7 @@ from sasrecllm.types import LabelArray
 
 Seen = Literal["auto", "exclude", "allow"]
 
-OFTEN = 0.1
+OFTEN = 0.2
 """Share of the training rows on items met before from which on ``auto`` allows such items."""
 
 
@@ -62,7 +62,7 @@ def prepare(
             file stays, or ``refuse``; ``auto`` keeps events and labels, and the last of ratings.
         negatives: sampled negatives per positive, for implicit feedback.
         seen: whether what a user has met may be recommended again, ``exclude`` or ``allow``; ``auto``
-            allows it where a tenth of the training rows are on items met before.
+            allows it where a fifth of the training rows are on items met before.
         cold_items: share of the items that training and validation never see, 0 to 0.5
             (:mod:`sasrecllm.data.holdout`).
         cold_users: share of the users whose rows are only asked about in the test, 0 to 0.5.
@@ -142,8 +142,8 @@ def _with_seen(dataset: Dataset, seen: Seen, remarks: list[str]) -> Dataset:
     if again.any():
         what = "may be recommended again" if allow else "are not recommended again"
         remarks.append(
-            f"{share:.1%} of the training rows are on items that their user had met before: such items"
-            f" {what} (recommend.seen={'allow' if allow else 'exclude'})"
+            f"{again.sum():,} of {len(again):,} training rows are on items that their user had met"
+            f" before: such items {what} (recommend.seen={'allow' if allow else 'exclude'})"
         )
     return replace(dataset, allow_seen=allow)
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from sasrecllm.encoders.dropout import dropout
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder, at_least
+from sasrecllm.ops.attention import dropout
 
 
 class GRU4Rec(SequentialEncoder):

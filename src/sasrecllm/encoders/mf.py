@@ -15,8 +15,8 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from sasrecllm.encoders.dropout import dropout
 from sasrecllm.encoders.sequence import PAD, EncoderArguments, SequentialEncoder
+from sasrecllm.ops.attention import dropout
 
 
 class MF(SequentialEncoder):

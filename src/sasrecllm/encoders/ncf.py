@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasrecllm.encoders.dropout import dropout
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder
+from sasrecllm.ops.attention import dropout
 
 
 class NCF(SequentialEncoder):

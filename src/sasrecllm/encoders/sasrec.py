@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasrecllm.encoders.dropout import causal_attention, dropout
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder, at_least
 from sasrecllm.errors import ConfigError
+from sasrecllm.ops.attention import causal_attention, dropout
 
 
 class SASRec(SequentialEncoder):

@@ -26,8 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sasrecllm.encoders import losses
-from sasrecllm.encoders.products import chosen_products
 from sasrecllm.errors import ConfigError
+from sasrecllm.ops.catalogue_softmax import catalogue_softmax
+from sasrecllm.ops.gathered_dot import chosen_products
 from sasrecllm.types import BoolArray, Histories, IntArray
 
 PAD = -1
@@ -288,7 +289,7 @@ class SequentialEncoder(nn.Module, ABC):
             user_QD = torch.cat([user_QD, user_QD.new_ones(len(user_QD), 1)], dim=1)
             vectors = torch.cat([vectors, self.item_bias[shown, None]], dim=1)
         place_I = torch.cumsum(self.seen_items, 0) - 1
-        return losses.catalogue_softmax(user_QD.float(), vectors, place_I[target])
+        return catalogue_softmax(user_QD.float(), vectors, place_I[target])
 
     def _at(self, places: Places) -> tuple[Tensor, Tensor]:
         """User vectors [Q, D] at the questions, and the users' indices [Q]."""

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.inference.topk import best_free
+from sasrecllm.ops.topk import best_free
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray
 

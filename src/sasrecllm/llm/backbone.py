@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.llm.digest import weights_digest
-from sasrecllm.llm.lastblock import at_positions
 from sasrecllm.llm.targets import is_transposed, linear_layers, lora_targets
+from sasrecllm.ops.last_block import at_positions
 from sasrecllm.types import IntArray
 
 LAST_BLOCK = ("llama", "qwen2", "gpt_neox")
-"""Families whose last block runs at one position alone (``lastblock``): those tested so."""
+"""Families whose last block runs at one position alone (``ops.last_block``): those tested so."""
 
 
 class Backbone(nn.Module):

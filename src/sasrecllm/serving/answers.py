@@ -74,6 +74,7 @@ class Answers:
             where=request.where or None,
             rerank=request.rerank,
             strict=False,
+            seen=request.seen,
         )
         lines = [line.to_dict() for line in found]
         fallback = any("fallback" in line["flags"] for line in lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -129,6 +129,9 @@ class RecommendRequest(Ask):
         None, description="attribute -> wanted value"
     )
     rerank: bool = Field(True, description="false: the encoder's own order, for comparison")
+    seen: Literal["exclude", "allow"] | None = Field(
+        None, description="items of the history; null: as the run was prepared (recommend.seen)"
+    )
 
 
 class ScoreRequest(Ask):

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from sasrecllm import stops
 from sasrecllm.errors import DivergedError
+from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.runtime import Progress, keep_freed_memory
 from sasrecllm.training.batches import plan_epoch
-from sasrecllm.training.rows import RowAdamW, clip_gradients
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import FloatArray, IntArray
 

@@ -58,7 +58,7 @@ class EncoderTask(Task):
         loss: ``bce``, ``softmax``, ``sampled-softmax`` or ``gbce``.
         negatives: sampled items per positive for ``sampled-softmax`` and ``gbce``.  With ``bce`` one
             negative per positive is drawn where every label is 1 (implicit feedback).
-        touched_rows: only the items of a batch move in its step (:mod:`sasrecllm.training.rows`).
+        touched_rows: only the items of a batch move in its step (:mod:`sasrecllm.ops.sparse_adamw`).
     """
 
     monitor = "auc"

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.inference import topk
-from sasrecllm.inference.topk import best_free, top_items
+from sasrecllm.ops import topk
+from sasrecllm.ops.topk import best_free, top_items
 
 
 @pytest.fixture

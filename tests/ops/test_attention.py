@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sasrecllm.encoders.dropout import causal_attention, dropout
+from sasrecllm.ops.attention import causal_attention, dropout
 
 
 @given(st.floats(0.01, 0.95), st.integers(0, 2**31))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sasrecllm.encoders import products
-from sasrecllm.encoders.products import chosen_products
+from sasrecllm.ops import gathered_dot
+from sasrecllm.ops.gathered_dot import chosen_products
 
 
 def plain(states, table, items):
@@ -14,7 +14,7 @@ def plain(states, table, items):
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("at_once", [1, 30, 2**17])
 def test_values_and_gradients_are_those_of_the_plain_way(monkeypatch, at_once, sparse):
-    monkeypatch.setattr(products, "NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(gathered_dot, "NUMBERS_AT_ONCE", at_once)
     torch.manual_seed(0)
     states = torch.randn(7, 5, requires_grad=True)
     table = torch.randn(4, 5, requires_grad=True)

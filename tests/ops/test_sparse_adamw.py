@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sasrecllm.errors import ConfigError
+from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.training.pretrain import LARGE_CATALOGUE, moves_touched_rows
-from sasrecllm.training.rows import RowAdamW, clip_gradients
 
 # Ours adds the gradients of a row that stands twice, and the squares of the norm, in another order than
 # torch: single precision (1e-7) times the number of terms.
