@@ -44,13 +44,17 @@ SQLITE = {
 def refusal(error: BaseException, place: Path | None = None) -> SasrecllmError | None:
     """The refusal that stands for ``error``, or None where the machine is not to blame for it.
 
+    A refusal stands for itself, unless it was raised about a lack of disk or memory: a file that
+    cannot be read for want of memory is no bad file.
+
     Args:
         place: the folder or file at work, for an error that names none.
     """
     if isinstance(error, SasrecllmError):
-        return error
+        about = error.__cause__ or error.__context__
+        return refusal(about, place) if about is not None and _is_want(about) else error
     number = _number(error)
-    if isinstance(error, MemoryError) or number in MEMORY or (number is None and _no_memory(error)):
+    if _is_memory(error, number):
         return ResourceError(
             f"memory ran out: {_first_line(error)}",
             "close other programs or take a machine with more memory; in training a smaller"
@@ -124,6 +128,15 @@ def _number(error: BaseException) -> int | None:
     if type(error).__module__.startswith("sqlite3"):
         return next((number for said, number in SQLITE.items() if said in text), None)
     return None
+
+
+def _is_want(error: BaseException) -> bool:
+    number = _number(error)
+    return number in FULL | MEMORY | HANDLES - {errno.EAGAIN} | {errno.EIO} or _is_memory(error, number)
+
+
+def _is_memory(error: BaseException, number: int | None) -> bool:
+    return isinstance(error, MemoryError) or number in MEMORY or (number is None and _no_memory(error))
 
 
 def _no_memory(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 GRACE = 8.0
 """Seconds that a call into a library which hears no signals (reading a large file) may take to end."""
 
@@ -86,7 +86,7 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
-        _hearing = False
+        _asked, _hearing = 0, False
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(old)
@@ -161,10 +161,12 @@ def _hear(number: int, _: FrameType | None) -> None:
 def _watch(listening: int, over: threading.Event) -> None:
     """End the process where the main thread has not come back to Python ``GRACE`` seconds after."""
     while number := os.read(listening, 1):
-        code, waited = CODES.get(signal.Signals(number[0])), 0.0
+        code, waited = CODES.get(number[0]), 0.0
         while code is not None and waited < GRACE:
             if over.wait(0.1):
                 return
             waited = 0.0 if _held else waited + 0.1
         if code is not None:
+            with contextlib.suppress(OSError):
+                os.write(2, b"stopped in the middle of a long call; the same command goes on\n")
             os._exit(code)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -11,8 +13,15 @@ from polars.testing import assert_frame_equal
 
 from sasrecllm.config import load_config
 from sasrecllm.data import lists
-from sasrecllm.errors import ConfigError, DataError, MissingExtraError
+from sasrecllm.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    ResourceError,
+)
 from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.lock import InUseError
 from sasrecllm.pipeline import batch
 from sasrecllm.pipeline.batch import merge, parts_folder, recommend_all
 from sasrecllm.pipeline.contents import run_all
@@ -184,3 +193,84 @@ def test_a_bad_row_of_the_users_file_is_refused_before_a_cluster_is_asked(run, t
     monkeypatch.setitem(sys.modules, "ray", None)  # asking for it would be another refusal
     with pytest.raises(DataError, match="row 2"):
         recommend_all(run, path, tmp_path / "recs.csv", ray="local")
+
+
+def test_a_refused_start_leaves_nothing_that_refuses_the_corrected_one(run, users, tmp_path):
+    bad = tmp_path / "bad.csv"
+    bad.write_text('user_id\nu0001\n""\n')
+    out = tmp_path / "out" / "recs.csv"
+    for source, other in ((bad, {}), (users, {"column": "user"}), (tmp_path / "none.csv", {})):
+        with pytest.raises(DataError):
+            recommend_all(run, source, out, **other)
+    with pytest.raises(CheckpointError):
+        recommend_all(tmp_path, users, out)
+    assert not out.parent.exists()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run, damaged)
+    next(damaged.glob("stages/*/parts/encoder/weights.safetensors")).write_bytes(b"")
+    with pytest.raises(CheckpointError):
+        recommend_all(damaged, users, out, k=9)
+    assert not out.parent.exists()
+    assert recommend_all(run, users, out, k=2)
+
+
+def test_a_job_of_which_no_part_was_written_is_nobodys(run, users, tmp_path, monkeypatch):
+    out = tmp_path / "recs.csv"
+    parts_folder(out).mkdir()
+    (parts_folder(out) / batch.JOB).write_text('{"k": 9, "parts": 3}')  # as a kill leaves it
+    assert recommend_all(run, users, out, k=2)
+
+
+def test_shards_work_side_by_side_and_the_same_shard_does_not(run, users, tmp_path, monkeypatch):
+    """What a second process may do while shard 0 of 2 writes its first part."""
+    out, seen = tmp_path / "recs.parquet", []
+    true_write = batch.write_part
+
+    def beside(system, ids, path, job):
+        monkeypatch.setattr(batch, "write_part", true_write)
+        with pytest.raises(InUseError, match=r"in use by process \d+ on"):
+            recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
+        with pytest.raises(ConfigError, match="k is 3 there, 5 here"):
+            recommend_all(run, users, out, k=5, size=6, shard=(1, 2))
+        seen.append(recommend_all(run, users, out, k=3, size=6, shard=(1, 2)))
+        true_write(system, ids, path, job)
+
+    monkeypatch.setattr(batch, "write_part", beside)
+    assert recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
+    assert seen == [False] and out.is_file() and not parts_folder(out).exists()
+
+
+def test_the_shard_that_ends_after_the_merge_says_that_it_is_done(run, users, tmp_path, monkeypatch):
+    """Two shards see at the same time that every part stands: one merges, the other has no work."""
+    out = tmp_path / "recs.parquet"
+    assert not recommend_all(run, users, out, k=3, size=6, shard=(1, 2))
+    true_merge = batch._merge_if_all_stand
+
+    def beaten(parts, out):
+        merge(out)
+        return true_merge(parts, out)
+
+    monkeypatch.setattr(batch, "_merge_if_all_stand", beaten)
+    assert recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
+    assert out.is_file() and not parts_folder(out).exists()
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+def test_a_full_disk_leaves_the_old_lists_and_every_finished_part(run, users, tmp_path, ending):
+    """The limit of a file's size, which what is written by Rust meets too."""
+    import resource
+
+    out = tmp_path / f"recs{ending}"
+    out.write_text("the lists of yesterday")
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, kept[1]))
+        with pytest.raises(ResourceError, match="cannot be written: File too large"):
+            recommend_all(run, users, out, k=20, size=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert out.read_text() == "the lists of yesterday"
+    assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
+    assert recommend_all(run, users, out, k=20, size=2) and out.stat().st_size > 4000

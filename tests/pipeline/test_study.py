@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sasrecllm.errors import ConfigError
+from sasrecllm import stops
+from sasrecllm.checkpoint import commit_folder, read_json, write_json
+from sasrecllm.config import parse_config
+from sasrecllm.errors import ConfigError, ResourceError
 from sasrecllm.pipeline.plan import Cell, Range, cells_of, load_plan
 from sasrecllm.pipeline.study import Study, estimate_study, run_study
 from sasrecllm.pipeline.table import write_study
@@ -149,3 +153,67 @@ def test_the_command_ends_with_the_exit_code_of_a_failed_cell(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
     assert "**Failed:** MF, seed 0, exit 4" in done.stdout
+
+
+def test_a_failed_cell_whose_settings_are_corrected_starts_afresh(study, code, tmp_path):
+    """Without anybody deleting its folder; what failed for want of disk goes on as it was."""
+    copy = replace(study, out=tmp_path / "out")
+    shutil.copytree(study.out, copy.out)
+    broken = next(c for c in cells_of(study.plan) if c.row == "broken")
+    folder = broken.folder(copy.out)
+    commit_folder(folder / "stages/1-encoder/parts/fold-0", lambda _: None)  # something was learnt
+    rows = study.plan.rows | {"broken": study.plan.rows["broken"].model_copy(update={"set": ALONE})}
+    mended = _changed(copy, rows=rows)
+    reason = read_json(mended.failure(broken))
+    write_json(mended.failure(broken), reason | {"exit": 6})
+    with pytest.raises(ConfigError, match=r"encoder\.loop\.lr is"):
+        run_study(mended)
+    write_json(mended.failure(broken), reason)
+    assert reason["exit"] == 7 and run_study(mended) == 0
+    assert (folder / "run.json").is_file() and not mended.failure(broken).exists()
+
+
+def test_a_search_that_found_nothing_gives_its_folder_to_the_corrected_one(tmp_path, study):
+    config = study.settings(_cell(study)).model_copy(deep=True)
+    wrong = parse_config(config.model_dump() | {"taste": {"attributes": ["nothing"]}}, "test")
+    space = {"encoder.width": Range(choices=[4])}
+    with pytest.raises(ConfigError, match="all 1 trials failed"):
+        tune(wrong, space, tmp_path, trials=1, metric="auc")
+    found = tune(config, space, tmp_path, trials=1, metric="auc")
+    assert len(found["trials"]) == 1 and found["trials"][0]["error"] is None
+    with pytest.raises(ConfigError, match="holds another search"):
+        tune(wrong, space, tmp_path, trials=1, metric="auc")
+
+
+def test_a_full_disk_is_no_fault_of_a_trial(tmp_path, study, monkeypatch):
+    config, space = study.settings(_cell(study)), {"encoder.width": Range(choices=[4])}
+
+    def full(*_, **__):
+        raise ResourceError("the disk is full", "free some space")
+
+    with monkeypatch.context() as patch, pytest.raises(ResourceError):
+        patch.setattr("sasrecllm.pipeline.tune.train_all", full)
+        tune(config, space, tmp_path, trials=1, metric="auc")
+    assert not list(tmp_path.glob("trial-*"))
+    (tmp_path / "trial-7").mkdir()  # as a kill leaves one
+    assert tune(config, space, tmp_path, trials=1, metric="auc")["trials"][0]["error"] is None
+    assert not list(tmp_path.glob("trial-*"))
+
+
+def test_trials_with_other_settings_of_data_get_data_of_their_own(tmp_path, study):
+    config, space = study.settings(_cell(study)), {"data.cold_items": Range(choices=[0.0, 0.3])}
+    found = tune(config, space, tmp_path, trials=3, metric="auc")["trials"]
+    values = {t["values"]["data.cold_items"]: t["valid"] for t in found}
+    assert len(values) == 2 and values[0.0] != values[0.3]
+
+
+def test_a_stopped_child_stops_the_study_and_is_no_failure(study, tmp_path, monkeypatch):
+    copy = replace(study, out=tmp_path / "out")
+    for ended, kind in ((143, stops.Stopped), (-15, stops.Stopped), (130, KeyboardInterrupt)):
+        monkeypatch.setattr(stops, "run_child", lambda *_, ended=ended, **__: ended)
+        with pytest.raises(kind):
+            run_study(copy)
+    assert not list(copy.out.rglob("*.failed.json"))
+    monkeypatch.setattr(stops, "run_child", lambda *_, **__: -9)
+    assert run_study(copy) == 137
+    assert "signal 9" in read_json(next(copy.out.rglob("*.failed.json")))["reason"]

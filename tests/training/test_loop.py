@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from sasrecllm import stops
 from sasrecllm.checkpoint import CheckpointFolder
 from sasrecllm.errors import DivergedError
 from sasrecllm.training.loop import Task, fit, learning_rate
@@ -209,3 +211,54 @@ def test_max_steps_resume_to_the_same_weights(tmp_path):
     fit(again, settings, CheckpointFolder(tmp_path))
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+class Stopping(Line):
+    """Sends this process a signal in a training step, or while it validates."""
+
+    def __init__(self, number, step=None, validation=None):
+        super().__init__()
+        self.number, self.stop_at, self.stop_in, self.validations = number, step, validation, 0
+
+    def forward(self, examples):
+        if self.calls + 1 == self.stop_at:
+            signal.raise_signal(self.number)
+        return super().forward(examples)
+
+    def validation_scores(self, positions):
+        self.validations += 1
+        if self.validations == self.stop_in:
+            signal.raise_signal(self.number)
+        return super().validation_scores(positions)
+
+    def validation_metrics(self, scores):
+        if self.stop_in is not None and self.validations == -self.stop_in:
+            signal.raise_signal(self.number)
+        return super().validation_metrics(scores)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("where", "lost"),
+    [({"step": 2}, 0), ({"step": 8}, 0), ({"step": 16}, 0), ({"validation": 1}, 0),
+     ({"validation": 2}, 0), ({"validation": -3}, 0)],
+)  # fmt: skip
+def test_a_stop_loses_no_step_and_the_rest_is_bit_identical(tmp_path, number, where, lost):
+    """In a step it waits for its end and a checkpoint; a validation is cut, and done at the resume."""
+    whole, place = Line(), tmp_path / "stopped" / "checkpoints"
+    result = fit(whole, SETTINGS, CheckpointFolder(tmp_path / "whole" / "checkpoints"))
+    stopped = Stopping(number, **where)
+    with pytest.raises((KeyboardInterrupt, stops.Stopped)), stops.handled():
+        fit(stopped, SETTINGS, CheckpointFolder(place))
+    # A second time in the middle of what the resume begins with, where that is the validation.
+    again = Stopping(number, validation=1)
+    with pytest.raises((KeyboardInterrupt, stops.Stopped)), stops.handled():
+        fit(again, SETTINGS, CheckpointFolder(place))
+    last = Line()
+    resumed = fit(last, SETTINGS, CheckpointFolder(place))
+    for a, b in zip(whole.parameters(), last.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert (resumed.curve, resumed.best_step) == (result.curve, result.best_step)
+    assert len(stopped.seen) + len(again.seen) + len(last.seen) == result.steps + lost
+    metrics = [(tmp_path / n / "metrics.jsonl").read_text() for n in ("whole", "stopped")]
+    assert metrics[0] == metrics[1]

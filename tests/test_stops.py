@@ -1,0 +1,158 @@
+"""Ctrl-C and SIGTERM: raised at once, held where a block ends by itself, passed on to children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from sasrecllm import stops
+
+BOTH = [(signal.SIGINT, KeyboardInterrupt, 130), (signal.SIGTERM, stops.Stopped, 143)]
+# A call that hears no signal and lets other threads run, as a frame library's own does.
+DEAF = """
+import hashlib
+from sasrecllm import stops
+stops.GRACE = 0.3
+with stops.handled():
+    print("deaf", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+PARENT = """
+import subprocess, sys
+from sasrecllm import stops
+stops.CHILD_GRACE = {grace}
+with stops.handled():
+    stops.run_child([sys.executable, "-c", {child!r}])
+"""
+CHILD = """
+import os, signal, time
+from sasrecllm import stops
+stops.end_with_parent()
+{handler}
+print("child", os.getpid(), flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(("number", "kind", "code"), BOTH)
+def test_a_stop_is_raised_where_it_is_heard(number, kind, code):
+    with pytest.raises(kind) as stop, stops.handled():
+        signal.raise_signal(number)
+    assert kind is KeyboardInterrupt or stop.value.code == code
+    assert not isinstance(stop.value, Exception)
+    assert stops.CODES[number] == code
+
+
+@pytest.mark.parametrize(("number", "kind", "_code"), BOTH)
+def test_a_held_block_ends_before_the_stop(number, kind, _code):
+    done = []
+    with pytest.raises(kind), stops.handled():
+        with stops.held():
+            with stops.held():
+                signal.raise_signal(number)
+                signal.raise_signal(signal.SIGTERM)  # sent to the whole group as well
+                done.append(stops.requested())
+            done.append("outer block")
+        done.append("never")
+    assert done == [True, "outer block"]
+
+
+def test_a_second_ctrl_c_is_not_waited_for():
+    done = []
+    with pytest.raises(KeyboardInterrupt), stops.handled(), stops.held():
+        signal.raise_signal(signal.SIGINT)
+        done.append("first")
+        signal.raise_signal(signal.SIGINT)
+        done.append("never")
+    assert done == ["first"]
+
+
+def test_a_stop_that_a_library_swallowed_is_raised_at_the_next_word():
+    from sasrecllm.runtime import Progress
+
+    with pytest.raises(stops.Stopped), stops.handled():
+        with contextlib.suppress(BaseException):  # as a destructor does, or a callback of C code
+            signal.raise_signal(signal.SIGTERM)
+        Progress(quiet=True).step("work", 1, 2)
+
+
+def test_handlers_are_as_before_and_nothing_is_asked_any_more():
+    before = [signal.getsignal(n) for n in stops.CODES]
+    for _ in range(2):
+        with pytest.raises(stops.Stopped), stops.handled():
+            assert not stops.requested()
+            signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(n) for n in stops.CODES] == before
+    assert "stops" not in {t.name for t in threading.enumerate()}
+
+
+def test_ctrl_c_that_the_shell_ignores_for_a_background_job_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stops.handled():
+            signal.raise_signal(signal.SIGINT)
+            assert not stops.requested()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_server_gets_the_signals_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with stops.handled():
+        stops.leave()
+        stops.hear_again()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("number", "_kind", "code"), BOTH)
+def test_a_call_that_hears_no_signal_is_not_waited_for_long(number, _kind, code):
+    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, text=True) as deaf:
+        assert deaf.stdout.readline() == "deaf\n"
+        deaf.send_signal(number)
+        assert deaf.wait(timeout=120) == code
+
+
+def child_of(parent):
+    word, pid = parent.stdout.readline().split()
+    assert word == "child"
+    return int(pid)
+
+
+def wait_until_gone(pid):
+    """A pidfd is readable when its process has ended, whoever's child it is."""
+    import select
+
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([handle], [], [], 120)[0], "an orphan"
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfds to see a process end")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_no_child_outlives_its_parent(number, stubborn):
+    """A stop ends the child too; one that does not listen is killed; a killed parent is noticed."""
+    if stubborn and number == signal.SIGKILL:
+        return  # who ignores SIGTERM and has no parent any more can only be killed by hand
+    handler = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if stubborn else ""
+    program = PARENT.format(child=CHILD.format(handler=handler), grace=0.3 if stubborn else 60)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        child = child_of(parent)
+        parent.send_signal(number)
+        parent.wait(timeout=120)
+        wait_until_gone(child)
