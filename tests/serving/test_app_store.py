@@ -4,11 +4,13 @@ import asyncio
 
 import pytest
 
+from sasrecllm.serving import sql
 from sasrecllm.serving.store import open_store
 
 
 @pytest.fixture
-def api(make_api, store_url):
+def api(make_api, store_url, monkeypatch):
+    monkeypatch.setattr(sql, "LOCK_SECONDS", 300)  # no writer gives up because the machine is busy
     return make_api(store=open_store(store_url))
 
 
