@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import yaml
@@ -21,7 +21,7 @@ from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import liked_counts
 from sasrecllm.pipeline.scores import load_scores
 from sasrecllm.sealing import choose_run
-from sasrecllm.streams import is_unicode, say
+from sasrecllm.streams import Output, is_unicode, say
 
 
 def choose_cases(dataset: Dataset) -> dict[str, str]:
@@ -102,10 +102,7 @@ def _show(table: Any) -> None:
     """Print a table of rich's; where nobody reads it, that is no failure."""
     from rich.console import Console
 
-    console = Console()
-    with console.capture() as drawn:
-        console.print(table)
-    say(drawn.get(), end="")
+    Console(file=cast("IO[str]", Output())).print(table)
 
 
 def write_report(run: Run, dataset: Dataset) -> None:
