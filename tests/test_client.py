@@ -33,6 +33,12 @@ def server():
             self.end_headers()
             self.wfile.write(text)
 
+        def do_DELETE(self):
+            asked.append((self.path.removeprefix("/books"), None, self.headers["Authorization"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"forgotten": true}')
+
         def log_message(self, *_):
             pass
 
@@ -52,6 +58,8 @@ def test_every_call_asks_by_the_new_names(server):
     assert client.score(["a"], user_id="u") == {"a": 0.5}
     assert client.explain("a", "u") == {"item_id": "a"}
     assert client.add_feedback("u", {"a": True}) == {"stored": 1}
+    client.forget("a/b ?")
+    assert asked.pop() == ("/v1/users/a%2Fb%20%3F", None, "Bearer the-key")
     bodies = [body for _, body, _ in asked]
     assert bodies[0] == {"user_id": "u", "history": ["a"], "k": 3, "retrieve": 9}
     assert bodies[1] == {"item_ids": ["a"], "user_id": "u", "history": []}

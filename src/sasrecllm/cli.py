@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -360,7 +361,42 @@ def serve(
     plugins.allow(allow_plugin or ())
     stops.leave()
     names = allowed_host or ()
-    serve_run(folder, host, port, key_file, store, queue, rate, workers, names, root_path, timeout)
+    doors = (key_file, store, queue, rate, workers, names, root_path, timeout)
+    serve_run(folder, host, port, *doors, forget=_forget_in_run)
+
+
+@app.command()
+def forget(
+    folder: RunFolder,
+    user: Annotated[list[str], typer.Option(help="id of a user; repeatable")],
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="SASRECLLM_STORE", help="store of its server; else FOLDER.sqlite, if any"),
+    ] = None,
+) -> None:
+    """Take users out of a finished run and out of the store of its server, for good.
+
+    The weights keep what they learnt of everybody together; training again removes that too.  A
+    running server follows at its next SIGHUP; its own DELETE /v1/users/ID needs none.
+
+    sasrecllm forget runs/demo --user u0041 --user u0042
+    """
+    import contextlib
+
+    from sasrecllm.serving.run import stored
+
+    opened = stored(folder, store)
+    with contextlib.closing(opened) if opened else contextlib.nullcontext():
+        _forget_in_run(folder, user, opened.users_among(user) if opened else ())
+        if opened:
+            opened.forget(user)
+    typer.echo(f"{folder}: forgotten")
+
+
+def _forget_in_run(folder: Path, users: Sequence[str], told: Collection[str]) -> None:
+    from sasrecllm.pipeline.forget import forget as forget_users
+
+    forget_users(folder, users, told)
 
 
 @app.command()

@@ -97,6 +97,10 @@ class Client:
         told = [{"user_id": user_id, "item_id": i, "liked": v} for i, v in liked.items()]
         return dict(self.call("POST", "/v1/interactions", {"interactions": told}))
 
+    def forget(self, user_id: str) -> None:
+        """Take a user out of the run and of what the server was told, for good."""
+        self.call("DELETE", f"/v1/users/{urllib.parse.quote(user_id, safe='')}")
+
     def search(self, query: str, limit: int = 20) -> list[dict[str, Any]]:
         """Items whose titles hold every word of ``query``."""
         asked = urllib.parse.urlencode({"query": query, "limit": limit})

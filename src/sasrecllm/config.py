@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.names import refuse_folder_name
@@ -93,6 +100,15 @@ class Data(Section):
         default_factory=dict, description="domain words of the prompt: item, items, consumed"
     )
     world: dict[str, Any] = Field(default_factory=dict, description="parameters of known-world")
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _flat(cls, columns: Any) -> Any:
+        """``items: {item_id: ...}`` is another way to write ``items.item_id: ...``."""
+        if not isinstance(columns, dict) or not isinstance(columns.get("items"), dict):
+            return columns
+        own = {f"items.{key}": value for key, value in columns["items"].items()}
+        return {key: value for key, value in columns.items() if key != "items"} | own
 
 
 class Loop(Section):

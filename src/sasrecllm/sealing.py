@@ -19,6 +19,8 @@ from sasrecllm.manifest import MANIFEST, manifest_of, read_manifest, verify_file
 
 OUTPUTS = frozenset({"log.txt", "results.md", "report.html", "plots", "quarantine.jsonl"})
 """What a run only writes, for people: nothing in it is ever read again."""
+FORGETTING = "forget.tmp/complete.json"
+"""Stands while what forgetting a user changes is moved into place."""
 
 
 def choose_run(path: Path) -> Path:
@@ -31,6 +33,7 @@ def choose_run(path: Path) -> Path:
         CheckpointError: it is not finished (with the nearest name when it was misspelt), a file of it
             is missing or changed, or a symbolic link stands in it.
     """
+    refuse_half_forgotten(path)
     if not (path / "run.json").is_file():
         near = [p.parent.name for p in path.parent.glob("*/run.json")]
         raise CheckpointError(
@@ -46,6 +49,19 @@ def choose_run(path: Path) -> Path:
         )
     verify_run(path)
     return path
+
+
+def refuse_half_forgotten(run: Path) -> None:
+    """Refuse a run from which a user is being taken (:mod:`sasrecllm.pipeline.forget`).
+
+    Raises:
+        CheckpointError: that was interrupted.
+    """
+    if (run / FORGETTING).is_file():
+        raise CheckpointError(
+            f"{run}: `sasrecllm forget` was interrupted while it changed the run",
+            "give it again, with the same users: it goes on where it stopped",
+        )
 
 
 def is_sealed(run: Path) -> bool:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -81,7 +85,7 @@ def test_an_order_column_is_never_sorted_again_by_time() -> None:
 def test_an_order_that_contradicts_time_is_refused_and_can_break_ties_instead() -> None:
     rows = [("u", "c", 1, 9, 0), ("u", "b", 1, 5, 1), ("u", "a", 1, 5, 2), ("u", "d", 1, 9, 3)]
     tables = as_tables(rows, "user_id item_id label timestamp order")
-    with pytest.raises(DataError, match=r"'u', order 1, timestamp 5"):
+    with pytest.raises(DataError, match=r"row 2, user_id 'u', order 1"):
         prepare(tables)
     timed = Tables(tables.interactions, tables.items, "log", order="time")
     dataset = prepare(timed, split="leave-one-out")
@@ -242,9 +246,6 @@ def test_wrong_words_are_refused() -> None:
         prepare(as_tables(log(1)), feedback="stars")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no rating column"):
         prepare(as_tables(log(1)), feedback="ratings")
-    allpos = [(u, i, 1, t) for u, i, _, t in log(1)]
-    notes = prepare(as_tables(allpos)).notes
-    assert "all labels of train, valid, test are the same: AUC is undefined there" in notes
     for name, value in (("threshold", float("nan")), ("negatives", 0), ("seed", -1)):
         with pytest.raises(ConfigError, match=f"{name} is {value}"):
             prepare(as_tables(log(1)), **{name: value})
@@ -319,3 +320,36 @@ def test_tallrec_rows_of_ml_100k_are_the_published_ones(data_root) -> None:
             assert newest == [str(i) for i in row["history_item_id"]]
             labels = asked.histories.labels[start : start + 10].tolist()
             assert labels == row["history_label"]
+
+
+@given(st.integers(0, 10**6), st.data())
+def test_without_some_users_everybody_else_keeps_index_rows_and_history(seed: int, data: st.DataObject):
+    dataset = prepare(as_tables(log(seed)))
+    gone = sorted(data.draw(st.sets(st.integers(0, dataset.n_users - 1), max_size=4)))
+    left = dataset.without_users(np.array(gone, dtype=np.int64))
+    assert left.n_users == dataset.n_users and left.catalog.forgotten.tolist() == gone
+    names = {dataset.catalog.user_id(u) for u in gone}
+    assert spelled(left) == [row for row in spelled(dataset) if row[0] not in names]
+    for user in range(dataset.n_users):
+        before, after = (d.latest(np.array([user])) for d in (dataset, left))
+        assert after.items.tolist() == ([] if user in gone else before.items.tolist())
+    raw = dataset.catalog.user_ids
+    kept = [n for n in range(dataset.n_users) if n not in gone]
+    assert left.catalog.user_index([raw[n] for n in kept]).tolist() == kept
+    assert (left.catalog.user_index([*names, ""]) == -1).all()
+    assert left.summary()["users"] == dataset.n_users - len(gone)
+    with TemporaryDirectory() as folder:
+        left.save(Path(folder))
+        again = Dataset.load(Path(folder))
+        # The first, the last and neighbours keep their empty places in what is read back.
+        assert again.digest == left.digest and again.catalog.user_ids == left.catalog.user_ids
+        text = b"".join(p.read_bytes() for p in Path(folder).glob("*.json"))
+        assert not any(json.dumps(name).encode() in text for name in names)
+
+
+NOTES = ("user 'u3' met all", "12 users", "user 'u4' too")
+
+
+def test_notes_that_name_a_forgotten_user_go_with_him():
+    dataset = replace(prepare(as_tables(log(1))), notes=NOTES)
+    assert dataset.without_users(dataset.catalog.user_index(["u3"])).notes == NOTES[1:]

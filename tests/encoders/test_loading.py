@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.loading import load_checked, without_users
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
 
@@ -61,3 +61,30 @@ def test_another_dropout_is_welcome():
     mine, other = build_encoder(**SETTINGS), build_encoder(**SETTINGS, dropout=0.5, seed=1)
     load_checked(mine, other.state_dict(), other.config)
     assert torch.equal(mine.item_table, other.item_table)
+
+
+@pytest.mark.parametrize("kind", ["mf", "ncf"])
+def test_without_a_user_nothing_of_him_alone_is_left_and_all_else_stays(kind):
+    encoder = build_encoder(kind, n_items=6, n_users=3, width=8, user_bias=True, seed=1)
+    for name, tensor in encoder.state_dict().items():
+        if "user" in name:
+            tensor.copy_(torch.full_like(tensor, 2.0))
+    state = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    left = without_users(state, encoder.config, [1])
+    assert left is not None and left.keys() == state.keys()
+    own = {name for name in state if "user" in name}
+    assert {"user_table", "user_bias"} <= own
+    for name, tensor in left.items():
+        if name in own:
+            assert not tensor[1].any() and torch.equal(tensor[[0, 2]], state[name][[0, 2]])
+            assert state[name][1].any()  # what was given is not changed
+        else:
+            assert torch.equal(tensor, state[name])
+    load_checked(
+        build_encoder(kind, n_items=6, n_users=3, width=8, user_bias=True), left, encoder.config
+    )
+
+
+def test_an_encoder_that_knows_nobody_by_name_has_nothing_to_forget():
+    encoder = build_encoder(**SETTINGS)
+    assert without_users(encoder.state_dict(), encoder.config, [0]) is None

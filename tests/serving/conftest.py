@@ -49,9 +49,19 @@ def make_api(fake):
     """Builds an app in this process: ``.call(method, path, **httpx arguments)``, state and service."""
     opened = []
 
-    def make(hosts=None, key=None, store=None, queue=64, load=None, doors=None, limit=None, **model):
+    def make(
+        hosts=None,
+        key=None,
+        store=None,
+        queue=64,
+        load=None,
+        doors=None,
+        limit=None,
+        forget=None,
+        **model,
+    ):
         store = store or SqliteStore(":memory:")
-        state = ServingState(load or (lambda: fake.loaded(**model)), store)
+        state = ServingState(load or (lambda: fake.loaded(**model)), store, forget)
         service = Service(state, queue)
         app = create_app(service, hosts, key, limit, **doors or {})
         opened.append((service, store))

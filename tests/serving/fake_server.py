@@ -119,6 +119,23 @@ class FakeSystem:
         return SimpleNamespace(to_dict=lambda: {"item_id": item, "probability": value})
 
 
+GONE = set()
+
+
+def forget(folder, users, told):
+    """Take users out of the made-up run, for as long as this process lives."""
+    if not set(users) <= {"ann", "bob"} - GONE | set(told):
+        raise DataError("unknown", "give another")
+    GONE.update(users)
+
+
+def without(loaded, gone):
+    """A made-up run from which users were taken."""
+    ids = loaded.system.catalog.user_ids
+    ids[:] = ["" if user in gone else user for user in ids]
+    return loaded
+
+
 def loaded(name="A", items=60, seconds=0.0, gate=None):
     return state.Loaded(
         FakeSystem(name, items, (), seconds, gate), f"run-{name}", name, lambda *new: new, Words
@@ -131,7 +148,7 @@ def load_folder(folder: Path, workers: int, seconds: float):
     except (OSError, IndexError):
         raise CheckpointError(f"{folder} is damaged", "train it again") from None
     seconds = float(os.environ.get("SASRECLLM_FAKE_SECONDS", "0"))
-    return loaded(name, seconds=seconds, gate=folder / "shut")
+    return without(loaded(name, seconds=seconds, gate=folder / "shut"), GONE)
 
 
 if __name__ == "__main__":
@@ -154,4 +171,5 @@ if __name__ == "__main__":
         rate=given.rate,
         names=given.allowed_host,
         root=given.root_path,
+        forget=forget,
     )

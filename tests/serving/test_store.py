@@ -244,3 +244,31 @@ def test_a_new_file_is_its_owners_alone_whatever_the_umask(tmp_path, caplog):
     (tmp_path / "state.sqlite").chmod(0o640)
     SqliteStore(tmp_path / "state.sqlite").close()
     assert "chmod 600" in caplog.text and str(tmp_path / "state.sqlite") in caplog.text
+
+
+def test_who_is_forgotten_has_no_feedback_and_all_others_keep_theirs(store):
+    store.add_interactions([Interaction(u, "m1", True) for u in ("ada", "Ada", "ada ", "bob")])
+    assert store.users_among(["ada", "eve", "bob"]) == {"ada", "bob"}
+    store.forget(["ada", "eve"])
+    assert store.users_among(["ada", "Ada", "ada ", "bob"]) == {"Ada", "ada ", "bob"}
+    assert store.interactions_of("ada") == [] and store.interactions_of("bob") == [("m1", True)]
+    store.forget(["ada"])  # again
+    store.add_interactions([Interaction("ada", "m2", False)])  # he may come back
+    assert store.interactions_of("ada") == [("m2", False)]
+
+
+def test_not_a_byte_of_who_was_forgotten_stays_in_the_file_or_its_log(tmp_path):
+    path, user = tmp_path / "s.sqlite", "unmistakable-7f3a"
+    store, other = SqliteStore(path), SqliteStore(path)  # two servers on one file
+    for n in range(40):
+        told = [Interaction(user if m % 3 else f"u{m}", f"m{n}-{m}", True) for m in range(40)]
+        store.add_interactions(told)
+    assert other.interactions_of(user)  # read by somebody else before
+    files = [path, path.with_name("s.sqlite-wal")]
+    assert any(user.encode() in f.read_bytes() for f in files)
+    store.forget([user])
+    assert not any(user.encode() in f.read_bytes() for f in tmp_path.iterdir())
+    assert other.interactions_of(user) == [] and len(other.interactions_of("u0")) == 40
+    store.close()
+    other.close()
+    assert not any(user.encode() in f.read_bytes() for f in tmp_path.iterdir())

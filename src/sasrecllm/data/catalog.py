@@ -72,7 +72,7 @@ class Catalog:
     Args:
         item_ids: raw id of every item index.
         titles: title of every item index.
-        user_ids: raw id of every user index.
+        user_ids: raw id of every user index; empty where the user was forgotten.
         attributes: further columns of the items table, one value (or None) per item index.
     """
 
@@ -87,7 +87,8 @@ class Catalog:
                 f"catalogue: {len(self.item_ids)} item ids but {len(self.titles)} titles",
                 "give one title per item",
             )
-        for name, ids in (("item", self.item_ids), ("user", self.user_ids)):
+        users = [raw for raw in self.user_ids if raw]
+        for name, ids in (("item", self.item_ids), ("user", users)):
             if len(set(ids)) != len(ids):
                 twice = next(i for n, i in enumerate(ids) if i in ids[:n])
                 raise DataError(f"catalogue: {name} id {twice!r} stands twice", "keep one of them")
@@ -99,7 +100,7 @@ class Catalog:
 
     @property
     def n_users(self) -> int:
-        """Number of users."""
+        """Number of user indices; those of forgotten users are among them."""
         return len(self.user_ids)
 
     @cached_property
@@ -108,7 +109,12 @@ class Catalog:
 
     @cached_property
     def _user_of(self) -> dict[str, int]:
-        return {raw: index for index, raw in enumerate(self.user_ids)}
+        return {raw: index for index, raw in enumerate(self.user_ids) if raw}
+
+    @cached_property
+    def forgotten(self) -> IntArray:
+        """Indices of the users who were forgotten, ascending."""
+        return np.array([n for n, raw in enumerate(self.user_ids) if not raw], dtype=np.int64)
 
     def item_index(self, ids: Sequence[str]) -> IntArray:
         """Index of every raw item id [B]; UNKNOWN where the catalogue does not hold it."""

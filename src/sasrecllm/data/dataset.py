@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from sasrecllm.data import storage
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.naming import named_in
 from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
@@ -79,7 +80,7 @@ class Dataset:
 
     @property
     def n_users(self) -> int:
-        """Number of users in the data."""
+        """Number of user indices (:attr:`Catalog.n_users`)."""
         return self.catalog.n_users
 
     def rows(self, split: str) -> IntArray:
@@ -238,7 +239,7 @@ class Dataset:
         return {
             "name": self.name,
             "rows": len(self),
-            "users": self.n_users,
+            "users": self.n_users - len(self.catalog.forgotten),
             "items": self.n_items,
             "feedback": "implicit" if self.implicit else "liked or not",
             "negatives_per_positive": self.negatives if self.implicit else 0,
@@ -250,6 +251,23 @@ class Dataset:
             "notes": list(self.notes),
             "digest": self.digest,
         }
+
+    def without_users(self, users: IntArray) -> Dataset:
+        """Without the rows and the ids of ``users``, and without notes that name them.
+
+        Their indices stay, with nothing behind them, so that everybody else keeps his.
+        """
+        kept = ~np.isin(self.users, users)
+        names = [self.catalog.user_id(int(user)) for user in users]
+        left = set(users.tolist())
+        ids = ["" if n in left else raw for n, raw in enumerate(self.catalog.user_ids)]
+        return replace(
+            self,
+            **{k: getattr(self, k)[kept] for k in ("users", "items", "labels", "times", "splits")},
+            catalog=replace(self.catalog, user_ids=ids),
+            held_users=np.setdiff1d(self.held_users, users),
+            notes=tuple(note for note in self.notes if not any(named_in(note, n) for n in names)),
+        )
 
     def save(self, folder: Path) -> None:
         """Write two Parquet tables and one JSON file; ids keep their spelling."""

@@ -21,6 +21,8 @@ FORMAT = 1
 CODES = {**NAMES, "context": CONTEXT}
 HELD = ("held_items", "held_users")
 """Indices of what is held out; folders that were written without any have no such key."""
+FORGOTTEN = "forgotten_users"
+"""Indices of users who were forgotten; folders without any have no such key."""
 ALLOW_SEEN = "allow_seen"
 """Stands in the file where it is true; older folders have no such key."""
 FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
@@ -47,6 +49,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}
     meta = {key: getattr(dataset, key) for key in FACTS}
     meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
+    meta |= {FORGOTTEN: catalog.forgotten.tolist()} if len(catalog.forgotten) else {}
     meta |= {ALLOW_SEEN: True} if dataset.allow_seen else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
     with told(folder):  # polars wraps a full disk in its own error
@@ -83,7 +86,7 @@ def load(folder: Path) -> Dataset:
         pl.exceptions.PolarsError,
     ) as e:
         raise DataError(f"{folder}: the prepared data cannot be read: {e}", again) from None
-    if dataset.digest != meta["digest"]:
+    if dataset.digest != meta.get("digest"):
         raise DataError(f"{folder}: the content is not what was saved (digest differs)", again)
     return dataset
 
@@ -97,6 +100,8 @@ def _facts(meta: dict[str, Any]) -> dict[str, Any]:
 def _arrays(rows: pl.DataFrame, items: pl.DataFrame, meta: dict[str, Any]) -> dict[str, Any]:
     attributes = {c: items[c].to_list() for c in items.columns if c not in ("item_id", "title")}
     users = rows["user_id"].unique().sort().to_list()
+    for index in meta.get(FORGOTTEN, []):  # ascending, so each lands where it was
+        users.insert(index, "")
     catalog = Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
     times = rows["timestamp" if meta["has_times"] else "order"]
     return {
@@ -115,5 +120,7 @@ def indices(values: pl.Series, ids: list[str]) -> Any:
         known = {name: n for n, name in enumerate(ids)}
         places = np.array([known.get(name, -1) for name in values.dtype.categories])
         return places[values.to_physical().to_numpy()]
-    index = pl.Series(range(len(ids)), dtype=pl.Int64)
-    return values.replace_strict(pl.Series(ids, dtype=pl.String), index).to_numpy()
+    named = (
+        pl.Series(ids, dtype=pl.String).to_frame("id").with_row_index("n").filter(pl.col("id") != "")
+    )
+    return values.replace_strict(named["id"], named["n"].cast(pl.Int64)).to_numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -51,3 +51,20 @@ def load_checked(
                 "restore the checkpoint from a copy, or train the encoder again",
             )
     encoder.load_state_dict(dict(state), strict=True)
+
+
+def without_users(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], users: Sequence[int]
+) -> dict[str, Tensor] | None:
+    """``state`` with zeros where the encoder keeps something of each of ``users``; None if it does not.
+
+    What it keeps by user are tensors with "user" in their name and a row for each.
+    """
+    own = [k for k, t in state.items() if "user" in k and t.shape[:1] == (config.get("n_users"),)]
+    if not own:
+        return None
+    blanked = dict(state)
+    for name in own:
+        blanked[name] = state[name].clone()
+        blanked[name][list(users)] = 0
+    return blanked

@@ -345,7 +345,7 @@ class SASRecLLM:
             DataError: an unknown item.
         """
         index = int(items_of(self.catalog, [item], "item")[0])
-        users = np.arange(self.dataset.n_users)
+        users = np.unique(self.dataset.users)  # who was forgotten has no row
         if not self._allows_seen(seen):
             users = np.setdiff1d(users, self.dataset.users[self.dataset.items == index])
         known = self.dataset.latest(users)

@@ -22,7 +22,14 @@ from sasrecllm.lock import NAME as LOCK
 from sasrecllm.lock import in_use
 from sasrecllm.manifest import MANIFEST
 from sasrecllm.pipeline.paths import with_absolute_paths
-from sasrecllm.sealing import choose_run, is_sealed, refuse_links, unseal, verify_run
+from sasrecllm.sealing import (
+    choose_run,
+    is_sealed,
+    refuse_half_forgotten,
+    refuse_links,
+    unseal,
+    verify_run,
+)
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage
 
@@ -116,6 +123,7 @@ def open_run(
     if runtime.is_main_process():
         if force:
             _delete_run(folder)
+        refuse_half_forgotten(folder)
         refuse_changed(folder, config)
     runtime.wait_for_all()
     return _run(folder, config, command, quiet)
@@ -199,6 +207,7 @@ def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
         CheckpointError: there is no run, or a file of it is damaged.
         ConfigError: it names a plug-in that is not allowed.
     """
+    refuse_half_forgotten(folder)
     if not (folder / "config.yaml").is_file():
         choose_run(folder)
     refuse_links(folder)

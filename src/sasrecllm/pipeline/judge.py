@@ -19,7 +19,7 @@ from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.inference.assembly import Assembly, Change
-from sasrecllm.inference.stages import part_folders, stage_folder
+from sasrecllm.inference.stages import part_folders, stage_folder, stored_backbone
 from sasrecllm.inference.templates import stored_templates
 from sasrecllm.llm.hub import cache_only
 from sasrecllm.pipeline.folder import Run
@@ -30,14 +30,29 @@ from sasrecllm.training.strategies import Stage, last_prompt
 from sasrecllm.types import FloatArray, Histories, Questions, Scorer
 
 
-def load_assembly(run: Run, dataset: Dataset, backbone_path: str) -> Assembly:
-    """All parts of a trained run, as its last stage left them."""
+def load_assembly(run: Run, dataset: Dataset, backbone_path: str, until: str | None = None) -> Assembly:
+    """All parts of a trained run, as its last stage left them, or the stage ``until``."""
     device, templates = runtime.pick_device(run.config.device), stored_templates(run.folder, run.config)
     parts = Assembly(run.config, dataset, backbone_path, device, templates)
     with cache_only():
-        for part, folder in part_folders(run.stages, run.folder).items():
+        for part, folder in part_folders(run.stages, run.folder, until).items():
             parts.load(part, folder)
     return parts
+
+
+def stage_scores(run: Run, dataset: Dataset, number: int, stage: Stage) -> dict[str, FloatArray]:
+    """Scores of a finished stage: split -> [rows of the split].
+
+    Forgetting a user takes them away, as they stand for rows that went; then the stage's parts score
+    the rows that are left.
+    """
+    folder = stage_folder(run.folder, number, stage.name)
+    if (folder / "scores").is_dir():
+        return load_scores(folder)
+    run.progress.line(f"scoring {stage.row} again: users were forgotten since it was scored")
+    parts = load_assembly(run, dataset, stored_backbone(run.folder, run.config), stage.name)
+    scorer = parts.scorer(stage, last_prompt(run.stages.values()))
+    return {split: score_questions(scorer, dataset.questions(split)) for split in ("valid", "test")}
 
 
 def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
@@ -61,7 +76,10 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
         about = {"row": name, "rows_per_second": rate}
         kept.append((baseline_folder(run, number, name), found, about))
     for number, stage in enumerate(run.stages.values(), 1):
-        found = load_scores(stage_folder(run.folder, number, stage.name))
+        found = stage_scores(run, dataset, number, stage)
+        folder = stage_folder(run.folder, number, stage.name) / "scores"
+        if not folder.is_dir():
+            kept.append((folder, found, {"row": stage.row}))
         scores[stage.row], validation[stage.row] = found["test"], found["valid"]
     evaluations = compare(
         scores,

@@ -18,10 +18,17 @@ from sasrecllm.evaluation import plots, report
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.stages import stage_folder, stored_calibration
 from sasrecllm.pipeline.folder import Run
-from sasrecllm.pipeline.judge import liked_counts
-from sasrecllm.pipeline.scores import load_scores
+from sasrecllm.pipeline.judge import liked_counts, stage_scores
 from sasrecllm.sealing import choose_run
 from sasrecllm.streams import Output, is_unicode, say
+
+PLOTS = (
+    "Metrics: every row with its interval",
+    "History: AUC by the number of likes known",
+    "Calibration: said against true share of likes",
+    "Curves: training loss and validation AUC of each stage",
+)
+"""Titles of the pictures; what stands before the colon names the file."""
 
 
 def choose_cases(dataset: Dataset) -> dict[str, str]:
@@ -105,16 +112,24 @@ def _show(table: Any) -> None:
     Console(file=cast("IO[str]", Output())).print(table)
 
 
-def write_report(run: Run, dataset: Dataset) -> None:
-    """Plots as SVG files, ``results.md`` and the self-contained ``report.html``."""
+def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
+    """Plots as SVG files, ``results.md`` and the self-contained ``report.html``.
+
+    Args:
+        redraw: False takes the plots that stand, where the results are those that they show.
+    """
     results = read_json(
         run.folder / "results.json", final=str, trivial=list, rows=dict, ablations=dict, parameters=dict
     )
-    drawn = draw(run, dataset, results)
     folder = run.folder / "plots"
-    folder.mkdir(exist_ok=True)
-    for name, svg in drawn.items():
-        write_text(folder / f"{name.split(':')[0].replace(' ', '-').lower()}.svg", svg)
+    files = {title: folder / f"{title.split(':')[0].replace(' ', '-').lower()}.svg" for title in PLOTS}
+    if redraw:
+        drawn = dict(zip(PLOTS, draw(run, dataset, results), strict=True))
+        folder.mkdir(exist_ok=True)
+        for title, svg in drawn.items():
+            write_text(files[title], svg)
+    else:
+        drawn = {title: f.read_text("utf-8") for title, f in files.items() if f.is_file()}
     truth = run.folder / "data" / "truth.json"
     inputs = report.ReportInputs(
         title=f"{run.config.name} ({dataset.name})",
@@ -138,8 +153,8 @@ def write_report(run: Run, dataset: Dataset) -> None:
     write_text(run.folder / "report.html", report.html_report(inputs))
 
 
-def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
-    """Title -> SVG of every picture."""
+def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> list[str]:
+    """SVG of every picture, in the order of ``PLOTS``."""
     stages = list(enumerate(run.stages.values(), 1))
     curves = {}
     for number, stage in stages:
@@ -148,7 +163,7 @@ def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
             lines = path.read_text(encoding="utf-8").splitlines()
             curves[stage.name] = [json.loads(line) for line in lines]
     test = dataset.questions("test")
-    by_row = {s.row: load_scores(stage_folder(run.folder, n, s.name))["test"] for n, s in stages}
+    by_row = {stage.row: stage_scores(run, dataset, n, stage)["test"] for n, stage in stages}
     final = results["final"]
     probabilities = {
         name: stored_calibration(run.folder / "results.json", name).probabilities(scores)
@@ -156,16 +171,12 @@ def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
         if name == final
     }
     bars = {name: row["intervals"] for name, row in results["rows"].items()}
-    return {
-        "Metrics: every row with its interval": plots.metric_bars(bars, results["trivial"]),
-        "History: AUC by the number of likes known": plots.auc_by_history(
-            by_row, test.labels, liked_counts(test), results["trivial"]
-        ),
-        "Calibration: said against true share of likes": plots.calibration_plot(
-            probabilities, test.labels
-        ),
-        "Curves: training loss and validation AUC of each stage": plots.training_curves(curves),
-    }
+    return [
+        plots.metric_bars(bars, results["trivial"]),
+        plots.auc_by_history(by_row, test.labels, liked_counts(test), results["trivial"]),
+        plots.calibration_plot(probabilities, test.labels),
+        plots.training_curves(curves),
+    ]
 
 
 def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -195,6 +206,11 @@ def _notes(run: Run, dataset: Dataset) -> list[str]:
             "The language model was built within this run, from random weights: its tokenizer and its"
             " pretraining saw the catalogue's titles and the training split's histories and answers,"
             " and no row of validation or test."
+        )
+    if gone := len(dataset.catalog.forgotten):
+        notes.append(
+            f"{gone} of the users were forgotten after training: their rows are no longer in data/."
+            " The weights were trained with them, and so were figures judged before."
         )
     notes.append(
         "Early stopping, calibration and fusion were fitted on the validation split; the test split"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sasrecllm.checkpoint import load_part, read_json, save_part
+from sasrecllm.errors import CheckpointError
 from sasrecllm.inference.stages import stage_folder
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.types import FloatArray
@@ -28,7 +29,16 @@ def save_scores(
 
 
 def load_scores(folder: Path) -> dict[str, FloatArray]:
-    """Scores of a finished stage: split -> [rows of the split]."""
+    """Scores of a finished stage: split -> [rows of the split].
+
+    Raises:
+        CheckpointError: they are damaged, or went when a user was forgotten.
+    """
+    if not (folder / "scores").is_dir():
+        raise CheckpointError(
+            f"{folder} has no scores: they stood for rows of a user who was forgotten since",
+            "give `sasrecllm evaluate` and the run folder: it scores again",
+        )
     tensors, _ = load_part(folder / "scores", {})
     return {k: v.double().numpy() for k, v in tensors.items()}
 

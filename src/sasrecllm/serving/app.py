@@ -92,15 +92,24 @@ class Service:
     async def reload(self) -> bool:
         """Load the run anew and switch to it; False where it is damaged and the old one stays."""
         async with self._reloading:
-            try:
-                candidate = await run_in_threadpool(self.state.load_candidate)
-                await run_in_threadpool(self.state.swap, candidate)
-            except Exception as error:
-                self.metrics.reloads.labels("refused").inc()
-                known = isinstance(error, SasrecllmError)
-                self.state.reload_error = str(error) if known else type(error).__name__
-                log.error("reload refused, %s stays: %s", self.state.current.loaded.model, error)
-                return False
+            return await self._reload()
+
+    async def forget(self, user: str) -> None:
+        """Take a user out of the run and the store; the run is then loaded without him."""
+        async with self._reloading:  # a run that is being loaded may still hold him
+            await run_in_threadpool(self.state.forget, user)
+            await self._reload()
+
+    async def _reload(self) -> bool:
+        try:
+            candidate = await run_in_threadpool(self.state.load_candidate)
+            await run_in_threadpool(self.state.swap, candidate)
+        except Exception as error:
+            self.metrics.reloads.labels("refused").inc()
+            known = isinstance(error, SasrecllmError)
+            self.state.reload_error = str(error) if known else type(error).__name__
+            log.error("reload refused, %s stays: %s", self.state.current.loaded.model, error)
+            return False
         self.metrics.reloads.labels("ok").inc()
         self._show_model()
         log.info("reloaded: %s", self.state.current.loaded.model)
@@ -234,7 +243,7 @@ def _user_routes(service: Service) -> APIRouter:
     @router.get("/users", response_model=schema.UsersFound)
     def find_users(query: SearchWords = "", limit: Limit = 20) -> Any:
         """Users of the run whose id begins with the query."""
-        found = [user for user in state.current.catalog.user_ids if user.startswith(query)]
+        found = state.current.users(query)
         return {"user_ids": found[:limit], "users": found[:limit], "total": len(found)}
 
     @router.get("/users/{user_id:path}", response_model=schema.UserBody)
@@ -242,6 +251,12 @@ def _user_routes(service: Service) -> APIRouter:
         """What is known of a user: the run's rows, then what this server was told."""
         told = await run_in_threadpool(state.told_by, user_id)
         return state.current.history_of(user_id, told)
+
+    @router.delete("/users/{user_id:path}", response_model=schema.UserForgotten)
+    async def forget_user(user_id: PathId) -> Any:
+        """Take a user out of the run and of what this server was told, for good."""
+        await service.forget(user_id)
+        return {"user_id": user_id, "forgotten": True}
 
     return router
 

@@ -42,6 +42,7 @@ def serve(
     names: Sequence[str] = (),
     root: str = "",
     timeout: float = SECONDS,
+    forget: Callable[..., None] | None = None,
 ) -> None:
     """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
 
@@ -59,6 +60,8 @@ def serve(
         root: path under which a proxy shows the server.
         timeout: seconds for one answer; then the request gets a 503, and a process that still works on
             it is replaced.
+        forget: (folder, users, those whom the store knows): takes users out of the run; without it
+            the server refuses to forget whom the run knows.
     Raises:
         ConfigError: a name or path that is none, a network address without a key, a taken port, a
             store that is none.
@@ -84,8 +87,21 @@ def serve(
     choose_run(folder)  # before a store is made beside a misspelt name
     listening = _bind(host, port)
     with listening, contextlib.closing(open_store(store_url or f"{folder.absolute()}.sqlite")) as store:
-        app_of = functools.partial(_app, folder, store, queue, workers, timeout, doors)
+        app_of = functools.partial(_app, folder, store, queue, workers, timeout, doors, forget)
         _serve(app_of, listening)
+
+
+def stored(folder: Path, url: str | None) -> Store | None:
+    """The store of a run that somebody served, as :func:`serve` finds it; None where there is none.
+
+    Raises:
+        ConfigError: a store is named, and there is none; or what is there is no store.
+    """
+    if url is None and not Path(f"{folder.absolute()}.sqlite").is_file():
+        return None
+    if url is not None and "://" not in url and not Path(url).is_file():
+        raise ConfigError(f"--store {url}: no such file", "name the store that `serve` was given")
+    return open_store(url or f"{folder.absolute()}.sqlite")
 
 
 def _app(
@@ -95,6 +111,7 @@ def _app(
     workers: int | None,
     seconds: float,
     doors: Mapping[str, Any],
+    forget: Callable[..., None] | None,
 ) -> tuple[Any, Any]:
     """The service with its run loaded, and the ASGI app around it."""
     from sasrecllm.serving.app import Service, create_app
@@ -102,7 +119,8 @@ def _app(
     from sasrecllm.serving.workers import default_workers
 
     count = workers or default_workers()
-    state = ServingState(lambda: load_run(folder, count, seconds), store)
+    from_run = functools.partial(forget, folder) if forget else None
+    state = ServingState(lambda: load_run(folder, count, seconds), store, from_run)
     service = Service(state, queue, count, seconds)
     return service, create_app(service, **doors)
 

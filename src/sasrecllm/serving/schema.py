@@ -286,6 +286,13 @@ class UserBody(BaseModel):
     history: list[HistoryLine]
 
 
+class UserForgotten(BaseModel):
+    """A user is in no file of the run and of the store any more."""
+
+    user_id: str
+    forgotten: bool
+
+
 class Health(BaseModel):
     """State of the process."""
 

@@ -62,6 +62,14 @@ class Store(Protocol):
         """The ``last`` (item id, liked) of a user, oldest first; empty for a user never seen."""
         ...
 
+    def users_among(self, users: Sequence[str]) -> set[str]:
+        """Those of ``users`` of whom there is feedback."""
+        ...
+
+    def forget(self, users: Sequence[str]) -> None:
+        """Take out all feedback of ``users``, from the file too where the store is one."""
+        ...
+
     def close(self) -> None:
         """Let the database go; the store is not used afterwards."""
         ...
@@ -73,6 +81,8 @@ ADD_ITEM = (
 )
 ALL_ITEMS = "SELECT item_id, title, attributes FROM items ORDER BY number"
 ADD_INTERACTION = "INSERT INTO interactions (user_id, item_id, liked) VALUES (?, ?, ?)"
+KNOWS_USER = "SELECT user_id FROM interactions WHERE user_id = ? LIMIT 1"
+FORGET_USER = "DELETE FROM interactions WHERE user_id = ?"
 LAST_OF_USER = "SELECT item_id, liked FROM interactions WHERE user_id = ? ORDER BY number DESC LIMIT ?"
 
 
@@ -106,6 +116,22 @@ class SqlStore:
         _check_key("user id", user)
         rows = self._read(LAST_OF_USER, (user, last))
         return [(item, bool(liked)) for item, liked in reversed(rows)]
+
+    def users_among(self, users: Sequence[str]) -> set[str]:
+        """See :class:`Store`."""
+        for user in users:
+            _check_key("user id", user)
+        return {user for user in users if self._read(KNOWS_USER, (user,))}
+
+    def forget(self, users: Sequence[str]) -> None:
+        """See :class:`Store`."""
+        for user in users:
+            _check_key("user id", user)
+        self._write(FORGET_USER, [(user,) for user in users])
+        self._erase()
+
+    def _erase(self) -> None:
+        """Overwrite what a deletion leaves behind, where that is for us to do."""
 
     def _write(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         raise NotImplementedError

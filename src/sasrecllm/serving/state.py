@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.errors import DataError
 from sasrecllm.inference.entries import NewItem, Title
 from sasrecllm.inference.stages import stored_data
 from sasrecllm.sealing import choose_run
@@ -24,6 +25,9 @@ from sasrecllm.serving.workers import SECONDS, RemoteSystem, Workers
 from sasrecllm.types import UNKNOWN
 
 SHOWN_HISTORY = 50
+NOBODY = "neither the run nor the store knows this user"
+Forget = Callable[[Sequence[str], Collection[str]], None]
+"""(users, those of them whom the store knows); raises ``DataError`` where one is unknown to both."""
 log = logging.getLogger("sasrecllm.serving")
 
 
@@ -76,6 +80,8 @@ class Snapshot:
     loaded: Loaded
     system: System
     added: Mapping[str, StoredItem]
+    forgotten: frozenset[str] = frozenset()
+    """Users who went from the run after it was loaded: nobody hears of them any more."""
 
     @property
     def catalog(self) -> Catalog:
@@ -93,7 +99,15 @@ class Snapshot:
 
     def knows(self, user: str) -> bool:
         """Whether the run has this user."""
-        return int(self.catalog.user_index([user])[0]) != UNKNOWN
+        return self._index_of(user) != UNKNOWN
+
+    def users(self, beginning: str) -> list[str]:
+        """Ids of the run's users that begin so."""
+        ids = self.catalog.user_ids  # empty where a user was forgotten
+        return [u for u in ids if u and u.startswith(beginning) and u not in self.forgotten]
+
+    def _index_of(self, user: str) -> int:
+        return UNKNOWN if user in self.forgotten else int(self.catalog.user_index([user])[0])
 
     def item(self, index: int) -> dict[str, Any]:
         """An item in plain values."""
@@ -126,7 +140,7 @@ class Snapshot:
     def history_of(self, user: str, told: Sequence[tuple[str, bool]]) -> dict[str, Any]:
         """The last of what is known of a user: rows of the run, then what the server was told."""
         lines: list[tuple[int, bool]] = []
-        index = int(self.catalog.user_index([user])[0])
+        index = self._index_of(user)
         if index != UNKNOWN:
             data = self.loaded.system.dataset
             rows = slice(
@@ -150,12 +164,13 @@ class ServingState:
 
     Args:
         load: loads the run anew from where it lies; raises a ``SasrecllmError`` if it is damaged.
+        forget: takes users out of the run where it lies; told which of them the store knows.
     Raises:
         SasrecllmError: the run or the store cannot be used.
     """
 
-    def __init__(self, load: Callable[[], Loaded], store: Store) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], Loaded], store: Store, forget: Forget | None = None) -> None:
+        self._load, self._forget = load, forget
         self.store = store
         self._changing = threading.Lock()
         self.draining = False
@@ -202,10 +217,36 @@ class ServingState:
             added = {**now.added, **told}
             # What is only new goes on top of what stands; a new title needs all of them anew.
             system, more = (now.loaded.system, list(added.values())) if changed else (now.system, fresh)
-            following = Snapshot(now.loaded, _extended(system, more, now.loaded), added)
+            extended = _extended(system, more, now.loaded)
+            following = replace(now, system=extended, added=added)
             self.store.add_items([*fresh, *changed])
             self.current = following
         return len(fresh), len(changed)
+
+    def forget(self, user: str) -> None:
+        """Take a user out of the run, the store and every answer from now on.
+
+        The processes with the run hold his rows until they are loaded anew.
+
+        Raises:
+            Problem: 404 where nobody knows the user, 501 where this server cannot change its run.
+            SasrecllmError: the run or the store cannot be changed.
+        """
+        told = self.store.users_among([user])
+        if self._forget is None:
+            if self.current.knows(user):
+                raise Problem(501, "this server cannot change its run: give `sasrecllm forget`")
+            if not told:
+                raise Problem(404, NOBODY)
+        else:
+            try:
+                self._forget([user], told)
+            except DataError:
+                raise Problem(404, NOBODY) from None
+        with self._changing:
+            now = self.current
+            self.current = replace(now, forgotten=now.forgotten | {user})
+        self.store.forget([user])
 
     def load_candidate(self) -> Loaded:
         """Load the run anew and let it answer once; the current one goes on serving.

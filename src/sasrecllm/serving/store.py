@@ -122,6 +122,17 @@ class SqliteStore(SqlStore):
             except sqlite3.Error as error:
                 raise unavailable(self.path, error) from error
 
+    def _erase(self) -> None:
+        """Write the file anew, as deleted rows stay readable in its pages, and empty the log."""
+        with self._writing:
+            try:
+                self._writer.execute("VACUUM")
+                ((busy, *_),) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error as error:
+                raise unavailable(self.path, error) from error
+        if busy:
+            log.warning("store %s is being read: deleted rows stay in its -wal for a while", self.path)
+
 
 def _make_private(path: str) -> None:
     if path == MEMORY:
