@@ -104,7 +104,13 @@ def test_600_random_damages_are_refused_or_harmless(whole):
 def test_a_flipped_bit_in_whatever_answers_are_made_of_is_refused(whole):
     """One in every file that a loaded system reads, where it is refused before anything is loaded."""
     folder, _ = whole
-    read = ["llm/*", "data/*", "stages/1-encoder/parts/encoder/*", "stages/4-soft/parts/*/*"]
+    read = [
+        "llm/*",
+        "prompts/*",
+        "data/*",
+        "stages/1-encoder/parts/encoder/*",
+        "stages/4-soft/parts/*/*",
+    ]
     read += ["stages/5-fusion/parts/fusion/*", "config.yaml", "results.json", "run.json", MANIFEST]
     found = [p for pattern in read for p in sorted(folder.glob(pattern))]
     assert len(found) > 15
