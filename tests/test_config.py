@@ -1,5 +1,7 @@
 """Typos and impossible values are refused at once, by name."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,3 +89,19 @@ def test_a_typo_gets_the_right_hint_nine_times_in_ten():
                 load_config(None, [f"{'.'.join([*path, typo])}=1"])
             right += f"did you mean {last!r}" in str(refused.value)
     assert total > 300 and right / total >= 0.9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x]\n"
+        + "".join(f"{n}: &{n} [*{m}, *{m}]\n" for m, n in pairwise("abcdefghijklmnopqrstuvw")),
+        "a: &a [*a]",
+        "a: " + "[" * 5_000,
+    ],
+    ids=["aliases of aliases", "an alias of itself", "deep"],
+)
+def test_settings_that_unfold_without_end_are_refused(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"x\.yaml"):
+        load_config(tmp_path / "x.yaml")

@@ -139,8 +139,6 @@ def save_part(
         _save_tensors(temporary / "weights.safetensors", tensors)
         write_json(temporary / "part.json", {"config": dict(config), "requires": dict(requires)})
 
-    if folder.exists():
-        shutil.rmtree(folder)
     commit_folder(folder, write)
 
 
@@ -266,5 +264,10 @@ def sync(path: Path) -> None:
 
 
 def _replace(temporary: Path, folder: Path) -> None:
-    """Put the finished folder in its place (a folder that stands there was removed by the caller)."""
+    """Put the finished folder in its place; the one that stands there goes when nothing needs it."""
+    old = folder.with_name(folder.name + ".old.tmp")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
     os.rename(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)

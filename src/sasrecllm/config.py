@@ -9,18 +9,28 @@ imported, with the key, the value got, what is allowed and the nearest name.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.names import refuse_folder_name
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 
 ENV_PREFIX = "SASRECLLM_"
+MOST_VALUES = 100_000
+"""In a file of settings."""
 NOT_SETTINGS = {
     "SASRECLLM_API_KEY": "the key of the server, and of a client",
     "SASRECLLM_STORE": "where the server keeps what people told it",
@@ -93,6 +103,15 @@ class Data(Section):
         default_factory=dict, description="domain words of the prompt: item, items, consumed"
     )
     world: dict[str, Any] = Field(default_factory=dict, description="parameters of known-world")
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _flat(cls, columns: Any) -> Any:
+        """``items: {item_id: ...}`` is another way to write ``items.item_id: ...``."""
+        if not isinstance(columns, dict) or not isinstance(columns.get("items"), dict):
+            return columns
+        own = {f"items.{key}": value for key, value in columns["items"].items()}
+        return {key: value for key, value in columns.items() if key != "items"} | own
 
 
 class Loop(Section):
@@ -426,7 +445,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"--config {path}: no such file" + did_you_mean(str(path), near),
             "give the path of a YAML file, configs/demo.yaml say",
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"--config {path} cannot be read: {error}", "mend the YAML") from None
     if values is None:
         return {}
@@ -434,14 +453,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"--config {path} holds a {type(values).__name__}", "write keys and values: seed: 0"
         )
-    return {key: _own(value) for key, value in values.items()}
+    try:
+        return {key: _own(value, Counter()) for key, value in values.items()}
+    except (OverflowError, RecursionError):
+        raise ConfigError(
+            f"--config {path} unfolds without end: its aliases (*name) repeat what holds them",
+            "write out what they stand for",
+        ) from None
 
 
-def _own(value: Any) -> Any:
-    """A copy in which what YAML's aliases share is apart, so that changing one does not change all."""
+def _own(value: Any, seen: Counter[str]) -> Any:
+    """A copy in which what YAML's aliases share is apart, so that changing one does not change all.
+
+    Raises:
+        OverflowError: more than ``MOST_VALUES``; a few lines of aliases of aliases have billions.
+    """
+    seen["values"] += 1
+    if seen["values"] > MOST_VALUES:
+        raise OverflowError
     if isinstance(value, dict):
-        return {key: _own(inner) for key, inner in value.items()}
-    return [_own(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _own(inner, seen) for key, inner in value.items()}
+    return [_own(inner, seen) for inner in value] if isinstance(value, list) else value
 
 
 def _parse(text: str, where: str) -> Any:

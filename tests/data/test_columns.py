@@ -38,6 +38,7 @@ def test_a_refusal_lists_the_files_own_columns_with_the_nearest_name(tmp_path: P
     assert "article_no, mark, day" in refusal.what and "item_id=article_no" in refusal.remedy
     refusal = refused(log(tmp_path, "user_id,item_id", "u,a", shelf="article,maker\na,M\n"))
     assert "shelf.csv has no column item_id; its columns: article, maker" in refusal.what
+    assert refusal.remedy == "name it: 'data.columns.items.item_id=article'"
     no_titles = tmp_path / "one.csv"
     no_titles.write_text("user_id,item_id,Film\nu,a,A\n")
     with pytest.raises(DataError, match="its columns: user_id, item_id, Film"):
@@ -124,7 +125,7 @@ def test_an_order_number_against_time_can_be_given_back_and_the_remedy_says_so(t
     header = "user_id,item_id,date,position"
     rows = [f"u,{item},{n},{1000 - n // 3}" for n, item in enumerate("abcabcab")]
     refusal = refused(log(tmp_path, header, *rows))
-    assert "the first: user_id 'u', position 999, date 3" in refusal.what
+    assert "a later date; the first: row 4, user_id 'u', position 999" in refusal.what
     assert "data.order=time" in refusal.remedy and "data.columns.order=null" in refusal.remedy
     assert "quarantine" not in refusal.remedy, "it would throw most of the rows away"
     for given in ({"columns": {"order": None}}, {"order": "time"}):
@@ -150,6 +151,37 @@ def test_every_optional_column_can_be_given_back(ours: str, tmp_path: Path) -> N
     tables = log(tmp_path, header, *rows, columns={ours: None})
     assert ours not in tables.interactions.columns
     assert len(prepare(tables, split="leave-one-out")) == 3
+
+
+def test_the_remedy_for_an_items_file_works(tmp_path: Path) -> None:
+    refusal = refused(log(tmp_path, "user_id,item_id", "u,a", shelf="article,film_name\na,A\n"))
+    settings = []
+    for near in ("item_id=article", "title=film_name"):
+        assert refusal.remedy == f"name it: 'data.columns.items.{near}'"
+        settings.append(refusal.remedy.split("'")[1])
+        columns = load_config(None, settings, environment=False).data.columns
+        assert columns[f"items.{near.split('=')[0]}"] == near.split("=")[1]
+        tables = log(
+            tmp_path, "user_id,item_id", *["u,a"] * 3, columns=columns,
+            shelf="article,film_name\na,A\n",
+        )  # fmt: skip
+        if near.startswith("item_id"):
+            refusal = refused(tables)
+    assert len(prepare(tables, split="leave-one-out")) == 3
+
+
+def test_braces_in_the_name_of_a_file_do_no_harm(tmp_path: Path) -> None:
+    folder = tmp_path / "a{b}{}"
+    folder.mkdir()
+    refusal = refused(log(folder, "user_id,item_id", "u,zzz"))
+    assert "add the item to" in refusal.remedy
+
+
+def test_an_order_that_contradicts_the_time_names_row_and_columns(tmp_path: Path) -> None:
+    rows = [f"u,{item},{day},{n}" for n, (item, day) in enumerate(zip("abc", DAYS[2::-1], strict=True))]
+    refusal = refused(log(tmp_path, "user_id,item_id,date,position", *rows))
+    assert "a later date; the first: row 2, user_id 'u', position 1" in refusal.what
+    assert "data.columns.order=null" in refusal.remedy
 
 
 def test_null_comes_through_the_configuration_and_is_refused_for_what_is_needed(tmp_path) -> None:

@@ -27,8 +27,13 @@ def data(rows: list[tuple], columns: str = LABELS, items: int = 0, **given) -> D
     return prepare(Tables(frame, titles, "log"), **given)
 
 
+FEW = "too few to tell two rows of a table apart"
+
+
 def warnings(dataset: Dataset) -> list[str]:
-    return [n.removeprefix(WARNING) for n in dataset.notes if n.startswith(WARNING)]
+    """All but those of few users, which most of these small logs have."""
+    said = [n.removeprefix(WARNING) for n in dataset.notes if n.startswith(WARNING)]
+    return [text for text in said if FEW not in text]
 
 
 def settings_of(remedy: str) -> dict:
@@ -70,6 +75,25 @@ def test_test_likes_on_new_items_are_said() -> None:
     old = [(f"u{n % 5}", "i0", 0, n) for n in range(100, 104)]
     mixed = warnings(data(rows + old, split_args={"valid": 0.05, "test": 0.15}))[-1]
     assert "the test likes are for more than half on items" in mixed
+
+
+def test_few_users_are_said_with_a_split_that_asks_more_of_them() -> None:
+    rows = [(f"u{n % 15}", f"i{n % 7}", n % 2, n // 40) for n in range(200)]
+    few = [
+        n for n in data(rows[:150] + [("u1", "i0", 0, 9), ("u1", "i1", 1, 9)] * 15).notes if FEW in n
+    ]
+    assert "the test rows are of 1 user, " in few[-1] and "set data.split=leave-one-out" in few[-1]
+    assert not [n for n in data(rows, split="leave-one-out").notes if FEW in n]
+    small = [(f"u{n % 3}", f"i{n}", n % 2, n) for n in range(9)]
+    (valid, test) = [n for n in data(small, split="leave-one-out").notes if FEW in n]
+    assert test.endswith("give more users") and "of 3 users" in valid
+
+
+def test_a_test_of_one_label_is_said_with_its_numbers() -> None:
+    rows = [(f"u{n % 20}", f"i{n % 7}", int(n % 2 and n < 180), n) for n in range(200)]
+    (said,) = warnings(data(rows, split_args={"valid": 0.2, "test": 0.1}))
+    assert "the test rows all have the label 0: AUC is undefined there" in said
+    assert warnings(data(rows, split_args={"valid": 0.2, "test": 0.3})) == []
 
 
 def test_what_was_held_out_on_purpose_is_no_surprise() -> None:

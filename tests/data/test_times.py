@@ -43,6 +43,7 @@ FORMS = {
     "2014-07": 1404172800,
     "2014/07/14": DAY,
     " 1405339200.438 ": NOON,
+    "1405339200,438": NOON,
     "1.4e9": 1400000000,
 }
 NO_TIMES = [
@@ -115,6 +116,11 @@ def test_types_that_are_no_time_are_refused_with_file_and_column(values) -> None
 def test_digits_that_are_no_dates_are_seconds_and_a_day_that_is_none_is_no_time() -> None:
     assert seconds(pl.Series([1, 20140714]), "log").values.to_list() == [1, 20140714]
     assert seconds(pl.Series([20140714, 20140732]), "log").values.to_list() == [DAY, None]
+
+
+@pytest.mark.parametrize(("number", "doubted"), [(41834, True), (60, False), (NOON, False)])
+def test_numbers_that_end_before_1980_may_be_of_another_unit(number: int, doubted: bool) -> None:
+    assert ("another unit" in seconds(pl.Series([0, number]), "log").note) == doubted
 
 
 def test_rows_of_one_second_stand_in_the_order_of_its_fractions() -> None:

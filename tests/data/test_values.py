@@ -81,11 +81,16 @@ def test_places_of_every_type() -> None:
 
 def test_lists_of_words_become_one_text_and_what_is_no_text_is_named() -> None:
     assert attribute(pl.Series([["War", "Drama"], ["War"], [], None])).to_list() == [
-        "War|Drama", "War", "", None,
+        "War|Drama", "War", None, None,
     ]  # fmt: skip
     assert attribute(pl.Series([[1, 2], None])).to_list() == ["1|2", None]
     fixed = pl.Series([["a", "b"]], dtype=pl.Array(pl.String, 2))
     assert attribute(fixed).to_list() == ["a|b"]
+    written = ["['War', 'Drama']", '["Sci-Fi"]', "['War' 'Comedy']", "[1, 2]", "[]", None]
+    joined = ["War|Drama", "Sci-Fi", "War|Comedy", "1|2", None, None]
+    assert attribute(pl.Series(written)).to_list() == joined
+    for plain in (["[REC]", "['War']"], ["['War'", None], ["War, Drama"], ["[{'a': 1}]"], ["[(1, 2)]"]):
+        assert attribute(pl.Series(plain)).to_list() == plain
     shelf = pl.DataFrame(
         {
             "item_id": ["a"], "title": ["A"], "genres": [["War", "Drama"]], "cover": [b"\xff"],

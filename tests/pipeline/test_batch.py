@@ -99,6 +99,26 @@ def test_an_interrupted_job_goes_on_with_the_missing_parts_only(run, users, tmp_
     assert pl.read_parquet(whole).equals(pl.read_parquet(cut))
 
 
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut", "no note"])
+def test_a_damaged_part_is_refused_by_its_name_and_written_again(run, users, tmp_path, damage):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "recs.parquet"
+    recommend_all(run, users, whole, k=3, size=6)
+    recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
+    part = batch.part_file(parts_folder(out), 2)
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    if damage == "no note":
+        part.with_suffix(".sha256").unlink()
+    else:
+        part.write_bytes(bytes(data) if damage == "a flipped bit" else bytes(data[:40]))
+    with pytest.raises(CheckpointError, match=r"part-000002\.parquet is damaged") as refused:
+        recommend_all(run, users, out, k=3, size=6)
+    assert refused.value.exit_code == 5 and not out.exists()
+    part.unlink()  # as the refusal says
+    assert recommend_all(run, users, out, k=3, size=6)
+    assert pl.read_parquet(whole).equals(pl.read_parquet(out))
+
+
 def test_parts_of_another_job_are_refused_and_kept(run, users, tmp_path):
     out = tmp_path / "recs.parquet"
     recommend_all(run, users, out, k=3, size=6, shard=(0, 2))

@@ -87,9 +87,9 @@ def test_a_warning_is_shown_on_a_quiet_terminal_and_its_setting_ends_it(own, tmp
     assert "warning: " in said and "of them likes; set data.threshold=" in said
     assert "warning: " in (tmp_path / "a" / "log.txt").read_text()
     notes = read_json(tmp_path / "a" / "data" / "dataset.json")["notes"]
-    assert sum(note.startswith("warning: ") for note in notes) == 1
+    assert next(note for note in notes if note.startswith("warning: ")) in said
     setting = said.split("set ")[1].split(",")[0]
-    assert "warning: " not in own(RATED, rated(10), setting, out=tmp_path / "b")
+    assert "data.threshold" not in own(RATED, rated(10), setting, out=tmp_path / "b")
 
 
 def test_a_threshold_that_leaves_one_label_is_refused_with_one_that_does_not(own, tmp_path):

@@ -217,3 +217,30 @@ def test_a_stopped_child_stops_the_study_and_is_no_failure(study, tmp_path, monk
     monkeypatch.setattr(stops, "run_child", lambda *_, **__: -9)
     assert run_study(copy) == 137
     assert "signal 9" in read_json(next(copy.out.rglob("*.failed.json")))["reason"]
+
+
+def test_a_damaged_journal_of_a_search_is_refused(tmp_path):
+    pytest.importorskip("optuna", reason="Optuna is not installed (pip install 'sasrecllm[tune]')")
+    from sasrecllm.errors import CheckpointError
+    from sasrecllm.pipeline import tune
+
+    tune._open(tmp_path)
+    whole = (tmp_path / tune.JOURNAL).read_bytes()
+    for damaged in (b"[]\n" + whole, b"{}\n" + whole, whole[: len(whole) // 2] + b"\n" + whole):
+        (tmp_path / tune.JOURNAL).write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="is damaged"):
+            tune._open(tmp_path)
+    (tmp_path / tune.JOURNAL).write_bytes(whole)
+    assert tune._open(tmp_path).trials == []
+
+
+def test_a_table_reads_no_cell_that_is_not_whole(tmp_path, run):
+    from sasrecllm.errors import CheckpointError
+    from sasrecllm.pipeline import table
+
+    cell = shutil.copytree(run, tmp_path / "cell")
+    assert table._reopened(cell).stages
+    text = (cell / "results.json").read_text()
+    (cell / "results.json").write_text(text.replace("1", "2", 1))
+    with pytest.raises(CheckpointError, match=r"results\.json is damaged"):
+        table._reopened(cell)

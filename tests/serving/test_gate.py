@@ -183,3 +183,15 @@ def test_a_server_holds_wrong_keys_back_without_being_told(launch):
         held = next(a for a in wrong if a.status_code == 429)
         assert int(held.headers["retry-after"]) >= 1
         assert client.get("/readyz", headers={"X-API-Key": KEY}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--allowed-host", "a.example", "--allowed-host", "http://b.example"], "'http://b.example'"),
+        (["--root-path", "/a?b"], "'/a?b'"),
+        (["--timeout", "0"], "--timeout"),
+    ],
+)
+def test_the_command_refuses_what_is_no_name_or_path_before_it_loads(cli, tmp_path, flags, said):
+    assert said in cli("serve", tmp_path / "none", *flags, expect=2)

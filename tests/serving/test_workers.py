@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -70,6 +71,7 @@ worker.main(Path(sys.argv[1]))
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-c", CODE))
+    monkeypatch.setattr(workers, "MOMENT", 0.1)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     def system(name="run", count=1):
@@ -198,27 +200,40 @@ def test_one_that_hangs_does_not_hold_up_the_other(make):
     assert len({p.process.pid for p in system.workers._all}) == 2
 
 
-def test_ready_is_no_while_the_only_process_hangs_and_yes_once_it_is_replaced(make):
+def test_ready_is_no_while_the_only_process_is_late_and_yes_once_it_is_replaced(make):
     system = make()
     before = pid_of(system)
     assert system.workers.ready()
-    system.workers.seconds = 1.0
+    system.workers.seconds = 3600
     with ThreadPoolExecutor(1) as pool:
         hangs = pool.submit(system.score_items, ["hangs"], history=[])
-        until(lambda: not system.workers.ready())
-        system.workers.seconds = 120
+        until(lambda: system.workers._all[0].since)
+        assert system.workers.ready()  # it works, and is in time
+        system.workers.seconds = 0
+        assert not system.workers.ready()
+        system.workers.seconds = 3600
+        os.kill(before, signal.SIGKILL)
         with pytest.raises(Overloaded):
             hangs.result()
-    until(system.workers.ready)  # nobody has to ask for it
+    until(system.workers.ready)  # nobody has to ask it anything
     assert pid_of(system) != before
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-def test_an_idle_process_that_was_stopped_or_killed_is_found_by_asking_for_readiness(make, number):
+def test_an_idle_process_that_was_stopped_or_killed_is_found_by_asking_for_readiness(
+    make, tmp_path, number
+):
+    (tmp_path / "run").mkdir()
+    manifest = tmp_path / "run" / "MANIFEST.sha256"
+    manifest.write_text("one")
     system = make()
     before, system.workers.seconds = pid_of(system), 0.5
     os.kill(before, number)
-    until(lambda: not system.workers.ready())
+    manifest.write_text("two")  # so that it cannot be replaced yet
+    for _ in range(2):
+        assert not system.workers.ready()
+    until(lambda: not system.workers._all[0].lives)
+    manifest.write_text("one")
     system.workers.seconds = 120
     until(system.workers.ready)
     assert pid_of(system) != before
@@ -275,3 +290,18 @@ def test_no_more_processes_than_cores_unless_told_and_one_on_a_gpu(monkeypatch):
         monkeypatch.setattr("sasrecllm.runtime.has_nvidia_device", lambda gpu=gpu: gpu)
         monkeypatch.setattr(workers, "cores", lambda cores=cores: cores)
         assert workers.default_workers() == count
+
+
+def test_readiness_does_not_flicker_between_two_questions(make, monkeypatch):
+    monkeypatch.setattr(workers, "MOMENT", 60)
+    system, stop = make(), threading.Event()
+
+    def keep_asking():
+        while not stop.is_set():
+            system.score_items(["a"], history=[])
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(keep_asking)
+        assert all(system.workers.ready() for _ in range(300))
+        stop.set()
+        asking.result()

@@ -23,7 +23,10 @@ SPLIT_NAMES = ("train", "valid", "test")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Rows where ``bad`` is true are refused; ``column`` is shown with the value as it came in."""
+    """Rows where ``bad`` is true are refused; ``column`` is shown with the value as it came in.
+
+    Braces in the remedy stand for the file's name of the column.
+    """
 
     column: str
     bad: pl.Expr
@@ -62,7 +65,8 @@ def number_checks(column: str) -> list[Check]:
         finite |= ~value.is_finite()
     rows = {
         "label": [Check("label", ~value.is_in([0.0, 1.0]), "0 or 1, true or false, yes or no",
-                        "give ratings as data.columns.rating=... and a data.threshold")],
+                        "correct the value; or, if these are ratings, set"
+                        " 'data.columns.rating={}' and a data.threshold")],
         "timestamp": [
             Check("timestamp", value < 0, "Unix seconds, 0 or more", "correct the time"),
             Check("timestamp", value >= LATEST, "Unix seconds; this looks like milliseconds",
@@ -75,8 +79,11 @@ def number_checks(column: str) -> list[Check]:
         "timestamp": "Unix seconds or an ISO 8601 date, 2014-07-31 or 2014-07-31T12:30:00Z say",
         "order": "whole numbers",
     }
+    remedy = "correct the value, or remove the row"
+    if column == "timestamp":
+        remedy = "write every time in one of these forms, or remove the row"
     return [
-        Check(column, finite, allowed[column], "correct the value, or remove the row"),
+        Check(column, finite, allowed[column], remedy),
         *rows.get(column, []),
     ]
 
@@ -116,7 +123,8 @@ def refusals(
 
 def _told(bad: pl.DataFrame, check: Check, file: str, columns: FileColumns) -> pl.DataFrame:
     """What a refusal says of the rows that fail ``check``."""
-    theirs, remedy = columns.name(check.column), check.remedy
+    theirs = columns.name(check.column)
+    remedy = check.remedy.replace("{}", theirs)
     if check.column in OPTIONAL:
         remedy += f"; or leave the column out, if it is no {check.column}: {leave_out(check.column)}"
     return bad.select(

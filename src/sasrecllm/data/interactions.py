@@ -151,13 +151,13 @@ def _refuse_contradiction(frame: pl.DataFrame, tables: Tables) -> None:
     if wrong.is_empty():
         return
     row, name = wrong.row(0, named=True), tables.columns[0].name
-    place, or_order = f"row {row[ROW] + 1}", ""
+    place, or_order = "", ""
     if tables.order != "file":
-        place, or_order = f"{name('order')} {row['order']}", "data.columns.order=null or "
+        place, or_order = f", {name('order')} {row['order']}", "data.columns.order=null or "
     raise DataError(
         f"{tables.files[0]}: {wrong.height:,} rows stand after a row of the same user with a later"
-        f" {name('timestamp')}; the first: {name('user_id')} {row['user_id']!r}, {place},"
-        f" {name('timestamp')} {row['timestamp']}",
+        f" {name('timestamp')}; the first: row {row[ROW] + 1}, {name('user_id')}"
+        f" {row['user_id']!r}{place}",
         "a history may not hold the future: set data.order=time, which sorts by time (an order column"
         f" breaks ties only), or leave the column out that is wrong: {or_order}"
         "data.columns.timestamp=null",

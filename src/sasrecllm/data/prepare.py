@@ -104,8 +104,8 @@ def prepare(
     )  # fmt: skip
     kept = kept.with_columns(pl.Series("__code", held.splits))
     remarks = [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
-    remarks += [f"{repeated:,} rows {_repeats_note(policy, kind)} (data.repeats)"] if repeated else []
-    remarks += _notes(kept, kind, rule, frame.height - kept.height, checked)
+    remarks += [f"{repeated:,} rows {_repeats_note(policy)} (data.repeats)"] if repeated else []
+    remarks += _notes(kept, rule, frame.height - kept.height, checked)
     dataset = Dataset(
         users=users,
         items=items,
@@ -129,7 +129,7 @@ def prepare(
     return replace(dataset, notes=notes)
 
 
-def _repeats_note(policy: Repeats, kind: Feedback) -> str:
+def _repeats_note(policy: Repeats) -> str:
     what = "repeat the user, item and moment of another row"
     return f"{what} and count like any" if policy == "keep" else f"{what}, whose {policy} alone stays"
 
@@ -199,15 +199,14 @@ def _catalog(frame: pl.DataFrame, items: pl.DataFrame) -> Catalog:
     return Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
 
 
-def _notes(frame: pl.DataFrame, kind: Feedback, rule: str, dropped: int, tables: Tables) -> list[str]:
-    """What a reader of the report must know of the order, the split and the labels."""
+def _notes(frame: pl.DataFrame, rule: str, dropped: int, tables: Tables) -> list[str]:
+    """What a reader of the report must know of the order and the split."""
     order = order_of(tables)
     has_order = order == "order" or (order == "time" and "order" in tables.interactions.columns)
     tie = "data's own order" if has_order else "order of the file"
     moments = shared_places(frame, "timestamp")
     places = shared_places(frame, "order") if order == "order" else 0
     lost = ": no timestamp or order column was found (data.order=file)" * (tables.order != "file")
-    flat = [] if kind == "implicit" else _one_class(frame)
     crossed = _training_after_questions(frame)
     remarks = {
         f"split {rule} leaves out {dropped:,} rows": dropped,
@@ -216,17 +215,9 @@ def _notes(frame: pl.DataFrame, kind: Feedback, rule: str, dropped: int, tables:
         f"{places:,} rows share user and order with another row; time, then the order of the file,"
         " breaks the tie (data.order)": places,
         f"{crossed:,} training rows stand after a validation or test row of their user": crossed,
-        f"all labels of {', '.join(flat)} are the same: AUC is undefined there": flat,
         f"rows follow the order of the file{lost}": order == "file",
     }
     return [text for text, applies in remarks.items() if applies]
-
-
-def _one_class(frame: pl.DataFrame) -> list[str]:
-    """Splits that hold likes alone or dislikes alone."""
-    kinds = frame.group_by("__code").agg(pl.col("label").n_unique())
-    flat = kinds.filter(pl.col("label") < 2)["__code"].to_list()
-    return [name for name, code in NAMES.items() if code in flat]
 
 
 def _training_after_questions(frame: pl.DataFrame) -> int:

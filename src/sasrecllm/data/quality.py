@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,56 +16,64 @@ from sasrecllm.types import IntArray
 
 WARNING = "warning: "
 """Begins a note that asks the reader to do something."""
+PARTS = ("valid", "test")
+FEW_USERS = 10
 
 
 def warnings_of(dataset: Dataset, split_args: Mapping[str, Any]) -> list[str]:
-    """Validation and test rows that ask about other users or items than the training rows show.
-
-    Nothing is said where users or items were held out on purpose.
-    """
-    found: list[str] = []
-    if len(dataset.held_users) or len(dataset.held_items):
-        return found
-    for name in ("valid", "test"):
-        for what, odd in (
-            ("rows are all of users", _all_new_users),
-            ("rows are all on items", _all_new_items),
-            ("likes are for more than half on items", _new_likes),
-        ):
-            if odd(dataset, name):
-                found.append(_warned(dataset, name, what, odd, split_args))
-                break
+    """What is odd about the validation and test rows, and a split under which it is not, if any."""
+    found = []
+    for name in PARTS:
+        for odd in (_new, _few_users, *([_one_label_test] if name == "test" else [])):
+            said, otherwise = odd(dataset, name) or ("", "")
+            if said:
+                remedy = split_remedy(dataset, partial(_any_part, odd), split_args)
+                found.append(f"the {name} {said}: {remedy or otherwise}")
     return found
 
 
-def _warned(
-    dataset: Dataset, name: str, what: str, odd: Callable[[Dataset, str], bool], args: Mapping[str, Any]
-) -> str:
+def _any_part(odd: Callable[[Dataset, str], object], dataset: Dataset) -> bool:
+    return any(odd(dataset, name) for name in PARTS)
+
+
+def _new(dataset: Dataset, name: str) -> tuple[str, str] | None:
+    """Rows that ask about users or items which training does not show, unless on purpose."""
+    if len(dataset.held_users) or len(dataset.held_items):
+        return None
     rows = dataset.rows(name)
     users, items = ~dataset.seen_users[dataset.users[rows]], ~dataset.seen_items[dataset.items[rows]]
     liked = dataset.labels[rows] == 1
-    remedy = split_remedy(dataset, lambda d: odd(d, "valid") or odd(d, "test"), args)
+    new, likes = int((items & liked).sum()), int(liked.sum())
+    if len(rows) and users.all():
+        what = "rows are all of users"
+    elif len(rows) and items.all():
+        what = "rows are all on items"
+    elif 2 * new > likes:
+        what = "likes are for more than half on items"
+    else:
+        return None
     return (
-        f"the {name} {what} without a training row ({int(users.sum()):,} of {len(rows):,} rows are of"
-        f" such users, {int((items & liked).sum()):,} of {int(liked.sum()):,} likes are on such items):"
-        f" {remedy or 'a model knows them by their histories and titles alone'}"
+        f"{what} without a training row ({int(users.sum()):,} of {len(rows):,} rows are of such users,"
+        f" {new:,} of {likes:,} likes are on such items)",
+        "a model knows them by their histories and titles alone",
     )
 
 
-def _all_new_users(dataset: Dataset, name: str) -> bool:
-    rows = dataset.rows(name)
-    return len(rows) > 0 and not dataset.seen_users[dataset.users[rows]].any()
+def _few_users(dataset: Dataset, name: str) -> tuple[str, str] | None:
+    """Rows of so few users that intervals, for which users are drawn, mean little."""
+    users = len(np.unique(dataset.users[dataset.rows(name)]))
+    if users >= FEW_USERS:
+        return None
+    many = "user" if users == 1 else "users"
+    return f"rows are of {users} {many}, too few to tell two rows of a table apart", "give more users"
 
 
-def _all_new_items(dataset: Dataset, name: str) -> bool:
-    rows = dataset.rows(name)
-    return len(rows) > 0 and not dataset.seen_items[dataset.items[rows]].any()
-
-
-def _new_likes(dataset: Dataset, name: str) -> bool:
-    rows = dataset.rows(name)
-    liked = dataset.items[rows[dataset.labels[rows] == 1]]
-    return len(liked) > 0 and float((~dataset.seen_items[liked]).mean()) > 0.5
+def _one_label_test(dataset: Dataset, name: str) -> tuple[str, str] | None:
+    """Rows that all have one label; those of training and validation are refused."""
+    label = None if dataset.implicit else _one_label(dataset, name)
+    if label is None:
+        return None
+    return f"rows all have the label {label}: AUC is undefined there", "give more rows"
 
 
 def set_aside(dataset: Dataset) -> list[str]:
@@ -86,6 +95,9 @@ def set_aside(dataset: Dataset) -> list[str]:
 def _without_negatives(dataset: Dataset, name: str) -> IntArray:
     """Rows of a split that leave too few items to draw."""
     rows = dataset.rows(name)
+    longest = 1 if dataset.allow_seen else int(np.diff(dataset.starts).max(initial=0))
+    if len(dataset.pool(name)) - longest >= dataset.negatives:  # the usual case, at no cost
+        return rows[:0]
     unmet, owners = dataset.others(name, rows)
     return rows[unmet.free[owners] < dataset.negatives]
 

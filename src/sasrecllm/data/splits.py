@@ -131,7 +131,7 @@ def collm(rows: OrderedRows) -> LabelArray:
     """The split of CoLLM (Zhang et al., arXiv 2310.19488) for MovieLens-1M, by UTC month.
 
     June 2001 to March 2002 train, to August 2002 validation, to January 2003 test; other rows are
-    dropped, also from histories.  The label is rating > 3, which is the default threshold.
+    dropped, also from histories.  The label is rating > 3: 4 or more of whole stars.
     """
     if not rows.has_times:
         raise DataError(

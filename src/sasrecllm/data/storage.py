@@ -86,7 +86,7 @@ def load(folder: Path) -> Dataset:
         pl.exceptions.PolarsError,
     ) as e:
         raise DataError(f"{folder}: the prepared data cannot be read: {e}", again) from None
-    if dataset.digest != meta["digest"]:
+    if dataset.digest != meta.get("digest"):
         raise DataError(f"{folder}: the content is not what was saved (digest differs)", again)
     return dataset
 

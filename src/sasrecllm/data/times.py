@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import polars as pl
 
 from sasrecllm.data.values import Parsed, no_number
@@ -30,6 +32,10 @@ DIGITS = {
 As Unix seconds, the first would all lie in August 1970; the others would lie past the year 5138.  A
 column is read so only where all of its numbers are in the range.
 """
+
+
+FEW, EARLY = 10_000, 315_532_800
+"""Numbers up to the first may count rows; later than the second (1980) they may be Unix seconds."""
 
 
 def seconds(values: pl.Series, where: str) -> Parsed:
@@ -68,7 +74,8 @@ def _text(values: pl.Series) -> Parsed:
         moments = _moments(spaced, form, zone)
         if moments.null_count() == values.null_count():
             return _with_fraction(moments // 1_000_000, (moments % 1_000_000) / 1e6)
-    number = _fractional(text.cast(pl.Float64, strict=False))
+    dotted = text.str.replace(r"^(\d+),(\d+)$", "${1}.${2}")  # a decimal comma
+    number = _fractional(dotted.cast(pl.Float64, strict=False))
     dates = _iso(text.set(number.values.is_not_null(), None))
     low = pl.lit(0.0)
     frame = pl.DataFrame(
@@ -108,6 +115,9 @@ def _digits(values: pl.Series) -> Parsed:
             found = values.cast(pl.String).str.to_datetime(form, time_unit="us", strict=False)
             note = f"numbers such as {high} are read as dates ({name}, UTC), not as Unix seconds"
             return Parsed(found.dt.epoch("s"), note)
+    if isinstance(high, int) and FEW <= high < EARLY:
+        day = dt.datetime.fromtimestamp(high, dt.UTC).date()
+        return Parsed(values, f"read as Unix seconds, which end on {day}: are they of another unit?")
     return Parsed(values)
 
 

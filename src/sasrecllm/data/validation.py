@@ -69,7 +69,8 @@ def validate(
 def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Items with String ids, clean titles and text attributes, their bad rows, and notes."""
     file, columns = tables.files[1], tables.columns[1]
-    frame = _columns(tables.items, ["item_id", "title"], file, columns)
+    shelf = "items." if tables.files[0] != file else ""
+    frame = _columns(tables.items, ["item_id", "title"], file, columns, shelf)
     where = {c: f"{file}, column {columns.name(c)}" for c in ("item_id", "title")}
     titles = values.text(frame["title"], where["title"])
     frame = frame.with_columns(
@@ -85,14 +86,23 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     ]
     bad = checks.refusals(frame, rows, file, columns)
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
-    further = {c: values.attribute(good[c]) for c in good.columns if not c.startswith("__")}
-    no_text = [f"{c} ({good.schema[c]})" for c, text in further.items() if text is None]
+    clean, notes = _attributes(good, Path(file).name)
     long = frame["item_id"].filter(too_long(titles))
-    cut = f"{where['title']}: {len(long):,} titles of more than {LONGEST_TITLE} characters were cut"
-    cut += f" (the first is that of item {long.first()!r})"
-    note = f"{file}: no text can be made of these columns, they are left out: {', '.join(no_text)}"
-    clean = pl.DataFrame({c: text for c, text in further.items() if text is not None})
-    return clean, bad, [note] * bool(no_text) + [cut] * (len(long) > 0)
+    if len(long):
+        notes.append(
+            f"{Path(file).name}, column {columns.name('title')}: {len(long):,} titles of more than"
+            f" {LONGEST_TITLE} characters were cut (the first is that of item {long.first()!r})"
+        )
+    return clean, bad, notes
+
+
+def _attributes(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, list[str]]:
+    """The columns of the items as text, and a note of those that are none."""
+    texts = {c: values.attribute(items[c], lists=c != "title") for c in items.columns if c[:2] != "__"}
+    no_text = [f"{c} ({items.schema[c]})" for c, text in texts.items() if text is None]
+    note = f"{file}: these columns are no text and are left out: {', '.join(no_text)}"
+    clean = pl.DataFrame({c: text for c, text in texts.items() if text is not None})
+    return clean, [note] * bool(no_text)
 
 
 def _interactions(
@@ -101,7 +111,7 @@ def _interactions(
     """Interactions with clean types and their row numbers, the bad rows, and notes."""
     file, columns = tables.files[0], tables.columns[0]
     frame = _columns(tables.interactions, ["user_id", "item_id"], file, columns)
-    frame, notes = _parsed(frame, f"{file}, column", columns)
+    frame, notes = _parsed(frame, file, columns)
     present = [c for c in NUMBERS if c in frame.columns]
     every = {c: frame[c].unique() for c in ("user_id", "item_id")}
     rows = [check for ids in every.values() for check in checks.id_checks(ids)]
@@ -127,9 +137,9 @@ def _interactions(
     return good.select(keep), bad, notes
 
 
-def _parsed(frame: pl.DataFrame, where: str, columns: FileColumns) -> tuple[pl.DataFrame, list[str]]:
+def _parsed(frame: pl.DataFrame, file: str, columns: FileColumns) -> tuple[pl.DataFrame, list[str]]:
     """Ids and splits as text, the other columns parsed beside them, and notes."""
-    place = {c: f"{where} {columns.name(c)}" for c in frame.columns}
+    place = {c: f"{file}, column {columns.name(c)}" for c in frame.columns}
     frame = frame.with_columns(values.ids(frame[c], place[c]).alias(c) for c in ("user_id", "item_id"))
     if "split" in frame.columns:
         frame = frame.with_columns(values.text(frame["split"], place["split"]))
@@ -138,7 +148,8 @@ def _parsed(frame: pl.DataFrame, where: str, columns: FileColumns) -> tuple[pl.D
     fraction = read["timestamp"].fraction if "timestamp" in read else None
     if fraction is not None:  # rows of one second keep the order in which they stand from here on
         frame = frame.with_columns(fraction.alias("__part")).sort("__part", maintain_order=True)
-    return frame, [f"{place[c]}: {found.note}" for c, found in read.items() if found.note]
+    notes = {f"{Path(file).name}, column {columns.name(c)}": found.note for c, found in read.items()}
+    return frame, [f"{column}: {note}" for column, note in notes.items() if note]
 
 
 def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Check]:
@@ -163,8 +174,10 @@ def _repeat_check(tables: Tables) -> Check:
     return Check(key[-1], pl.lit(True), f"each ({names}) once", remedy)
 
 
-def _columns(frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns) -> pl.DataFrame:
-    """Refuse missing columns; number the rows."""
+def _columns(
+    frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
+) -> pl.DataFrame:
+    """Refuse missing columns, ``prefix`` before their names in data.columns; number the rows."""
     for column in needed:
         if column not in frame.columns:
             ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
@@ -173,7 +186,7 @@ def _columns(frame: pl.DataFrame, needed: list[str], file: str, columns: FileCol
             raise DataError(
                 f"{file} has no column {column}; its columns: {', '.join(shown) or 'none'}"
                 + (f"; did you mean {close!r}?" if close else ""),
-                f"name it: 'data.columns.{column}={close or '<name in your file>'}'",
+                f"name it: 'data.columns.{prefix}{column}={close or '<name in your file>'}'",
             )
     if frame.is_empty():
         raise DataError(f"{file} has no rows", "give a table with at least one row")

@@ -7,6 +7,8 @@ is refused at once.
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -18,6 +20,9 @@ YES_NO = {
     **dict.fromkeys(("false", "f", "no", "n"), 0.0),
 }
 """Truth values as pandas, R, PostgreSQL and people write them, in lower case."""
+
+
+BYTES = "store them as text: these are bytes (polars: cast(pl.String); Spark: cast('string'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def ids(values: pl.Series, where: str) -> pl.Series:
             " 007 have become the same"
         )
     elif kind == pl.Binary:
-        remedy = "store them as text: these are bytes (polars: cast(pl.String); Spark: cast('string'))"
+        remedy = BYTES
     raise DataError(f"{where}: ids are of type {kind}; allowed: text or integers", remedy)
 
 
@@ -102,32 +107,57 @@ def whole_numbers(values: pl.Series, where: str) -> Parsed:
 
 def text(values: pl.Series, where: str) -> pl.Series:
     """Titles or splits as String."""
-    found = None if values.dtype.is_nested() else attribute(values)
+    found = None if values.dtype.is_nested() else attribute(values, lists=False)
     if found is None:
         raise no_number(values, where, "text")
     return found
 
 
-def attribute(values: pl.Series) -> pl.Series | None:
+def attribute(values: pl.Series, *, lists: bool = True) -> pl.Series | None:
     """A further column of the items as text; lists are joined with ``|``; None where it is no text.
 
+    Args:
+        lists: join lists that were written as text too, ``['War', 'Drama']`` as pandas does.
+
     >>> attribute(pl.Series([["War", "Drama"], [], None])).to_list()
-    ['War|Drama', '', None]
+    ['War|Drama', None, None]
     """
     kind = values.dtype
     if isinstance(kind, (pl.List, pl.Array)):
         inner = kind.inner
         if not _is_text(inner):
             return None
-        return values.cast(pl.List(inner)).cast(pl.List(pl.String)).list.join("|", ignore_nulls=True)
-    return values.cast(pl.String) if _is_text(kind) else None
+        words = values.cast(pl.List(inner)).cast(pl.List(pl.String)).list
+        return words.join("|", ignore_nulls=True).set(words.len() == 0, None)
+    if not _is_text(kind):
+        return None
+    text = values.cast(pl.String)
+    return _joined(text) if lists and kind == pl.String else text
+
+
+def _joined(text: pl.Series) -> pl.Series:
+    """Lists written as text, joined; the text itself where a single one of them is no list."""
+    every = text.drop_nulls()
+    if every.is_empty() or not every.str.contains(r"^\s*\[.*\]\s*$").all():
+        return text
+    joined: dict[str, str | None] = {}
+    for written in every.unique():
+        try:  # NumPy puts no commas between the words
+            found = ast.literal_eval(re.sub(r"(['\"])\s+(?=['\"])", r"\1, ", written.strip()))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return text
+        if not isinstance(found, list) or not all(isinstance(v, (str, int, float)) for v in found):
+            return text
+        joined[written] = "|".join(map(str, found)) or None
+    return text.replace_strict(joined, default=None, return_dtype=pl.String)
 
 
 def no_number(values: pl.Series, where: str, allowed: str = "numbers") -> DataError:
     """The refusal of a column whose type is not one of ``allowed``."""
+    remedy = "convert the column, or name another one in data.columns"
     return DataError(
         f"{where}: values are of type {values.dtype}; allowed: {allowed}",
-        "convert the column, or name another one in data.columns",
+        BYTES if values.dtype == pl.Binary else remedy,
     )
 
 

@@ -27,7 +27,7 @@ from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
-from sasrecllm.errors import CheckpointError
+from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.evaluation.ablations import StrangersVectors
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.fusion import Fusion, FusionWeights
@@ -158,7 +158,15 @@ class Assembly:
     @cached_property
     def backbone(self) -> Backbone:
         """The language model with its adapter; the adapter starts as the identity."""
-        return adapt(base_model(self.config, self.backbone_path, self.device), self.config)
+        try:
+            return adapt(base_model(self.config, self.backbone_path, self.device), self.config)
+        except (ConfigError, DataError) as error:
+            if self.config.llm.backbone != "offline":
+                raise
+            raise CheckpointError(  # nobody chose these files: we wrote them
+                f"the run's own language model is damaged: {error.what}",
+                "restore the run from a copy, or train it again",
+            ) from error
 
     @cached_property
     def model(self) -> SoftTokenLLM:

@@ -60,8 +60,8 @@ def stored_calibration(path: Path, row: str) -> Calibration:
     """
     found = read_json(path, rows=dict)["rows"].get(row, {})
     try:
-        values = [float(found["calibration"][k]) for k in ("slope", "intercept")]
-    except (TypeError, KeyError, ValueError, OverflowError):
+        values = [found["calibration"][k] + 0.0 for k in ("slope", "intercept")]  # numbers, not text
+    except (TypeError, KeyError, OverflowError):
         values = [math.nan]
     if not all(map(math.isfinite, values)):
         raise CheckpointError(

@@ -17,7 +17,7 @@ from typing import Any
 from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.lists import check_ending, merge_lists, user_batches, write_lists
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.faults import told
 from sasrecllm.inference.recommender import SASRecLLM, Seen
 from sasrecllm.lock import in_use, is_held
@@ -113,13 +113,15 @@ def _merge_if_all_stand(parts: Path, out: Path) -> bool:
 
 
 def _merge(parts: Path, out: Path) -> None:
-    count = int(read_json(parts / JOB)["parts"])
+    count = int(read_json(parts / JOB, parts=int)["parts"])
     if absent := _absent(parts):
         raise ConfigError(
             f"{len(absent)} of {count} parts of {out} are missing, part {absent[0]} first",
             "let every shard finish, or run the command without --shard",
         )
     files = [part_file(parts, n) for n in range(count)]
+    for file in files:
+        _verify_part(file)
     if not files:
         files = [parts / "part-none.parquet"]
         write_lists(files[0], [])
@@ -131,9 +133,28 @@ def _merge(parts: Path, out: Path) -> None:
         parts.rmdir()
 
 
+def _note_of(part: Path) -> Path:
+    """Where the SHA-256 of a part stands."""
+    return part.with_suffix(".sha256")
+
+
+def _verify_part(part: Path) -> None:
+    """Refuse a part that is not what was written.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    note = _note_of(part)
+    if not note.is_file() or note.read_bytes() != file_digest(part).encode():
+        raise CheckpointError(
+            f"{part} is damaged: its SHA-256 is not the one that was noted when it was written",
+            f"delete {part.name} and give the `sasrecllm recommend --users` command again",
+        )
+
+
 def _absent(parts: Path) -> list[int]:
     """Numbers of the parts of a job that are still to be written."""
-    count = int(read_json(parts / JOB)["parts"])
+    count = int(read_json(parts / JOB, parts=int)["parts"])
     return [n for n in range(count) if not part_file(parts, n).is_file()]
 
 
@@ -144,14 +165,18 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
         job: ``k``, ``retrieve``, ``rerank`` and ``seen`` of the job.
     """
     temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
+    note = temporary.with_name(temporary.name + ".sha256")
     asked = {name: job[name] for name in ("k", "retrieve", "rerank", "seen")}
     lists = lists_of(system, ids, **asked)
     try:
         with told(path):
             write_lists(temporary, lists)
+            note.write_text(file_digest(temporary), encoding="utf-8")
+            note.replace(_note_of(path))
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)  # nothing once it is in its place
+        for left in (temporary, note):
+            left.unlink(missing_ok=True)  # nothing once it is in its place
 
 
 def lists_of(

@@ -174,10 +174,13 @@ def _check_attributes(run: Run, dataset: Dataset) -> None:
     known = dataset.catalog.attributes
     for name in run.config.taste.attributes:
         if name not in known:
+            left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
             raise ConfigError(
                 f"taste.attributes has {name!r}; the items table has:"
-                f" {', '.join(known) or 'no further columns'}" + did_you_mean(name, known),
-                "correct the name or leave it out",
+                f" {', '.join(known) or 'no further columns'}"
+                + ("; ".join(["", *left_out]) or did_you_mean(name, known)),
+                "correct the name or leave it out; such columns stand in the file of the items"
+                " (data.items_path), as text or lists of words",
             )
 
 

@@ -22,6 +22,7 @@ from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.plan import Cell, cells_of
 from sasrecllm.pipeline.scores import row_scores
 from sasrecllm.pipeline.study import Study, failures, tuning_of
+from sasrecllm.sealing import choose_run
 from sasrecllm.types import FloatArray
 
 
@@ -81,6 +82,8 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
 
 
 def _reopened(folder: Path) -> Run:
+    """A finished cell, checked whole."""
+    choose_run(folder)
     return Run(folder, stored_config(folder, None), "", runtime.Progress(quiet=True))
 
 

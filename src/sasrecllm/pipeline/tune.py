@@ -18,7 +18,14 @@ from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import Config, parse_config
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.errors import ConfigError, DataError, MissingExtraError, ResourceError, SasrecllmError
+from sasrecllm.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    ResourceError,
+    SasrecllmError,
+)
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.inference.stages import stage_folder
 from sasrecllm.lock import in_use
@@ -148,11 +155,17 @@ def _open(folder: Path) -> optuna.Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    study = optuna.create_study(
-        storage=storage, study_name="tune", direction="maximize", load_if_exists=True
-    )
-    _drop_interrupted(study)
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        study = optuna.create_study(
+            storage=storage, study_name="tune", direction="maximize", load_if_exists=True
+        )
+        _drop_interrupted(study)
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / JOURNAL} is damaged: {type(error).__name__}: {error}",
+            "restore it from a copy, or delete the folder and search again",
+        ) from error
     return study
 
 

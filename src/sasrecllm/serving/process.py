@@ -50,9 +50,11 @@ class Process:
         since = self.since
         return self.lives and since is not None and since > moment
 
-    def ask(self, question: dict[str, Any], seconds: float) -> Any:
+    def ask(self, question: dict[str, Any], seconds: float, counts: bool = True) -> Any:
         """The answer to a question; after so many seconds without one the process is ended.
 
+        Args:
+            counts: as work.
         Raises:
             SasrecllmError: the process's own refusal.
             BrokenPipeError: the process is dead.
@@ -66,7 +68,7 @@ class Process:
         clock = threading.Timer(seconds, give_up)
         clock.daemon = True
         clock.start()
-        self.since = time.monotonic()
+        self.since = time.monotonic() if counts else None
         try:
             self._send(question)
             return self.receive()

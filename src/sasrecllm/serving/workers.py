@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,8 @@ MOST = 4
 """Processes without being asked for more: each holds the run."""
 SECONDS = 30.0
 """For one answer; a process that takes longer hangs."""
+MOMENT = 1.0
+"""Seconds in which a process goes from one question to the next, on a machine however busy."""
 COMMAND = (sys.executable, "-P", "-m", "sasrecllm.serving.worker")  # -P: nothing of the current folder
 T = TypeVar("T")
 log = logging.getLogger("sasrecllm.serving")
@@ -117,18 +119,25 @@ class Workers:
         One can that works on a question and is not late with it (a third of ``seconds``), or that
         is idle and says so.  One that died or does not say so is replaced.
         """
-        moment = time.monotonic() - self.seconds / 3
-        if any(process.works_since(moment) for process in list(self._all)):
-            return True
-        said: list[Future[bool]] = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                said.append(_in_thread(self._speaks, self._idle.get_nowait()))
-        return any(one.result() for one in as_completed(said))
+        said: set[Future[bool]] = set()
+        ends = time.monotonic() + MOMENT
+        while said or time.monotonic() < ends:  # one may be on its way from one question to the next
+            moment = time.monotonic() - self.seconds / 3
+            if any(process.works_since(moment) for process in list(self._all)):
+                return True
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    said.add(_in_thread(self._speaks, self._idle.get_nowait()))
+            if not said:
+                time.sleep(MOMENT / 20)
+            done, said = wait(said, MOMENT / 20, return_when=FIRST_COMPLETED)
+            if any(one.result() for one in done):
+                return True
+        return False
 
     def _speaks(self, process: Process) -> bool:
         try:
-            return bool(process.ask({"call": "ping"}, self.seconds))
+            return bool(process.ask({"call": "ping"}, self.seconds, counts=False))
         except BrokenPipeError as error:
             log.error("%s", error)
             return False
