@@ -251,15 +251,15 @@ def killed_at(point, error=Killed, names=KILLED):
             def wrapped(*args, **kwargs):
                 done[0] += 1
                 if done[0] >= point:
-                    raise error
+                    raise error()
                 return call(*args, **kwargs)
 
             return wrapped
 
         for name in names:
             patch.setattr(os, name, dying(getattr(os, name)))
-        # A lock goes with its process, which here lives on.
-        patch.setattr(forgetting, "in_use", contextlib.nullcontext)
+        if error is Killed:  # a lock goes with its process, which here lives on
+            patch.setattr(forgetting, "in_use", contextlib.nullcontext)
         yield done
 
 
@@ -298,7 +298,10 @@ def test_a_full_disk_is_a_refusal_that_loses_nothing_and_the_command_finishes_la
     once, cli, tmp_path
 ):
     start = trained_on(once, "labels")
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full():
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(own))
+
     with killed_at(10**9, names=FULL) as counted:
         forget(shutil.copytree(start, tmp_path / "whole"), [ADA])
     unchanged = 0
