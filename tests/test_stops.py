@@ -93,14 +93,19 @@ def test_handlers_are_as_before_and_nothing_is_asked_any_more():
     assert "stops" not in {t.name for t in threading.enumerate()}
 
 
-def test_ctrl_c_that_the_shell_ignores_for_a_background_job_stays_ignored():
+@pytest.mark.parametrize("quit_too", [False, True])
+def test_ctrl_c_that_is_ignored_on_purpose_stays_so_and_a_background_job_hears_it(quit_too):
+    """A shell ignores the signal to quit as well, for the background jobs of a script."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    quit_before = signal.signal(signal.SIGQUIT, signal.SIG_IGN if quit_too else signal.SIG_DFL)
     try:
-        with stops.handled():
+        ends = pytest.raises(KeyboardInterrupt) if quit_too else contextlib.nullcontext()
+        with ends, stops.handled():
             signal.raise_signal(signal.SIGINT)
-            assert not stops.requested()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGQUIT, quit_before)
 
 
 def test_a_server_gets_the_signals_back():

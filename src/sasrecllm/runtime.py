@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -156,17 +157,32 @@ def git_revision(folder: Path | None = None) -> str | None:
 
 
 def pick_device(wanted: str = "auto") -> str:
-    """``cuda`` where torch sees one, else ``cpu``; a named device that is absent is refused."""
+    """``cuda`` where torch sees one, else ``cpu``; a named device that is absent is refused.
+
+    Raises:
+        ConfigError: it is none of auto, cpu, cuda and cuda:N.
+        EnvironmentRefusal: there is no such device here.
+    """
     import torch
 
-    if wanted == "auto":
+    name = str(wanted)  # torch has devices as objects too
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise ConfigError(
+            f"device is {name[:60]!r}; allowed: auto, cpu, cuda, cuda:N", "set device: auto"
+        )
+    if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise EnvironmentRefusal(
-            f"device is {wanted!r}, but torch {torch.__version__} sees no CUDA device",
+            f"device is {name!r}, but torch {torch.__version__} sees no CUDA device",
             "set device: cpu, or install a CUDA build of torch and its driver",
         )
-    return wanted
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        raise EnvironmentRefusal(
+            f"device is {name!r}, but torch sees {torch.cuda.device_count()} CUDA devices",
+            f"set device: cuda:{torch.cuda.device_count() - 1}, or cuda",
+        )
+    return name
 
 
 def process_count() -> int:

@@ -68,7 +68,7 @@ def held() -> Iterator[None]:
 def handled() -> Iterator[None]:
     """Hear Ctrl-C and SIGTERM inside the block; outside the main thread nothing changes.
 
-    A process that was started with Ctrl-C ignored (a background job of a shell) goes on ignoring it.
+    A process that was started with a signal ignored on purpose (``trap '' INT``) goes on ignoring it.
     """
     global _asked, _hearing
     if threading.current_thread() is not threading.main_thread():
@@ -130,7 +130,7 @@ def end_with_parent() -> None:
 def hear_again() -> None:
     """Inside :func:`handled`, take the signals back from a library that took them (Ray does)."""
     for number in CODES if _hearing else ():
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if not _is_refused(number):
             signal.signal(number, _hear)
 
 
@@ -144,8 +144,18 @@ def leave() -> None:
         _hearing = False
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        if not _is_refused(signal.SIGINT):
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_refused(number: int) -> bool:
+    """Whether who started this process wants it to ignore a signal.
+
+    A shell ignores Ctrl-C for a background job of a script, and the signal to quit with it; nobody
+    means that: what is sent to such a job by its number is meant for it.
+    """
+    background = number == signal.SIGINT and signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN
+    return signal.getsignal(number) is signal.SIG_IGN and not background
 
 
 def _hear(number: int, _: FrameType | None) -> None:

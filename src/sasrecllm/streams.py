@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from typing import TextIO
@@ -42,6 +43,25 @@ def say(text: object, *, error: bool = False, end: str = "\n") -> None:
         silence(stream)
     except ValueError:  # closed under our hands
         pass
+
+
+class Output(io.TextIOBase):
+    """Standard output by way of :func:`say`, for a library that wants a file."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """What standard output is written in."""
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether a person looks at a terminal."""
+        return sys.stdout is not None and sys.stdout.isatty()
+
+    def write(self, text: str) -> int:
+        """Print ``text`` as it is."""
+        if text:
+            say(text, end="")
+        return len(text)
 
 
 def flush(stream: TextIO) -> None:

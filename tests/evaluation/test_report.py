@@ -1,5 +1,6 @@
 """The report: one file, nothing from outside, text stays text, and sentences true to the intervals."""
 
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -117,7 +118,7 @@ def test_tables_for_people_keep_their_columns():
     lines = report.markdown_table(GOOD.rows, EVIL).splitlines()
     assert len(lines) == 4
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {7}
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(report.console_table(GOOD.rows, EVIL, EVIL))
     text = console.export_text()
     assert "onerror" in text and "[bold]" in text and max(map(len, text.splitlines())) <= 80
@@ -150,3 +151,11 @@ def test_pictures_are_well_formed_and_the_same_every_time(count):
         assert ElementTree.fromstring(svg).tag.endswith("svg") and svg == draw()
         assert "onerror=alert(1)>" not in svg
         assert "currentColor" in svg or not count
+
+
+def test_lists_that_could_not_be_made_are_counted():
+    row = {m: [0.5, 0.4, 0.6] for m in ("hr@10", "ndcg@10", "mrr")}
+    lists = {"lists": 9, "rows": {"SASRec": row}, "reranked": {}}
+    assert "Ranking, 1 + 5 items, 9 lists:" in report.ranking_tables({"1 + 5 items": lists})
+    less = report.ranking_tables({"1 + 5 items": lists | {"left_out": 2}})
+    assert "9 lists (2 liked rows have none: their item is never recommended again" in less

@@ -73,7 +73,10 @@ def _one_label_test(dataset: Dataset, name: str) -> tuple[str, str] | None:
     label = None if dataset.implicit else _one_label(dataset, name)
     if label is None:
         return None
-    return f"rows all have the label {label}: AUC is undefined there", "give more rows"
+    return (
+        f"rows all have the label {label}: AUC is undefined there",
+        "give more rows, or a later or longer test",
+    )
 
 
 def set_aside(dataset: Dataset) -> list[str]:

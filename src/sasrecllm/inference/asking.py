@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,33 +11,36 @@ from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.inference.entries import NewItem, Title, one_history
+from sasrecllm.inference.values import id_of, ids_of, shown
 from sasrecllm.types import UNKNOWN, BoolArray, Histories, IntArray
 
 
-def items_of(catalog: Catalog, ids: Sequence[str], where: str) -> IntArray:
+def items_of(catalog: Catalog, values: Any, where: str, *, ordered: bool = True) -> IntArray:
     """Index of every id; ``where`` names their origin in a refusal.
 
     Raises:
-        DataError: an id is not in the catalogue.
+        DataError: an id is not in the catalogue, or is no id at all.
     """
-    index = catalog.item_index(list(ids))
+    ids = ids_of(values, where, ordered=ordered)
+    index = catalog.item_index(ids)
     lost = np.flatnonzero(index == UNKNOWN)
     if len(lost):
         name = ids[int(lost[0])]
         raise DataError(
             f"{where}: item {name!r} is not in the catalogue of {catalog.n_items} items"
-            + did_you_mean(str(name), catalog.item_ids),
+            + did_you_mean(name, catalog.item_ids),
             "use ids of the run's items table",
         )
     return index
 
 
-def user_of(catalog: Catalog, user: str | None, *, needed: bool) -> int:
+def user_of(catalog: Catalog, value: Any, *, needed: bool) -> int:
     """Index of a user, UNKNOWN for None or a stranger.
 
     Raises:
-        DataError: ``needed``, and there is no such user.
+        DataError: ``needed``, and there is no such user; or the value is no id.
     """
+    user = None if value is None else id_of(value, "user")
     index = UNKNOWN if user is None else int(catalog.user_index([user])[0])
     if needed and user is None:
         raise DataError("neither user nor history was given", "give one of them")
@@ -65,9 +69,7 @@ def history_of(dataset: Dataset, user: int, items: IntArray, labels: Sequence[bo
     )
 
 
-def allowed_items(
-    catalog: Catalog, only: Sequence[str] | None, where: Mapping[str, str] | None
-) -> BoolArray:
+def allowed_items(catalog: Catalog, only: Any, where: Any) -> BoolArray:
     """Whether each item passes the filters, [n_items].
 
     Raises:
@@ -76,14 +78,20 @@ def allowed_items(
     allowed = np.ones(catalog.n_items, dtype=bool)
     if only is not None:
         allowed[:] = False
-        allowed[items_of(catalog, only, "only")] = True
-    for name, value in (where or {}).items():
-        if name not in catalog.attributes:
+        allowed[items_of(catalog, only, "only", ordered=False)] = True
+    if where is not None and not isinstance(where, Mapping):
+        raise DataError(
+            f"where is {shown(where)}; allowed: attribute -> value", "write where={'genre': 'Comedy'}"
+        )
+    for name, asked in (where or {}).items():
+        if not isinstance(name, str) or name not in catalog.attributes:
             raise DataError(
                 f"where: {name!r} is no attribute of this catalogue; it has:"
-                f" {', '.join(catalog.attributes) or 'none'}" + did_you_mean(name, catalog.attributes),
+                f" {', '.join(catalog.attributes) or 'none'}"
+                + did_you_mean(str(name), catalog.attributes),
                 "filter by one of these",
             )
+        value = id_of(asked, f"where: {name}")
         column = catalog.attributes[name]
         allowed &= np.array([value in (v or "").split("|") for v in column], dtype=bool)
     return allowed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from sasrecllm.errors import DataError
+from sasrecllm.inference.values import id_of, liked_of, listed, shown
 from sasrecllm.types import Histories, IntArray, LabelArray
 
 
@@ -27,13 +29,70 @@ class NewItem:
     attributes: Mapping[str, str | None] = field(default_factory=dict)
 
 
-Entry = str | Title | tuple[str | Title, bool]
+Id = str | int
+"""An id as in the data: text, or a whole number, which stands for its digits."""
+
+Entry = Id | Title | tuple[Id | Title, bool]
 """A liked item (its id or its title), or (item, liked)."""
 
 
-def pairs_of(history: Sequence[Entry]) -> list[tuple[str | Title, bool]]:
-    """(item, liked) of every entry."""
-    return [(e[0], bool(e[1])) if isinstance(e, tuple) else (e, True) for e in history]
+def pairs_of(history: Any) -> list[tuple[str | Title, bool]]:
+    """(item, liked) of every entry of a list, an array or a column.
+
+    Raises:
+        DataError: an entry is no id, title or pair, or the history is no list.
+    """
+    found = []
+    for entry in listed(history, "history"):
+        pair = entry if isinstance(entry, tuple | list) else None
+        if getattr(entry, "shape", None) == (2,):  # a row of an array
+            pair = list(entry)
+        if pair is not None and len(pair) == 2:
+            found.append((_item_of(pair[0]), liked_of(pair[1], "history")))
+        else:
+            found.append((_item_of(entry), True))
+    return found
+
+
+def _item_of(entry: Any) -> str | Title:
+    if not isinstance(entry, Title):
+        return id_of(entry, "history")
+    if not isinstance(entry.text, str) or not entry.text.strip():
+        raise DataError(
+            f"history: the text of a Title is {shown(entry.text)}", "give the words of a title"
+        )
+    return entry
+
+
+def new_items(items: Any) -> list[NewItem]:
+    """New items with plain values.
+
+    Raises:
+        DataError: an entry is no :class:`NewItem`, or its id, title or an attribute is no text.
+    """
+    found = []
+    for item in listed(items, "items"):
+        if not isinstance(item, NewItem):
+            raise DataError(
+                f"items: {shown(item)} is no NewItem", "write NewItem(id, title) for each of them"
+            )
+        item_id = id_of(item.item_id, "new item")
+        if not isinstance(item.title, str):
+            raise DataError(
+                f"new item {item_id!r}: its title is {shown(item.title)}", "give its title as text"
+            )
+        if not isinstance(item.attributes, Mapping):
+            raise DataError(
+                f"new item {item_id!r}: its attributes are {shown(item.attributes)}",
+                "give a dict of names and texts, values joined by | where there are several",
+            )
+        where = f"attributes of new item {item_id!r}"
+        values = {
+            name: None if value is None else id_of(value, where)
+            for name, value in item.attributes.items()
+        }
+        found.append(NewItem(item_id, item.title, values))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,24 +19,23 @@ from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
-from sasrecllm.inference.asking import (
-    allowed_items,
-    history_of,
-    items_of,
-    named_titles,
-    user_of,
-)
+from sasrecllm.faults import told
+from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
 from sasrecllm.inference.assembly import Assembly
+from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.entries import (
     Entry,
+    Id,
     NewItem,
     Recommendation,
     Scored,
     Title,
     flags_of,
+    new_items,
     pairs_of,
 )
 from sasrecllm.inference.explain import Explanation, explained
+from sasrecllm.inference.forks import note_loaded, refuse_fork
 from sasrecllm.inference.growth import grown
 from sasrecllm.inference.retrieval import TitleVectors, retrieve
 from sasrecllm.inference.stages import (
@@ -49,6 +48,7 @@ from sasrecllm.inference.stages import (
     uses_language_model,
 )
 from sasrecllm.inference.templates import stored_templates
+from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, shown
 from sasrecllm.llm.hub import cache_only
 from sasrecllm.sealing import choose_run
 from sasrecllm.training.strategies import last_prompt
@@ -83,6 +83,7 @@ class SASRecLLM:
         self.dataset = parts.dataset
         self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
+        note_loaded()
 
     @classmethod
     def from_pretrained(
@@ -98,7 +99,8 @@ class SASRecLLM:
             ConfigError: it names a plug-in that is not allowed.
             ModelNotFoundError: its language model is not on this machine.
         """
-        folder = choose_run(Path(run))
+        with told(Path(".")):
+            folder = choose_run(folder_of(run))
         system = cls.load(folder, device, stored_config(folder, allow_plugins))
         nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))
         system.score(nobody, np.zeros((1, 1), dtype=np.int64))  # refuses what is not finite
@@ -116,10 +118,12 @@ class SASRecLLM:
         """
         from sasrecllm.runtime import pick_device
 
+        refuse_fork()
+        chosen = pick_device(device)
         config = config or stored_config(folder)
         dataset = stored_data(folder)
         backbone, templates = stored_backbone(folder, config), stored_templates(folder, config)
-        parts = Assembly(config, dataset, backbone, pick_device(device), templates)
+        parts = Assembly(config, dataset, backbone, chosen, templates)
         stages = run_stages(config)
         with cache_only():
             for part, where in part_folders(stages, folder).items():
@@ -133,6 +137,7 @@ class SASRecLLM:
         Raises:
             CheckpointError: a score is not finite.
         """
+        refuse_fork()
         scores = self.scorer.score(histories, candidates)
         if not np.isfinite(scores).all():
             raise CheckpointError(
@@ -150,17 +155,19 @@ class SASRecLLM:
         Raises:
             DataError: an id is known already, or an id or a title is empty.
         """
+        refuse_fork()
+        plain = new_items(items)
         catalog = self.catalog.extended(
-            [i.item_id for i in items], [i.title for i in items], [i.attributes for i in items]
+            [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
         return SASRecLLM(self.parts, scorer, self.calibration, catalog)
 
     def score_items(
         self,
-        items: Sequence[str],
+        items: Sequence[Id],
         history: Sequence[Entry] | None = None,
-        user: str | None = None,
+        user: Id | None = None,
         *,
         strict: bool = True,
     ) -> list[float]:
@@ -173,9 +180,9 @@ class SASRecLLM:
 
     def scored(
         self,
-        items: Sequence[str],
+        items: Sequence[Id],
         history: Sequence[Entry] | None = None,
-        user: str | None = None,
+        user: Id | None = None,
         *,
         strict: bool = True,
     ) -> list[Scored]:
@@ -184,21 +191,22 @@ class SASRecLLM:
         Raises:
             DataError: an unknown item; an unknown user without a history.
         """
+        ids = ids_of(items, "items")
         system, known = self._asked(history, user, strict)
-        candidates = items_of(system.catalog, items, "items")[None, :]
+        candidates = items_of(system.catalog, ids, "items")[None, :]
         probabilities = self.calibration.probabilities(system.score(known, candidates))[0]
         (flags,) = self._flags(known, candidates)
         return [
-            Scored(item, float(p), up) for item, p, up in zip(items, probabilities, flags, strict=True)
+            Scored(item, float(p), up) for item, p, up in zip(ids, probabilities, flags, strict=True)
         ]
 
     def recommend(
         self,
         history: Sequence[Entry] | None = None,
-        user: str | None = None,
+        user: Id | None = None,
         k: int = 10,
         retrieve: int = 100,
-        only: Sequence[str] | None = None,
+        only: Iterable[Id] | None = None,
         where: Mapping[str, str] | None = None,
         *,
         rerank: bool = True,
@@ -221,12 +229,16 @@ class SASRecLLM:
                 run was prepared (``recommend.seen``).
 
         Raises:
-            DataError: an unknown item, attribute or user, or neither user nor history is given.
+            DataError: an unknown item, attribute or user, a value that is no id, or neither user nor
+                history is given.
             ConfigError: ``seen`` is something else.
         """
+        length, count = count_of(k, "k"), count_of(retrieve, "retrieve")
+        again = flag_of(rerank, "rerank")
         system, known = self._asked(history, user, strict)
         allowed = allowed_items(system.catalog, only, where)
-        best = system.recommend_many(known, k, retrieve, allowed, rerank=rerank, seen=seen)
+        length, count = min(length, len(allowed)), min(count, len(allowed))
+        best = system.recommend_many(known, length, count, allowed, rerank=again, seen=seen)
         return system.lists(known, best)[0]
 
     def lists(
@@ -309,8 +321,8 @@ class SASRecLLM:
 
     def _allows_seen(self, seen: Seen | None) -> bool:
         """Whether items of the history may be recommended."""
-        if seen not in (None, "exclude", "allow"):
-            raise ConfigError(f"seen is {seen!r}; allowed: exclude, allow", "use one of these, or None")
+        if seen is not None and not (isinstance(seen, str) and seen in ("exclude", "allow")):
+            raise ConfigError(f"seen is {shown(seen)}; allowed: exclude, allow", "give one, or None")
         return self.dataset.allow_seen if seen is None else seen == "allow"
 
     @property
@@ -320,9 +332,9 @@ class SASRecLLM:
 
     def explain(
         self,
-        item: str,
+        item: Id,
         history: Sequence[Entry] | None = None,
-        user: str | None = None,
+        user: Id | None = None,
         *,
         strict: bool = True,
     ) -> Explanation:
@@ -334,7 +346,7 @@ class SASRecLLM:
         system, known = self._asked(history, user, strict)
         return explained(system, known, int(items_of(system.catalog, [item], "item")[0]))
 
-    def audience(self, item: str, k: int = 10, *, seen: Seen | None = None) -> list[dict[str, Any]]:
+    def audience(self, item: Id, k: int = 10, *, seen: Seen | None = None) -> list[dict[str, Any]]:
         """The ``k`` known users most likely to like an item, with the title they liked last.
 
         Args:
@@ -345,34 +357,18 @@ class SASRecLLM:
             DataError: an unknown item.
         """
         index = int(items_of(self.catalog, [item], "item")[0])
-        users = np.unique(self.dataset.users)  # who was forgotten has no row
-        if not self._allows_seen(seen):
-            users = np.setdiff1d(users, self.dataset.users[self.dataset.items == index])
-        known = self.dataset.latest(users)
-        scores = self.score(known, np.full((len(users), 1), index))[:, 0]
-        best = np.argsort(-scores, kind="stable")[:k]
-        probabilities = self.calibration.probabilities(scores)
-        liked = known.liked().last(1)
-        last = np.full(len(users), UNKNOWN)
-        last[liked.owners] = liked.items
-        return [
-            {
-                "rank": rank,
-                "user_id": self.catalog.user_id(int(users[at])),
-                "probability": float(probabilities[at]),
-                "recently_liked": self.catalog.title(int(last[at])) if last[at] >= 0 else None,
-            }
-            for rank, at in enumerate(best, 1)
-        ]
+        return audience_of(self, index, count_of(k, "k"), allowed=self._allows_seen(seen))
 
     # What was asked ------------------------------------------------------------------------------
 
     def _asked(
-        self, history: Sequence[Entry] | None, user: str | None, strict: bool
+        self, history: Sequence[Entry] | None, user: Id | None, strict: bool
     ) -> tuple[SASRecLLM, Histories]:
         """The system with the request's titles as items, and one history."""
-        index = user_of(self.catalog, user, needed=strict and history is None)
-        pairs = pairs_of(history or ())
+        refuse_fork()
+        needed = flag_of(strict, "strict") and history is None
+        index = user_of(self.catalog, user, needed=needed)
+        pairs = [] if history is None else pairs_of(history)
         system, items = self._with_titles([item for item, _ in pairs])
         return system, history_of(self.dataset, index, items, [liked for _, liked in pairs])
 

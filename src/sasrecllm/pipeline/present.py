@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import yaml
@@ -20,7 +20,7 @@ from sasrecllm.inference.stages import stage_folder, stored_calibration
 from sasrecllm.pipeline.folder import Run
 from sasrecllm.pipeline.judge import liked_counts, stage_scores
 from sasrecllm.sealing import choose_run
-from sasrecllm.streams import is_unicode, say
+from sasrecllm.streams import Output, is_unicode, say
 
 PLOTS = (
     "Metrics: every row with its interval",
@@ -109,10 +109,7 @@ def _show(table: Any) -> None:
     """Print a table of rich's; where nobody reads it, that is no failure."""
     from rich.console import Console
 
-    console = Console()
-    with console.capture() as drawn:
-        console.print(table)
-    say(drawn.get(), end="")
+    Console(file=cast("IO[str]", Output())).print(table)
 
 
 def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:

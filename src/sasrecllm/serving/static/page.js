@@ -1,5 +1,5 @@
 // The page asks the same API as everybody else.  What comes from data enters by textContent only.
-const SHOWN = 10, ASKED = 100, PAUSE = 180, LONGEST = 256;
+const SHOWN = 10, ASKED = 100, PAUSE = 180, LONGEST = 256, IN_SENTENCE = 60;
 // Beside this script, so under whatever path a proxy shows the server.
 const ROOT = new URL(".", import.meta.url);
 const $ = (id) => document.getElementById(id);
@@ -16,15 +16,19 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-// A name from data stands in a <bdi>, so that no direction mark in it reaches the words around it, and
-// not at full length, which an older run does not bound.
-function named(text, properties = {}) {
-  return make("bdi", { textContent: short(text), ...properties });
+// What data says stands in a <bdi>, so that no direction mark in it reaches the words around it, and
+// cut, for an older run does not bound it: a title in a line of its own, a name within a sentence.
+function titled(text) {
+  return make("bdi", { className: "title", textContent: short(text, LONGEST) });
 }
 
-function short(text) {
+function named(text) {
+  return make("bdi", { textContent: short(text, IN_SENTENCE) });
+}
+
+function short(text, longest = LONGEST) {
   const letters = [...text];
-  return letters.length > LONGEST ? `${letters.slice(0, LONGEST - 1).join("")}…` : text;
+  return letters.length > longest ? `${letters.slice(0, longest - 1).join("")}…` : text;
 }
 
 function say(parts, wrong = false) {
@@ -132,7 +136,7 @@ function card(line) {
   meter.setAttribute("aria-label", `probability ${percent} %`);
   const item = make("li", { className: state.added.has(line.item_id) ? "new" : "" },
     make("div", { className: "top" }, make("span", { className: "rank", textContent: line.rank }),
-      named(line.title, { className: "title" }),
+      titled(line.title),
       make("span", { className: "p", textContent: `${percent} %` })),
     meter,
     make("div", { className: "facts" }, make("span", { textContent: place }),
@@ -146,7 +150,7 @@ function card(line) {
 function plain(line, place) {
   const item = make("li", {},
     make("div", { className: "top" }, make("span", { className: "rank", textContent: line.rank }),
-      named(line.title, { className: "title" })),
+      titled(line.title)),
     make("div", { className: "facts" }, make("span", { textContent: `SASRecLLM: ${place}` }), judge(line, true), judge(line, false)));
   item.dataset.item = line.item_id;
   return item;
@@ -214,7 +218,7 @@ function showHistory() {
     };
     const said = h.liked ? "liked" : "disliked";
     return make("li", {}, make("span", { className: `mark ${said}`, textContent: h.liked ? "+" : "−", ariaHidden: "true" }),
-      make("span", { className: "hidden", textContent: `${said}: ` }), named(h.title, { className: "title" }), gone);
+      make("span", { className: "hidden", textContent: `${said}: ` }), titled(h.title), gone);
   }));
 }
 
@@ -223,7 +227,7 @@ const search = later(async () => {
   try {
     const got = query ? await call("GET", `v1/items?limit=8&query=${encodeURIComponent(query)}`) : { items: [] };
     if (query !== $("query").value.trim()) return;
-    const rows = got.items.map((item) => make("li", {}, named(item.title, { className: "title" }), judge(item, true), judge(item, false)));
+    const rows = got.items.map((item) => make("li", {}, titled(item.title), judge(item, true), judge(item, false)));
     if (query && !rows.length) rows.push(make("li", { className: "soft", textContent: "No title has all these words." }));
     $("found").replaceChildren(...rows);
   } catch (error) {
