@@ -35,6 +35,7 @@ def served(run):
         yield client
     process.send_signal(signal.SIGTERM)
     assert process.wait(300) == 0
+    process.stdout.close()
     assert run.with_name(f"{run.name}.sqlite").exists()
 
 
