@@ -12,14 +12,16 @@ import sys
 import zlib
 from pathlib import Path
 
-import numpy as np
-import pytest
-from hypothesis import HealthCheck, is_hypothesis_test, register_random, settings
-
+# One thread for whatever a test computes in its own process, as in the processes it starts: the same
+# kernels add in the same order on two cores and on sixty-four.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np
+import pytest
 import torch
+from hypothesis import HealthCheck, is_hypothesis_test, register_random, settings
 
 TINY = Path(__file__).parent / "tiny.yaml"
 THOROUGH = bool(os.environ.get("THOROUGH"))
@@ -36,6 +38,9 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SASRECLL
 }
 
 # ---------------------------------------------------------------------------------- no luck
+
+
+torch.set_warn_always(True)  # a warning given once would be the error of whichever test comes first
 
 
 class TorchRandom:
@@ -174,6 +179,25 @@ def run(once, cli):
     """A finished run of tiny.yaml, trained once for the whole session.  Change a copy of it, not it."""
     command = ("run", "--config", TINY, "--quiet", "--out")
     return once("tiny", lambda folder: cli(*command, folder, process=True))
+
+
+@pytest.fixture(scope="session")
+def alike():
+    """``alike(got, wanted, within=1e-5)``: two ranked lists of (id, score) that rounding alone parts.
+
+    The scores of each place agree, and an item stands at another place only among its equals: batches
+    of other sizes are other kernels, which add single precision (1e-7) in other orders.
+    """
+    return _alike
+
+
+def _alike(got, wanted, within=1e-5):
+    scores = [np.array([s for _, s in ranked], dtype=float) for ranked in (got, wanted)]
+    np.testing.assert_allclose(*scores, rtol=0, atol=within)
+    of = dict(wanted)
+    for place, (item, score) in enumerate(got):
+        if item != wanted[place][0]:
+            assert abs(score - of.get(item, wanted[-1][1])) <= within, (place, item)
 
 
 # ------------------------------------------------------------------------------ the command line

@@ -245,6 +245,9 @@ def ended(monkeypatch, out, error, *arguments):
         patch.setattr(sys, "stderr", error)
         with pytest.raises(SystemExit) as stop:
             main()
+        for given, used in ((out, sys.stdout), (error, sys.stderr)):
+            if given is None and used is not None:
+                used.close()  # what stood in for a closed stream
     return stop.value.code
 
 

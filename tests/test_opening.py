@@ -39,7 +39,8 @@ def reseal(run, part="llm"):
 def evil(copy, tmp_path):
     """A run with modules in it that would be found in place of the true ones."""
     for name in EVIL:
-        (copy / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+        ran = str(tmp_path / "ran")
+        (copy / f"{name}.py").write_text(f"with open({ran!r}, 'a') as f:\n    f.write({name!r})")
     return copy
 
 
@@ -67,7 +68,10 @@ def test_every_process_of_ours_is_started_without_the_current_folder():
 
 # ---------------------------------------------------------------- code by name
 
-PLUGIN = "from sasrecllm.encoders.sasrec import SASRec\nopen({ran!r}, 'a').write('x')\n{more}"
+PLUGIN = """from sasrecllm.encoders.sasrec import SASRec
+with open({ran!r}, 'a') as f:
+    f.write('x')
+{more}"""
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import gc
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +71,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc's options are glibc's")
+def test_the_allocator_is_told_to_keep_what_is_freed(monkeypatch):
+    told = {}
+    library = SimpleNamespace(mallopt=told.__setitem__)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    runtime.keep_freed_memory()
+    assert told == {-3: 32 * 2**20, -1: 256 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+
+
+@pytest.mark.soak
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc's options are glibc's")
 def test_memory_that_is_kept_is_not_fetched_again():
     fetched = {}

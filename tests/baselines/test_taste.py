@@ -98,7 +98,7 @@ def test_a_score_does_not_depend_on_its_batch(n, seed):
     whole = TASTES["user regression"](taste).score(histories, candidates)
     row = int(rng.integers(n))
     alone = TASTES["user regression"](taste).score(histories.take(np.array([row])), candidates[[row]])
-    assert whole[row] == pytest.approx(alone[0], abs=1e-12)
+    assert whole[row] == pytest.approx(alone[0], abs=1e-9)  # doubles, added in another order
 
 
 @pytest.mark.parametrize(("n", "kept"), [(0, 0), (1, 1), (3, 2), (4, 4), (7, 4), (8, 8)])
@@ -175,8 +175,8 @@ def test_an_item_that_comes_later_is_worth_what_it_would_be_worth_from_the_start
     assert more.quality_of(np.array([6]))[0] == pytest.approx(taste.unrated @ taste.slope[-P:])
     for scorer in (kind(more) for kind in TASTES.values()):
         old, twin_1, _, twin_2, outside, nobody = scorer.score(known, asked)[0]
-        assert [twin_1, twin_2] == pytest.approx([old, old], abs=1e-12), scorer.name
-        assert outside == nobody, scorer.name
+        assert [twin_1, twin_2] == pytest.approx([old, old], abs=1e-9), scorer.name
+        assert outside == pytest.approx(nobody, abs=1e-9), scorer.name
     assert taste.quality_of(np.array([4])) != 0
     told = more.posterior(_history([5, 7], [1, 1]), np.array([[0, 2]]))
     for got, want in zip(

@@ -75,6 +75,7 @@ def test_generation_leaves_the_global_generator_alone() -> None:
     assert np.random.rand() == expected
 
 
+@pytest.mark.soak
 def test_default_is_made_in_three_seconds() -> None:
     start = time.process_time()
     known_world()

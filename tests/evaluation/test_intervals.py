@@ -51,6 +51,7 @@ def test_undefined_resamples_are_left_out_and_nothing_is_none():
     assert interval(None, empty).to_list() == [None, None, None]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("ties", [False, True])
 def test_ten_rows_of_a_table_the_size_of_ml_1m_take_seconds(ties):
     rng = np.random.default_rng(0)

@@ -49,7 +49,9 @@ def system():
         vectors = torch.nn.functional.one_hot(torch.from_numpy(GENRE), 3).float()
         encoder.item_table.copy_(vectors + 0.1 * torch.arange(8)[:, None])
     catalog = Catalog([f"i{n}" for n in range(8)], NAMES)
-    dataset = SimpleNamespace(catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool))
+    dataset = SimpleNamespace(
+        catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool), allow_seen=False
+    )
     parts = SimpleNamespace(dataset=dataset, encoder=encoder, config=Config(strategy="encoder-only"))
     return SASRecLLM(parts, SameGenre(), Calibration(slope=2.0, intercept=-1.0))
 

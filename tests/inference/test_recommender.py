@@ -34,6 +34,10 @@ def ids(found):
     return [r.item_id for r in found]
 
 
+def ranked(found):
+    return [(r.item_id, r.score) for r in found]
+
+
 def test_a_known_user_gets_unseen_items_in_the_order_of_the_systems_own_score(system):
     user = system.catalog.user_ids[3]
     found = system.recommend(user=user, k=7)
@@ -42,10 +46,10 @@ def test_a_known_user_gets_unseen_items_in_the_order_of_the_systems_own_score(sy
     assert [r.rank for r in found] == list(range(1, 8))
     again = system.score_items(ids(found), user=user)
     np.testing.assert_allclose([r.probability for r in found], again, atol=1e-6)
-    assert again == sorted(again, reverse=True)
+    assert np.diff(again).max() <= 1e-6
     everything = system.recommend(user=user, k=7, retrieve=system.catalog.n_items)
     assert all(r.retrieval_rank is None or r.retrieval_rank <= 100 for r in found)
-    assert everything[0].probability >= found[0].probability
+    assert everything[0].probability >= found[0].probability - 1e-6
 
 
 def test_what_was_met_can_be_asked_for_in_one_call(system):
@@ -88,36 +92,40 @@ def test_a_long_title_is_cut_alike_wherever_it_comes_in(system):
     assert len(system.recommend([Title(long)], k=5)) == 5
 
 
-def test_many_at_once_equal_one_at_a_time(system):
+def test_many_at_once_equal_one_at_a_time(system, alike):
     known = system.dataset.latest(np.array([0, 5, 9]))
     items, scores, ranks = system.recommend_many(known, k=5, count=20)
     for row, user in enumerate((0, 5, 9)):
         alone = system.recommend(user=system.catalog.user_ids[user], k=5, retrieve=20)
-        assert [system.catalog.item_ids[i] for i in items[row]] == ids(alone)
-        np.testing.assert_allclose(scores[row], [r.score for r in alone], atol=1e-5)
-        assert [int(r) or None for r in ranks[row]] == [r.retrieval_rank for r in alone]
+        got = [system.catalog.item_ids[i] for i in items[row]]
+        alike(list(zip(got, scores[row], strict=True)), ranked(alone))
+        if got == ids(alone):
+            assert [int(r) or None for r in ranks[row]] == [r.retrieval_rank for r in alone]
 
 
-def test_threads_that_share_a_system_get_the_answers_that_they_would_get_alone(system):
+def test_threads_that_share_a_system_get_the_answers_that_they_would_get_alone(system, alike):
     users = system.catalog.user_ids[:12]
 
     def asked(user):
-        return [(r.item_id, r.score) for r in system.recommend(user=user, k=5, retrieve=20)]
+        return ranked(system.recommend(user=user, k=5, retrieve=20))
 
     alone = [asked(user) for user in users]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
-            assert list(pool.map(asked, users)) == alone
+            for got, wanted in zip(pool.map(asked, users), alone, strict=True):
+                alike(got, wanted)
 
 
-def test_without_the_second_stage_the_order_is_the_encoders_own(system):
+def test_without_the_second_stage_the_order_is_the_encoders_own(system, alike):
     known = system.dataset.latest(np.array([3]))
     seen = system.dataset.seen_items
     logits = system.parts.encoder.logits(known).detach().numpy()[0]
     logits[~seen] = logits[known.items] = -np.inf
     user = system.catalog.user_ids[3]
     found = system.recommend(user=user, k=7, rerank=False)
-    assert ids(found) == [system.catalog.item_ids[i] for i in np.argsort(-logits)[:7]]
+    best = np.argsort(-logits)[:7]
+    own = {item: logits[i] for i, item in enumerate(system.catalog.item_ids)}
+    alike([(i, own[i]) for i in ids(found)], [(system.catalog.item_ids[i], logits[i]) for i in best])
     assert [(r.rank, r.retrieval_rank) for r in found] == [(n, n) for n in range(1, 8)]
     again = system.score_items(ids(found), user=user)
     np.testing.assert_allclose([r.probability for r in found], again, atol=1e-6)
@@ -220,7 +228,7 @@ def test_titles_alone_make_a_history_and_a_known_title_is_its_item(system):
 def test_reasons_are_what_leaving_an_entry_out_does(system):
     history = ["m0003", "m0010", ("m0020", False), "m0031"]
     got = system.explain("m0050", history)
-    assert got == system.explain("m0050", history)
+    assert got == system.explain("m0050", history)  # the same kernels on the same shapes
     (whole,) = system.score_items(["m0050"], history)
     assert got.probability == pytest.approx(whole, abs=1e-6)
     assert {r.item_id for r in got.reasons} == {"m0003", "m0010", "m0031"}

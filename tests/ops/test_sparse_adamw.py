@@ -11,6 +11,9 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.training.pretrain import LARGE_CATALOGUE, moves_touched_rows
 
+# Ours adds the gradients of a row that stands twice, and the squares of the norm, in another order than
+# torch: single precision (1e-7) times the number of terms.
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 OPTIONS = {"lr": 0.05, "weight_decay": 0.1, "fused": True}
 
 
@@ -37,9 +40,9 @@ def test_it_is_adamw_where_every_row_is_touched():
             clip_gradients([table, vector], 0.5)
             optimizer.step()
         assert ours[0].grad.is_sparse  # it is there after the step, as every other is
-    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
     for a, b in zip(mine.state.values(), torchs.state.values(), strict=True):
-        torch.testing.assert_close(dict(a), dict(b))
+        torch.testing.assert_close(dict(a), dict(b), **CLOSE)
 
 
 def test_rows_that_are_not_touched_stand_still_with_their_moments():
@@ -68,18 +71,19 @@ def test_clipping_is_torchs(rows, largest):
     for (table, vector), sparse in ((ours, True), (theirs, False)):
         loss(table, vector, torch.tensor(rows), sparse=sparse).backward()
     norm = clip_gradients(ours, largest)
-    assert norm == pytest.approx(float(nn.utils.clip_grad_norm_(theirs, largest)))
-    torch.testing.assert_close(ours[0].grad.to_dense(), theirs[0].grad)
-    torch.testing.assert_close(ours[1].grad, theirs[1].grad)
+    assert norm == pytest.approx(float(nn.utils.clip_grad_norm_(theirs, largest)), rel=1e-5)
+    torch.testing.assert_close(ours[0].grad.to_dense(), theirs[0].grad, **CLOSE)
+    torch.testing.assert_close(ours[1].grad, theirs[1].grad, **CLOSE)
 
 
-def test_clipping_dense_gradients_is_torchs_to_the_bit():
+def test_clipping_dense_gradients_is_torchs():
     ours, theirs = pair()
     for table, vector in (ours, theirs):
         loss(table, vector, torch.arange(6), sparse=False).backward()
-    assert clip_gradients(ours, 0.5) == float(nn.utils.clip_grad_norm_(theirs, 0.5))
+    norm = float(nn.utils.clip_grad_norm_(theirs, 0.5))
+    assert clip_gradients(ours, 0.5) == pytest.approx(norm, rel=1e-5)
     for a, b in zip(ours, theirs, strict=True):
-        assert torch.equal(a.grad, b.grad)
+        torch.testing.assert_close(a.grad, b.grad, **CLOSE)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ def small_slices(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 7, 130, 500, 1003])
-@pytest.mark.parametrize("levels", [2, 5, 10_000])
+@pytest.mark.parametrize("levels", [2, 5, 2_000])
 def test_equals_a_stable_sort_with_many_ties_or_none(small_slices, count, levels):
     generator = torch.Generator().manual_seed(count + levels)
     draw = lambda *shape: torch.randint(-levels, levels, shape, generator=generator).float()  # noqa: E731
     users, items = draw(3, 2), draw(count, 2)
     values, found = top_items(users, items, 6)
+    # Two products of whole numbers below 2,000 add up to less than 2^24: float32 holds every sum
+    # exactly, whatever the kernel and its order.
     scores = (users @ items.T).numpy()
     for row in range(3):
         want = np.argsort(-scores[row], kind="stable")[:6]
@@ -31,7 +33,8 @@ def test_equals_a_stable_sort_with_many_ties_or_none(small_slices, count, levels
 
 
 def test_no_table_of_all_scores_is_made(monkeypatch):
-    users, items = torch.randn(16, 8), torch.randn(8 * topk.SLICE + 5, 8)
+    draw = lambda n: torch.randint(-1000, 1000, (n, 8)).float()  # noqa: E731 - exact sums, as above
+    users, items = draw(16), draw(8 * topk.SLICE + 5)
     largest, inner = 0, torch.Tensor.__matmul__
 
     def watched(self, other):
@@ -44,7 +47,8 @@ def test_no_table_of_all_scores_is_made(monkeypatch):
     _, found = top_items(users, items, 10)
     assert largest <= topk.SCORES < 16 * len(items)
     monkeypatch.undo()
-    assert torch.equal(found, (users @ items.T).topk(10).indices)
+    wanted = np.argsort(-(users @ items.T).numpy(), axis=1, kind="stable")[:, :10]
+    assert found.tolist() == wanted.tolist()
 
 
 @given(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sasrecllm.errors import ConfigError, MissingExtraError
+from sasrecllm.serving import sql
 from sasrecllm.serving.sql import SqlStore, unavailable, without_password
 
 POSTGRES_TABLES = (
@@ -87,7 +88,7 @@ class PostgresStore(SqlStore):
         except ImportError:
             raise MissingExtraError("--store postgresql://... needs psycopg", "postgres") from None
         self.name = without_password(url)
-        limit = "-c statement_timeout=5000"
+        limit = f"-c statement_timeout={sql.LOCK_SECONDS * 1000}"
         self._writer = _PostgresLine(url, self.name, limit)
         self._reader = _PostgresLine(url, self.name, f"{limit} -c default_transaction_read_only=on")
         ((encoding,),) = self._read("SHOW server_encoding", ())

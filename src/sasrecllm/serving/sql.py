@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from sasrecllm.errors import DataError, ResourceError
 
+LOCK_SECONDS = 5  # that a statement waits for another writer, before it gives up
 HISTORY_ROWS = 500
 LONGEST_KEY = 1_000
 """Bytes of an id in UTF-8; an index of PostgreSQL takes 2,704 in a row."""

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sasrecllm.errors import ConfigError, ResourceError
+from sasrecllm.serving import sql
 from sasrecllm.serving.postgres import PostgresStore
 from sasrecllm.serving.security import readable_by_others
 from sasrecllm.serving.sql import (
@@ -91,7 +92,7 @@ class SqliteStore(SqlStore):
             self._writer.close()
 
     def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=5, check_same_thread=False)
+        return sqlite3.connect(self.path, timeout=sql.LOCK_SECONDS, check_same_thread=False)
 
     def _prepare(self) -> None:
         """Tables and mode; where all is there nothing is written, so nobody's write is waited for."""
