@@ -12,6 +12,7 @@ from sasrecllm.checkpoint import write_text
 from sasrecllm.errors import CheckpointError, EnvironmentRefusal
 from sasrecllm.manifest import MANIFEST, manifest_of
 from sasrecllm.sealing import OUTPUTS, seal
+from sasrecllm.serving.state import load_run
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +277,9 @@ def test_weights_that_are_not_finite_are_refused_though_all_manifests_fit(whole,
         reseal(folder, Path(path))
         with pytest.raises(CheckpointError, match="not finite"):
             SASRecLLM.from_pretrained(folder)
+        if where == "llm/model" and wrong != wrong:  # what a server does when it loads the run anew
+            with pytest.raises(CheckpointError, match="not finite"):
+                load_run(folder, 1)
     finally:
         path.write_bytes(was)
         reseal(folder, path)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from sasrecllm.encoders.prior import apply_prior, predict_rows
 from sasrecllm.encoders.table import build_encoder
-from sasrecllm.errors import ConfigError
 
 N_ITEMS, WIDTH = 60, 6
 
@@ -68,8 +66,10 @@ def test_words_that_say_nothing_give_the_mean():
     assert explained < 0.1 and np.abs(predicted - own.mean(0)).max() < np.abs(own - own.mean(0)).max()
 
 
-def test_items_without_a_shared_word_are_refused_with_the_remedy():
-    encoder, _, counts, _ = world()
-    with pytest.raises(ConfigError, match="share no word") as refusal:
-        apply_prior(encoder, np.zeros((N_ITEMS, 0)), counts, 2.0)
-    assert "encoder.prior: none" in str(refusal.value)
+def test_without_a_shared_word_or_a_trained_item_the_encoder_stays_as_it_was():
+    encoder, features, counts, _ = world()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    assert apply_prior(encoder, np.zeros((N_ITEMS, 0)), counts, 2.0) is None
+    assert apply_prior(encoder, features, np.zeros_like(counts), 2.0) is None
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, before[name]), name

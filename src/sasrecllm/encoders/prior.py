@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.errors import ConfigError
 from sasrecllm.types import FloatArray, IntArray
 
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -61,7 +60,7 @@ def _solutions(x: FloatArray, y: FloatArray, w: FloatArray) -> list[FloatArray]:
 @torch.no_grad()
 def apply_prior(
     encoder: SequentialEncoder, features_IF: FloatArray, counts_I: IntArray, rows: float
-) -> float:
+) -> float | None:
     """Shrink the item vectors and biases of a trained ``encoder`` to their predictions, in place.
 
     Args:
@@ -69,16 +68,11 @@ def apply_prior(
         rows: strength of the prior, as that many training rows.
 
     Returns:
-        Share of the items' variance that the prediction explains out of fold.
-
-    Raises:
-        ConfigError: no two items share a feature, or no item was ever trained.
+        Share of the items' variance that the prediction explains out of fold; None, and the encoder
+        as it was, where no two items share a feature or no item was ever trained.
     """
     if not features_IF.shape[1] or not counts_I.any():
-        raise ConfigError(
-            f"encoder.prior is 'titles', but the {len(counts_I)} items share no word or attribute",
-            "set encoder.prior: none, or give the items titles",
-        )
+        return None
     n, bias = encoder.n_items, encoder.item_bias
     columns = [encoder.item_table[:n]] + ([bias[:n, None]] if bias is not None else [])
     own_ID = torch.cat(columns, dim=1).double().cpu().numpy()

@@ -40,6 +40,11 @@ from sasrecllm.training.settings import LoopSettings
 from sasrecllm.training.strategies import Stage, last_prompt, uses_crossfit
 from sasrecllm.types import FloatArray, IntArray, Questions
 
+NO_WORDS = (
+    "note: encoder.prior=titles has no effect: no two items share a word of their titles or an"
+    " attribute (taste.words, taste.attributes)"
+)
+
 
 def train_stages(
     run: Run, dataset: Dataset, backbone_path: str, splits: Sequence[str] = ("valid", "test")
@@ -67,6 +72,9 @@ class Trainer:
 
     def train_all(self) -> None:
         """Every stage of the strategy, in order; finished ones are passed over."""
+        stages = self.run.stages.values()
+        if self.run.config.encoder.prior == "titles" and all(s.task != "prior" for s in stages):
+            self.run.progress.line("note: encoder.prior=titles has no effect: no stage applies it")
         for number, stage in enumerate(self.run.stages.values(), 1):
             folder = stage_folder(self.run.folder, number, stage.name)
             if (folder / "stage.json").is_file():
@@ -137,7 +145,8 @@ class Trainer:
 
     def _prior(self, stage: Stage, folder: Path) -> dict[str, Any]:
         """Title prior on the encoder, and on the fold encoders with the rows that each was shown."""
-        features_IF = np.concatenate(self.parts.item_features, axis=1)
+        groups = [np.empty((self.dataset.n_items, 0)), *self.parts.item_features]
+        features_IF = np.concatenate(groups, axis=1)
         rows, strength = self.dataset.rows("train"), self.run.config.encoder.prior_rows
         counts = self.dataset.train_counts
         explained = apply_prior(self.parts.encoder, features_IF, counts, strength)
@@ -148,6 +157,8 @@ class Trainer:
                 counts = np.bincount(self.dataset.items[shown], minlength=self.dataset.n_items)
                 apply_prior(encoder, features_IF, counts, strength)
                 self._save_fold(encoder, folder / "parts" / f"fold-{fold}")
+        if explained is None:
+            self.run.progress.line(NO_WORDS)
         return {"explained_out_of_fold": explained}
 
     def _save_fold(self, encoder: SequentialEncoder, folder: Path) -> None:
