@@ -44,8 +44,6 @@ class EnvironmentRefusal(SasrecllmError):
 class MissingExtraError(EnvironmentRefusal):
     """An optional dependency is needed; the remedy is the pip command."""
 
-    exit_code = 2
-
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(what, f'pip install "sasrecllm[{extra}]"')
 

@@ -21,7 +21,7 @@ CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 GRACE = 8.0
 """Seconds that a call into a library which hears no signals (reading a large file) may take to end."""
 
-CHILD_GRACE = 6.0
+CHILD_GRACE = 5.0
 """Seconds that a child process has to save a checkpoint and to end."""
 
 _asked: int = 0
@@ -103,16 +103,23 @@ def run_child(command: Sequence[str], **options: Any) -> int:
         command: of a program that calls :func:`end_with_parent`; its standard input says that we live.
         options: of ``subprocess.Popen``.
     """
-    with subprocess.Popen(command, stdin=subprocess.PIPE, **options) as child:
-        try:
-            return child.wait()
-        except BaseException:
+    child = None
+    try:
+        with held():  # a stop between its start and our knowing of it would leave it alone
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, **options)
+        return child.wait()
+    except BaseException:
+        if child is not None:
             child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(CHILD_GRACE)
-            raise
-        finally:
+        raise
+    finally:
+        if child is not None:
             child.kill()  # nothing where it has ended
+            child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
 
 
 def end_with_parent() -> None:

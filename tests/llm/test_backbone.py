@@ -7,6 +7,7 @@ import torch
 
 from sasrecllm.errors import CheckpointError, ConfigError, ModelNotFoundError
 from sasrecllm.llm.backbone import Backbone, add_lora
+from sasrecllm.llm.digest import weights_digest
 from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 from sasrecllm.llm.mapper import build_mapper
 
@@ -56,7 +57,7 @@ def test_a_saved_folder_is_an_ordinary_hugging_face_model(tokenizer, tmp_path):
     torch.testing.assert_close(again(ids).logits, built.causal(ids).logits)
     text = "The Silent Harbour 🎬"
     assert AutoTokenizer.from_pretrained(tmp_path).decode(tokenizer(text)["input_ids"]) == text
-    assert load_backbone(str(tmp_path)).digest == built.digest
+    assert weights_digest(load_backbone(str(tmp_path)).causal) == built.digest
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing-7b", "./absent", "/absent/folder", "gpt-absent"])

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sasrecllm.errors import CheckpointError
-from sasrecllm.llm.digest import CHUNK, weights_digest
+from sasrecllm.llm.digest import CHUNK, model_digest, weights_digest
+from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 
 
 class Config:
@@ -59,3 +60,23 @@ def test_a_weight_that_is_not_finite_is_refused_by_its_name(wrong):
     with pytest.raises(CheckpointError, match="long of the language model") as refused:
         weights_digest(model)
     assert refused.value.exit_code == 5
+
+
+def test_what_a_folder_says_of_its_weights_counts_and_what_it_says_beside_does_not(tokenizer, tmp_path):
+    save_backbone(build_llama(tokenizer, width=16, layers=1, heads=2, positions=64), tmp_path)
+    before = load_backbone(str(tmp_path)).digest
+    (tmp_path / "README.md").write_text("words")
+    assert load_backbone(str(tmp_path)).digest == before == load_backbone(str(tmp_path)).digest
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text + "\n")
+        assert load_backbone(str(tmp_path)).digest != before, name
+        (tmp_path / name).write_text(text)
+
+
+def test_the_description_and_the_weights_are_told_apart(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    one = model_digest("weights", tmp_path)
+    assert model_digest("others", tmp_path) != one
+    (tmp_path / "config.json").rename(tmp_path / "vocab.json")
+    assert model_digest("weights", tmp_path) != one

@@ -1,6 +1,7 @@
 """Whoever is forgotten is in no file of the run, which still opens and is judged; kills anywhere."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -236,8 +237,12 @@ class Killed(BaseException):
     """The process is gone: nothing of it reaches the disk any more."""
 
 
+KILLED = ("replace", "rename", "unlink", "rmdir", "fsync")
+FULL = ("replace", "rename", "fsync")
+
+
 @contextlib.contextmanager
-def killed_at(point):
+def killed_at(point, error=Killed, names=KILLED):
     """Every change of a folder from the ``point``-th on fails; yields what counts them."""
     done = [0]
     with pytest.MonkeyPatch.context() as patch:
@@ -246,15 +251,15 @@ def killed_at(point):
             def wrapped(*args, **kwargs):
                 done[0] += 1
                 if done[0] >= point:
-                    raise Killed
+                    raise error()
                 return call(*args, **kwargs)
 
             return wrapped
 
-        for name in ("replace", "rename", "unlink", "rmdir", "fsync"):
+        for name in names:
             patch.setattr(os, name, dying(getattr(os, name)))
-        # A lock goes with its process, which here lives on.
-        patch.setattr(forgetting, "in_use", contextlib.nullcontext)
+        if error is Killed:  # a lock goes with its process, which here lives on
+            patch.setattr(forgetting, "in_use", contextlib.nullcontext)
         yield done
 
 
@@ -287,6 +292,31 @@ def test_a_kill_at_any_point_leaves_the_run_whole_or_the_same_command_finishes(o
         assert answers(own, ["user 0"]) == wanted
         shutil.rmtree(own)
     assert ends == {"opens", "refused"}
+
+
+def test_a_full_disk_is_a_refusal_that_loses_nothing_and_the_command_finishes_later(
+    once, cli, tmp_path
+):
+    start = trained_on(once, "labels")
+
+    def full():
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(own))
+
+    with killed_at(10**9, names=FULL) as counted:
+        forget(shutil.copytree(start, tmp_path / "whole"), [ADA])
+    unchanged = 0
+    for point in range(1, counted[0], counted[0] // 5):
+        own = shutil.copytree(start, tmp_path / f"full {point}")
+        before = everything(own)
+        with killed_at(point, full, FULL):
+            said = cli("forget", own, "--user", ADA, expect=6)
+        assert os.strerror(errno.ENOSPC) in said and str(own) in said
+        if not (own / forgetting.STAGING).exists():
+            assert everything(own) == before
+            unchanged += 1
+        cli("forget", own, "--user", ADA)
+        assert naming(own, ADA) == [] and not list(own.rglob("*.tmp"))
+    assert unchanged
 
 
 def test_a_strangers_staging_folder_cannot_reach_outside_the_run(own, tmp_path):

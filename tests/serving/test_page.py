@@ -25,9 +25,10 @@ def url(browser, run, tmp_path_factory):
     folder = shutil.copytree(run, tmp_path_factory.mktemp("page") / "tiny")
     command = [sys.executable, "-m", "sasrecllm", "serve", folder, "--port", "0"]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
-    yield process.stdout.readline().rpartition(" at ")[2].strip()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(300) == 0
+    with process:
+        yield process.stdout.readline().rpartition(" at ")[2].strip()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(300) == 0
 
 
 @pytest.fixture

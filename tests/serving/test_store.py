@@ -128,6 +128,7 @@ def test_sigkill_leaves_what_was_acknowledged_and_a_sound_file(tmp_path, times):
         acknowledged = [process.stdout.readline() for _ in range(10 + 7 * (attempt % 10))]
         process.kill()
         acknowledged += process.stdout.readlines()
+        process.stdout.close()
         process.wait()
         connection = sqlite3.connect(path)
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

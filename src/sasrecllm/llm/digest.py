@@ -1,16 +1,33 @@
-"""The identity of a language model's weights: a digest over every number of every tensor."""
+"""The identity of a language model: every number of every tensor, and the files that describe it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sasrecllm.errors import CheckpointError
+from sasrecllm.manifest import file_digest
+
+DESCRIPTION = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+"""Files that change what the same weights answer: another rotary base, another tokenizer."""
 
 CHUNK = 1 << 18
 """Numbers that are looked at together: 1 MB, which stays in a core's cache."""
@@ -32,6 +49,18 @@ def weights_digest(causal: Any) -> str:
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
         for each in pool.map(_digest, *zip(*tensors, strict=True)):
             summed.update(each)
+    return summed.hexdigest()
+
+
+def model_digest(weights: str, folder: Path) -> str:
+    """SHA-256 over the digest of the weights and the files of ``folder`` that say how they are read.
+
+    The files' bytes and not what a library makes of them, which changes from version to version.
+    """
+    summed = hashlib.sha256(weights.encode())
+    for name in DESCRIPTION:
+        if (folder / name).is_file():
+            summed.update(f"{name} {file_digest(folder / name)}".encode())
     return summed.hexdigest()
 
 

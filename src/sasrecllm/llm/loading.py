@@ -16,6 +16,7 @@ import torch
 
 from sasrecllm.errors import CheckpointError, ConfigError, MissingExtraError, ModelNotFoundError
 from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.digest import model_digest
 from sasrecllm.llm.naming import backbone_path, refuse_adapter, refuse_unreachable
 from sasrecllm.llm.refusals import quantisation, reading
 
@@ -66,7 +67,15 @@ def load_backbone(
     refuse_adapter(name, bool(getattr(causal, "_hf_peft_config_loaded", False)))
     with reading("weights", name, about):
         backbone = Backbone(causal, tokenizer).requires_grad_(False).eval()
+        backbone.digest = model_digest(backbone.digest, _folder_of(name))
         return backbone if placed else backbone.to(device)
+
+
+def _folder_of(name: str) -> Path:
+    """The folder that a loaded model came from: the given one, or the hub's snapshot in the cache."""
+    from transformers.utils import cached_file
+
+    return Path(cached_file(name, "config.json", local_files_only=True)).parent
 
 
 def load_tokenizer(name: str) -> Any:

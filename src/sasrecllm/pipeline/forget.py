@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from sasrecllm import stops
 from sasrecllm.checkpoint import commit_folder, load_part, read_json, save_part, sync, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.naming import TABLES, named_in, names_a_user, table_without
@@ -104,7 +105,7 @@ def _finish(folder: Path) -> bool:
         return False
     refuse_links(folder)
     scored = [*folder.glob("stages/*/scores"), *folder.glob(BASELINES_FOLDER)]
-    with resealed(folder):
+    with stops.held(), resealed(folder):  # it is short, and half of it nobody can use
         # Scores stand for rows, and sampled negatives for all rows together: they are made anew.
         for scores in scored if read_json(staging / COMPLETE, rows=bool)["rows"] else ():
             shutil.rmtree(scores)

@@ -205,7 +205,11 @@ def _bind(host: str, port: int) -> socket.socket:
     # With the protocol named, asyncio switches Nagle's delay off for every connection (40 ms each).
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _attempt(lambda: listening.bind((host, port)), f"--host {host} --port {port}")
+    try:
+        _attempt(lambda: listening.bind((host, port)), f"--host {host} --port {port}")
+    except ConfigError:
+        listening.close()
+        raise
     return listening
 
 
