@@ -278,3 +278,14 @@ def test_two_names_for_one_meaning_can_both_be_left_out() -> None:
     assert seen.named == {"user_id": "user_id", "item_id": "item_id"} and set(seen.unused) == {
         "score", "stars",
     }  # fmt: skip
+
+
+def test_users_whose_ids_may_be_none_or_differ_by_a_space_are_named(tmp_path: Path) -> None:
+    rows = [f"{user},{item}" for user in ("u", "u ", "NULL", "7") for item in "abc"]
+    notes = prepare(log(tmp_path, "who,item_id", *rows, columns={"user_id": "who"}), seen="allow").notes
+    assert any("column who: 1 ids begin or end with a space ('u ' say)" in note for note in notes)
+    assert any("column who: the rows of 'NULL' are taken for those of a user" in note for note in notes)
+    plain = [f"{user},{item}" for user in ("u", "nulla", "a b") for item in "abc"]
+    assert not any(
+        "column user_id" in n for n in prepare(log(tmp_path, "user_id,item_id", *plain)).notes
+    )

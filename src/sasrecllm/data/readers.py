@@ -87,7 +87,7 @@ def _read(path: Path, text: Text) -> pl.DataFrame:
             text.source, glob=False, separator=text.separator, infer_schema=False, quote_char=quote
         )
     except READ_ERRORS as error:
-        raise _explained(path, text, error) from None
+        raise explained(path, text, error) from None
     if frame.height != text.rows:  # the last guard against a reader that loses rows
         raise DataError(
             f"{path}: {frame.height:,} rows were read, but {text.rows:,} stand there",
@@ -134,7 +134,7 @@ def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.head(0 if last is None else int(last) + 1)
 
 
-def _explained(path: Path, text: Text, error: Exception) -> DataError:
+def explained(path: Path, text: Text, error: Exception) -> DataError:
     """The line at which a text file goes wrong, found by a slower reader."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if text.quoted else csv.QUOTE_NONE
     try:
@@ -179,7 +179,7 @@ def _json_lines(path: Path) -> tuple[pl.DataFrame, str]:
         frame = scan_json(path).collect()
         return frame.drop(HIDDEN, strict=False), ""
     except READ_ERRORS as error:
-        raise _bad_json(path, error) from None
+        raise bad_json(path, error) from None
 
 
 def scan_json(path: Path) -> pl.LazyFrame:
@@ -191,7 +191,7 @@ def scan_json(path: Path) -> pl.LazyFrame:
     return pl.scan_ndjson(file, infer_schema_length=None, schema_overrides=types)
 
 
-def _bad_json(path: Path, error: Exception) -> DataError:
+def bad_json(path: Path, error: Exception) -> DataError:
     """The line at which a JSON Lines file goes wrong."""
     try:
         with raw(path) as data, io.TextIOWrapper(data, "utf-8") as text:

@@ -26,6 +26,8 @@ NUMBERS = {
     "timestamp": seconds,
     "order": values.whole_numbers,
 }
+NO_USER = ("nan", "null", "none", "na", "n/a", "\\n", "<na>", "undefined", "unknown", "anonymous")
+"""What programs and people write where nobody is known, in lower case."""
 SOME_NAME = "<name in your file>"
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
@@ -128,6 +130,7 @@ def _interactions(
     frame, notes = _parsed(frame, file, columns)
     present = [c for c in NUMBERS if c in frame.columns]
     every = {c: frame[c].unique() for c in ("user_id", "item_id")}
+    notes += _odd_users(every["user_id"], f"{Path(file).name}, column {columns.name('user_id')}")
     rows = [check for ids in every.values() for check in checks.id_checks(ids)]
     for column in present:
         rows += checks.number_checks(column)
@@ -185,6 +188,18 @@ def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Chec
 def _bare(name: str) -> str:
     """An id without what programs change in one: spaces around it, case, zeros before it, ``.0``."""
     return re.sub(r"\.0+$", "", name.strip().casefold()).lstrip("0")
+
+
+def _odd_users(every: pl.Series, where: str) -> list[str]:
+    """Notes of ids that are taken as they stand, but may be meant otherwise."""
+    spaced = every.filter(every != every.str.strip_chars()).sort()
+    none = every.filter(every.str.to_lowercase().is_in(NO_USER)).sort()
+    said = (
+        f"{where}: {len(spaced):,} ids begin or end with a space ({spaced.first()!r} say): they are"
+        " others than those without",
+        f"{where}: the rows of {', '.join(map(repr, none))} are taken for those of a user of that name",
+    )
+    return [text for text, odd in zip(said, (spaced, none), strict=True) if len(odd)]
 
 
 def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
