@@ -45,7 +45,7 @@ def _tables(section: Any, path: str, title: str) -> list[str]:
         else:
             shown = default if isinstance(default, str) else json.dumps(default)
             meaning = str(field.description).replace("|", "\\|")
-            rows.append(f"| `{path}{name}` | `{shown}` | {meaning} |\n")
+            rows.append(f"| `{path}{name}` | `{shown or "''"}` | {meaning} |\n")
     heading = f"\n## {path.rstrip('.') or 'run'}: {title}\n\n"
     return [heading, "| setting | default | meaning |\n|---|---|---|\n", *rows, *inner]
 
