@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm import checkpoint
+from sasrecllm import checkpoint, manifest
 from sasrecllm.checkpoint import (
     CheckpointFolder,
     commit_folder,
@@ -18,7 +18,7 @@ from sasrecllm.checkpoint import (
     save_part,
     write_json,
 )
-from sasrecllm.errors import CheckpointError, ResourceError
+from sasrecllm.errors import CheckpointError, ConfigError, ResourceError
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2)}
 
@@ -172,3 +172,26 @@ def test_a_link_where_a_file_is_written_is_replaced_and_its_target_stays(tmp_pat
     assert (tmp_path / "victim").read_text() == "mine"
     assert read_json(tmp_path / "x.json") == {"new": 1} and not (tmp_path / "x.json").is_symlink()
     assert not (tmp_path / "x.json.tmp").exists()
+
+
+def test_who_may_read_the_folder_may_read_what_was_committed_into_it(tmp_path):
+    before = os.umask(0o022)
+    try:
+        save_part(tmp_path / "part", {"w": torch.ones(2)}, {}, {})
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "part").iterdir()}
+    assert modes and set(modes.values()) == {0o644}
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EACCES, ConfigError), (errno.EIO, ResourceError)])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, number, kind):
+    save_part(tmp_path / "part", {"w": torch.ones(2)}, {}, {})
+
+    def fails(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(manifest, "file_digest", fails)
+    with pytest.raises(kind, match=os.strerror(number)) as refused:
+        load_part(tmp_path / "part", {})
+    assert "restore" not in refused.value.remedy

@@ -11,8 +11,11 @@ from sasrecllm import SASRecLLM
 from sasrecllm.checkpoint import write_text
 from sasrecllm.errors import CheckpointError, EnvironmentRefusal
 from sasrecllm.manifest import MANIFEST, manifest_of
-from sasrecllm.sealing import OUTPUTS, seal
+from sasrecllm.sealing import seal
 from sasrecllm.serving.state import load_run
+
+FOR_PEOPLE = {"log.txt", "results.md", "report.html", "plots", "quarantine.jsonl"}
+"""What a run only writes: nothing in it is ever read again."""
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +134,7 @@ def test_every_file_is_either_an_output_or_covered_by_a_manifest(whole):
         lines = manifest.read_text("utf-8").splitlines()
         covered |= {manifest.parent / line.partition("  ")[2] for line in lines}
     for path in files_of(folder):
-        assert path in covered or path.relative_to(folder).parts[0] in OUTPUTS, path
+        assert path in covered or path.relative_to(folder).parts[0] in FOR_PEOPLE, path
 
 
 @pytest.mark.parametrize("verb", ["report", "evaluate"])

@@ -40,6 +40,22 @@ def test_the_manifest_lists_what_is_read_again_and_nothing_else(run):
     assert choose_run(run) == run
 
 
+def test_what_its_owner_puts_into_a_run_may_change_and_go(run):
+    notes = run / "analysis/notes.md"
+    notes.parent.mkdir()
+    notes.write_text("first")
+    (run / "plot.py").write_text("1")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(run / "pipe")  # which nobody may wait for
+    before = read_manifest(run)
+    with resealed(run):
+        pass
+    assert read_manifest(run) == before
+    notes.write_text("second")
+    (run / "plot.py").unlink()
+    assert choose_run(run) == run
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "results.json", "run.json", "prompts/text.txt"])
 def test_a_changed_or_missing_file_is_refused_and_named(run, name):
     whole = (run / name).read_bytes()

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from sasrecllm.errors import CheckpointError
+from sasrecllm.faults import told
 
 MANIFEST = "MANIFEST.sha256"
 RESTORE = "restore the file from a copy, or delete the folder and train the stage again"
@@ -57,7 +58,8 @@ def read_manifest(folder: Path) -> dict[str, str]:
             f"{folder} is not a finished folder: {MANIFEST} is missing",
             "point to a folder that sasrecllm finished writing, or train again",
         )
-    text = manifest.read_bytes().decode("utf-8", errors="replace")
+    with told(manifest):
+        text = manifest.read_bytes().decode("utf-8", errors="replace")
     body = "".join(text.splitlines(keepends=True)[:-1])
     if text != _sealed(body):
         raise CheckpointError(
@@ -78,6 +80,8 @@ def verify_files(folder: Path, listed: Mapping[str, str]) -> None:
 
     Raises:
         CheckpointError: one is missing, changed or reached through a symbolic link.
+        ConfigError: who runs this may not read one.
+        ResourceError: the disk cannot read one.
     """
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
         found = list(pool.map(lambda name: _digest_inside(folder, name), listed))
@@ -97,10 +101,8 @@ def _digest_inside(folder: Path, name: str) -> str:
         path = path / part
         if path.is_symlink():
             return "nothing, for it is a symbolic link"
-    try:
+    with told(path):  # a disk that cannot be read, or no right to: nothing is wrong with the file
         return file_digest(path) if path.is_file() else "nothing"
-    except OSError as error:  # a disk that cannot be read, or no right to
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}", RESTORE) from error
 
 
 def _sealed(body: str) -> str:

@@ -17,8 +17,12 @@ from sasrecllm.checkpoint import sync, write_text
 from sasrecllm.errors import CheckpointError, did_you_mean
 from sasrecllm.manifest import MANIFEST, manifest_of, read_manifest, verify_files
 
-OUTPUTS = frozenset({"log.txt", "results.md", "report.html", "plots", "quarantine.jsonl"})
-"""What a run only writes, for people: nothing in it is ever read again."""
+READ_AGAIN = frozenset(
+    {"config.yaml", "env.json", "language.json", "results.json", "run.json", "showcase.json"}
+    | {"data", "llm", "prompts", "stages", "baselines"}
+)
+"""Files and folders of a run that are read again.  What else lies in it is for people (the log, the
+report), or theirs: it may change, and go."""
 FORGETTING = "forget.tmp/complete.json"
 """Stands while what forgetting a user changes is moved into place."""
 
@@ -128,9 +132,10 @@ def _read_again(run: Path) -> Iterator[Path]:
             folders.clear()
             yield folder / MANIFEST
             continue
-        passed = OUTPUTS | {MANIFEST} if folder == run else {"checkpoints"}
-        folders[:] = [f for f in folders if not _is_temporary(f) and f not in passed]
-        yield from (folder / f for f in files if not _is_temporary(f) and f not in passed)
+        if folder == run:
+            folders[:], files[:] = READ_AGAIN.intersection(folders), READ_AGAIN.intersection(files)
+        folders[:] = [f for f in folders if not _is_temporary(f) and f != "checkpoints"]
+        yield from (folder / f for f in files if not _is_temporary(f))
 
 
 def _is_temporary(name: str) -> bool:

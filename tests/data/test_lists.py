@@ -70,3 +70,12 @@ def test_stray_marks_that_would_swallow_users_are_refused(text: str, tmp_path: P
     (tmp_path / "u.csv").write_text(text)
     with pytest.raises(DataError, match=r"u\.csv, line 3: it looks like a row"):
         count_users(tmp_path / "u.csv")
+
+
+@pytest.mark.parametrize("name", ["[u]*.csv", "[u]*.parquet", "[u]*.jsonl"])
+def test_a_path_names_one_file_whatever_signs_it_holds(name: str, tmp_path: Path) -> None:
+    path, frame = tmp_path / name, pl.DataFrame({"user_id": ["a", "b", "c"]})
+    {"csv": frame.write_csv, "parquet": frame.write_parquet, "jsonl": frame.write_ndjson}[
+        name.rpartition(".")[2]
+    ](path)
+    assert users(path) == ["a", "b", "c"]

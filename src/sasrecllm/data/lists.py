@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from sasrecllm.data.readers import json_types
+from sasrecllm.data.readers import scan_json
 from sasrecllm.data.text import understood
 from sasrecllm.data.values import ids
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
@@ -92,7 +92,7 @@ def merge_lists(parts: Sequence[Path], path: Path) -> None:
         ConfigError: an ending that is not .parquet, .csv or .jsonl.
     """
     check_ending(path)
-    whole = pl.scan_parquet([str(p) for p in parts])
+    whole = pl.scan_parquet([str(p) for p in parts], glob=False)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with told(path):
@@ -122,15 +122,15 @@ def _scan(path: Path) -> tuple[pl.LazyFrame, int | None]:
     rows = None
     try:
         if path.suffix == ".parquet":
-            frame = pl.scan_parquet(path)
+            frame = pl.scan_parquet(path, glob=False)
         elif path.suffix in (".csv", ".tsv"):
             text = understood(path)
             rows, quote = text.rows, '"' if text.quoted else None
             frame = pl.scan_csv(
-                text.source, infer_schema=False, separator=text.separator, quote_char=quote
+                text.source, glob=False, infer_schema=False, separator=text.separator, quote_char=quote
             )
         elif path.suffix in (".jsonl", ".ndjson"):
-            frame = pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=json_types(path))
+            frame = scan_json(path)
         else:
             raise DataError(
                 f"--users {path} ends with {path.suffix!r}; allowed: .parquet, .csv, .tsv, .jsonl",
