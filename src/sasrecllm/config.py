@@ -327,7 +327,7 @@ class Evaluation(Section):
 class Config(Section):
     """A complete run."""
 
-    name: str = Field("demo", description="of the run, in its report")
+    name: str = Field("", description="of the run, in its report; without one its folder's name")
     seed: int = Field(0, ge=0, description="of every random draw")
     device: str = Field("auto", description="auto, cpu or cuda")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
@@ -348,6 +348,8 @@ class Config(Section):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
+        if not name:
+            return name
         try:
             refuse_folder_name("name", name)
         except ConfigError as error:
