@@ -43,7 +43,7 @@ def _tables(section: Any, path: str, title: str) -> list[str]:
         if isinstance(default, Section):
             inner += _tables(default, f"{path}{name}.", field.description)
         else:
-            shown = default if isinstance(default, str) else json.dumps(default)
+            shown = default if default and isinstance(default, str) else json.dumps(default)
             meaning = str(field.description).replace("|", "\\|")
             rows.append(f"| `{path}{name}` | `{shown}` | {meaning} |\n")
     heading = f"\n## {path.rstrip('.') or 'run'}: {title}\n\n"

@@ -20,6 +20,8 @@ import yaml
 from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config, load_config
 from sasrecllm.errors import ConfigError
 from sasrecllm.manifest import file_digest
+from sasrecllm.pipeline.folder import Run
+from sasrecllm.runtime import Progress
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -302,9 +304,19 @@ def test_without_a_name_the_place_must_be_said(cli, tmp_path):
     for verb in ("run", "prepare", "train"):
         said = cli(verb, "-q", cwd=tmp_path, expect=2)
         assert "--out" in said and "name=" in said
-    assert not list(tmp_path.iterdir())
+    printed = cli("run", "--print-config", cwd=tmp_path)
+    (tmp_path / "all.yaml").write_text(printed)
+    said = cli("run", "-q", "--config", "all.yaml", cwd=tmp_path, expect=2)
+    assert "--out" in said, "printed defaults name no folder"
+    assert [p.name for p in tmp_path.iterdir()] == ["all.yaml"]
     cli("prepare", "-q", "name=mine", "data.world={users: 60, items: 60, rows: 14}", cwd=tmp_path)
     assert (tmp_path / "runs" / "mine" / "data" / "dataset.json").is_file()
+
+
+def test_a_run_without_a_name_is_called_by_its_folder(tmp_path):
+    for settings, called in (({}, "books"), ({"name": "mine"}, "mine")):
+        run = Run(tmp_path / "books", Config.model_validate(settings), "", Progress(quiet=True))
+        assert run.name == called
 
 
 def test_a_refused_start_claims_nothing(cli, place):
@@ -358,7 +370,7 @@ def test_every_variable_that_anything_mentions_is_a_setting_or_known_not_to_be_o
     assert not unknown - {"SASRECLLM_SECTION__KEY"}
     for name in NOT_SETTINGS:
         monkeypatch.setenv(name, "some: [text")
-    assert load_config().name == "demo"
+    assert load_config() == Config()
     for wrong in ("APIKEY", "STOER", "ENCODER__WIDHT"):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError):
             patch.setenv(f"{ENV_PREFIX}{wrong}", "1")

@@ -1,5 +1,6 @@
 """Typos and impossible values are refused at once, by name."""
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -105,3 +106,28 @@ def test_settings_that_unfold_without_end_are_refused(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"x\.yaml"):
         load_config(tmp_path / "x.yaml")
+
+
+def test_a_date_is_text_and_can_be_stored(tmp_path):
+    path = tmp_path / "dates.yaml"
+    path.write_text("name: 2024-05-01\ndata: {split_args: {test: 2024-05-01 12:00:00}}\n")
+    config = load_config(path, ["data.split_args.valid=2024-04-01"])
+    assert config.name == "2024-05-01"
+    assert config.data.split_args == {"valid": "2024-04-01", "test": "2024-05-01 12:00:00"}
+    json.dumps(config.model_dump())
+
+
+@pytest.mark.parametrize(
+    "name", ["0", "007", "2020", "on", "@timestamp", "#plays", "a: b", "2024-05-01"]
+)
+def test_the_name_of_a_column_is_what_is_written(name):
+    for written in (name, f"'{name}'"):
+        columns = load_config(None, [f"data.columns.rating={written}"]).data.columns
+        assert columns == {"rating": name}
+
+
+@pytest.mark.parametrize("written", ["null", "~", ""])
+def test_a_column_is_left_out(written):
+    assert load_config(None, [f"data.columns.rating={written}"]).data.columns == {"rating": None}
+    columns = load_config(None, ["data.columns={user_id: 0, items: {item_id: 1}}"]).data.columns
+    assert columns == {"user_id": "0", "items.item_id": "1"}

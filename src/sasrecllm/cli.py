@@ -519,7 +519,7 @@ def _refuse_flags(words: list[str], known: tuple[str, ...]) -> None:
 def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
     from sasrecllm.pipeline.folder import run_at_work
 
-    if out is None and "name" not in config.model_fields_set:
+    if out is None and not config.name:
         raise ConfigError(
             "where the run goes is not said: there is no --out, and the settings have no name",
             "give --out runs/mine, or name=mine for the folder runs/mine",

@@ -108,10 +108,14 @@ class Data(Section):
     @classmethod
     def _flat(cls, columns: Any) -> Any:
         """``items: {item_id: ...}`` is another way to write ``items.item_id: ...``."""
-        if not isinstance(columns, dict) or not isinstance(columns.get("items"), dict):
+        if not isinstance(columns, dict):
             return columns
-        own = {f"items.{key}": value for key, value in columns["items"].items()}
-        return {key: value for key, value in columns.items() if key != "items"} | own
+        nested = columns.get("items")
+        if isinstance(nested, dict):
+            own = {f"items.{key}": value for key, value in nested.items()}
+            columns = {key: value for key, value in columns.items() if key != "items"} | own
+        # {user_id: 0} is the column "0".
+        return {key: str(value) if type(value) is int else value for key, value in columns.items()}
 
 
 class Loop(Section):
@@ -323,7 +327,7 @@ class Evaluation(Section):
 class Config(Section):
     """A complete run."""
 
-    name: str = Field("demo", description="of the run, in its report")
+    name: str = Field("", description="of the run, in its report; without one its folder's name")
     seed: int = Field(0, ge=0, description="of every random draw")
     device: str = Field("auto", description="auto, cpu or cuda")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
@@ -344,6 +348,8 @@ class Config(Section):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
+        if not name:
+            return name
         try:
             refuse_folder_name("name", name)
         except ConfigError as error:
@@ -380,7 +386,7 @@ def load_config(
     for name, text in sorted(os.environ.items()):
         if environment and name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            put(values, key, _parse(text, name), f"environment variable {name}")
+            put(values, key, _parse(text, name, key), f"environment variable {name}")
     for key, value, where in read_overrides(overrides):
         put(values, key, value, where)
     return parse_config(values, str(path) if path else "configuration")
@@ -398,7 +404,7 @@ def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
             raise ConfigError(
                 f"override {override!r} has no '='", "write it as section.key=value, seed=1 say"
             )
-        yield key, _parse(text, override), f"override {override!r}"
+        yield key, _parse(text, override, key), f"override {override!r}"
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> Config:
@@ -438,7 +444,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: it is missing, is not YAML, or holds something else.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _Yaml(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise ConfigError(
@@ -476,9 +482,25 @@ def _own(value: Any, seen: Counter[str]) -> Any:
     return [_own(inner, seen) for inner in value] if isinstance(value, list) else value
 
 
-def _parse(text: str, where: str) -> Any:
+class _Yaml(yaml.SafeLoader):
+    """Safe YAML in which a date is text: settings are stored as JSON, which has no dates."""
+
+
+_Yaml.yaml_implicit_resolvers = {
+    sign: [(tag, form) for tag, form in rows if tag != "tag:yaml.org,2002:timestamp"]
+    for sign, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _parse(text: str, where: str, key: str) -> Any:
+    """The value of ``key``; a column's name is what is written, be it ``0``, ``on`` or ``@time``."""
+    if key.startswith("data.columns.") and key != "data.columns.items":
+        if text.strip() in ("", "null", "~"):
+            return None
+        if text.strip()[0] not in "\"'":
+            return text
     try:
-        return yaml.safe_load(text)
+        return _Yaml(text).get_single_data()
     except yaml.YAMLError:
         raise ConfigError(f"{where}: {text!r} is not YAML", "quote the value") from None
 

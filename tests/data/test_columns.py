@@ -107,6 +107,52 @@ def test_without_an_order_an_unused_time_is_asked_about(name: str, tmp_path: Pat
         assert not any("not used" in note for note in named.notes)
 
 
+@pytest.mark.parametrize(
+    "text", ["13 Sep 2020", "09/13/2020", "13.9.20", "Sun, 13 Sep 2020 12:26:40 GMT"]
+)
+def test_a_date_in_a_form_that_is_not_read_is_not_overlooked(text: str, tmp_path: Path) -> None:
+    tables = log(tmp_path, "user_id;item_id;created_at", *[f"u;{item};{text}" for item in "abc"])
+    assert "data.columns.timestamp=created_at" in refused(tables).remedy
+
+
+def test_times_that_were_given_back_hide_no_other_time(tmp_path: Path) -> None:
+    rows = [f"u,{item},{n},2014-07-1{n}" for n, item in enumerate("abc")]
+    tables = log(tmp_path, "user_id,item_id,time,t_dat", *rows, columns={"timestamp": None})
+    assert "data.columns.timestamp=t_dat" in refused(tables).remedy
+
+
+def test_a_column_has_one_meaning(tmp_path: Path) -> None:
+    header, rows = "item_id,rating,time", [f"{item},5,9" for item in "abc"]
+    with pytest.raises(ConfigError, match=r"user_id and data\.columns\.item_id are both 'item_id'"):
+        log(tmp_path, header, *rows, columns={"user_id": "item_id", "item_id": "item_id"})
+    refusal = refused(log(tmp_path, header, *rows, columns={"user_id": "item_id"}))
+    assert "did you mean" not in refusal.what and "<name in your file>" in refusal.remedy
+
+
+HEADLESS = {
+    "rows alone": (("u,a,5,1600000000", "u,b,4,1600000001"), SHELF, "above it: user_id, item_id"),
+    "words alone": (("ann,a,yes", "bob,b,no"), SHELF, "above it: user_id, item_id"),
+    "items": (("user_id,item_id", "u,a"), "a,Alpha\nb,Beta\n", "above it: item_id, title"),
+    "double colons": (("user_id::item_id", "u::a"), SHELF, "separate the fields of a line by comma"),
+    "a page": (("<!DOCTYPE html>", "<p>404</p>"), SHELF, "separate the fields of a line by comma"),
+}
+
+
+@pytest.mark.parametrize("case", HEADLESS)
+def test_a_file_without_names_or_of_another_separator_is_told_so(case: str, tmp_path: Path) -> None:
+    rows, shelf, says = HEADLESS[case]
+    assert says in refused(log(tmp_path, *rows, shelf=shelf)).remedy
+
+
+@pytest.mark.parametrize("name", [" a", "A", "a.0", "00a"])
+def test_ids_that_programs_have_changed_are_told_from_ids_that_are_missing(
+    name, tmp_path: Path
+) -> None:
+    refusal = refused(log(tmp_path, "user_id,item_id", f"u,{name}"))
+    assert f"{name!r} is 'a' in" in refusal.remedy and "spell the ids alike" in refusal.remedy
+    assert "spell" not in refused(log(tmp_path, "user_id,item_id", "u,d")).remedy
+
+
 @pytest.mark.parametrize("name", ["day_of_week", "created_by", "at"])
 def test_a_name_alone_makes_no_time(name: str, tmp_path: Path) -> None:
     tables = log(tmp_path, f"user_id,item_id,{name}", *[f"u,{item},3" for item in "abc"])
@@ -138,18 +184,21 @@ GIVEN_BACK = {
     "label": ("target", "7"),
     "rating": ("score", "high"),
     "timestamp": ("time", "noon"),
+    "timestamp in milliseconds": ("time", "1600000000000"),
+    "label of three values": ("liked", "-1"),
 }
 
 
 @pytest.mark.parametrize("ours", GIVEN_BACK)
 def test_every_optional_column_can_be_given_back(ours: str, tmp_path: Path) -> None:
     name, value = GIVEN_BACK[ours]
+    ours = ours.split()[0]
     header, rows = f"user_id,item_id,{name}", [f"u,{item},{value}" for item in "abc"]
     refusal = refused(log(tmp_path, header, *rows))
     assert f"column {name}: '{value}'" in refusal.what
     assert f"data.columns.{ours}=null" in refusal.remedy
     tables = log(tmp_path, header, *rows, columns={ours: None})
-    assert ours not in tables.interactions.columns
+    assert ours not in tables.interactions.columns and not tables.notes, "its user has said so"
     assert len(prepare(tables, split="leave-one-out")) == 3
 
 
@@ -229,3 +278,14 @@ def test_two_names_for_one_meaning_can_both_be_left_out() -> None:
     assert seen.named == {"user_id": "user_id", "item_id": "item_id"} and set(seen.unused) == {
         "score", "stars",
     }  # fmt: skip
+
+
+def test_users_whose_ids_may_be_none_or_differ_by_a_space_are_named(tmp_path: Path) -> None:
+    rows = [f"{user},{item}" for user in ("u", "u ", "NULL", "7") for item in "abc"]
+    notes = prepare(log(tmp_path, "who,item_id", *rows, columns={"user_id": "who"}), seen="allow").notes
+    assert any("column who: 1 ids begin or end with a space ('u ' say)" in note for note in notes)
+    assert any("column who: the rows of 'NULL' are taken for those of a user" in note for note in notes)
+    plain = [f"{user},{item}" for user in ("u", "nulla", "a b") for item in "abc"]
+    assert not any(
+        "column user_id" in n for n in prepare(log(tmp_path, "user_id,item_id", *plain)).notes
+    )

@@ -70,3 +70,44 @@ def test_stray_marks_that_would_swallow_users_are_refused(text: str, tmp_path: P
     (tmp_path / "u.csv").write_text(text)
     with pytest.raises(DataError, match=r"u\.csv, line 3: it looks like a row"):
         count_users(tmp_path / "u.csv")
+
+
+@pytest.mark.parametrize("name", ["[u]*.csv", "[u]*.parquet", "[u]*.jsonl"])
+def test_a_path_names_one_file_whatever_signs_it_holds(name: str, tmp_path: Path) -> None:
+    path, frame = tmp_path / name, pl.DataFrame({"user_id": ["a", "b", "c"]})
+    {"csv": frame.write_csv, "parquet": frame.write_parquet, "jsonl": frame.write_ndjson}[
+        name.rpartition(".")[2]
+    ](path)
+    assert users(path) == ["a", "b", "c"]
+
+
+BROKEN = {
+    "latin-1": ("u.csv", "user_id\na\nJos\xe9\n".encode("latin-1"), "line 3: byte 0xe9"),
+    "a field too many": ("u.csv", b"user_id\na\nb,1\n", "line 3: 2 fields; the header has 1"),
+    "a list of texts": ("u.jsonl", b'"a"\n', "line 1: a str, not an object"),
+    "JSON cut off": ("u.jsonl", b'{"user_id": "a"}\n{"user_id": "', "line 2"),
+    "no header": ("u.csv", b"a\nb\n", "make user_id the first line"),
+    "a blank line inside": ("u.csv", b"user_id\na\n\nb\n", "row 2: user_id is empty"),
+    "no id": ("u.jsonl", b'{"user_id": "a"}\n{"user_id": null}\n', "row 2: user_id is empty"),
+    "no id at the end": ("u.csv", b"user_id,n\na,1\n,2\n", "row 2: user_id is empty"),
+    "no Parquet": ("u.parquet", b"user_id\na\n", "u.parquet cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_of_users_is_refused_with_its_place(case: str, tmp_path: Path) -> None:
+    name, text, says = BROKEN[case]
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(DataError) as refusal:
+        list(user_batches(tmp_path / name, 2))
+    assert says in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["user_id\na\nb\nc\n\n\n", "user_id,n\na,1\nb,2\nc,3\n\n"])
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+def test_blank_lines_at_the_end_are_no_users(size: int, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "u.csv"
+    path.write_text(text, encoding="utf-8")
+    parts = list(user_batches(path, size))
+    assert [user for part in parts for user in part] == ["a", "b", "c"]
+    assert [users_of(path, n, size) for n in range(len(parts))] == parts

@@ -84,3 +84,14 @@ def test_rows_of_one_day_stand_in_the_order_of_the_file_whatever_their_ids() -> 
     assert "".join(dataset.catalog.item_id(i) for i in dataset.items) == "caefbd"
     (note,) = [n for n in dataset.notes if "breaks the tie" in n]
     assert note.startswith("6 rows share user and time") and "data.order" in note
+
+
+@pytest.mark.parametrize("repeats", ["first", "last", "refuse"])
+def test_a_setting_without_an_effect_is_told(repeats: str) -> None:
+    tables = daily()
+    timeless = replace(tables, interactions=tables.interactions.drop("timestamp"))
+    given = {"split": "leave-one-out", "negatives": 1, "seen": "allow"}
+    told = f"data.repeats={repeats} has no effect"
+    assert any(told in note for note in prepare(timeless, repeats=repeats, **given).notes)
+    for quiet in (prepare(timeless, **given), prepare(tables, repeats="last", **given)):
+        assert not any("has no effect" in note for note in quiet.notes)

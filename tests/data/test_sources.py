@@ -99,7 +99,7 @@ def test_a_column_map_and_titles_in_the_same_file(tmp_path: Path) -> None:
     assert tables.words == {"item": "film", "items": "items", "consumed": "chosen"}
     assert prepare(tables, split_args={"valid": 0.3, "test": 0.3}).implicit
     path.write_text(path.read_text() + "b,y,4,Z\n")
-    with pytest.raises(DataError, match=r"row 2 \(line 3\), column what: 'y'; allowed: each item"):
+    with pytest.raises(DataError, match=r"row 2 \(line 3\), column what: 'y'; allowed: one title"):
         prepare(load_tables("files", path=path, columns=names))
     del names["title"]
     with pytest.raises(DataError, match="no file with item titles"):
@@ -167,6 +167,12 @@ REFUSED = {
     "JSON of lists": ("log.jsonl", "[1]\n", "line 1: a list, not an object"),
     "JSON in latin-1": ("log.jsonl", b'{"user_id": "\xe9"}\n', "line 1: byte 0xe9"),
     "damaged Parquet": ("log.parquet", b"PAR1 nothing PAR1", "no readable Parquet file"),
+    "Parquet named like text": ("log.csv", b"PAR1\x15\x04", "is a Parquet file, not text"),
+    "gzip named like text": ("log.csv", gzip.compress(csv_text().encode()), "by gzip, not text"),
+    "a spreadsheet named like text": ("log.csv", b"PK\x03\x04\x14\x00", "is a spreadsheet"),
+    "text named like Parquet": ("log.parquet", csv_text(), "rename it after what it holds"),
+    "a line above the header": ("log.csv", "# of 2020\n" + csv_text(), "or remove line 1"),
+    "an array": ("log.json", f"[{JSON.strip().replace(chr(10), ',')}]", "jq -c '.[]'"),
     "unknown kind": ("log.xlsx", "x", "files of kind '.xlsx' are not read"),
     "broken gzip": ("log.dat.gz", None, "cannot be read"),
     "a field too many in a gzip": ("log.csv.gz", csv_text() + "a,b,1,1,9\n", "line 5: 5 fields"),
@@ -342,3 +348,50 @@ def test_users_and_items_alone_are_the_smallest_log_and_stand_in_the_files_order
         theirs = dataset.items[dataset.users == user]
         assert "".join(dataset.catalog.item_id(i) for i in theirs) == "cadb"
     assert any("order of the file" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("end", ["csv", "csv.gz", "parquet", "jsonl", "jsonl.gz"])
+def test_a_path_names_one_file_whatever_signs_it_holds(end: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a[1]*?"
+    rows = own(folder, "log.csv", csv_text())
+    if end == "parquet":
+        pl.read_csv(csv_text().encode(), infer_schema=False).write_parquet(folder / "[b]*.parquet")
+        tables = load_tables("files", path=folder / "[b]*.parquet", items_path=folder / "items.csv")
+    else:
+        tables = own(folder, f"[b]*.{end}", JSON if "json" in end else csv_text())
+    assert content(tables) == content(rows)
+
+
+def test_a_folder_is_not_proposed_for_itself(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a folder\n"):
+        load_tables("files", path=tmp_path)
+
+
+def titled(folder: Path, *titles: str) -> Tables:
+    rows = "".join(f"u{n},i,{title}\n" for n, title in enumerate(titles))
+    (folder / "log.csv").write_text("user_id,item_id,title\n" + rows, encoding="utf-8")
+    return load_tables("files", path=folder / "log.csv")
+
+
+def test_titles_beside_the_rows_are_one_each_however_they_are_spaced_or_left_out(
+    tmp_path: Path,
+) -> None:
+    assert titled(tmp_path, "", "One  film", "One film ", "").items["title"].to_list() == ["One film"]
+    with pytest.raises(DataError, match=r"column title: .*\n.*give the item a title"):
+        prepare(titled(tmp_path, "", ""))
+    with pytest.raises(DataError, match=r"one title for each item(.|\n)*data\.items_path"):
+        prepare(titled(tmp_path, "One film", "Another"))
+
+
+def test_lists_and_structures_are_no_ids_and_the_remedy_says_what_to_do(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": ["u"], "item_id": [["NaN", "1e5"]]})
+    path = tmp_path / "log.parquet"
+    for wide in (
+        frame,
+        frame.with_columns(pl.struct(**{f"n{k}": pl.lit(k) for k in range(99)}).alias("item_id")),
+    ):
+        wide.write_parquet(path)
+        (tmp_path / "items.csv").write_text(ITEMS, encoding="utf-8")
+        with pytest.raises(DataError, match="explode, unnest") as refusal:
+            prepare(load_tables("files", path=path, items_path=tmp_path / "items.csv"))
+        assert len(refusal.value.what) < 300 + len(str(path))

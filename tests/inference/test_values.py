@@ -68,7 +68,9 @@ def columns():
     yield from (torch.tensor([1, 2]), pl.Series([1, 2]), pd.Series([1, 2]), pd.Index(["1", "2"]))
 
 
-@pytest.mark.parametrize("values", columns(), ids=lambda v: f"{type(v).__module__}.{type(v).__name__}")
+@pytest.mark.parametrize(
+    "values", list(columns()), ids=lambda v: f"{type(v).__module__}.{type(v).__name__}"
+)
 def test_lists_arrays_and_columns_are_lists_of_ids(values):
     assert ids_of(values, "items") == ["1", "2"]
     assert pairs_of(values) == [("1", True), ("2", True)]

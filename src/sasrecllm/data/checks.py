@@ -70,7 +70,8 @@ def number_checks(column: str) -> list[Check]:
         "timestamp": [
             Check("timestamp", value < 0, "Unix seconds, 0 or more", "correct the time"),
             Check("timestamp", value >= LATEST, "Unix seconds; this looks like milliseconds",
-                  "divide the column by 1000 (or 1000000 for microseconds)"),
+                  "divide the column by 1000 (or 1000000 for microseconds); or, if this is a date that"
+                  " stands for none, remove the row"),
         ],
     }  # fmt: skip
     allowed = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 
 import polars as pl
 
@@ -52,6 +53,8 @@ _WORDS: Mapping[str, str] = {
     "weight": "weight weights count counts plays playcount listens views quantity qty frequency"
     " duration playtime watched ratio hours",
 }
+WRITTEN_DATE = r"\b(19|20)\d\d\b|\b\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b"
+"""In dates as people write them, 13 Sep 2020 or 09/13/20: not read, but not overlooked either."""
 LOOKED_AT = 200  # values of a column that decide whether it may be a time
 
 
@@ -73,6 +76,12 @@ def check_map(columns: Mapping[str, str | None]) -> None:
                 f"data.columns.{ours} is null, but that column is needed",
                 f"give its name in your file; null is for {', '.join(OPTIONAL)}",
             )
+    for one, other in combinations([c for c in INTERACTION_COLUMNS if columns.get(c)], 2):
+        if columns[one] == columns[other]:
+            raise ConfigError(
+                f"data.columns.{one} and data.columns.{other} are both {columns[one]!r}",
+                "give each column one meaning",
+            )
 
 
 def interactions(
@@ -92,7 +101,10 @@ def interactions(
     used = {*found.values(), LINE}
     if titled:
         used |= set(_found(frame, ("title",), columns, file).values())
-    seen = FileColumns(found, {c: _likely(frame[c]) for c in frame.columns if c not in used})
+    seen = FileColumns(
+        found,
+        {c: _likely(frame[c]) * (not _given_back(c, columns)) for c in frame.columns if c not in used},
+    )
     return frame.select(*keep, *([LINE] if LINE in frame.columns else [])), seen
 
 
@@ -181,6 +193,11 @@ def _mapped(frame: pl.DataFrame, ours: str, theirs: str, file: str) -> str:
     return theirs
 
 
+def _given_back(name: str, columns: Mapping[str, str | None]) -> bool:
+    """Whether a column would be taken by its name, had its user not said that it is no such column."""
+    return any(theirs is None and _plain(name) in ALIASES[ours] for ours, theirs in columns.items())
+
+
 def _likely(values: pl.Series) -> str:
     """What a column that is left out may be: a key of :data:`LIKELY`, or an empty string."""
     words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", values.name.split(":")[0])}
@@ -203,6 +220,8 @@ def _may_be_times(values: pl.Series, *, named: bool) -> bool:
         return False
     if some.dtype == pl.String and some.str.contains(r"^\s*\d{4}-?\d\d-?\d\d([T ].*)?$").all():
         return named or bool(some.str.contains("-", literal=True).all())
+    if named and some.dtype == pl.String and some.str.contains(WRITTEN_DATE).all():
+        return True
     if not named or not (some.dtype == pl.String or some.dtype.is_numeric()):
         return False
     numbers = some.cast(pl.Float64, strict=False)

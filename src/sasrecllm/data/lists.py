@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from sasrecllm.data.readers import json_types
+from sasrecllm.data.readers import bad_json, explained, scan_json
 from sasrecllm.data.text import understood
 from sasrecllm.data.values import ids
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
@@ -35,36 +36,64 @@ def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[lis
         DataError: no such file or column, another kind of file, an empty id, or ids of a type that has
             lost their spelling (numbers with a fraction).
     """
-    frame, _ = _scan(path)
+    frame, rows = _scan(path)
     known = frame.collect_schema()
     if column not in known:
         raise DataError(
             f"{path} has no column {column!r}; it has: {', '.join(known)}"
             + did_you_mean(column, known.names()),
-            "rename the column, or give its name with --column",
+            f"give its name with --column, or make {column} the first line of a file of ids alone",
         )
     where = f"{path}, column {column}"
     ids(pl.Series([], dtype=known[column]), where)  # a type that cannot be is refused before any row
-    start = 0
+    start = blank_row = 0
     left: list[str] = []
-    for chunk in frame.select(column).collect_batches(chunk_size=size):
-        values = ids(chunk[column], where).to_list()
-        for row, value in enumerate(values, start + 1):
-            if not value:
-                raise DataError(f"{path}: row {row}: {column} is empty", "give every row an id")
-        start += len(values)
-        left += values
-        while len(left) >= size:
-            yield left[:size]
-            left = left[size:]
+    blank = pl.all_horizontal(pl.all().is_null()) if rows is not None else pl.lit(False)
+    with _named(path):
+        picked = frame.select(pl.col(column).alias("id"), blank.alias("blank"))
+        for chunk in picked.collect_batches(chunk_size=size):
+            values = ids(chunk["id"], where).to_list()
+            for row, (value, is_blank) in enumerate(
+                zip(values, chunk["blank"], strict=True), start + 1
+            ):
+                if is_blank:  # at the end of a text file, blank lines are no rows
+                    blank_row = blank_row or row
+                elif blank_row or not value:
+                    bad = blank_row or row
+                    raise DataError(f"{path}: row {bad}: {column} is empty", "give every row an id")
+            start += len(values)
+            left += [value for value in values if value]
+            while len(left) >= size:
+                yield left[:size]
+                left = left[size:]
+    if rows not in (None, start):
+        raise _lost(path, start, rows)
     if left:
         yield left
 
 
+def _lost(path: Path, found: int, rows: int | None) -> DataError:
+    return DataError(f"{path}: {found:,} rows were read, but {rows:,} stand there", "write it again")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What the frame library finds wrong with a file of users, with its line where that is known."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if path.suffix in (".csv", ".tsv"):
+            raise explained(path, understood(path), error) from None
+        if path.suffix in (".jsonl", ".ndjson"):
+            raise bad_json(path, error) from None
+        raise DataError(f"--users {path} cannot be read: {error}", "write the file again") from None
+
+
 def users_of(path: Path, number: int, size: int, column: str = "user_id") -> list[str]:
     """The ``number``-th list that :func:`user_batches` yields, read alone (for a worker elsewhere)."""
-    part = _scan(path)[0].slice(number * size, size).select(column).collect()
-    return ids(part[column], f"{path}, column {column}").to_list()
+    with _named(path):
+        part = _scan(path)[0].slice(number * size, size).select(column).collect()
+    return [*filter(None, ids(part[column], f"{path}, column {column}").to_list())]
 
 
 def count_users(path: Path) -> int:
@@ -74,9 +103,10 @@ def count_users(path: Path) -> int:
         DataError: as in :func:`user_batches`, or the reader finds fewer rows than stand in the file.
     """
     frame, rows = _scan(path)
-    found = int(frame.select(pl.len()).collect().item())
+    with _named(path):
+        found = int(frame.select(pl.len()).collect().item())
     if rows not in (None, found):
-        raise DataError(f"{path}: {found:,} rows were read, but {rows:,} stand there", "write it again")
+        raise _lost(path, found, rows)
     return found
 
 
@@ -92,7 +122,7 @@ def merge_lists(parts: Sequence[Path], path: Path) -> None:
         ConfigError: an ending that is not .parquet, .csv or .jsonl.
     """
     check_ending(path)
-    whole = pl.scan_parquet([str(p) for p in parts])
+    whole = pl.scan_parquet([str(p) for p in parts], glob=False)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with told(path):
@@ -120,25 +150,23 @@ def _scan(path: Path) -> tuple[pl.LazyFrame, int | None]:
     if not path.is_file():
         raise DataError(f"--users {path}: no such file", "give a Parquet, CSV or JSON Lines file")
     rows = None
-    try:
+    with _named(path):
         if path.suffix == ".parquet":
-            frame = pl.scan_parquet(path)
+            frame = pl.scan_parquet(path, glob=False)
         elif path.suffix in (".csv", ".tsv"):
             text = understood(path)
             rows, quote = text.rows, '"' if text.quoted else None
             frame = pl.scan_csv(
-                text.source, infer_schema=False, separator=text.separator, quote_char=quote
+                text.source, glob=False, infer_schema=False, separator=text.separator, quote_char=quote
             )
         elif path.suffix in (".jsonl", ".ndjson"):
-            frame = pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=json_types(path))
+            frame = scan_json(path)
         else:
             raise DataError(
                 f"--users {path} ends with {path.suffix!r}; allowed: .parquet, .csv, .tsv, .jsonl",
                 "convert it to one of these",
             )
         frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"--users {path} cannot be read: {error}", "write the file again") from None
     return frame, rows
 
 

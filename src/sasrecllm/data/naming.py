@@ -59,10 +59,10 @@ def table_without(path: Path, users: Collection[str], out: Path) -> bool:
     """
     try:
         if path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path, glob=False)
         else:
             frame = pl.read_csv(
-                path, infer_schema=False, separator="\t" if path.suffix == ".tsv" else ","
+                path, glob=False, infer_schema=False, separator="\t" if path.suffix == ".tsv" else ","
             )
     except pl.exceptions.PolarsError:  # no table of ours
         return False

@@ -17,7 +17,7 @@ from sasrecllm.data.feedback import Feedback, feedback_of, label_warnings, label
 from sasrecllm.data.holdout import check_share, hold_out
 from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_places
 from sasrecllm.data.quality import WARNING, set_aside, warnings_of
-from sasrecllm.data.repeats import Repeats, policy_of, settle
+from sasrecllm.data.repeats import Repeats, policy_of, repeat_key, settle
 from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
 from sasrecllm.data.storage import indices
 from sasrecllm.data.validation import OnBadRows, validate
@@ -85,6 +85,7 @@ def prepare(
         tables, on_bad_rows=on_bad_rows, quarantine_path=quarantine_path, repeats=policy
     )
     del tables  # the raw columns' memory is free from here, where the caller holds none either
+    moments = bool(repeat_key(checked))
     checked, repeated = settle(checked, policy)
     said = []
     if kind == "ratings":
@@ -105,6 +106,10 @@ def prepare(
     kept = kept.with_columns(pl.Series("__code", held.splits))
     remarks = [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
     remarks += [f"{repeated:,} rows {_repeats_note(policy)} (data.repeats)"] if repeated else []
+    if repeats not in ("auto", "keep") and not moments:
+        remarks.append(
+            f"data.repeats={repeats} has no effect: without times or an order no rows are of one moment"
+        )
     remarks += _notes(kept, rule, frame.height - kept.height, checked)
     dataset = Dataset(
         users=users,

@@ -6,6 +6,7 @@ Text files are read as text throughout: guessing types would turn the id ``007``
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -18,6 +19,10 @@ from sasrecllm.data.interactions import LINE, ROW
 from sasrecllm.data.text import AGAIN, Text, not_utf8, raw, understood, unquoted
 from sasrecllm.errors import DataError, did_you_mean
 
+OBJECTS = (
+    "write one JSON object a line, in braces (of a list: jq -c '.[]' old.json > new.jsonl; pandas:"
+    " to_json(orient='records', lines=True))"
+)
 BOM_REMEDY = "remove it: tail -c +4 old.jsonl > new.jsonl"
 READ_ERRORS = (pl.exceptions.PolarsError, OSError, UnicodeError, ValueError)
 HIDDEN = (LINE, ROW)  # ours; a user's columns of these names are left out
@@ -37,7 +42,7 @@ def read_table(path: Path) -> tuple[pl.DataFrame, str]:
     """
     path = Path(path)
     if not path.is_file():
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
         raise DataError(
             f"{path}: {'a folder' if path.is_dir() else 'no such file'}"
             + did_you_mean(path.name, near),
@@ -78,9 +83,11 @@ def _read(path: Path, text: Text) -> pl.DataFrame:
     """All rows of a text file as text, with their lines."""
     quote = '"' if text.quoted else None
     try:
-        frame = pl.read_csv(text.source, separator=text.separator, infer_schema=False, quote_char=quote)
+        frame = pl.read_csv(
+            text.source, glob=False, separator=text.separator, infer_schema=False, quote_char=quote
+        )
     except READ_ERRORS as error:
-        raise _explained(path, text, error) from None
+        raise explained(path, text, error) from None
     if frame.height != text.rows:  # the last guard against a reader that loses rows
         raise DataError(
             f"{path}: {frame.height:,} rows were read, but {text.rows:,} stand there",
@@ -127,7 +134,7 @@ def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.head(0 if last is None else int(last) + 1)
 
 
-def _explained(path: Path, text: Text, error: Exception) -> DataError:
+def explained(path: Path, text: Text, error: Exception) -> DataError:
     """The line at which a text file goes wrong, found by a slower reader."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if text.quoted else csv.QUOTE_NONE
     try:
@@ -137,7 +144,8 @@ def _explained(path: Path, text: Text, error: Exception) -> DataError:
                 if len(fields) > len(text.names):
                     return DataError(
                         f"{path}, line {begin}: {len(fields)} fields; the header has {len(text.names)}",
-                        f"quote a field that holds {text.separator!r}, or remove the extra field",
+                        f"quote a field that holds {text.separator!r}, or remove the extra field"
+                        + "; or remove line 1, if it is not the header" * (begin == 2),
                     )
                 begin = reader.line_num + 1
     except UnicodeDecodeError:
@@ -152,13 +160,14 @@ def _explained(path: Path, text: Text, error: Exception) -> DataError:
 
 def _parquet(path: Path) -> tuple[pl.DataFrame, str]:
     try:
-        return pl.read_parquet(path).drop(HIDDEN, strict=False), ""
+        return pl.read_parquet(path, glob=False).drop(HIDDEN, strict=False), ""
     except BaseException as error:  # a panic of the reader is no subclass of Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{path} is no readable Parquet file: {first}", "write it again, or fetch it again"
+            f"{path} is no readable Parquet file: {first}",
+            "write it again, or fetch it again; or rename it after what it holds",
         ) from None
 
 
@@ -167,36 +176,37 @@ def _json_lines(path: Path) -> tuple[pl.DataFrame, str]:
         with raw(path) as data:
             if data.read(3) == b"\xef\xbb\xbf":
                 raise DataError(f"{path} begins with a byte order mark", BOM_REMEDY)
-        frame = pl.read_ndjson(path, infer_schema_length=None, schema_overrides=json_types(path))
+        frame = scan_json(path).collect()
         return frame.drop(HIDDEN, strict=False), ""
     except READ_ERRORS as error:
-        raise _bad_json(path, error) from None
+        raise bad_json(path, error) from None
 
 
-def json_types(path: Path) -> dict[str, type[pl.DataType]]:
-    """Columns of a JSON Lines file that are read as text, spelt as they stand."""
-    schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
+def scan_json(path: Path) -> pl.LazyFrame:
+    """A JSON Lines file with its scalars as text, spelt as they stand, but fractions as numbers."""
+    file = glob.escape(str(path))  # the name of one file, whatever signs it holds
+    schema = pl.scan_ndjson(file, infer_schema_length=None).collect_schema()
     # Numbers with a fraction stay numbers: as text 1.0 would have become 1, an id of its own.
-    return {n: pl.String for n, k in schema.items() if not k.is_nested() and not k.is_float()}
+    types = {n: pl.String for n, k in schema.items() if not k.is_nested() and not k.is_float()}
+    return pl.scan_ndjson(file, infer_schema_length=None, schema_overrides=types)
 
 
-def _bad_json(path: Path, error: Exception) -> DataError:
+def bad_json(path: Path, error: Exception) -> DataError:
     """The line at which a JSON Lines file goes wrong."""
-    remedy = "write one JSON object a line, in braces"
     try:
         with raw(path) as data, io.TextIOWrapper(data, "utf-8") as text:
             number = 0
             for number, line in enumerate(text, 1):
                 fault = _json_fault(line)
                 if fault:
-                    return DataError(f"{path}, line {number}: {fault}", remedy)
+                    return DataError(f"{path}, line {number}: {fault}", OBJECTS)
     except UnicodeDecodeError:
         return not_utf8(path)
     except (OSError, EOFError) as fault:
         return DataError(f"{path} cannot be read: {fault}", AGAIN)
     if number == 0:
         return DataError(f"{path} is empty", "give a table with at least one row")
-    return DataError(f"{path} cannot be read: {error}", remedy)
+    return DataError(f"{path} cannot be read: {error}", OBJECTS)
 
 
 def _json_fault(line: str) -> str:

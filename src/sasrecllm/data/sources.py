@@ -10,6 +10,7 @@ from typing import Protocol
 import polars as pl
 
 from sasrecllm.data import archives, columns
+from sasrecllm.data.catalog import clean_titles
 from sasrecllm.data.download import Report
 from sasrecllm.data.interactions import LINE, ROW, Order, Tables
 from sasrecllm.data.readers import read_table
@@ -99,10 +100,7 @@ def files(request: Request) -> Tables:
                 f" columns: {', '.join(c for c in frame.columns if c != LINE)}",
                 "set data.items_path=<file with item_id and title>, or data.columns.title=...",
             )
-        # Each title once; a refusal still names the row of the file it came from.
-        numbered = titled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
-        keys = [c for c in ("item_id", "title") if c in titled.columns]
-        items = numbered.unique(keys, keep="first", maintain_order=True)
+        items = _each_title_once(titled)
         items_file = file
     else:
         items_file = str(request.items_path)
@@ -118,6 +116,22 @@ def files(request: Request) -> Tables:
         columns=(seen, shelf),
         notes=(*filter(None, (note, shelf_note)), *columns.notes(seen, request.path.name)),
     )
+
+
+def _each_title_once(titled: pl.DataFrame) -> pl.DataFrame:
+    """The items of a log that has their titles: each title of an item once, as it is kept.
+
+    A refusal still names the row of the file it came from.  A row without the title that another row
+    of the item has says nothing.
+    """
+    numbered = titled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+    keys = [c for c in ("item_id", "title") if c in titled.columns]
+    if len(keys) == 2 and titled.schema["title"] == pl.String:
+        kept = clean_titles(numbered["title"])
+        numbered = numbered.with_columns(kept.set(kept == "", None).alias("title"))
+        titles = pl.col("title").is_not_null()
+        numbered = numbered.filter(titles | ~titles.any().over("item_id"))
+    return numbered.unique(keys, keep="first", maintain_order=True)
 
 
 def two_table(request: Request) -> Tables:

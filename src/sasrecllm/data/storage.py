@@ -72,8 +72,8 @@ def load(folder: Path) -> Dataset:
         meta: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         if meta.get("format") != FORMAT:
             raise DataError(f"{folder}: data format {meta.get('format')}; known: {FORMAT}", again)
-        rows = pl.read_parquet(folder / "interactions.parquet")
-        items = pl.read_parquet(folder / "items.parquet")
+        rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
+        items = pl.read_parquet(folder / "items.parquet", glob=False)
         dataset = Dataset(**_arrays(rows, items, meta), **_facts(meta))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no prepared data there ({error})", again) from None

@@ -27,6 +27,13 @@ from sasrecllm.data.quotes import Marks
 from sasrecllm.errors import DataError
 
 RECBOLE = (".inter", ".item", ".user")
+OTHERS = (
+    (b"PAR1", "a Parquet file", "give it a name that ends with .parquet"),
+    (b"\x1f\x8b", "compressed by gzip", "give it a name that ends with .gz: log.csv.gz"),
+    (b"PK\x03\x04", "a spreadsheet or a zip archive", "save the sheet as CSV in UTF-8, or unpack it"),
+    (b"\xd0\xcf\x11\xe0", "an old spreadsheet", "save the sheet as CSV in UTF-8"),
+)
+"""How files begin that are sometimes named like text."""
 AGAIN = "fetch or write it again"
 
 
@@ -134,6 +141,7 @@ def _bytes(source: Path | bytes) -> bytes | mmap.mmap:
 
 def _header(path: Path) -> tuple[str, int]:
     """The first line that is not blank, which must be UTF-8, and the number of lines before it."""
+    _refuse_other_kind(path)
     try:
         with raw(path) as lines:
             for skipped, line in enumerate(lines):
@@ -154,6 +162,18 @@ def _header(path: Path) -> tuple[str, int]:
             "convert the line ends: tr '\\r' '\\n' < old.csv > new.csv",
         )
     return header, skipped
+
+
+def _refuse_other_kind(path: Path) -> None:
+    """Refuse a file that is no text, whatever its name says."""
+    try:
+        with raw(path) as data:
+            begins = data.read(4)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}", AGAIN) from None
+    for sign, kind, remedy in OTHERS:
+        if begins.startswith(sign):
+            raise DataError(f"{path} is {kind}, not text", remedy)
 
 
 def not_utf8(path: Path) -> DataError:

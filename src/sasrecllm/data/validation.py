@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,10 @@ NUMBERS = {
     "timestamp": seconds,
     "order": values.whole_numbers,
 }
+NO_USER = ("nan", "null", "none", "na", "n/a", "\\n", "<na>", "undefined", "unknown", "anonymous")
+"""What programs and people write where nobody is known, in lower case."""
+SOME_NAME = "<name in your file>"
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
 
 
@@ -82,7 +87,7 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
         *checks.every_id_check("item_id"),
         Check("title", title.is_null() | (title == ""), "a title", "give the item a title"),
         # Every copy is refused: keeping one would make the result depend on the file's order.
-        Check("item_id", pl.col("item_id").is_duplicated(), "each item once", "keep one of its rows"),
+        Check("item_id", pl.col("item_id").is_duplicated(), *_once(tables)),
     ]
     bad = checks.refusals(frame, rows, file, columns)
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
@@ -94,6 +99,17 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
             f" {LONGEST_TITLE} characters were cut (the first is that of item {long.first()!r})"
         )
     return clean, bad, notes
+
+
+def _once(tables: Tables) -> tuple[str, str]:
+    """What is allowed where an item comes twice, and the next step."""
+    if tables.files[0] != tables.files[1]:
+        return "each item once", "keep one of its rows"
+    return (
+        "one title for each item",
+        "write the same title in every row of the item, or give the titles in a file of their own:"
+        " data.items_path=<file with item_id and title>",
+    )
 
 
 def _attributes(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, list[str]]:
@@ -114,6 +130,7 @@ def _interactions(
     frame, notes = _parsed(frame, file, columns)
     present = [c for c in NUMBERS if c in frame.columns]
     every = {c: frame[c].unique() for c in ("user_id", "item_id")}
+    notes += _odd_users(every["user_id"], f"{Path(file).name}, column {columns.name('user_id')}")
     rows = [check for ids in every.values() for check in checks.id_checks(ids)]
     for column in present:
         rows += checks.number_checks(column)
@@ -158,7 +175,31 @@ def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Chec
     if lost.is_empty():
         return []
     unknown = pl.col("item_id").is_in(lost.implode())
-    return [Check("item_id", unknown, f"items of {file}", f"add the item to {file}, or remove the row")]
+    remedy = f"add the item to {file}, or remove the row"
+    spelt = {_bare(name): name for name in items["item_id"].to_list()}
+    for name in lost.drop_nulls().sort().head(1000):
+        if _bare(name) in spelt:
+            alike = f"{name!r} is {spelt[_bare(name)]!r} in {file}: spell the ids alike in both files"
+            remedy = f"{alike}; or {remedy}"
+            break
+    return [Check("item_id", unknown, f"items of {file}", remedy)]
+
+
+def _bare(name: str) -> str:
+    """An id without what programs change in one: spaces around it, case, zeros before it, ``.0``."""
+    return re.sub(r"\.0+$", "", name.strip().casefold()).lstrip("0")
+
+
+def _odd_users(every: pl.Series, where: str) -> list[str]:
+    """Notes of ids that are taken as they stand, but may be meant otherwise."""
+    spaced = every.filter(every != every.str.strip_chars()).sort()
+    none = every.filter(every.str.to_lowercase().is_in(NO_USER)).sort()
+    said = (
+        f"{where}: {len(spaced):,} ids begin or end with a space ({spaced.first()!r} say): they are"
+        " others than those without",
+        f"{where}: the rows of {', '.join(map(repr, none))} are taken for those of a user of that name",
+    )
+    return [text for text, odd in zip(said, (spaced, none), strict=True) if len(odd)]
 
 
 def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -182,17 +223,33 @@ def _columns(
         if column not in frame.columns:
             ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
             shown = [*dict.fromkeys([*columns.unused, *ours])]
-            close = nearest(column, shown)
+            close = nearest(column, [c for c in shown if c not in columns.named.values()])
             raise DataError(
                 f"{file} has no column {column}; its columns: {', '.join(shown) or 'none'}"
                 + (f"; did you mean {close!r}?" if close else ""),
-                f"name it: 'data.columns.{prefix}{column}={close or '<name in your file>'}'",
+                _naming(f"data.columns.{prefix}{column}", shown, close, bool(columns.named))
+                if LINE in frame.columns
+                else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
             )
     if frame.is_empty():
         raise DataError(f"{file} has no rows", "give a table with at least one row")
     if ROW not in frame.columns:
         frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
     return frame
+
+
+def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
+    """How to name a column of a text file, which may lack a header or have another separator."""
+    if len(shown) == 1:
+        return (
+            "separate the fields of a line by comma, tab, semicolon or bar, and begin with a line of"
+            " their names"
+        )
+    remedy = f"name it: '{setting}={close or SOME_NAME}'"
+    if any(NUMBER.fullmatch(name) for name in shown) or not (named or close):
+        remedy += "; or, if the first line is a row already, write a line of names above it"
+        remedy += ": user_id, item_id, ..." if "items." not in setting else ": item_id, title, ..."
+    return remedy
 
 
 def _raise_first(refused: pl.DataFrame, height: int) -> None:

@@ -22,6 +22,11 @@ YES_NO = {
 """Truth values as pandas, R, PostgreSQL and people write them, in lower case."""
 
 
+EXPLODED = (
+    "write a row for each value of a list, and each field of a structure as a column of its own"
+    " (polars: explode, unnest)"
+)
+LONGEST_TYPE = 80
 BYTES = "store them as text: these are bytes (polars: cast(pl.String); Spark: cast('string'))"
 
 
@@ -51,7 +56,7 @@ def ids(values: pl.Series, where: str) -> pl.Series:
         return values
     if kind.is_integer() or kind in (pl.Null, pl.Categorical, pl.Enum):
         return values.cast(pl.String)
-    remedy = "store them as text or integers"
+    remedy = EXPLODED if kind.is_nested() else "store them as text or integers"
     if isinstance(kind, pl.Decimal):
         whole = values.cast(pl.Int128, strict=False)
         if (whole.cast(kind, strict=False) == values).all():
@@ -64,7 +69,7 @@ def ids(values: pl.Series, where: str) -> pl.Series:
         )
     elif kind == pl.Binary:
         remedy = BYTES
-    raise DataError(f"{where}: ids are of type {kind}; allowed: text or integers", remedy)
+    raise DataError(f"{where}: ids are of type {_named(kind)}; allowed: text or integers", remedy)
 
 
 def numbers(values: pl.Series, where: str) -> Parsed:
@@ -156,9 +161,15 @@ def no_number(values: pl.Series, where: str, allowed: str = "numbers") -> DataEr
     """The refusal of a column whose type is not one of ``allowed``."""
     remedy = "convert the column, or name another one in data.columns"
     return DataError(
-        f"{where}: values are of type {values.dtype}; allowed: {allowed}",
-        BYTES if values.dtype == pl.Binary else remedy,
+        f"{where}: values are of type {_named(values.dtype)}; allowed: {allowed}",
+        BYTES if values.dtype == pl.Binary else EXPLODED if values.dtype.is_nested() else remedy,
     )
+
+
+def _named(kind: pl.DataType) -> str:
+    """A type as it is told; that of a structure of many fields in short."""
+    text = str(kind)
+    return text if len(text) <= LONGEST_TYPE else f"{text[:LONGEST_TYPE]}…"
 
 
 def _is_text(kind: object) -> bool:

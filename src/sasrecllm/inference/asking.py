@@ -29,7 +29,7 @@ def items_of(catalog: Catalog, values: Any, where: str, *, ordered: bool = True)
         raise DataError(
             f"{where}: item {name!r} is not in the catalogue of {catalog.n_items} items"
             + did_you_mean(name, catalog.item_ids),
-            "use ids of the run's items table",
+            "use item ids as they stand in the items file that the run was prepared from",
         )
     return index
 
@@ -43,11 +43,14 @@ def user_of(catalog: Catalog, value: Any, *, needed: bool) -> int:
     user = None if value is None else id_of(value, "user")
     index = UNKNOWN if user is None else int(catalog.user_index([user])[0])
     if needed and user is None:
-        raise DataError("neither user nor history was given", "give one of them")
+        raise DataError(
+            "neither user nor history was given",
+            "give a known user, or items of a history (--liked, history=)",
+        )
     if needed and user is not None and index == UNKNOWN:
         raise DataError(
             f"user {user!r} is not in this run's data" + did_you_mean(user, catalog.user_ids),
-            "give a known user, or history=[item ids] for a new one",
+            "give a known user, or for a new one the items of a history (--liked, history=)",
         )
     return index
 

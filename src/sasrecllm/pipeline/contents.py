@@ -53,7 +53,7 @@ def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: flo
     if path.is_file():
         before = read_json(path, seconds=number, peak_megabytes=number)
     about = {
-        "name": run.config.name,
+        "name": run.name,
         "stages": list(run.stages),
         "evaluation": run.config.evaluation.model_dump(),
         "seconds": round(before["seconds"] + seconds, 1),

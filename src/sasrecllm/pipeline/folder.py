@@ -44,6 +44,11 @@ class Run:
     progress: runtime.Progress
 
     @property
+    def name(self) -> str:
+        """What the settings call the run; without a name there the folder's."""
+        return self.config.name or self.folder.resolve().name
+
+    @property
     def stages(self) -> dict[str, Stage]:
         """Name -> stage, in order."""
         return run_stages(self.config)
