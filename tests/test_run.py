@@ -162,6 +162,7 @@ def test_refusals_have_their_exit_codes_and_no_traceback(run, cli, tmp_path):
         (["recommend", run, "--liked", "nothing"], 4, "not in the catalogue"),
         (["recommend", run], 4, "neither user nor history"),
         (["recommend", tmp_path], 5, "run.json is missing"),
+        (["recommend", tmp_path / "nowhere"], 5, "there is no such folder"),
         (
             ["run", "--out", tmp_path / "a", "data.source=files", "data.path=absent.csv"],
             4,

@@ -164,3 +164,22 @@ def test_no_child_outlives_its_parent(number, stubborn):
         parent.send_signal(number)
         parent.wait(timeout=120)
         wait_until_gone(child)
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_told(monkeypatch, capsys):
+    from sasrecllm.__main__ import main
+
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "sasrecllm.cli":
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.delitem(sys.modules, "sasrecllm.cli", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    monkeypatch.setattr(sys, "argv", ["sasrecllm", "--help", "my run"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == (
+        "interrupted; give the same command again:\n  -> sasrecllm --help 'my run'\n"
+    )

@@ -40,8 +40,9 @@ def choose_run(path: Path) -> Path:
     refuse_half_forgotten(path)
     if not (path / "run.json").is_file():
         near = [p.parent.name for p in path.parent.glob("*/run.json")]
+        why = "run.json is missing" if path.is_dir() else "there is no such folder"
         raise CheckpointError(
-            f"{path} is not a finished run folder: run.json is missing" + did_you_mean(path.name, near),
+            f"{path} is not a finished run folder: {why}" + did_you_mean(path.name, near),
             "give the folder that `sasrecllm run` printed; an interrupted run goes on when the same"
             " command is given again",
         )

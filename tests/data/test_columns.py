@@ -31,13 +31,19 @@ def refused(tables, **given) -> DataError:
 def test_a_refusal_lists_the_files_own_columns_with_the_nearest_name(tmp_path: Path) -> None:
     header, row = "customer_no,article_no,mark,day", "u,a,5,2014-07-14"
     refusal = refused(log(tmp_path, header, row))
+    assert (
+        "no column user_id and no column item_id; its columns: customer_no, article_no" in refusal.what
+    )
     assert "its columns: customer_no, article_no, mark, day" in refusal.what
     assert "did you mean 'customer_no'?" in refusal.what
     assert refusal.remedy == "name it: 'data.columns.user_id=customer_no'"
     refusal = refused(log(tmp_path, header, row, columns={"user_id": "customer_no"}))
     assert "article_no, mark, day" in refusal.what and "item_id=article_no" in refusal.remedy
     refusal = refused(log(tmp_path, "user_id,item_id", "u,a", shelf="article,maker\na,M\n"))
-    assert "shelf.csv has no column item_id; its columns: article, maker" in refusal.what
+    assert (
+        "shelf.csv has no column item_id and no column title; its columns: article, maker"
+        in refusal.what
+    )
     assert refusal.remedy == "name it: 'data.columns.items.item_id=article'"
     no_titles = tmp_path / "one.csv"
     no_titles.write_text("user_id,item_id,Film\nu,a,A\n")

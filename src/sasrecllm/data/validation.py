@@ -219,18 +219,19 @@ def _columns(
     frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
 ) -> pl.DataFrame:
     """Refuse missing columns, ``prefix`` before their names in data.columns; number the rows."""
-    for column in needed:
-        if column not in frame.columns:
-            ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
-            shown = [*dict.fromkeys([*columns.unused, *ours])]
-            close = nearest(column, [c for c in shown if c not in columns.named.values()])
-            raise DataError(
-                f"{file} has no column {column}; its columns: {', '.join(shown) or 'none'}"
-                + (f"; did you mean {close!r}?" if close else ""),
-                _naming(f"data.columns.{prefix}{column}", shown, close, bool(columns.named))
-                if LINE in frame.columns
-                else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
-            )
+    if missing := [c for c in needed if c not in frame.columns]:
+        column = missing[0]
+        ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
+        shown = [*dict.fromkeys([*columns.unused, *ours])]
+        close = nearest(column, [c for c in shown if c not in columns.named.values()])
+        raise DataError(
+            f"{file} has no column {' and no column '.join(missing)};"
+            f" its columns: {', '.join(shown) or 'none'}"
+            + (f"; did you mean {close!r}?" if close else ""),
+            _naming(f"data.columns.{prefix}{column}", shown, close, bool(columns.named))
+            if LINE in frame.columns
+            else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
+        )
     if frame.is_empty():
         raise DataError(f"{file} has no rows", "give a table with at least one row")
     if ROW not in frame.columns:
