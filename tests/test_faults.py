@@ -88,3 +88,11 @@ def test_a_file_that_cannot_be_read_for_want_of_memory_is_no_bad_file():
 def test_what_a_block_cannot_write_names_its_place(tmp_path):
     with pytest.raises(ResourceError, match="run9 cannot be written"), told(tmp_path / "run9"):
         raise os_error(errno.ENOSPC)  # as write() and fsync() raise it, without a name
+
+
+def test_a_full_disk_that_was_told_with_its_place_keeps_it(tmp_path):
+    place = tmp_path / "run/data"
+    with pytest.raises(ResourceError) as raised, told(place):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a write names no file
+    assert refusal(raised.value) is raised.value
+    assert str(place) in raised.value.what

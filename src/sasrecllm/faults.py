@@ -50,6 +50,8 @@ def refusal(error: BaseException, place: Path | None = None) -> SasrecllmError |
     Args:
         place: the folder or file at work, for an error that names none.
     """
+    if isinstance(error, ResourceError):
+        return error  # which names the place that only who raised it knew
     if isinstance(error, SasrecllmError):
         about = error.__cause__ or error.__context__
         return refusal(about, place) if about is not None and _is_want(about) else error
