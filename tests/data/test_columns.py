@@ -140,6 +140,11 @@ HEADLESS = {
     "words alone": (("ann,a,yes", "bob,b,no"), SHELF, "above it: user_id, item_id"),
     "items": (("user_id,item_id", "u,a"), "a,Alpha\nb,Beta\n", "above it: item_id, title"),
     "double colons": (("user_id::item_id", "u::a"), SHELF, "separate the fields of a line by comma"),
+    "whole lines in quotation marks": (
+        ('"user_id,item_id"', '"u,a"'),
+        SHELF,
+        "remove the quotation marks around whole lines",
+    ),
     "a page": (("<!DOCTYPE html>", "<p>404</p>"), SHELF, "separate the fields of a line by comma"),
 }
 

@@ -85,3 +85,8 @@ def test_labels_that_are_nearly_all_the_same_are_said() -> None:
         (warning,) = label_warnings(labels, "log")
         assert words in warning
     assert label_warnings(np.array([0, 1], dtype=np.int8), "log") == []
+
+
+def test_a_rating_of_three_hundred_digits_is_told_in_few() -> None:
+    (said,) = threshold_warnings(np.array([*[3.0] * 60, 2.0, 1e300]), 3.0, "log.csv")
+    assert "1e+300" in said and len(said) < 200

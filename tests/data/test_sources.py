@@ -167,6 +167,7 @@ REFUSED = {
     "JSON of lists": ("log.jsonl", "[1]\n", "line 1: a list, not an object"),
     "JSON in latin-1": ("log.jsonl", b'{"user_id": "\xe9"}\n', "line 1: byte 0xe9"),
     "damaged Parquet": ("log.parquet", b"PAR1 nothing PAR1", "no readable Parquet file"),
+    "columns without a name": ("log.csv", csv_text(header=(*HEADER, "", "")), "without a name"),
     "Parquet named like text": ("log.csv", b"PAR1\x15\x04", "is a Parquet file, not text"),
     "gzip named like text": ("log.csv", gzip.compress(csv_text().encode()), "by gzip, not text"),
     "a spreadsheet named like text": ("log.csv", b"PK\x03\x04\x14\x00", "is a spreadsheet"),
@@ -285,6 +286,8 @@ def test_wrong_settings_are_refused_with_the_nearest_name(tmp_path: Path) -> Non
         load_tables("ml1m")
     with pytest.raises(ConfigError, match=r"data\.order"):
         load_tables("ml-1m", order="backwards")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"data\.words has 'itms'; .*; did you mean 'items'"):
+        load_tables("ml-1m", words={"itms": "films"})
     with pytest.raises(ConfigError, match="needs a file"):
         load_tables("files")
     with pytest.raises(DataError, match=r"no such file; did you mean 'log\.csv'"):

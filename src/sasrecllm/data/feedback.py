@@ -78,7 +78,7 @@ def _share(ratings: FloatArray, threshold: float) -> float:
 
 def _plain(value: float) -> str:
     """A number as it is written in a setting: 4, 3.5."""
-    return str(int(value)) if value == int(value) else repr(value)
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 
 def label_warnings(labels: LabelArray, file: str) -> list[str]:

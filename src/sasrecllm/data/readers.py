@@ -64,7 +64,12 @@ def _delimited(path: Path) -> tuple[pl.DataFrame, str]:
     text = understood(path)
     repeated = sorted({n for n in text.names if text.names.count(n) > 1})
     if repeated:
-        raise DataError(f"{path}, line 1: two columns are named {repeated[0]!r}", "rename one")
+        raise DataError(
+            f"{path}, line 1: two columns are named {repeated[0]!r}",
+            "rename one"
+            if repeated[0]
+            else "name the columns, or remove those without a name from every line",
+        )
     frame = _read(path, text)
     short = _shortened(frame, path, text) if text.quoted else (0, 0)
     if short[0] and text.plain:

@@ -12,9 +12,9 @@ import polars as pl
 from sasrecllm.data import archives, columns
 from sasrecllm.data.catalog import clean_titles
 from sasrecllm.data.download import Report
-from sasrecllm.data.interactions import LINE, ROW, Order, Tables
+from sasrecllm.data.interactions import LINE, PLAIN_WORDS, ROW, Order, Tables
 from sasrecllm.data.readers import read_table
-from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.runtime import resolve
 
 
@@ -70,6 +70,13 @@ def load_tables(
     """
     if order not in ("auto", "time", "file"):
         raise ConfigError(f"data.order is {order!r}; allowed: auto, time, file", "use one of these")
+    for word in words or {}:
+        if word not in PLAIN_WORDS:
+            raise ConfigError(
+                f"data.words has {word!r}; allowed: {', '.join(PLAIN_WORDS)}"
+                + did_you_mean(word, PLAIN_WORDS),
+                "rename or remove it",
+            )
     reader = resolve(source, SOURCES, "data.source")
     request = Request(_path(path), _path(items_path), dict(columns or {}), cache, report)
     tables = reader(request)

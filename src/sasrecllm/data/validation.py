@@ -241,6 +241,8 @@ def _columns(
 
 def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
     """How to name a column of a text file, which may lack a header or have another separator."""
+    if len(shown) == 1 and re.search("[,;\t|]", shown[0]):
+        return "remove the quotation marks around whole lines: each makes one field of its line"
     if len(shown) == 1:
         return (
             "separate the fields of a line by comma, tab, semicolon or bar, and begin with a line of"
