@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from sasrecllm.bench import words
@@ -156,10 +157,17 @@ def test_recommendations_leave_out_what_is_known_and_spell_ids_as_they_came(run)
     assert alone[0] == pytest.approx(new[0].probability, abs=1e-6)
 
 
+def title_of_m0003(run) -> str:
+    """The title of item m0003."""
+    items = pl.read_parquet(run / "data/items.parquet")
+    return str(items.filter(pl.col("item_id") == "m0003")["title"].item())
+
+
 def test_refusals_have_their_exit_codes_and_no_traceback(run, cli, tmp_path):
     for arguments, code, says in (
         (["recommend", run, "--user", "u00x0"], 4, "did you mean"),
         (["recommend", run, "--liked", "nothing"], 4, "not in the catalogue"),
+        (["recommend", run, "--liked", title_of_m0003(run)], 4, "it is the title of item 'm0003'"),
         (["recommend", run], 4, "neither user nor history"),
         (["recommend", tmp_path], 5, "run.json is missing"),
         (["recommend", tmp_path / "nowhere"], 5, "there is no such folder"),

@@ -1,6 +1,7 @@
 """A run folder is opened whole or refused: settings, results, and the folders that are committed."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,8 @@ from sasrecllm.checkpoint import save_part, write_json, write_text
 from sasrecllm.errors import CheckpointError
 from sasrecllm.manifest import MANIFEST, read_manifest, verify_folder
 from sasrecllm.sealing import choose_run, is_sealed, resealed, seal
+
+TINY = Path(__file__).parent / "tiny.yaml"
 
 
 @pytest.fixture
@@ -147,3 +150,24 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(run):
     os.mkfifo(run / "config.yaml")
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
         choose_run(run)
+
+
+def test_what_the_refusal_of_a_damaged_run_says_mends_it(tmp_path, cli):
+    train = [
+        "run",
+        "--config",
+        TINY,
+        "--out",
+        tmp_path / "run",
+        "--quiet",
+        "evaluation.ablations=false",
+    ]
+    train += ["strategy=encoder-only", "fusion.enabled=false"]
+    cli(*train)
+    recommend = ["recommend", tmp_path / "run", "--liked", "m0003"]
+    for name in ("stages/1-encoder/parts/encoder/weights.safetensors", "showcase.json"):
+        path = tmp_path / "run" / name
+        path.write_bytes(path.read_bytes()[:-1])
+        assert "--force" in cli(*recommend, expect=5)
+    cli(*train, "--force")
+    cli(*recommend)

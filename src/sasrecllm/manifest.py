@@ -11,7 +11,10 @@ from sasrecllm.errors import CheckpointError
 from sasrecllm.faults import told
 
 MANIFEST = "MANIFEST.sha256"
-RESTORE = "restore the file from a copy, or delete the folder and train the stage again"
+RESTORE = (
+    "restore the file from a copy, or give the `sasrecllm run` command that trained the run again with"
+    " --force, which trains all of it anew"
+)
 
 
 def file_digest(path: Path) -> str:

@@ -148,7 +148,7 @@ def test_nothing_in_the_run_names_who_was_forgotten_and_it_answers_all_others(ow
     assert "data: 12 users" in lines
     assert len((own / "quarantine.jsonl").read_text().splitlines()) == 2
     assert pl.read_csv(own / "recs.csv")["user_id"].to_list() == ["user 3"]
-    assert "1 of the users were forgotten after training" in (own / "report.html").read_text()
+    assert "Users forgotten after training: 1." in (own / "report.html").read_text()
 
 
 def test_what_the_encoder_keeps_of_a_user_alone_is_gone_too(own):

@@ -28,10 +28,16 @@ def items_of(catalog: Catalog, values: Any, where: str, *, ordered: bool = True)
         name = ids[int(lost[0])]
         raise DataError(
             f"{where}: item {name!r} is not in the catalogue of {catalog.n_items} items"
-            + did_you_mean(name, catalog.item_ids),
+            + (_ids_of_title(catalog, name) or did_you_mean(name, catalog.item_ids)),
             "use item ids as they stand in the items file that the run was prepared from",
         )
     return index
+
+
+def _ids_of_title(catalog: Catalog, title: str) -> str:
+    """Which items have this title, given where an id belongs; empty where none has."""
+    ids = [i for i, t in zip(catalog.item_ids, catalog.titles, strict=True) if t == title]
+    return f"; it is the title of item {', '.join(map(repr, ids[:3]))}" if ids else ""
 
 
 def user_of(catalog: Catalog, value: Any, *, needed: bool) -> int:

@@ -209,7 +209,7 @@ def _notes(run: Run, dataset: Dataset) -> list[str]:
         )
     if gone := len(dataset.catalog.forgotten):
         notes.append(
-            f"{gone} of the users were forgotten after training: their rows are no longer in data/."
+            f"Users forgotten after training: {gone}. Their rows are no longer in data/."
             " The weights were trained with them, and so were figures judged before."
         )
     notes.append(
