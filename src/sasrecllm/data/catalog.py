@@ -33,17 +33,18 @@ def clean_titles(titles: pl.Series) -> pl.Series:
     >>> clean_titles(pl.Series(["Ame\\u0301lie\\n(2001)\\x00 "])).to_list()
     ['Amélie (2001)']
     """
-    whole = _whole_titles(titles)
+    whole = whole_titles(titles)
     cut = whole.str.head(LONGEST_TITLE - 1).str.strip_chars_end() + "…"
     return whole.zip_with(whole.str.len_chars() <= LONGEST_TITLE, cut)
 
 
 def too_long(titles: pl.Series) -> pl.Series:
     """Whether :func:`clean_titles` cuts a title."""
-    return _whole_titles(titles).str.len_chars() > LONGEST_TITLE
+    return whole_titles(titles).str.len_chars() > LONGEST_TITLE
 
 
-def _whole_titles(titles: pl.Series) -> pl.Series:
+def whole_titles(titles: pl.Series) -> pl.Series:
+    """Titles as :func:`clean_titles` makes them, before they are cut."""
     return (
         titles.cast(pl.String)
         .str.normalize("NFC")

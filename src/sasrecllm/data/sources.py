@@ -10,7 +10,7 @@ from typing import Protocol
 import polars as pl
 
 from sasrecllm.data import archives, columns
-from sasrecllm.data.catalog import clean_titles
+from sasrecllm.data.catalog import whole_titles
 from sasrecllm.data.download import Report
 from sasrecllm.data.interactions import LINE, PLAIN_WORDS, ROW, Order, Tables
 from sasrecllm.data.readers import read_table
@@ -135,7 +135,7 @@ def _each_title_once(titled: pl.DataFrame) -> pl.DataFrame:
     keys = [c for c in ("item_id", "title") if c in titled.columns]
     numbered = numbered.unique(keys, keep="first", maintain_order=True)  # few are left to clean
     if len(keys) == 2 and titled.schema["title"] == pl.String:
-        kept = clean_titles(numbered["title"])
+        kept = whole_titles(numbered["title"])
         numbered = numbered.with_columns(kept.set(kept == "", None).alias("title"))
         titles = pl.col("title").is_not_null()
         numbered = numbered.filter(titles | ~titles.any().over("item_id"))
