@@ -47,8 +47,12 @@ def test_the_liked_item_comes_first_and_the_user_met_none_of_the_others(
     seed: int, implicit: bool, negatives: int | None, split: str
 ) -> None:
     dataset = world(seed, implicit=implicit, cold_items=0.2)
-    lists = ranking_candidates(dataset, split, negatives=negatives, seed=seed)
     rows = dataset.rows(split)
+    if not (dataset.labels[rows] == 1).any():  # so small a world may draw no like
+        with pytest.raises(DataError, match=f"no row of {split} likes an item"):
+            ranking_candidates(dataset, split, negatives=negatives, seed=seed)
+        return
+    lists = ranking_candidates(dataset, split, negatives=negatives, seed=seed)
     assert lists.rows.tolist() == rows[dataset.labels[rows] == 1].tolist()
     assert lists.items[:, 0].tolist() == dataset.items[lists.rows].tolist()
     assert lists.histories.items.tolist() == dataset.histories(lists.rows).items.tolist()

@@ -47,13 +47,18 @@ def ranking_candidates(
 
     Raises:
         ConfigError: an unknown split, or ``negatives`` below 1.
-        DataError: no row leaves enough items to draw from.
+        DataError: no liked row, or none that leaves enough items to draw from.
     """
     if negatives is not None and negatives < 1:
         raise ConfigError(
             f"ranking was asked for {negatives} negatives; allowed: 1 or more", "ask for 100"
         )
     rows = _servable(dataset, split)
+    if not len(rows):
+        raise DataError(
+            f"no ranking list can be made: no row of {split} likes an item that may be recommended",
+            "choose a split with liked rows (data.split), or recommend.seen=allow where they repeat",
+        )
     unmet, owners = dataset.others(split, rows)
     free = unmet.free[owners]
     enough = free >= (negatives or 1)
