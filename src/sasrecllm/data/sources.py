@@ -133,6 +133,7 @@ def _each_title_once(titled: pl.DataFrame) -> pl.DataFrame:
     """
     numbered = titled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
     keys = [c for c in ("item_id", "title") if c in titled.columns]
+    numbered = numbered.unique(keys, keep="first", maintain_order=True)  # few are left to clean
     if len(keys) == 2 and titled.schema["title"] == pl.String:
         kept = clean_titles(numbered["title"])
         numbered = numbered.with_columns(kept.set(kept == "", None).alias("title"))
