@@ -1,9 +1,9 @@
 """A run folder that is whole or refused: one manifest over everything in it that is read again.
 
-``RUN/MANIFEST.sha256`` is written last.  It lists the settings, the results and every other file of
-the run itself, and of each committed folder inside (data, language model, parts, scores) that folder's
-own manifest; so a folder of another run, however whole, is found too.  A step that changes a finished
-run does so inside :func:`resealed`.
+``RUN/MANIFEST.sha256`` is written last.  It lists the run's own files that are read again
+(``READ_AGAIN``), and of each committed folder inside (data, language model, parts, scores) that
+folder's own manifest; so a folder of another run, however whole, is found too.  A step that changes a
+finished run does so inside :func:`resealed`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_the_reader_finds_what_the_run_was():
 
 def test_headline_is_true_to_the_intervals_of_both_metrics():
     better = report.headline(GOOD)
-    assert better.count("surely better than the best trivial row, trivial") == 2
+    assert better.count("surely better than the best row without a network, trivial") == 2
     same = noisy(ASKED, 1.0)
     assert report.headline(inputs(ASKED, {"a": same, "b": same})).count("not surely different") == 2
     worse = inputs(ASKED, {"a": noisy(ASKED, 3.0), "b": noisy(ASKED, 0.0, 2)})
@@ -103,7 +104,16 @@ def test_rival_is_the_best_trivial_row_of_each_metric():
     rows = {"offset": 5 * offset, "taste": noisy(ASKED, 0.5), "model": noisy(ASKED, 0.5, 9)}
     both = inputs(ASKED, rows, trivial=["offset", "taste"])
     auc, uauc = report.headline(both).split("On UAUC")
-    assert "row, offset" in auc and "row, taste" in uauc
+    assert "network, offset" in auc and "network, taste" in uauc
+
+
+def test_a_baseline_that_is_not_trivial_is_a_rival_too():
+    rows = {"mean": noisy(ASKED, 0.0), "regression": noisy(ASKED, 3.0), "model": noisy(ASKED, 1.0, 2)}
+    asked = replace(inputs(ASKED, rows, trivial=["mean"]), rivals=["mean", "regression"])
+    assert (
+        report.headline(asked).count("surely worse than the best row without a network, regression")
+        == 2
+    )
 
 
 def test_a_split_of_likes_only_still_has_a_report():

@@ -23,6 +23,8 @@ class ReportInputs:
     Args:
         final: the row that the run is about.
         trivial: names of the trivial rows.
+        rivals: names of all rows without a network, against which the headline holds the final row; the
+            trivial ones where none are named.
         ablations: what was changed -> metric -> [difference, low, high] against the final row.
         ranking: kind of list -> {"lists": count, "rows": row -> metric -> [value, low, high],
             "reranked": row -> how many of the encoder's best it was asked about}.
@@ -47,6 +49,7 @@ class ReportInputs:
     recommendations: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     config_yaml: str = ""
+    rivals: Sequence[str] = ()
 
 
 def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
@@ -163,8 +166,8 @@ def surely(triple: Sequence[float | None] | None) -> bool:
 def headline(inputs: ReportInputs) -> str:
     """The result in a few sentences, true to the paired intervals.
 
-    The rival is chosen per metric: a model counts as better only if it beats the best trivial row
-    on AUC *and* the best trivial row on UAUC.
+    The rival is chosen per metric: a model counts as better only if it beats the best row without a
+    network on AUC *and* the best one on UAUC.
     """
     final = inputs.rows[inputs.final]
     sentences = [
@@ -172,7 +175,9 @@ def headline(inputs: ReportInputs) -> str:
         f" {number(final['metrics']['uauc'])} on {final['rows']:,} test rows."
     ]
     for metric in ("auc", "uauc"):
-        values = {name: inputs.rows[name]["metrics"][metric] for name in inputs.trivial}
+        values = {
+            name: inputs.rows[name]["metrics"][metric] for name in inputs.rivals or inputs.trivial
+        }
         defined = {name: value for name, value in values.items() if value is not None}
         if not defined or final["metrics"][metric] is None:
             why = final["reasons"].get(metric, "no row of the table has a value")
@@ -181,8 +186,8 @@ def headline(inputs: ReportInputs) -> str:
         best = max(defined, key=lambda name: defined[name])
         difference = final["differences"].get(best, {}).get(metric)
         sentences.append(
-            f"On {metric.upper()} it is {_verdict(difference)} the best trivial row, {best}"
-            f" ({span(difference, True)})."
+            f"On {metric.upper()} it is {_verdict(difference)} the best row without a network,"
+            f" {best} ({span(difference, True)})."
         )
     return " ".join(sentences)
 

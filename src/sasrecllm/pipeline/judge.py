@@ -99,6 +99,7 @@ def judge(run: Run, dataset: Dataset, backbone_path: str) -> dict[str, Any]:
     results = {
         "final": final.row,
         "trivial": [*ALWAYS, *popular],
+        "baselines": list(baselines),
         "seed": run.config.seed,
         "evaluation": run.config.evaluation.model_dump(),
         "resamples": run.config.evaluation.resamples,

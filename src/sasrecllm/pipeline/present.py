@@ -119,7 +119,13 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         redraw: False takes the plots that stand, where the results are those that they show.
     """
     results = read_json(
-        run.folder / "results.json", final=str, trivial=list, rows=dict, ablations=dict, parameters=dict
+        run.folder / "results.json",
+        final=str,
+        trivial=list,
+        baselines=list,
+        rows=dict,
+        ablations=dict,
+        parameters=dict,
     )
     folder = run.folder / "plots"
     files = {title: folder / f"{title.split(':')[0].replace(' ', '-').lower()}.svg" for title in PLOTS}
@@ -137,6 +143,7 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         seed=run.config.seed,
         final=results["final"],
         trivial=results["trivial"],
+        rivals=results["baselines"],
         rows=results["rows"],
         ablations=results["ablations"],
         ranking=results.get("ranking", {}),
