@@ -105,6 +105,15 @@ def test_a_table_written_without_quoting_loses_no_row(rows, name, end, tmp_path_
         )
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('\\"|"\n1|1"\n', 3), ('1|1\n"|x\n1|1"\n', 4)],
+)
+def test_one_row_of_numbers_is_too_few_to_take_another_row_for_text(text, line, tmp_path) -> None:
+    with pytest.raises(DataError, match=rf"line {line}: it looks like a row"):
+        read(tmp_path, "bar.txt", "c0|c1\n" + text)
+
+
 ROWS = [f"u{n % 7},i{n % 5},{n % 5 + 1},{1600000000 + n},ok" for n in range(60)]
 HEADER = "user_id,item_id,rating,timestamp,comment"
 

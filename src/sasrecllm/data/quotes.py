@@ -28,6 +28,7 @@ MARK, FEED, RETURN = ord('"'), ord("\n"), ord("\r")
 BOM = b"\xef\xbb\xbf"
 PIECE = 1 << 26  # bytes looked at in one go
 LOOKED_THROUGH, SAMPLE = 100_000, 1000  # lines, and rows among them that show what a row looks like
+SOME = 2  # rows of numbers that make a column of numbers; one may be chance, and a row be lost
 MANY = 20  # so many rows without a blank in a column make a blank there a sign of something else
 NUMBER = re.compile(r"\s*([+-]?\d+([.,]\d+)?)?\s*")
 MENDING = (
@@ -261,7 +262,7 @@ class RowShape:
         return cls(
             separator,
             width,
-            tuple(any(c) and all(NUMBER.fullmatch(v) for v in c) for c in columns),
+            tuple(sum(map(bool, c)) >= SOME and all(NUMBER.fullmatch(v) for v in c) for c in columns),
             tuple(len(c) >= MANY and not any(" " in v for v in c) for c in columns),
         )
 
