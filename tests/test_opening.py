@@ -213,7 +213,7 @@ def test_a_run_does_not_go_on_through_a_link(tmp_path, cli):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x", "/tmp", "a/b", "a\\b", "..", ".", "", " ", "a\0b", "a\nb", "x" * 101, "C:x"]
+    "name", ["../../x", "/tmp", "a/b", "a\\b", "..", ".", " ", "a\0b", "a\nb", "x" * 101, "C:x"]
 )
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name, cli):
     from sasrecllm.config import parse_config
