@@ -39,8 +39,8 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SASRECLL
 
 # ---------------------------------------------------------------------------------- no luck
 
-# Who started the tests may ignore Ctrl-C (a shell does, for jobs in the background), and what is ignored
-# stays so in every process that a test starts.
+# Who started the tests may ignore Ctrl-C (a shell does, for jobs in the background), and what is
+# ignored stays so in every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
