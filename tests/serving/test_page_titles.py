@@ -71,7 +71,7 @@ def test_no_title_fills_the_page_or_turns_what_stands_beside_it(browser, url, ki
     assert page.evaluate(SHOWN_BARE, title[:20]) == 0
     isolated = "getComputedStyle(document.querySelector('#status bdi')).unicodeBidi"
     assert page.evaluate(isolated) == "isolate"
-    assert "a title and the lists change" in page.inner_text("#status")
+    page.locator("#status", has_text="a title and the lists change").wait_for()  # asks a little later
     for name in ("Like ", "Why "):
         label = page.locator(f"#both [aria-label^='{name}']").first.get_attribute("aria-label")
         assert len(label) <= 270
