@@ -8,58 +8,61 @@ from types import SimpleNamespace
 
 import pytest
 
-from sasrecllm import runtime
 from sasrecllm.errors import ConfigError, EnvironmentRefusal
-from sasrecllm.runtime import lasting
+from sasrecllm.machine.device import check_cuda_packages, pick_device
+from sasrecllm.machine.environment import versions
+from sasrecllm.machine.memory import keep_freed_memory, lasting
+from sasrecllm.machine.progress import Progress
+from sasrecllm.plugins import resolve
 
 
 def test_cuda_packages_without_a_gpu_are_refused_with_a_remedy():
     with pytest.raises(EnvironmentRefusal, match="nvidia-cublas-cu12") as refused:
-        runtime.check_cuda_packages(["torch", "nvidia-cublas-cu12", "triton"], gpu=False)
+        check_cuda_packages(["torch", "nvidia-cublas-cu12", "triton"], gpu=False)
     assert refused.value.exit_code == 3 and "PIP_CONSTRAINT" in refused.value.remedy
-    runtime.check_cuda_packages(["torch", "nvidia-cublas-cu12"], gpu=True)
-    runtime.check_cuda_packages(["torch"], gpu=False)
+    check_cuda_packages(["torch", "nvidia-cublas-cu12"], gpu=True)
+    check_cuda_packages(["torch"], gpu=False)
 
 
 def test_a_name_is_a_row_or_a_path_to_an_object():
-    assert runtime.resolve("a", {"a": 1}) == 1
-    assert runtime.resolve("math:floor", {})(2.5) == 2
+    assert resolve("a", {"a": 1}) == 1
+    assert resolve("math:floor", {})(2.5) == 2
     for name, says in (
         ("b", "allowed: alpha"),
         ("alhpa", "did you mean 'alpha'"),
         ("no.such:x", "imported"),
     ):
         with pytest.raises(ConfigError, match=says):
-            runtime.resolve(name, {"alpha": 1}, "encoder.kind")
+            resolve(name, {"alpha": 1}, "encoder.kind")
 
 
 def test_a_named_device_that_is_absent_is_refused():
     import torch
 
     if not torch.cuda.is_available():
-        assert runtime.pick_device() == "cpu"
+        assert pick_device() == "cpu"
         with pytest.raises(EnvironmentRefusal, match="no CUDA device"):
-            runtime.pick_device("cuda")
+            pick_device("cuda")
 
 
 def test_progress_lines_go_to_the_log_even_when_quiet(capsys):
     lines = []
-    progress = runtime.Progress(lines.append, quiet=True)
+    progress = Progress(lines.append, quiet=True)
     progress.line("a stage ended")
     assert lines == ["a stage ended"] and capsys.readouterr().err == ""
-    loud = runtime.Progress(lines.append)
+    loud = Progress(lines.append)
     loud.line("again")
     assert "again" in capsys.readouterr().err
 
 
 def test_versions_name_what_changes_results():
-    assert {"python", "torch", "transformers", "peft", "numpy"} <= set(runtime.versions())
+    assert {"python", "torch", "transformers", "peft", "numpy"} <= set(versions())
 
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from sasrecllm.runtime import keep_freed_memory
+from sasrecllm.machine.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def use():
@@ -76,7 +79,7 @@ def test_the_allocator_is_told_to_keep_what_is_freed(monkeypatch):
     told = {}
     library = SimpleNamespace(mallopt=told.__setitem__)
     monkeypatch.setattr("ctypes.CDLL", lambda name: library)
-    runtime.keep_freed_memory()
+    keep_freed_memory()
     assert told == {-3: 32 * 2**20, -1: 256 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
 

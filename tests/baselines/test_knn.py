@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sasrecllm.baselines import knn
 from sasrecllm.baselines.knn import ItemKNN
-from sasrecllm.baselines.rows import TrainRows
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.types import Histories
 
 # Likes: user 0 {0, 1}, user 1 {0, 1}, user 2 {0, 2}.  User 2's dislike of 1 tells nothing.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.baselines.rows import TrainRows
 from sasrecllm.baselines.table import ALWAYS, BASELINES
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.trivial import TrainMeans
 from sasrecllm.evaluation.ablations import ShuffledHistory
 from sasrecllm.types import UNKNOWN, Histories, Scorer

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from sasrecllm.baselines.pairs import PairTable
-from sasrecllm.baselines.rows import TrainRows
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.trivial import Popularity
 from sasrecllm.types import UNKNOWN, FloatArray, Histories, IntArray
 

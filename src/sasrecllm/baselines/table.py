@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sasrecllm.baselines.chance import Random
 from sasrecllm.baselines.knn import ItemKNN
 from sasrecllm.baselines.markov import MarkovChain
-from sasrecllm.baselines.rows import TrainRows
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.trivial import (
     ItemMean,
     ItemMeanPlusRunningMean,
