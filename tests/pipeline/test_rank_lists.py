@@ -10,7 +10,7 @@ from sasrecllm.config import parse_config
 from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.pipeline.rank_lists import Reranked
 from sasrecllm.pipeline.run import run_all
-from sasrecllm.runs.folder import open_run
+from sasrecllm.runs.opening import open_run
 from sasrecllm.types import UNKNOWN, Histories
 
 
@@ -109,4 +109,4 @@ def test_ranking_is_asked_for_or_not(tmp_path, when):
     run = open_run(tmp_path / "run", parse_config(values, "test"), "test", quiet=True)
     run_all(run)
 
-    assert bool(read_json(run.folder / "results.json")["ranking"]) == (when == "always")
+    assert bool(read_json(run.folder.results)["ranking"]) == (when == "always")

@@ -8,7 +8,6 @@ processes share a job by ``shard`` i of n: each takes every n-th part.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,10 +59,10 @@ def recommend_all(
     """
     progress = progress or Progress(quiet=True)
     check_ending(out)
-    choose_run(run)
+    found = choose_run(run)
     count = sum(1 for _ in user_batches(users, size, column))  # looks at every id, before any claim
     job = {
-        "run": _digest(run), "users": file_digest(users), "column": column, "k": k,
+        "run": found.digest(), "users": file_digest(users), "column": column, "k": k,
         "retrieve": retrieve, "rerank": rerank, "seen": seen, "size": size, "parts": count,
     }  # fmt: skip
     parts = parts_folder(out)
@@ -236,11 +235,3 @@ def _is_free(parts: Path, lock: str) -> bool:
     """Whether no part of a job stands, and no shard beside the holder of ``lock`` works on it."""
     others = [p for p in parts.glob(".shard-*.lock") if p.name != lock]
     return not any(parts.glob("part-*.parquet")) and not any(map(is_held, others))
-
-
-def _digest(run: Path) -> str:
-    """Identity of a run: its settings, data and results."""
-    summed = hashlib.sha256()
-    for name in ("config.yaml", "run.json", "results.json"):
-        summed.update((run / name).read_bytes() if (run / name).is_file() else b"")
-    return summed.hexdigest()[:16]

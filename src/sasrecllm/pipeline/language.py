@@ -17,9 +17,10 @@ from sasrecllm.prompts.answers import answer_ids
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.runs.folder import Run
-from sasrecllm.runs.stored import loaded_part
+from sasrecllm.runs.loaded import loaded_part
+from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import adapt, base_model
+from sasrecllm.stages.plan import asks_language_model, planned
 
 
 def check_language_model(run: Run) -> None:
@@ -33,7 +34,7 @@ def check_language_model(run: Run) -> None:
         EnvironmentRefusal: a package, or the device, is missing.
         CheckpointError: it is damaged, or an adapter that a stage loads is of another model.
     """
-    if not run.uses_language_model:
+    if not asks_language_model(run.config):
         return
     c = run.config
     if c.llm.backbone == "offline":
@@ -49,10 +50,10 @@ def check_language_model(run: Run) -> None:
 
 def _check_adapters(run: Run, model: Backbone) -> None:
     """An adapter of another model or rank would only be met at its stage."""
-    for number, stage in enumerate(run.stages.values(), 1):
+    for folder, stage in run.folder.of_stages(planned(run.config)):
         if "adapter" in stage.load:
-            folder = loaded_part(run.folder, number, stage, "adapter")
-            model.load_adapter(*load_part(folder, {"backbone": model.digest}))
+            part = loaded_part(folder, "adapter", stage.load["adapter"])
+            model.load_adapter(*load_part(part, {"backbone": model.digest}))
 
 
 def _check_offline(config: Config) -> None:
@@ -70,7 +71,7 @@ def _check_offline(config: Config) -> None:
 
 def templates(run: Run) -> list[Template]:
     """The templates of the prompts that the run's stages ask."""
-    asked = {stage.prompt for stage in run.stages.values() if stage.task == "answer"}
+    asked = {s.prompt for s in planned(run.config).values() if s.kind.asks_language_model}
     found = asked_templates(run)
     return [found[prompt] for prompt in sorted(asked)]
 
@@ -84,7 +85,7 @@ def check_prompts(run: Run, dataset: Dataset) -> None:
         ConfigError: a prompt without any history is too long already, or a domain word is missing.
     """
     c = run.config.llm
-    if not run.uses_language_model or c.backbone == "offline":
+    if not asks_language_model(run.config) or c.backbone == "offline":
         return
     tokenizer = load_tokenizer(backbone_path(c.backbone))
     for template in templates(run):

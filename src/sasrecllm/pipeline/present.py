@@ -16,11 +16,14 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.machine.output import Output, is_unicode, say
 from sasrecllm.machine.progress import readable_seconds
-from sasrecllm.pipeline.evaluate import liked_counts, stage_scores
+from sasrecllm.pipeline.evaluate import stage_scores
 from sasrecllm.reports import plots, run_report
-from sasrecllm.runs.folder import Run
+from sasrecllm.runs.folder import TRUTH, RunFolder
+from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import choose_run
-from sasrecllm.runs.stored import stage_folder, stored_calibration
+from sasrecllm.runs.stored import stored_calibration
+from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.types import IntArray, Questions
 
 PLOTS = (
     "Metrics: every row with its interval",
@@ -67,13 +70,13 @@ def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
             shown[f"{case} {raw}, {title!r}: who would like it"] = lines
         else:
             shown[f"{case} {raw}"] = [r.to_dict() for r in system.recommend(user=raw, k=k)]
-    write_json(run.folder / "showcase.json", shown)
+    write_json(run.folder.showcase, shown)
     return shown
 
 
 def load_showcase(folder: Path) -> dict[str, Any]:
     """The recommendation lists that a finished run shows."""
-    return read_json(choose_run(folder) / "showcase.json")
+    return read_json(choose_run(folder).showcase)
 
 
 def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
@@ -98,7 +101,7 @@ def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
 
 def print_results(folder: Path) -> None:
     """The results table of a run for the terminal."""
-    results = read_json(folder / "results.json", final=str, rows=dict, seed=int)
+    results = read_json(RunFolder(folder).results, final=str, rows=dict, seed=int)
     rows = results["rows"]
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
@@ -113,13 +116,13 @@ def _show(table: Any) -> None:
 
 
 def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
-    """Plots as SVG files, ``results.md`` and the self-contained ``run_report.html``.
+    """Plots as SVG files, the results table for people and the self-contained report.
 
     Args:
         redraw: False takes the plots that stand, where the results are those that they show.
     """
     results = read_json(
-        run.folder / "results.json",
+        run.folder.results,
         final=str,
         trivial=list,
         baselines=list,
@@ -127,7 +130,7 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         ablations=dict,
         parameters=dict,
     )
-    folder = run.folder / "plots"
+    folder = run.folder.plots
     files = {title: folder / f"{title.split(':')[0].replace(' ', '-').lower()}.svg" for title in PLOTS}
     if redraw:
         drawn = dict(zip(PLOTS, draw(run, dataset, results), strict=True))
@@ -136,7 +139,7 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
             write_text(files[title], svg)
     else:
         drawn = {title: f.read_text("utf-8") for title, f in files.items() if f.is_file()}
-    truth = run.folder / "data" / "truth.json"
+    truth = run.folder.data / TRUTH
     inputs = run_report.ReportInputs(
         title=f"{run.name} ({dataset.name})",
         command=run.command,
@@ -150,37 +153,37 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         plots=drawn,
         facts=_facts(run, dataset, results),
         truth=read_json(truth) if truth.is_file() else None,
-        recommendations=read_json(run.folder / "showcase.json"),
+        recommendations=read_json(run.folder.showcase),
         notes=_notes(run, dataset),
         config_yaml=yaml.safe_dump(run.config.model_dump(), sort_keys=False, allow_unicode=True),
     )
     table = run_report.markdown_table(results["rows"], results["final"])
     table += "\n" + run_report.ranking_tables(results.get("ranking", {}))
-    write_text(run.folder / "results.md", table.strip() + "\n")
-    write_text(run.folder / "report.html", run_report.html_report(inputs))
+    write_text(run.folder.results_table, table.strip() + "\n")
+    write_text(run.folder.report, run_report.html_report(inputs))
 
 
 def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> list[str]:
     """SVG of every picture, in the order of ``PLOTS``."""
-    stages = list(enumerate(run.stages.values(), 1))
+    stages = planned(run.config)
+    numbered = list(run.folder.of_stages(stages))
     curves = {}
-    for number, stage in stages:
-        path = stage_folder(run.folder, number, stage.name) / "metrics.jsonl"
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
+    for folder, stage in numbered:
+        if folder.metrics.is_file():
+            lines = folder.metrics.read_text(encoding="utf-8").splitlines()
             curves[stage.name] = [json.loads(line) for line in lines]
     test = dataset.questions("test")
-    by_row = {stage.row: stage_scores(run, dataset, n, stage)["test"] for n, stage in stages}
+    by_row = {s.row: stage_scores(run, dataset, stages, f, s)["test"] for f, s in numbered}
     final = results["final"]
     probabilities = {
-        name: stored_calibration(run.folder / "results.json", name).probabilities(scores)
+        name: stored_calibration(run.folder, name).probabilities(scores)
         for name, scores in by_row.items()
         if name == final
     }
     bars = {name: row["intervals"] for name, row in results["rows"].items()}
     return [
         plots.metric_bars(bars, results["trivial"]),
-        plots.auc_by_history(by_row, test.labels, liked_counts(test), results["trivial"]),
+        plots.auc_by_history(by_row, test.labels, _liked_counts(test), results["trivial"]),
         plots.calibration_plot(probabilities, test.labels),
         plots.training_curves(curves),
     ]
@@ -192,21 +195,20 @@ def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dic
     for name, part in summary["splits"].items():
         data[f"{name} split"] = ", ".join(f"{k} {v}" for k, v in part.items())
     training = {}
-    for number, stage in enumerate(run.stages.values(), 1):
-        where = stage_folder(run.folder, number, stage.name) / "stage.json"
-        about = read_json(where, seconds=(int, float))
+    for folder, stage in run.folder.of_stages(planned(run.config)):
+        about = read_json(folder.about, seconds=(int, float))
         training[stage.name] = f"{readable_seconds(about['seconds'])}; trains {', '.join(stage.train)}"
     return {
         "Data": data,
         "Training": training,
         "Parameters": {k: f"{v:,}" for k, v in results["parameters"].items()},
-        "Versions": read_json(run.folder / "env.json"),
+        "Versions": read_json(run.folder.environment),
     }
 
 
 def _notes(run: Run, dataset: Dataset) -> list[str]:
     notes = list(dataset.notes)
-    if run.config.llm.backbone == "offline" and run.uses_language_model:
+    if run.config.llm.backbone == "offline" and asks_language_model(run.config):
         notes.append(
             "The language model was built within this run, from random weights: its tokenizer and its"
             " pretraining saw the catalogue's titles and the training split's histories and answers,"
@@ -222,6 +224,12 @@ def _notes(run: Run, dataset: Dataset) -> list[str]:
         " was scored once, at the end of each stage."
     )
     return notes
+
+
+def _liked_counts(questions: Questions) -> IntArray:
+    """Liked items in each question's history, [B]."""
+    liked = questions.histories.labels == 1
+    return np.bincount(questions.histories.owners[liked], minlength=len(questions))
 
 
 def _commonest(index: Any) -> int:
