@@ -107,6 +107,7 @@ class System:
             n_users=dataset.n_users,
             n_items=dataset.n_items,
             seed=config.seed,
+            times=dataset.times[train] if dataset.has_times else None,
         )
 
     @classmethod
