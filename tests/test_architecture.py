@@ -9,7 +9,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "sasrecllm"
 FLOORS = {
-    "errors": 1, "types": 1, "machine": 1, "names": 1, "seeds": 1, "plugins": 1, "ops": 1, "manifest": 2,
+    "errors": 1, "types": 1, "machine": 1, "names": 1, "seeds": 1, "plugins": 1, "ops": 1,
+    "manifest": 2,
     "config": 2, "data": 2, "encoders": 2, "prompts": 2, "baselines": 2, "evaluation": 2,
     "llm": 3, "training": 4, "checkpoint": 4, "runs": 5, "stages": 5, "inference": 6, "reports": 6,
     "pipeline": 7, "batch": 8, "studies": 8, "serving": 8, "client": 8, "cli": 9, "__main__": 10,
