@@ -16,6 +16,7 @@ from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.pipeline.language import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Work
@@ -39,7 +40,7 @@ def estimate(run: Run) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         trial = Run(RunFolder(Path(scratch)), run.config, run.command, Progress(quiet=True))
         total = 0.0
-        if run.config.llm.backbone == "offline" and asks_language_model(run.config):
+        if is_own(run.config) and asks_language_model(run.config):
             total += _language_seconds(run, trial, dataset)
         system = System.new(trial.folder, run.config, dataset, run.config.device)
         work = Work(trial, dataset, system, planned(run.config))

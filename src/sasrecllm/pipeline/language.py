@@ -17,9 +17,9 @@ from sasrecllm.prompts.answers import answer_ids
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
-from sasrecllm.runs.system import adapt, base_model
 from sasrecllm.stages.plan import asks_language_model, planned
 
 
@@ -37,14 +37,14 @@ def check_language_model(run: Run) -> None:
     if not asks_language_model(run.config):
         return
     c = run.config
-    if c.llm.backbone == "offline":
+    if is_own(c):
         _check_offline(c)
         return
     model = base_model(c, c.llm.backbone, pick_device(c.device))
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
         answer_ids(model.tokenizer, template.cue)
-    adapt(model, c)
+    with_adapter(model, c)
     _check_adapters(run, model)
 
 
@@ -85,7 +85,7 @@ def check_prompts(run: Run, dataset: Dataset) -> None:
         ConfigError: a prompt without any history is too long already, or a domain word is missing.
     """
     c = run.config.llm
-    if not asks_language_model(run.config) or c.backbone == "offline":
+    if not asks_language_model(run.config) or is_own(run.config):
         return
     tokenizer = load_tokenizer(backbone_path(c.backbone))
     for template in templates(run):

@@ -20,6 +20,7 @@ from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.plugins import resolve
 from sasrecllm.prompts.template import Template
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
+from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
@@ -204,7 +205,7 @@ def language_model(run: Run, dataset: Dataset) -> None:
     nothing else of validation or test.
     """
     c = run.config.llm
-    if c.backbone != "offline" or not asks_language_model(run.config):
+    if not is_own(run.config) or not asks_language_model(run.config):
         return
     folder = run.folder.language_model
     if not is_whole(folder):

@@ -19,6 +19,7 @@ from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.pipeline.evaluate import stage_scores
 from sasrecllm.reports import plots, run_report
 from sasrecllm.runs.folder import TRUTH, RunFolder
+from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration
@@ -208,7 +209,7 @@ def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dic
 
 def _notes(run: Run, dataset: Dataset) -> list[str]:
     notes = list(dataset.notes)
-    if run.config.llm.backbone == "offline" and asks_language_model(run.config):
+    if is_own(run.config) and asks_language_model(run.config):
         notes.append(
             "The language model was built within this run, from random weights: its tokenizer and its"
             " pretraining saw the catalogue's titles and the training split's histories and answers,"

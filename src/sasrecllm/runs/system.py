@@ -17,7 +17,7 @@ from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.user_regression import Taste
 from sasrecllm.baselines.user_regression_terms import TASTES
-from sasrecllm.checkpoint import load_part, read_json, save_part
+from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
@@ -25,21 +25,20 @@ from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
-from sasrecllm.errors import CheckpointError, ConfigError, DataError
+from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.ablations import StrangersVectors
-from sasrecllm.llm.backbone import Backbone, add_lora
+from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.hub import cache_only
-from sasrecllm.llm.loading import load_backbone
 from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.machine.device import pick_device
-from sasrecllm.manifest import verify_folder
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.folder import FOLD, RunFolder, folds_beside
+from sasrecllm.runs.language_model import adapted, backbone_path
 from sasrecllm.runs.parts import PARTS, part_of
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.templates import stored_templates
@@ -55,20 +54,6 @@ class Change:
     swap_titles: bool = False
     strangers: Histories | None = None
     """Histories whose users' vectors stand in for the asked user's."""
-
-
-def base_model(config: Config, path: str, device: str) -> Backbone:
-    """The language model at ``path`` as configured, without an adapter."""
-    c = config.llm
-    quantize = None if c.quantize == "none" else c.quantize
-    return load_backbone(path, dtype=c.dtype, quantize=quantize, device=device)
-
-
-def adapt(backbone: Backbone, config: Config) -> Backbone:
-    """The same language model with the configured adapter."""
-    c = config.llm.lora
-    add_lora(backbone, r=c.r, alpha=c.alpha, dropout=c.dropout, targets=c.targets, seed=config.seed)
-    return backbone
 
 
 class System:
@@ -117,8 +102,7 @@ class System:
         Raises:
             CheckpointError: the run's own prompts are damaged.
         """
-        own = config.llm.backbone == "offline"
-        path = str(folder.language_model) if own else config.llm.backbone
+        path = backbone_path(folder, config)
         return cls(config, dataset, path, pick_device(device), stored_templates(folder, config))
 
     @classmethod
@@ -203,19 +187,7 @@ class System:
     @cached_property
     def backbone(self) -> Backbone:
         """The language model with its adapter; the adapter starts as the identity."""
-        own = self.config.llm.backbone == "offline"
-        try:
-            if own:
-                verify_folder(Path(self.backbone_path))
-                _refuse_code(Path(self.backbone_path))
-            return adapt(base_model(self.config, self.backbone_path, self.device), self.config)
-        except (ConfigError, DataError) as error:
-            if not own:
-                raise
-            raise CheckpointError(  # nobody chose these files: we wrote them
-                f"the run's own language model is damaged: {error.what}",
-                "restore the run from a copy, or train it again",
-            ) from error
+        return adapted(self.config, self.backbone_path, self.device)
 
     @cached_property
     def model(self) -> SoftTokenLLM:
@@ -360,14 +332,3 @@ class System:
             whole = sum(p.numel() for p in self.backbone.parameters())
             counts["language model without adapter"] = whole - counts["adapter"]
         return counts
-
-
-def _refuse_code(folder: Path) -> None:
-    """Refuse a language model of a run that names code: we write none that does."""
-    path = folder / "config.json"
-    for key in read_json(path):
-        if key == "auto_map" or key.endswith("attn_implementation"):
-            raise CheckpointError(
-                f"{path} has {key}, with which a model names code to be run",
-                "remove the run: sasrecllm writes no such file",
-            )
