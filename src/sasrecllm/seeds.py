@@ -1,7 +1,8 @@
 """One seed, many draws that have nothing to do with each other: what is drawn has a number of its own.
 
 ``np.random.default_rng([seed, CROSSFIT_FOLDS])`` draws the same whatever else is drawn.  A number never
-changes its meaning, for a run's division of users and its lists depend on it.
+changes its meaning, for a run's division of users and its lists depend on it.  (Held-out items and
+held-out users of the language model share theirs: one permutes items, the other users.)
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ Bits = npt.NDArray[np.uint64]
 WORLD_TITLES = 1
 LANGUAGE_DOCUMENTS = 3
 CROSSFIT_FOLDS = 7
-LLM_HOLDOUT_USERS = 11
+COLD_ITEMS = LLM_HOLDOUT_USERS = 11
+COLD_USERS = 13
 RANKING_LISTS = 17
 SWAPPED_TITLES = 23
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.table import ALWAYS, BASELINES
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.baselines.trivial import TrainMeans
 from sasrecllm.evaluation.ablations import ShuffledHistory
 from sasrecllm.types import UNKNOWN, Histories, Scorer
 
@@ -112,8 +109,6 @@ def test_unknown_and_foreign_users_score_alike(scorer):
 def test_without_train_rows_scores_are_defined():
     nothing = np.array([], dtype=np.int64)
     rows = TrainRows(nothing, nothing, nothing.astype(np.int8), n_users=0, n_items=0)
-    again = TrainMeans.from_dict(json.loads(json.dumps(rows.means.to_dict())))
-    assert again.mean == rows.means.mean
     for make in BASELINES.values():
         assert np.isfinite(make(rows).score(asked(1, 3), np.array([[0], [1], [-1]]))).all()
 

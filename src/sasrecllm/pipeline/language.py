@@ -13,7 +13,7 @@ from sasrecllm.llm.naming import backbone_path
 from sasrecllm.llm.targets import lora_targets
 from sasrecllm.machine.device import pick_device
 from sasrecllm.pipeline.prepare import asked_templates
-from sasrecllm.prompts.answers import answer_ids
+from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
@@ -43,7 +43,7 @@ def check_language_model(run: Run) -> None:
     model = base_model(c, c.llm.backbone, pick_device(c.device))
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
-        answer_ids(model.tokenizer, template.cue)
+        answered_cue(model.tokenizer, template.cue)
     with_adapter(model, c)
     _check_adapters(run, model)
 

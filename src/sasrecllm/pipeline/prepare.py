@@ -13,8 +13,10 @@ from sasrecllm.baselines.user_regression_terms import TASTES
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
+from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.plugins import resolve
@@ -141,30 +143,27 @@ def _is_asked_for(run: Run, folder: Path) -> bool:
 
 
 def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
-    """The data set of the configured source, and of the known world what its rows really are."""
+    """The data set of the configured source, and what its rows really are where the source knows."""
     from sasrecllm.data.ingest.sources import load_tables
     from sasrecllm.data.prepare import prepare as prepare_tables
-    from sasrecllm.pipeline.world import truth_facts, world_tables
 
     c = run.config.data
     seed = run.config.seed if c.seed is None else c.seed
-    world = None
-    if c.source == "known-world":
-        world, made = world_tables({"seed": seed} | c.world)
-        tables = [made]
-    else:
-        run.progress.start()
-        tables = [
-            load_tables(
-                c.source,
-                path=c.path,
-                items_path=c.items_path,
-                columns=c.columns,
-                order=c.order,
-                words=c.words,
-                report=run.progress.step,
-            )
-        ]
+    run.progress.start()
+    tables = [
+        load_tables(
+            c.source,
+            path=c.path,
+            items_path=c.items_path,
+            columns=c.columns,
+            order=c.order,
+            words=c.words,
+            report=run.progress.step,
+            world=c.world,
+            seed=seed,
+        )
+    ]
+    truth = tables[0].truth
     dataset = prepare_tables(
         tables.pop(),  # nobody else holds them: they go as soon as they are checked
         feedback=c.feedback,
@@ -181,7 +180,19 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
         quarantine_path=run.folder.quarantine,
     )
     # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
-    return dataset, {} if world is None or dataset.implicit else truth_facts(world, dataset)
+    return dataset, {} if truth is None or dataset.implicit else _truth_facts(truth, dataset)
+
+
+def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:
+    """Parameters of made-up rows, and the Bayes ceiling of the test split."""
+    asked, catalog = dataset.questions("test"), dataset.catalog
+    probability = truth.of(
+        [catalog.user_id(int(u)) for u in asked.histories.users],
+        [catalog.item_id(int(i)) for i in asked.targets],
+    )
+    new = ~dataset.seen_items[asked.targets]
+    ceiling = bayes_ceiling(probability, asked.labels, asked.histories.users, new)
+    return {"parameters": dict(truth.parameters), "ceiling": ceiling}
 
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
