@@ -243,9 +243,11 @@ def recommend(
 
     with lasting():
         from sasrecllm.inference.recommender import SASRecLLM
-        from sasrecllm.pipeline.present import load_showcase, print_lists
+        from sasrecllm.reports.console import print_lists
+        from sasrecllm.runs.seal import choose_run
+        from sasrecllm.runs.stored import stored_showcase
     if showcase:
-        print_lists(load_showcase(folder), as_json)
+        print_lists(stored_showcase(choose_run(folder)), as_json)
         return
     with lasting():
         system = SASRecLLM.from_pretrained(folder)
@@ -511,6 +513,6 @@ def _print_yaml(config: Any) -> None:
 
 
 def _show_results(folder: Path) -> None:
-    from sasrecllm.pipeline.present import print_results
+    from sasrecllm.reports.console import print_results
 
     print_results(folder)

@@ -312,7 +312,7 @@ def test_a_full_disk_is_a_refusal_that_loses_nothing_and_the_command_finishes_la
         with killed_at(point, full, FULL):
             said = cli("forget", own, "--user", ADA, expect=6)
         assert os.strerror(errno.ENOSPC) in said and str(own) in said
-        if not (own / forgetting.STAGING).exists():
+        if not (own / "forget.tmp").exists():
             assert everything(own) == before
             unchanged += 1
         cli("forget", own, "--user", ADA)
@@ -324,9 +324,9 @@ def test_a_strangers_staging_folder_cannot_reach_outside_the_run(own, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("mine")
-    staging = own / forgetting.STAGING
+    staging = own / "forget.tmp"
     (staging / "new").mkdir(parents=True)
-    (staging / forgetting.COMPLETE).write_text(json.dumps({"rows": True, "gone": ["../outside"]}))
+    (staging / "complete.json").write_text(json.dumps({"rows": True, "gone": ["../outside"]}))
     os.symlink(outside, staging / "new" / "plots")
     with pytest.raises(CheckpointError, match="symbolic link"):
         forget(own, [ADA])
@@ -378,7 +378,7 @@ def scores(folder, users):
 def test_the_command_finishes_what_was_interrupted_before(once, cli, tmp_path):
     own = shutil.copytree(trained_on(once, "labels"), tmp_path / "run")
     point = 0
-    while not (own / forgetting.STAGING / forgetting.COMPLETE).exists():  # the first kill on the move
+    while not (own / "forget.tmp" / "complete.json").exists():  # the first kill on the move
         point += 1
         with killed_at(point), contextlib.suppress(Killed):
             forget(own, [ADA])

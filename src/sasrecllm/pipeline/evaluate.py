@@ -14,30 +14,14 @@ from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.pipeline.rank_lists import rank, wants_ranking
-from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.opening import Run
-from sasrecllm.runs.scores import load_scores, save_scores
+from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
 from sasrecllm.runs.system import System
 from sasrecllm.stages.ablations import ablated
-from sasrecllm.stages.plan import Stage, Stages, asks_language_model, planned
+from sasrecllm.stages.plan import Stages, asks_language_model, planned
+from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.types import FloatArray, Questions
-
-
-def stage_scores(
-    run: Run, dataset: Dataset, stages: Stages, folder: StageFolder, stage: Stage
-) -> dict[str, FloatArray]:
-    """Scores of a finished stage: split -> [rows of the split].
-
-    Forgetting a user takes them away, as they stand for rows that went; then the stage's parts score
-    the rows that are left.
-    """
-    if folder.scores.is_dir():
-        return load_scores(folder)
-    run.progress.line(f"scoring {stage.row} again: users were forgotten since it was scored")
-    system = System.load(run.folder, run.config.device, run.config, dataset, until=folder.number)
-    scorer = stage.kind.scorer(system, stage, stages)
-    return {split: score_questions(scorer, dataset.questions(split)) for split in ("valid", "test")}
 
 
 def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:

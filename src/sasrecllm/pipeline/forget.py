@@ -7,12 +7,10 @@ is as it was, or nobody opens it until :func:`forget` is called on it again and 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,14 +24,15 @@ from sasrecllm.checkpoint import (
     write_json,
 )
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.ingest.user_names import TABLES, named_in, names_a_user, table_without
+from sasrecllm.data.ingest.user_names import file_without
 from sasrecllm.data.splits import NAMES
 from sasrecllm.encoders.loading import without_users
 from sasrecllm.errors import DataError, did_you_mean
+from sasrecllm.inference.showcase import without_user
 from sasrecllm.machine import signals
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import MANIFEST
-from sasrecllm.pipeline.present import write_report
+from sasrecllm.reports.write import write_report
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.lock import in_use
 from sasrecllm.runs.opening import Run
@@ -168,9 +167,9 @@ def _stage_names(folder: RunFolder, users: Sequence[str], new: Path) -> set[str]
     found: set[str] = set()
     for path in _files(folder):
         target = new / path.relative_to(folder.path)
+        write_without = _showcase_without if path == folder.showcase else file_without
         for user in users:
-            source = target if target.is_file() else path
-            if _written_without(source, user, target, path == folder.showcase):
+            if write_without(target if target.is_file() else path, user, target):
                 found.add(user)
     return found
 
@@ -184,44 +183,11 @@ def _files(folder: RunFolder) -> Iterator[Path]:
             yield path
 
 
-def _written_without(path: Path, user: str, target: Path, is_showcase: bool) -> bool:
-    """Write the lines of ``path`` that do not name ``user``; False, and nothing, where none does."""
-    if path.suffix in TABLES:
-        return table_without(path, [user], target)
-    if is_showcase:
-        shown = read_json(path)
-        left = _shown_without(shown, user)
-        if left != shown:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(target, left)
-        return left != shown
-    if path.suffix not in (".jsonl", ".txt", ".log"):
-        return False
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if not _names(line, user, path.suffix == ".jsonl")]
-    if len(kept) < len(lines):
+def _showcase_without(path: Path, user: str, target: Path) -> bool:
+    """Write the showcase without ``user``; False, and nothing, where it does not show him."""
+    shown = read_json(path)
+    left = without_user(shown, user)
+    if left != shown:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("".join(kept), encoding="utf-8")
-    return len(kept) < len(lines)
-
-
-def _names(line: str, user: str, is_json: bool) -> bool:
-    try:
-        return names_a_user(json.loads(line), [user]) if is_json else named_in(line, user)
-    except ValueError:  # a line that somebody else wrote
-        return named_in(line, user)
-
-
-def _shown_without(shown: dict[str, Any], user: str) -> dict[str, Any]:
-    """The showcase without the list of ``user`` and without the lines that stand for him."""
-    lists = {f"{case} {user}" for case in ("warm user", "new user")}
-    return {
-        heading: [line for line in lines if not _is_of(heading, line, user)]
-        for heading, lines in shown.items()
-        if heading not in lists
-    }
-
-
-def _is_of(heading: str, line: dict[str, Any], user: str) -> bool:
-    """Under a new item stand users, elsewhere items."""
-    return heading.startswith("new item ") and line.get("item_id") == user
+        write_json(target, left)
+    return left != shown

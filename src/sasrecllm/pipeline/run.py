@@ -12,14 +12,16 @@ from typing import Any
 
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.showcase import showcase
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.memory import peak_megabytes
 from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.pipeline.evaluate import evaluate_run
 from sasrecllm.pipeline.language import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
-from sasrecllm.pipeline.present import showcase, write_report
 from sasrecllm.pipeline.train import train_stages
+from sasrecllm.reports.write import write_report
 from sasrecllm.runs.folder import standing
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import seal, unseal, verify_run
@@ -43,7 +45,8 @@ def run_all(run: Run) -> dict[str, Any]:
     if is_main_process():
         found = standing(run.folder.results, run.config) or evaluate_run(run, dataset)
         unseal(run.folder)
-        showcase(run, dataset)
+        system = SASRecLLM.load(run.folder, run.config.device, run.config)
+        write_json(run.folder.showcase, showcase(system, run.config.evaluation.cutoff))
         write_report(run, dataset)
         _finish(run, dataset, found, time.monotonic() - started)
     wait_for_all()

@@ -72,6 +72,11 @@ def stored_data(folder: RunFolder) -> Dataset:
         raise CheckpointError(error.what, error.remedy) from error
 
 
+def stored_showcase(folder: RunFolder) -> dict[str, Any]:
+    """The recommendation lists that a finished run shows: heading -> lines."""
+    return read_json(folder.showcase)
+
+
 def stored_calibration(folder: RunFolder, row: str) -> Calibration:
     """The calibration of one row of a run's results table.
 

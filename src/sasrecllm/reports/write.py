@@ -1,29 +1,23 @@
-"""What a run shows at its end: recommendations for three cases, plots, and the report."""
+"""Writing the report of a run: its pictures, the results table for people, and the page itself."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import yaml
 
-from sasrecllm.checkpoint import read_json, write_json, write_text
+from sasrecllm.checkpoint import read_json, write_text
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.inference.recommender import SASRecLLM
-from sasrecllm.machine.output import Output, is_unicode, say
 from sasrecllm.machine.progress import readable_seconds
-from sasrecllm.pipeline.evaluate import stage_scores
 from sasrecllm.reports import plots, run_report
-from sasrecllm.runs.folder import TRUTH, RunFolder
+from sasrecllm.runs.folder import TRUTH
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
-from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration
 from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.types import IntArray, Questions
 
 PLOTS = (
@@ -33,87 +27,6 @@ PLOTS = (
     "Curves: training loss and validation AUC of each stage",
 )
 """Titles of the pictures; what stands before the colon names the file."""
-
-
-def choose_cases(dataset: Dataset) -> dict[str, str]:
-    """A warm user, a new user and a new item of the test split: the ones with the most test rows."""
-    rows = dataset.rows("test")
-    users, items = dataset.users[rows], dataset.items[rows]
-    new_user, new_item = ~dataset.seen_users[users], ~dataset.seen_items[items]
-    cases = {}
-    if (~new_user).any():
-        cases["warm user"] = dataset.catalog.user_id(_commonest(users[~new_user]))
-    if new_user.any():
-        cases["new user"] = dataset.catalog.user_id(_commonest(users[new_user]))
-    if new_item.any():
-        cases["new item"] = dataset.catalog.item_id(_commonest(items[new_item]))
-    return cases
-
-
-def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """Ten recommendations for a warm and a new user, and ten users for a new item."""
-    system = SASRecLLM.load(run.folder, run.config.device, run.config)
-    k = run.config.evaluation.cutoff
-    shown: dict[str, Any] = {}
-    for case, raw in choose_cases(dataset).items():
-        if case == "new item":
-            title = dataset.catalog.title(int(dataset.catalog.item_index([raw])[0]))
-            lines = [
-                {
-                    "rank": a["rank"],
-                    "item_id": a["user_id"],
-                    "title": f"user {a['user_id']}, who liked {a['recently_liked']!r}",
-                    "probability": a["probability"],
-                    "flags": [],
-                }
-                for a in system.audience(raw, k)
-            ]
-            shown[f"{case} {raw}, {title!r}: who would like it"] = lines
-        else:
-            shown[f"{case} {raw}"] = [r.to_dict() for r in system.recommend(user=raw, k=k)]
-    write_json(run.folder.showcase, shown)
-    return shown
-
-
-def load_showcase(folder: Path) -> dict[str, Any]:
-    """The recommendation lists that a finished run shows."""
-    return read_json(choose_run(folder).showcase)
-
-
-def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
-    """Recommendation lists for the terminal, or as JSON for a program."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    if as_json:
-        # A narrow encoding would spell out what it lacks in Python's way, which is no JSON.
-        say(json.dumps(lists, ensure_ascii=not is_unicode(sys.stdout), indent=2))
-        return
-    for heading, lines in lists.items():
-        table = Table(title=escape(heading), title_justify="left")
-        for column in ("rank", "id", "title", "P(like)", ""):
-            table.add_column(column)
-        for line in lines:
-            cells = [str(line["rank"]), line["item_id"], line["title"]]
-            cells += [f"{line['probability']:.2f}", ", ".join(line["flags"])]
-            table.add_row(*map(escape, cells))
-        _show(table)
-
-
-def print_results(folder: Path) -> None:
-    """The results table of a run for the terminal."""
-    results = read_json(RunFolder(folder).results, final=str, rows=dict, seed=int)
-    rows = results["rows"]
-    test_rows = rows[results["final"]]["rows"]
-    title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
-    _show(run_report.console_table(rows, results["final"], title))
-
-
-def _show(table: Any) -> None:
-    """Print a table of rich's; where nobody reads it, that is no failure."""
-    from rich.console import Console
-
-    Console(file=cast("IO[str]", Output())).print(table)
 
 
 def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
@@ -231,7 +144,3 @@ def _liked_counts(questions: Questions) -> IntArray:
     """Liked items in each question's history, [B]."""
     liked = questions.histories.labels == 1
     return np.bincount(questions.histories.owners[liked], minlength=len(questions))
-
-
-def _commonest(index: Any) -> int:
-    return int(np.bincount(index).argmax())
