@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,16 @@ from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
-from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.plugins import resolve
 from sasrecllm.prompts.template import Template
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
-from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
-from sasrecllm.stages.kind import loop_settings
 from sasrecllm.stages.plan import asks_language_model, planned
-from sasrecllm.stages.user_partition import holdout_share, text_questions
 
 
 def check_settings(run: Run) -> None:
@@ -207,49 +202,3 @@ def _check_attributes(run: Run, dataset: Dataset) -> None:
                 "correct the name or leave it out; such columns stand in the file of the items"
                 " (data.items_path), as text or lists of words",
             )
-
-
-def language_model(run: Run, dataset: Dataset) -> None:
-    """Build and pretrain the offline language model into the run, where the run needs one.
-
-    It reads the training split's histories, less those of fresh users, and the catalogue's titles,
-    nothing else of validation or test.
-    """
-    c = run.config.llm
-    if not is_own(run.config) or not asks_language_model(run.config):
-        return
-    folder = run.folder.language_model
-    if not is_whole(folder):
-        from sasrecllm.training.language import LanguageSettings, pretrain_offline
-
-        started = time.monotonic()
-        o, templates = c.offline, stored_templates(run.folder, run.config)
-        share = holdout_share(run.config, planned(run.config))
-        backbone = pretrain_offline(
-            dataset.catalog.titles,
-            dataset.words,
-            text_questions(dataset, share, run.config.seed),
-            text_prompt=templates["text"],
-            soft_prompt=templates["soft"],
-            settings=LanguageSettings(
-                **o.model_dump(exclude={"titles_loop", "answers_loop"}),
-                title_tokens=c.title_tokens,
-            ),
-            loops=(
-                loop_settings(run.config, o.titles_loop),
-                loop_settings(run.config, o.answers_loop),
-            ),
-            stores=(
-                run.folder.language_stage("titles").store(),
-                run.folder.language_stage("answers").store(),
-            ),
-            progress=run.progress,
-            device=pick_device(run.config.device),
-        )
-        if is_main_process():
-            from sasrecllm.llm.loading import save_backbone
-
-            shutil.rmtree(folder, ignore_errors=True)
-            write_json(run.folder.language_seconds, {"seconds": time.monotonic() - started})
-            commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))
-        wait_for_all()
