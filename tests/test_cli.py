@@ -260,7 +260,7 @@ def foreign(alone, tmp_path):
     from sasrecllm.runs.seal import resealed
 
     line = {"rank": 1, "item_id": "ß🎬", "title": "日本 → \x1b", "probability": 0.5, "flags": []}
-    with resealed(copy):
+    with resealed(RunFolder(copy)):
         (copy / "showcase.json").write_text(json.dumps({"warm user ü": [line]}))
     return copy
 

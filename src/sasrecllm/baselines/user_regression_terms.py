@@ -38,6 +38,8 @@ class TasteScorer:
     taste: Taste
     reads_words: ClassVar[bool] = False
     """Whether it knows an item without training rows by its words and attributes."""
+    shown: ClassVar[str] = "asked"
+    """Which tables have it (:class:`sasrecllm.baselines.table.Baseline`)."""
 
     def with_new_items(self, groups: Sequence[FloatArray], count: int) -> Self:
         """The same scorer over a catalogue with new items at its end (:meth:`Taste.extended`)."""
@@ -97,6 +99,7 @@ class UserRegression(TasteScorer):
 
     name: str = "user regression"
     reads_words: ClassVar[bool] = True
+    shown: ClassVar[str] = "always"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.baselines.table import ALWAYS
+from sasrecllm.baselines.table import baseline_of, shown_baselines
 from sasrecllm.checkpoint import write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.intervals import UserBootstrap, interval
@@ -31,10 +31,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     system = System.load(run.folder, run.config.device, run.config, dataset)
     scores: dict[str, FloatArray] = {}
     validation: dict[str, FloatArray] = {}
-    # Means of labels say nothing where every row is a like; there popularity is the trivial row.
-    popular = ("popularity",) if dataset.implicit else ()
-    named = (*ALWAYS, *popular, "user regression", *run.config.evaluation.baselines)
-    baselines = dict.fromkeys(named)
+    baselines = shown_baselines(dataset.implicit, run.config.evaluation.baselines)
     kept: list[tuple[Path, dict[str, FloatArray], dict[str, Any]]] = []
     for number, name in enumerate(baselines):
         started = time.monotonic()
@@ -67,7 +64,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     final = list(stages.values())[-1]
     results = {
         "final": final.row,
-        "trivial": [*ALWAYS, *popular],
+        "trivial": [name for name in baselines if baseline_of(name, "").trivial],
         "baselines": list(baselines),
         "seed": run.config.seed,
         "evaluation": run.config.evaluation.model_dump(),

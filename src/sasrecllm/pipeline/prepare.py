@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.user_regression_terms import TASTES
+from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
@@ -38,9 +37,8 @@ def check_settings(run: Run) -> None:
     c = run.config
     resolve(c.encoder.kind, ENCODERS, "encoder.kind")
     asked_templates(run)
-    baselines = (*BASELINES, *TASTES)
-    _refuse_unknown("fusion.components", c.fusion.components, (*MODELS, *baselines))
-    _refuse_unknown("evaluation.baselines", c.evaluation.baselines, baselines)
+    _check_names("fusion.components", c.fusion.components, MODELS)
+    _check_names("evaluation.baselines", c.evaluation.baselines)
     for folder, stage in run.folder.of_stages(planned(c)):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
@@ -54,11 +52,16 @@ def asked_templates(run: Run) -> dict[str, Template]:
     return stored_templates(run.folder if run.folder.is_trained() else None, run.config)
 
 
-def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:
+    """Refuse a name that is no model's and no baseline's; an object from elsewhere is imported."""
+    known = (*models, *BASELINES)
     for name in names:
-        if name not in known:
+        if ":" in name:
+            baseline_of(name, key)
+        elif name not in known:
             raise ConfigError(
-                f"{key} has {name!r}; allowed: {', '.join(known)}{did_you_mean(name, known)}",
+                f"{key} has {name!r}; allowed: {', '.join(known)}, or package.module:Name"
+                + did_you_mean(name, known),
                 "rename or remove it",
             )
 

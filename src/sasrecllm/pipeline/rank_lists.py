@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sasrecllm.baselines.table import RANKED
 from sasrecllm.data.candidates import Candidates, longest_lists, ranking_candidates
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.scorer import EncoderScorer
@@ -95,7 +96,7 @@ def _judged(scorer: Scorer, lists: Candidates, boot: UserBootstrap) -> dict[str,
 def _scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
     """Every row of the table, each with its parts as its own stage left them."""
     c = run.config.evaluation
-    for name in dict.fromkeys(("popularity", *c.baselines)):
+    for name in dict.fromkeys((*RANKED, *c.baselines)):
         yield system.component(name, "text")
     stages = planned(run.config)
     for folder, stage in run.folder.of_stages(stages):

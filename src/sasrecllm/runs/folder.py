@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,7 +224,7 @@ class RunFolder:
 
     def baseline(self, number: int, name: str) -> Path:
         """Scores of the ``number``-th baseline."""
-        return self.baselines / f"{number:02d}-{name.replace(' ', '-').replace('/', '-')}"
+        return self.baselines / f"{number:02d}-{re.sub('[ /:]', '-', name)}"
 
     # Stages ----------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.user_regression_terms import TASTES
+from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.sequence import SequentialEncoder
@@ -35,6 +35,11 @@ class HasParts(Protocol):
     fusion: FusionWeights | None
     folds: list[SequentialEncoder]
     own: dict[str, Any]
+
+    @property
+    def config(self) -> Config:
+        """The run's settings."""
+        ...
 
     @property
     def dataset(self) -> Dataset:
@@ -131,7 +136,7 @@ def _fusion_tensors(system: HasParts) -> tuple[dict[str, Tensor], dict[str, Any]
 def _load_fusion(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
     weights = FusionWeights.from_dict(about)
     for name in weights.components:
-        if name not in (*MODELS, *TASTES, *BASELINES):
+        if name not in (*MODELS, *BASELINES, *system.config.fusion.components):
             raise ValueError(f"there is no component {name!r}")
     system.fusion = weights
 

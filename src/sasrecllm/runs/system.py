@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm.baselines.features import ItemFeatures
-from sasrecllm.baselines.table import BASELINES
+from sasrecllm.baselines.table import baseline_of
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.baselines.user_regression import Taste
-from sasrecllm.baselines.user_regression_terms import TASTES
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
@@ -145,20 +143,6 @@ class System:
         """Feature groups of the items of ``catalog`` from index ``start`` on."""
         chosen = {name: values[start:] for name, values in catalog.attributes.items()}
         return self.features.groups(catalog.titles[start:], chosen)
-
-    @cached_property
-    def taste(self) -> Taste:
-        """The per-user regression, its shared part fitted on the training split."""
-        data = self.dataset
-        train = data.rows("train")
-        return Taste.fit(
-            data.users[train],
-            data.items[train],
-            data.labels[train],
-            self.item_features,
-            n_users=data.n_users,
-            n_items=data.n_items,
-        )
 
     def new_encoder(self, seed: int) -> SequentialEncoder:
         """A fresh encoder as configured, which knows the items of the training split."""
@@ -315,9 +299,7 @@ class System:
             return self.llm_scorer("llm", prompt, change)
         if name == "encoder":
             return EncoderScorer("encoder", self.encoder)
-        if name in TASTES:
-            return TASTES[name](self.taste)
-        return BASELINES[name](self.train_rows)
+        return baseline_of(name, "a baseline")(self.train_rows)
 
     def parameter_counts(self, *, llm: bool = True) -> dict[str, int]:
         """Parameters of each part (the adapter's and the mapper's are what the paper trains).

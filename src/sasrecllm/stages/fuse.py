@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.user_regression_terms import TASTES
+from sasrecllm.baselines.table import baseline_of
 from sasrecllm.config import Config
 from sasrecllm.llm.fusion import Fusion, fit_fusion
 from sasrecllm.runs.folder import StageFolder
@@ -17,6 +16,8 @@ from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.system import Change, System
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
 from sasrecllm.types import FloatArray, Scorer
+
+COMPONENTS = "fusion.components"
 
 
 class Fuse(Kind):
@@ -75,13 +76,11 @@ def fused(config: Config, stages: Stages) -> list[str]:
 def worded(config: Config, stages: Stages) -> list[str]:
     """Of the fusion's components those that know an item without training rows by its words."""
     readers = {s.kind.component for s in stages.values() if s.kind.reads_words} | _loaded_models(stages)
-    readers |= {name for name, term in {**BASELINES, **TASTES}.items() if reads_words(term)}
-    return [name for name in fused(config, stages) if name in readers]
-
-
-def reads_words(baseline: Any) -> bool:
-    """Whether a baseline knows an item without training rows by its words or attributes."""
-    return bool(getattr(baseline, "reads_words", False))
+    return [
+        name
+        for name in fused(config, stages)
+        if name in readers or (name not in MODELS and baseline_of(name, COMPONENTS).reads_words)
+    ]
 
 
 def last_prompt(stages: Stages) -> str | None:

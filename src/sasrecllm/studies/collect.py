@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sasrecllm.baselines.table import RANKED
 from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
@@ -134,7 +135,7 @@ def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
         trained = {s.row for s in planned(run.config).values()}
         shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
         if cell.row == first:  # whose baselines stand for all
-            shown = {r: r for r in ("popularity", *results["rows"]) if r not in trained} | shown
+            shown = {r: r for r in (*RANKED, *results["rows"]) if r not in trained} | shown
         for kind, lists in results.get("ranking", {}).items():
             counts = {"lists": lists["lists"], "left_out": lists.get("left_out", 0)}
             into = found.setdefault(kind, counts | {"rows": {}, "reranked": {}})
