@@ -102,7 +102,8 @@ def test_a_table_written_without_quoting_loses_no_row_that_looks_like_one(
     if len(got) < len(rows):
         # Byte for byte a file with quoting whose field of several lines stands where numbers stand else.
         assert SEPARATORS[name] != "\t"
-        strict = csv.reader(io.StringIO(text, newline=""), delimiter=SEPARATORS[name], strict=True)
+        lines = io.StringIO(text, newline="")
+        strict = csv.reader(lines, delimiter=SEPARATORS[name], strict=True)
         assert spelt(got) == spelt(list(strict)[1:])
         whole = [row for row in got if not any("\n" in (value or "") for value in row)]
         assert any(len(c) > 1 and all(v and v.isdigit() for v in c) for c in zip(*whole, strict=True))
