@@ -100,7 +100,7 @@ def test_a_table_written_without_quoting_loses_no_row_that_looks_like_one(
         assert SEPARATORS[name] != "\t", "such files have no quoting"
         return
     if len(got) < len(rows):
-        # Byte for byte a file with quoting whose field of several lines stands where numbers stand else.
+        # Byte for byte a quoted file, whose field of several lines stands where others have numbers.
         assert SEPARATORS[name] != "\t"
         lines = io.StringIO(text, newline="")
         strict = csv.reader(lines, delimiter=SEPARATORS[name], strict=True)
