@@ -322,6 +322,30 @@ def merge(out: Annotated[Path, typer.Argument(help="the --out of a sharded recom
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="a .gguf file, or PACKAGE:PATH of one inside an installed package")
+    ],
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    force: Annotated[
+        bool, typer.Option("--force", help="replace the converted model that stands there")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a language model in GGUF format into an ordinary Hugging Face folder, once.
+
+    sasrecllm convert model.gguf models/mine
+    """
+    from sasrecllm.llm.sources import convert as convert_gguf
+    from sasrecllm.runtime import Progress
+
+    progress = Progress(quiet=quiet)
+    progress.start()
+    convert_gguf(source, out, force=force, report=progress.step)
+    say(out)
+
+
+@app.command()
 def serve(
     folder: RunFolder,
     host: Annotated[str, typer.Option(help="address; other than loopback needs a key")] = "127.0.0.1",

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from sasrecllm.cache import VARIABLE as CACHE
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.names import refuse_folder_name
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
@@ -36,6 +37,7 @@ NOT_SETTINGS = {
     "SASRECLLM_STORE": "where the server keeps what people told it",
     "SASRECLLM_DATA": "the development data sets, for tests and examples",
     ALLOW_PLUGIN: "modules that a run may name and import",
+    CACHE: "folder for what is fetched or converted once",
     "SASRECLLM_FUZZ": "cases an operation of the server's fuzz test",
     "SASRECLLM_FAKE_SECONDS": "how long the tests' server takes for an answer",
 }
