@@ -1,4 +1,4 @@
-"""What the peer scripts share: settings, rows, and how `sasrecllm bench sasrec` speaks with them.
+"""What the peer scripts share: settings, rows, and how `benchmarks/bench` speaks with them.
 
 A peer script is `python benchmarks/peer_NAME.py ROWS.npz --loss bce|softmax|gbce`, in the environment
 that benchmarks/peers.sh builds.  It says one JSON line about itself (version, note; or why it is

@@ -1,4 +1,4 @@
-"""gSASRec's recipe in plain torch on the rows of `sasrecllm bench sasrec`: one epoch.
+"""gSASRec's recipe in plain torch on the rows of `python -m benchmarks.bench sasrec`: one epoch.
 
 See peer.py for how it is run.  The project gSASRec-pytorch is on no package registry; this follows
 its recipe (Petrov & Macdonald, "gSASRec", RecSys 2023) and is written afresh: every sequence padded on

@@ -1,4 +1,4 @@
-"""RecBole's SASRec on the rows of `sasrecllm bench sasrec`: its own Trainer, one epoch.
+"""RecBole's SASRec on the rows of `python -m benchmarks.bench sasrec`: its own Trainer, one epoch.
 
 See peer.py for how it is run.  RecBole makes a training row of every prefix of a sequence, padded to
 the longest, and learns one target from each: that is its way, and why an epoch of it costs more.  Its

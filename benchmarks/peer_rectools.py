@@ -1,4 +1,4 @@
-"""RecTools' SASRec on the rows of `sasrecllm bench sasrec`: its own fit, one epoch.
+"""RecTools' SASRec on the rows of `python -m benchmarks.bench sasrec`: its own fit, one epoch.
 
 See peer.py for how it is run.  Not measured: making the Dataset.
 """

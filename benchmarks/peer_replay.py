@@ -1,4 +1,4 @@
-"""RePlay's SASRec (`replay.nn`) on the rows of `sasrecllm bench sasrec`: lightning's fit, one epoch.
+"""RePlay's SASRec (`replay.nn`) on the rows of `benchmarks.bench sasrec`: lightning's fit, one epoch.
 
 See peer.py for how it is run.  Not measured: writing the Parquet file that RePlay reads.
 BCE draws one negative a position here; RePlay's own transform draws one for a whole batch.  Its length

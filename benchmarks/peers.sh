@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environments of the peers that `sasrecllm bench sasrec --peers DIR` compares with; each pins what the
+# Environments of the peers that `python -m benchmarks.bench sasrec --peers DIR` compares with; each pins what the
 # others cannot bear.
 #   benchmarks/peers.sh [DIR] [NAME...]        (default: peers, all of them)
 # Tried with Python 3.11 and a CPU torch 2.13 (about 1.5 GB each):

@@ -1,4 +1,4 @@
-"""The field's way to train and score with a language model: what `sasrecllm bench llm` compares with.
+"""The field's way to train and score with a language model: what `benchmarks.bench llm` compares with.
 
 Public systems of this kind pad prompts in random order to the longest of their batch, compute logits
 over the whole vocabulary at every position and a language-model loss that is thrown away, and read a
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sasrecllm.bench.language import batch_of
+from benchmarks.bench.random_prompts import batch_of
 
 
 def logits(model, batch, user, item):

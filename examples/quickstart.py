@@ -9,7 +9,7 @@ from sasrecllm import SASRec, evaluate, prepare
 from sasrecllm.baselines.trivial import ItemMeanPlusRunningMean, TrainMeans
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.sequences import windows
-from sasrecllm.data.world import known_world
+from sasrecllm.data.synthetic.world import known_world
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask

@@ -19,15 +19,15 @@ import yaml
 
 from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config, load_config
 from sasrecllm.errors import ConfigError
+from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
-from sasrecllm.pipeline.folder import Run
-from sasrecllm.runtime import Progress
+from sasrecllm.runs.folder import Run
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "tiny.yaml"
 ALONE = ("strategy=encoder-only", "fusion.enabled=false", "evaluation.ablations=false")
 FAST = (*ALONE, "encoder.folds=0", "encoder.loop.epochs=1")
-VERBS = ("run", "prepare", "train", "evaluate", "report", "recommend", "tune", "study", "bench")
+VERBS = ("run", "prepare", "train", "evaluate", "report", "recommend", "tune", "study")
 
 
 class Shim:
@@ -94,7 +94,6 @@ def words(alone, place, tmp_path):
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
     users = ("--users", tmp_path / "users.csv")
     search = ("--space", tmp_path / "space.yaml", "--trials", "1")
-    bench = ("bench", "topk", "--size", "tiny", "--pairs", "1", "--threads", "1")
     return {
         "run": ("run", "-q", "-c", TINY, "-o", place, *FAST),
         "prepare": ("prepare", "-q", "-c", TINY, "-o", place),
@@ -104,7 +103,6 @@ def words(alone, place, tmp_path):
         "recommend": ("recommend", alone, "-q", *users, "-o", f"{place}.csv"),
         "tune": ("tune", "-q", "-c", TINY, "-o", place, *search, *FAST),
         "study": ("study", tmp_path / "plan.yaml", "-q", "-o", place),
-        "bench": (*bench, "--json", place / "bench.json"),
     }
 
 
@@ -162,19 +160,19 @@ def test_a_stop_ends_every_verb_with_its_code_and_the_command_that_goes_on(
     verb, number, code, words, alone, place, shim, cli, tmp_path
 ):
     prepared(verb, alone, place)
-    shim.arm(stopping(number), place.parent, 3 if verb not in ("bench", "recommend") else 2)
+    shim.arm(stopping(number), place.parent, 3 if verb != "recommend" else 2)
     said = cli(*words[verb], expect=code)
     assert shim.has_struck(), "or this tests nothing"
     assert "Traceback" not in said and not leavings(tmp_path)
     kind = "interrupted" if code == 130 else "stopped by SIGTERM"
-    again = verb in ("evaluate", "report", "bench")
+    again = verb in ("evaluate", "report")
     assert f"{kind}; the same command {'begins again' if again else 'goes on from the last'}" in said
     assert f"sasrecllm {verb} " in said and str(tmp_path) in said
     if verb != "study":
         cli(*words[verb])
 
 
-@pytest.mark.parametrize("verb", [v for v in VERBS if v != "bench"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_place_that_cannot_be_is_named(verb, words, place, cli, tmp_path):
     place.parent.write_text("a file where a folder should be")
     if verb in ("evaluate", "report"):  # which read a run: there is none below a file
@@ -215,7 +213,7 @@ def test_a_lack_of_memory_is_a_refusal(verb, error, words, alone, place, cli, mo
     def refuses(*_, **__):
         raise error
 
-    monkeypatch.setattr("sasrecllm.inference.assembly.Assembly.__init__", refuses)
+    monkeypatch.setattr("sasrecllm.runs.system.Assembly.__init__", refuses)
     said = cli(*words[verb], expect=6)
     assert "memory ran out" in said and "\n  -> " in said and "Traceback" not in said
     assert not leavings(tmp_path)
@@ -258,7 +256,7 @@ def foreign(alone, tmp_path):
     """A run whose showcase needs characters that few encodings have."""
     copy = tmp_path / "foreign"
     shutil.copytree(alone, copy)
-    from sasrecllm.sealing import resealed
+    from sasrecllm.runs.seal import resealed
 
     line = {"rank": 1, "item_id": "ß🎬", "title": "日本 → \x1b", "probability": 0.5, "flags": []}
     with resealed(copy):

@@ -11,7 +11,7 @@ from sasrecllm import SASRecLLM
 from sasrecllm.checkpoint import write_text
 from sasrecllm.errors import CheckpointError, EnvironmentRefusal
 from sasrecllm.manifest import MANIFEST, manifest_of
-from sasrecllm.sealing import seal
+from sasrecllm.runs.seal import seal
 from sasrecllm.serving.state import load_run
 
 FOR_PEOPLE = {"log.txt", "results.md", "report.html", "plots", "quarantine.jsonl"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sasrecllm.config import load_config
-from sasrecllm.pipeline.plan import cells_of, load_plan, settings_of
+from sasrecllm.studies.plan import cells_of, load_plan, settings_of
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -31,7 +31,7 @@ RECIPES = set((ROOT / "configs").rglob("*.yaml"))
 
 @pytest.mark.parametrize("path", sorted(RECIPES - STUDIES), ids=lambda p: p.name)
 def test_every_recipe_is_a_valid_configuration(path):
-    from sasrecllm.training.strategies import stages_of
+    from sasrecllm.stages.plan import stages_of
 
     config = load_config(path)
     assert stages_of(config.strategy, config.fusion.enabled)

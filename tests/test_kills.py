@@ -29,7 +29,7 @@ from sasrecllm.checkpoint import (
 )
 from sasrecllm.errors import CheckpointError
 from sasrecllm.manifest import verify_folder
-from sasrecllm.sealing import choose_run, is_sealed, resealed, seal
+from sasrecllm.runs.seal import choose_run, is_sealed, resealed, seal
 
 TINY = Path(__file__).parent / "tiny.yaml"
 CALLS = {

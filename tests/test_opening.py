@@ -13,7 +13,7 @@ from sasrecllm import SASRecLLM, plugins
 from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.errors import CheckpointError, ConfigError, ModelNotFoundError
 from sasrecllm.manifest import MANIFEST, manifest_of
-from sasrecllm.sealing import seal
+from sasrecllm.runs.seal import seal
 from sasrecllm.serving.workers import COMMAND
 
 EVIL = ("torch", "typing", "numpy", "polars", "yaml", "transformers", "typer", "safetensors")
@@ -63,7 +63,7 @@ def test_every_process_of_ours_is_started_without_the_current_folder():
         for rest in re.findall(r"sys\.executable, (.*)", path.read_text("utf-8")):
             assert rest.startswith('"-P", '), path
             started += 1
-    assert started >= 4
+    assert started >= 2
 
 
 # ---------------------------------------------------------------- code by name
@@ -117,7 +117,7 @@ def test_the_flag_is_what_the_refusal_says(named, cli):
 
 
 def test_a_module_of_ours_that_is_no_encoder_is_refused(named):
-    for kind in ("sasrecllm.runtime:subprocess", "sasrecllm.pipeline.folder:open_run"):
+    for kind in ("sasrecllm.machine.environment:subprocess", "sasrecllm.runs.folder:open_run"):
         text = (named / "config.yaml").read_text()
         write_text(named / "config.yaml", re.sub("kind: s.*", f"kind: {kind}", text, count=1))
         seal(named)
@@ -217,7 +217,7 @@ def test_a_run_does_not_go_on_through_a_link(tmp_path, cli):
 )
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name, cli):
     from sasrecllm.config import parse_config
-    from sasrecllm.training.strategies import stages_of
+    from sasrecllm.stages.plan import stages_of
 
     with pytest.raises(ConfigError, match="name") as refused:
         parse_config({"name": name}, "here")

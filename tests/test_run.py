@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sasrecllm.bench import words
+from benchmarks.bench import words
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
 from sasrecllm.inference.recommender import NewItem, SASRecLLM

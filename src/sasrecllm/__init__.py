@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from sasrecllm.config import Config, load_config
     from sasrecllm.data.dataset import Dataset
+    from sasrecllm.data.ingest.sources import load_tables
     from sasrecllm.data.prepare import prepare
-    from sasrecllm.data.sources import load_tables
     from sasrecllm.encoders.sasrec import SASRec
     from sasrecllm.errors import SasrecllmError
     from sasrecllm.evaluation.protocol import evaluate
-    from sasrecllm.inference.entries import NewItem, Title
     from sasrecllm.inference.recommender import SASRecLLM
+    from sasrecllm.inference.requests import NewItem, Title
     from sasrecllm.types import Histories, Questions, Scorer, SequenceEncoder
 
 _HOMES = {
@@ -28,16 +28,16 @@ _HOMES = {
     "Dataset": "data.dataset",
     "Histories": "types",
     "Questions": "types",
-    "NewItem": "inference.entries",
+    "NewItem": "inference.requests",
     "SASRec": "encoders.sasrec",
     "SASRecLLM": "inference.recommender",
     "SasrecllmError": "errors",
     "Scorer": "types",
     "SequenceEncoder": "types",
-    "Title": "inference.entries",
+    "Title": "inference.requests",
     "evaluate": "evaluation.protocol",
     "load_config": "config",
-    "load_tables": "data.sources",
+    "load_tables": "data.ingest.sources",
     "prepare": "data.prepare",
 }
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sasrecllm.errors import CheckpointError
-from sasrecllm.faults import told
+from sasrecllm.machine.os_errors import told
 from sasrecllm.manifest import MANIFEST, manifest_of, verify_folder
 
 if TYPE_CHECKING:

@@ -13,11 +13,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sasrecllm import plugins, stops, streams
+from sasrecllm import plugins
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.faults import refusal
-from sasrecllm.runtime import is_main_process, process_count
-from sasrecllm.streams import say
+from sasrecllm.machine import output, signals
+from sasrecllm.machine.device import check_cuda_packages
+from sasrecllm.machine.distributed import is_main_process, process_count
+from sasrecllm.machine.environment import diagnosis
+from sasrecllm.machine.os_errors import refusal
+from sasrecllm.machine.output import say
 
 app = typer.Typer(
     add_completion=False,
@@ -44,25 +47,30 @@ STOPPED = {130: "interrupted", 143: "stopped by SIGTERM"}
 GO_ON = ("run", "prepare", "train", "study", "tune", "merge")
 
 
-def main() -> None:
-    """Entry point: exit codes as in ``errors``; a traceback only for our own bugs."""
-    streams.prepare()
-    with stops.handled():
-        code = _ended()
+def main(commands: typer.Typer = app, program: str = "sasrecllm") -> None:
+    """Entry point: exit codes as in ``errors``; a traceback only for our own bugs.
+
+    Args:
+        commands: the verbs.
+        program: how a person calls them, for the message after a stop.
+    """
+    output.prepare()
+    with signals.handled():
+        code = _ended(commands, program)
     sys.exit(code)
 
 
 def child() -> None:
     """Entry point of a process that ends with the one which started it (a study's cell)."""
-    stops.end_with_parent()
+    signals.end_with_parent()
     main()
 
 
-def _ended() -> int:
+def _ended(commands: typer.Typer, program: str) -> int:
     """Run the verb and say how it ended where that was not well; its exit code."""
     try:
         # typer turns Ctrl-C, and its own ways out, into a code that it returns.
-        answer = app(standalone_mode=False)
+        answer = commands(standalone_mode=False)
         say("", end="")  # what stands in the buffer, while a full disk can still be told
         code = answer if isinstance(answer, int) else 0
     except SystemExit as ended:
@@ -77,9 +85,9 @@ def _ended() -> int:
     except BaseException as error:
         code = _refused(error)
     if code in STOPPED and is_main_process():
-        say(f"{STOPPED[code]}; {next_command(sys.argv[1:])}", error=True)
+        say(f"{STOPPED[code]}; {next_command(sys.argv[1:], program)}", error=True)
     for stream in (sys.stdout, sys.stderr):
-        streams.flush(stream)
+        output.flush(stream)
     return code
 
 
@@ -130,7 +138,7 @@ def run(
 
             estimate(opened)
             return
-        from sasrecllm.pipeline.contents import run_all
+        from sasrecllm.pipeline.run import run_all
 
         run_all(opened)
     _show_results(opened.folder)
@@ -159,7 +167,7 @@ def train(
 
     sasrecllm train --config configs/demo.yaml --out runs/mine
     """
-    from sasrecllm.pipeline.contents import train_all
+    from sasrecllm.pipeline.run import train_all
 
     with _open(_config(config, context.args), out, quiet) as opened:
         train_all(opened)
@@ -171,7 +179,7 @@ def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin 
 
     sasrecllm evaluate runs/demo
     """
-    from sasrecllm.pipeline.contents import evaluate_again
+    from sasrecllm.pipeline.run import evaluate_again
 
     with _reopen(folder, quiet, allow_plugin) as opened:
         evaluate_again(opened)
@@ -184,7 +192,7 @@ def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = 
 
     sasrecllm report runs/demo
     """
-    from sasrecllm.pipeline.contents import report_again
+    from sasrecllm.pipeline.run import report_again
 
     with _reopen(folder, quiet, allow_plugin) as opened:
         report_again(opened)
@@ -231,7 +239,7 @@ def recommend(
     if users is not None:
         _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, seen, ray, quiet)
         return
-    from sasrecllm.runtime import lasting
+    from sasrecllm.machine.memory import lasting
 
     with lasting():
         from sasrecllm.inference.recommender import SASRecLLM
@@ -264,10 +272,10 @@ def study(
 
     sasrecllm study configs/studies/known-world.yaml --out studies/world seeds=[0]
     """
-    from sasrecllm.pipeline.plan import load_plan
-    from sasrecllm.pipeline.study import Study, estimate_study, folder_name, run_study
-    from sasrecllm.pipeline.table import write_study
-    from sasrecllm.runtime import Progress
+    from sasrecllm.machine.progress import Progress
+    from sasrecllm.studies.collect import write_study
+    from sasrecllm.studies.plan import load_plan
+    from sasrecllm.studies.run import Study, estimate_study, folder_name, run_study
 
     _refuse_flags(context.args, ("--out", "--dry-run", "--table", "--quiet"))
     chosen = load_plan(plan, context.args)
@@ -296,9 +304,9 @@ def tune(
 
     sasrecllm tune --config configs/demo.yaml --space space.yaml --out tuned strategy=encoder-only
     """
-    from sasrecllm.pipeline.plan import load_space
-    from sasrecllm.pipeline.tune import tune as search
-    from sasrecllm.runtime import Progress
+    from sasrecllm.machine.progress import Progress
+    from sasrecllm.studies.plan import load_space
+    from sasrecllm.studies.tune import tune as search
 
     _refuse_flags(context.args, ("--config", "--space", "--out", "--trials", "--metric", "--quiet"))
     if metric not in ("auc", "uauc", "auc+uauc"):
@@ -315,7 +323,7 @@ def merge(out: Annotated[Path, typer.Argument(help="the --out of a sharded recom
 
     sasrecllm merge recs.parquet
     """
-    from sasrecllm.pipeline.batch import merge as merge_parts
+    from sasrecllm.batch.jobs import merge as merge_parts
 
     merge_parts(out)
     say(out)
@@ -337,11 +345,16 @@ def convert(
     sasrecllm convert model.gguf models/mine
     """
     from sasrecllm.llm.sources import convert as convert_gguf
-    from sasrecllm.runtime import Progress
+    from sasrecllm.machine.progress import Progress
 
     progress = Progress(quiet=quiet)
-    progress.start()
-    convert_gguf(source, out, force=force, report=progress.step)
+
+    def report(what: str, done: int, total: int) -> None:
+        if not done:
+            progress.start()
+        progress.step(what, done, total)
+
+    convert_gguf(source, out, force=force, report=report)
     say(out)
 
 
@@ -383,7 +396,7 @@ def serve(
     from sasrecllm.serving.run import serve as serve_run
 
     plugins.allow(allow_plugin or ())
-    stops.leave()
+    signals.leave()
     names = allowed_host or ()
     doors = (key_file, store, queue, rate, workers, names, root_path, timeout)
     serve_run(folder, host, port, *doors, forget=_forget_in_run)
@@ -424,46 +437,6 @@ def _forget_in_run(folder: Path, users: Sequence[str], told: Collection[str]) ->
 
 
 @app.command()
-def bench(
-    work: Annotated[
-        str,
-        typer.Argument(
-            help="sasrec, topk, llm, rerank, memory, ingest, start, quality, growth, device, words,"
-            " or all"
-        ),
-    ] = "all",
-    size: Annotated[str, typer.Option(help="of the language model: a, b, or both as a,b")] = "a,b",
-    pairs: Annotated[int, typer.Option(min=1, help="alternating pairs of each comparison")] = 5,
-    peers: Annotated[
-        Path, typer.Option(help="folder that benchmarks/peers.sh filled; absent peers are named")
-    ] = Path("peers"),
-    threads: Annotated[
-        str, typer.Option(help="so many, pinned to as many cores; each in turn")
-    ] = "1,2",
-    run: Annotated[
-        Path,
-        typer.Option("--run", help="finished run, for start, quality, words; absent ones are named"),
-    ] = Path("runs/demo"),
-    rows: Annotated[int, typer.Option(min=2_000, help="of the generated log")] = 1_000_000,
-    device: Annotated[str, typer.Option(help="of the work 'device': cuda, cuda:1, cpu")] = "cuda",
-    plot: Annotated[Path | None, typer.Option(help="write the picture of the growth here")] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="write the findings here")] = None,
-) -> None:
-    """Measure the package's ordinary paths against the reference way, peers and the floor.
-
-    sasrecllm bench rerank --size b --pairs 3 --json rerank.json
-    """
-    from sasrecllm.bench.run import Asked
-    from sasrecllm.bench.run import bench as measure
-
-    numbers = threads.split(",")
-    if not all(n.strip().isdigit() for n in numbers):
-        raise ConfigError(f"--threads is {threads!r}; allowed: numbers with commas", "write 1,2")
-    asked = Asked(tuple(size.split(",")), pairs, peers, run, rows, device, plot)
-    measure(work, asked, [int(n) for n in numbers], json_path)
-
-
-@app.command()
 def doctor(
     guard: Annotated[
         bool,
@@ -471,11 +444,10 @@ def doctor(
     ] = False,
 ) -> None:
     """Versions, device, hub state and free disk; fails if the installation is wrong."""
-    from sasrecllm import runtime
 
-    runtime.check_cuda_packages()
+    check_cuda_packages()
     if not guard:
-        for key, value in runtime.diagnosis().items():
+        for key, value in diagnosis().items():
             say(f"{key:14} {value}")
 
 
@@ -493,8 +465,8 @@ def _recommend_all(
     quiet: bool,
 ) -> None:
     """The batch job of ``recommend``; says what is left where other shards have not finished."""
-    from sasrecllm.pipeline.batch import recommend_all
-    from sasrecllm.runtime import Progress
+    from sasrecllm.batch.jobs import recommend_all
+    from sasrecllm.machine.progress import Progress
 
     number, _, count = shard.partition("/")
     if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
@@ -509,7 +481,7 @@ def _recommend_all(
     say(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")
 
 
-def next_command(words: list[str]) -> str:
+def next_command(words: list[str], program: str = "sasrecllm") -> str:
     """What to do after a stop, for the words of the command that was stopped."""
     kept = [word for word in words if word != "--force"]  # which would throw away what is kept
     if process_count() > 1:
@@ -517,7 +489,7 @@ def next_command(words: list[str]) -> str:
     goes_on = words[:1] and (words[0] in GO_ON or "--users" in words)
     done = "goes on from the last checkpoint" if goes_on else "begins again"
     same = "the same command" + (" without --force" if kept != words else "")
-    return f"{same} {done}:\n  -> sasrecllm {shlex.join(kept)}"
+    return f"{same} {done}:\n  -> {program} {shlex.join(kept)}"
 
 
 FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resume", "--quiet")
@@ -541,7 +513,7 @@ def _refuse_flags(words: list[str], known: tuple[str, ...]) -> None:
 
 
 def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
-    from sasrecllm.pipeline.folder import run_at_work
+    from sasrecllm.runs.folder import run_at_work
 
     if out is None and not config.name:
         raise ConfigError(
@@ -553,7 +525,7 @@ def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> An
 
 
 def _reopen(folder: Path, quiet: bool, allow_plugin: list[str] | None) -> Any:
-    from sasrecllm.pipeline.folder import run_again
+    from sasrecllm.runs.folder import run_again
 
     plugins.allow(allow_plugin or ())
     return run_again(folder, quiet=quiet)

@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from sasrecllm.cache import VARIABLE as CACHE
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.machine.cache import VARIABLE as CACHE
 from sasrecllm.names import refuse_folder_name
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 
@@ -218,7 +218,11 @@ class Offline(Section):
 class LLM(Section):
     """The language model, its adapter and its prompts."""
 
-    backbone: str = Field("offline", description="offline, a hub id, or a local folder")
+    backbone: str = Field(
+        "offline",
+        description="offline, a hub id, a local folder, a .gguf file, PACKAGE:PATH of one inside an"
+        " installed package, or package.module:function that returns a folder",
+    )
     dtype: Literal["fp32", "bf16"] = Field("fp32", description="in which its weights are held")
     quantize: Literal["none", "nf4"] = Field(
         "none", description="nf4: weights of 4 bits through bitsandbytes"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from sasrecllm.errors import CheckpointError
-from sasrecllm.faults import told
+from sasrecllm.machine.os_errors import told
 
 MANIFEST = "MANIFEST.sha256"
 RESTORE = (

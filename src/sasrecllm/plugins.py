@@ -6,10 +6,14 @@ come from somebody else: opening it runs nothing that it names.
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
 
 VARIABLE = "SASRECLLM_ALLOW_PLUGIN"
 """Modules that runs may name, with commas; processes that are started inherit it."""
@@ -46,3 +50,34 @@ def refuse_foreign(key: str, name: str, run: str, also: Iterable[str] = ()) -> N
 def allowed() -> list[str]:
     """Modules that this process may import if a run names them."""
     return [m.strip() for m in os.environ.get(VARIABLE, "").split(",") if m.strip()]
+
+
+def resolve(name: str, table: Mapping[str, T], what: str = "name") -> T:
+    """Row ``name`` of ``table``, or the object behind ``package.module:Name``.
+
+    Raises:
+        ConfigError: the name is in neither; the message lists what is allowed.
+
+    >>> resolve("one", {"one": 1})
+    1
+    >>> resolve("math:pi", {})
+    3.141592653589793
+    """
+    if name in table:
+        return table[name]
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"{what} is {name!r}; allowed: {', '.join(table)}, or package.module:Name"
+            + did_you_mean(name, table),
+            "use one of these names",
+        )
+    try:
+        found: T = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{what} is {name!r}, which cannot be imported: {error}",
+            "check the spelling, and that the package is installed in this environment or its folder"
+            " stands in PYTHONPATH (the current folder does not)",
+        ) from error
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sasrecllm.baselines.chance import Random
-from sasrecllm.baselines.rows import TrainRows
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.types import Histories
 
 NOTHING = np.array([], dtype=np.int64)

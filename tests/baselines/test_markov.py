@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sasrecllm.baselines.markov import MarkovChain, last_liked
-from sasrecllm.baselines.rows import TrainRows
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.types import Histories
 
 # Two users whose rows are interleaved in time.  User 0 likes 0, 1, 2 with a dislike of 3 between;

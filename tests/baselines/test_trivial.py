@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sasrecllm.baselines.rows import TrainRows
 from sasrecllm.baselines.table import ALWAYS, BASELINES
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.trivial import TrainMeans
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.types import Histories

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sasrecllm.bench import encoder, language
+from benchmarks.bench import encoder, language, random_prompts
 
 VOCABULARY = 5_000
 
@@ -30,7 +30,7 @@ def in_the_checkout(monkeypatch, request):
 
 @pytest.mark.parametrize(("part", "soft"), [("adapter", False), ("mapper", True)])
 def test_no_stage_of_the_language_model_makes_logits_of_every_position(in_the_checkout, part, soft):
-    model, p = language.built("tiny", VOCABULARY), language.prompts(16, VOCABULARY, 80)
+    model, p = random_prompts.built("tiny", VOCABULARY), random_prompts.prompts(16, VOCABULARY, 80)
     model.learn({part})
     rows = np.arange(16)
     whole = len(rows) * int(p.lengths.max()) * VOCABULARY

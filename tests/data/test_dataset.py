@@ -266,7 +266,7 @@ def test_a_full_disk_is_a_refusal_of_its_own(tmp_path, name) -> None:
 
 
 def test_the_collm_copy_keeps_its_rows_counts_and_order(data_root) -> None:
-    from sasrecllm.data.sources import load_tables
+    from sasrecllm.data.ingest.sources import load_tables
 
     dataset = prepare(load_tables("two-table", path=data_root / "ml-1m-collm"))
     rows = pl.read_parquet(data_root / "ml-1m-collm" / "interactions.parquet")
@@ -289,7 +289,7 @@ def test_the_collm_copy_keeps_its_rows_counts_and_order(data_root) -> None:
 
 
 def test_tallrec_rows_of_ml_100k_are_the_published_ones(data_root) -> None:
-    from sasrecllm.data.sources import load_tables
+    from sasrecllm.data.ingest.sources import load_tables
 
     folder = data_root / "ml-100k"
     tables = load_tables("two-table", path=folder, order="time")

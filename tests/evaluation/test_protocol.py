@@ -9,8 +9,8 @@ from sasrecllm.evaluation.calibration import fit_calibration
 from sasrecllm.evaluation.intervals import UserBootstrap
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, evaluate, evaluate_ranking, score_questions
-from sasrecllm.evaluation.report import surely
 from sasrecllm.evaluation.slices import slices_by_cause
+from sasrecllm.reports.run_report import surely
 from sasrecllm.types import Histories, Questions
 
 RNG = np.random.default_rng(0)

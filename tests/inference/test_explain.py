@@ -10,8 +10,8 @@ from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.evaluation.calibration import Calibration
-from sasrecllm.inference.entries import one_history
 from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.requests import one_history
 from sasrecllm.llm.fusion import Fusion, FusionWeights
 
 GENRE = np.array([0, 0, 0, 1, 1, 1, 2, 2])  # three of the sea, three of the war, two of neither

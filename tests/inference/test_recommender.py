@@ -9,10 +9,10 @@ import pytest
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.inference.entries import NewItem, Title
 from sasrecllm.inference.recommender import SASRecLLM
-from sasrecllm.pipeline.contents import run_all
-from sasrecllm.pipeline.folder import open_run
+from sasrecllm.inference.requests import NewItem, Title
+from sasrecllm.pipeline.run import run_all
+from sasrecllm.runs.folder import open_run
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sasrecllm import NewItem, SASRecLLM, Title
 from sasrecllm.errors import ConfigError, DataError, EnvironmentRefusal, SasrecllmError
 from sasrecllm.inference import forks
-from sasrecllm.inference.entries import Recommendation, pairs_of
+from sasrecllm.inference.requests import Recommendation, pairs_of
 from sasrecllm.inference.values import count_of, id_of, ids_of, liked_of
-from sasrecllm.runtime import pick_device
+from sasrecllm.machine.device import pick_device
 
 
 @pytest.fixture(scope="module")

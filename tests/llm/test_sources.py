@@ -9,11 +9,11 @@ import pytest
 
 from sasrecllm.checkpoint import is_whole
 from sasrecllm.errors import CheckpointError, ConfigError, DataError, ModelNotFoundError
-from sasrecllm.inference.stages import stored_config
 from sasrecllm.llm import gguf
 from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 from sasrecllm.llm.naming import backbone_path
 from sasrecllm.llm.sources import SOURCES, located, source_of
+from sasrecllm.runs.stored import stored_config
 
 pytest.importorskip("gguf", reason='needs pip install "sasrecllm[gguf]"')
 TINY = Path(__file__).parents[1] / "tiny.yaml"

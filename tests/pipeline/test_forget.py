@@ -15,10 +15,10 @@ from sasrecllm.config import load_config
 from sasrecllm.errors import CheckpointError, DataError
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.pipeline import forget as forgetting
-from sasrecllm.pipeline.contents import evaluate_again, report_again, run_all
-from sasrecllm.pipeline.folder import open_run, reopen_run
 from sasrecllm.pipeline.forget import forget
-from sasrecllm.sealing import choose_run, verify_run
+from sasrecllm.pipeline.run import evaluate_again, report_again, run_all
+from sasrecllm.runs.folder import open_run, reopen_run
+from sasrecllm.runs.seal import choose_run, verify_run
 from sasrecllm.serving.store import Interaction, SqliteStore
 
 ADA = "Ada O'Byrne & <7>"

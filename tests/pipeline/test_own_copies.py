@@ -9,11 +9,11 @@ import pytest
 from sasrecllm.checkpoint import commit_folder, read_json
 from sasrecllm.config import parse_config
 from sasrecllm.errors import CheckpointError, ConfigError
-from sasrecllm.inference.stages import stored_config
-from sasrecllm.inference.templates import keep_templates, stored_templates
-from sasrecllm.pipeline.folder import claim, open_run
-from sasrecllm.pipeline.paths import with_absolute_paths
 from sasrecllm.pipeline.prepare import check_settings
+from sasrecllm.runs.folder import claim, open_run
+from sasrecllm.runs.paths import with_absolute_paths
+from sasrecllm.runs.stored import stored_config
+from sasrecllm.runs.templates import keep_templates, stored_templates
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 WORDS = "They liked {history|; |nothing}. Will they like {target}? Answer:"
@@ -187,8 +187,8 @@ def test_parts_of_another_run_are_copied_in_and_the_other_run_may_go(run, cli, t
 
 
 def test_a_damaged_part_of_another_run_is_refused_before_anything_is_trained(run, tmp_path):
-    from sasrecllm.pipeline.loaded import keep_part
-    from sasrecllm.training.strategies import Stage
+    from sasrecllm.runs.loaded import keep_part
+    from sasrecllm.stages.plan import Stage
 
     other = shutil.copytree(run / "stages/2-text/parts/adapter", tmp_path / "adapter")
     (other / "weights.safetensors").write_bytes(b"")

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from sasrecllm.serving import bodies
+from sasrecllm.serving import request_body
 from sasrecllm.serving.problems import Problem
 
 SLOW = 300
@@ -109,7 +109,7 @@ def test_what_is_too_long_is_not_kept_while_it_is_read(declared):
 
     tracemalloc.start()
     with pytest.raises(Problem) as refused:
-        asyncio.run(bodies.read_body(receive, declared))
+        asyncio.run(request_body.read_body(receive, declared))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert refused.value.status == 413 and sum(read) > 40e6 and most < 8e6
@@ -162,7 +162,7 @@ def test_broken_http_is_a_4xx(server, request_bytes):
 
 def test_a_body_that_drips_is_cut(api, monkeypatch):
     """On a real socket this takes the real ten seconds; here the clock is shorter."""
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(request_body, "BODY_SECONDS", 0.2)
     scope = {
         "type": "http", "method": "POST", "path": "/v1/recommend", "raw_path": b"/v1/recommend",
         "query_string": b"",

@@ -12,7 +12,7 @@ import pytest
 
 from sasrecllm import errors
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.inference.entries import NewItem, Recommendation, Scored, Title
+from sasrecllm.inference.requests import NewItem, Recommendation, Scored, Title
 from sasrecllm.serving import security, workers
 from sasrecllm.serving.queueing import Overloaded
 from sasrecllm.serving.workers import RemoteSystem, Workers
@@ -22,7 +22,7 @@ import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from sasrecllm import errors
-from sasrecllm.inference.entries import NewItem, Recommendation, Scored, Title
+from sasrecllm.inference.requests import NewItem, Recommendation, Scored, Title
 
 class System:
     def __init__(self, items=()):
@@ -287,7 +287,7 @@ def test_the_key_of_the_server_is_not_handed_on(make, monkeypatch):
 
 def test_no_more_processes_than_cores_unless_told_and_one_on_a_gpu(monkeypatch):
     for gpu, cores, count in ((False, 1, 1), (False, 2, 2), (False, 64, 4), (True, 64, 1)):
-        monkeypatch.setattr("sasrecllm.runtime.has_nvidia_device", lambda gpu=gpu: gpu)
+        monkeypatch.setattr("sasrecllm.machine.device.has_nvidia_device", lambda gpu=gpu: gpu)
         monkeypatch.setattr(workers, "cores", lambda cores=cores: cores)
         assert workers.default_workers() == count
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from sasrecllm import stops
 from sasrecllm.checkpoint import CheckpointFolder
 from sasrecllm.errors import DivergedError
+from sasrecllm.machine import signals
 from sasrecllm.training.loop import Task, fit, learning_rate
 from sasrecllm.training.settings import LoopSettings
 
@@ -248,11 +248,11 @@ def test_a_stop_loses_no_step_and_the_rest_is_bit_identical(tmp_path, number, wh
     whole, place = Line(), tmp_path / "stopped" / "checkpoints"
     result = fit(whole, SETTINGS, CheckpointFolder(tmp_path / "whole" / "checkpoints"))
     stopped = Stopping(number, **where)
-    with pytest.raises((KeyboardInterrupt, stops.Stopped)), stops.handled():
+    with pytest.raises((KeyboardInterrupt, signals.Stopped)), signals.handled():
         fit(stopped, SETTINGS, CheckpointFolder(place))
     # A second time in the middle of what the resume begins with, where that is the validation.
     again = Stopping(number, validation=1)
-    with pytest.raises((KeyboardInterrupt, stops.Stopped)), stops.handled():
+    with pytest.raises((KeyboardInterrupt, signals.Stopped)), signals.handled():
         fit(again, SETTINGS, CheckpointFolder(place))
     last = Line()
     resumed = fit(last, SETTINGS, CheckpointFolder(place))

@@ -9,7 +9,7 @@ import torch
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.sequences import windows
-from sasrecllm.data.world import known_world
+from sasrecllm.data.synthetic.world import known_world
 from sasrecllm.encoders.table import ENCODERS, build_encoder
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.llm.backbone import add_lora

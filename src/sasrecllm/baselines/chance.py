@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sasrecllm.baselines.rows import TrainRows
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.types import FloatArray, Histories, IntArray
 
 Bits = npt.NDArray[np.uint64]

@@ -17,7 +17,7 @@ import numpy as np
 
 from sasrecllm.data import storage
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.data.naming import named_in
+from sasrecllm.data.ingest.user_names import named_in
 from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError, did_you_mean

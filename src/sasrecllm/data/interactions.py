@@ -33,7 +33,7 @@ class FileColumns:
     Args:
         named: our column -> its name in the file.
         unused: name in the file of every column that was left out -> what it may be
-            (:data:`sasrecllm.data.columns.LIKELY`), or an empty string.
+            (:data:`sasrecllm.data.ingest.columns.LIKELY`), or an empty string.
     """
 
     named: Mapping[str, str] = field(default_factory=dict)

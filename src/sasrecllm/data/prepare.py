@@ -13,14 +13,20 @@ import polars as pl
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.feedback import Feedback, feedback_of, label_warnings, labels_of, threshold_warnings
 from sasrecllm.data.holdout import check_share, hold_out
+from sasrecllm.data.ingest.feedback import (
+    Feedback,
+    feedback_of,
+    label_warnings,
+    labels_of,
+    threshold_warnings,
+)
+from sasrecllm.data.ingest.quality import WARNING, set_aside, warnings_of
+from sasrecllm.data.ingest.repeats import Repeats, policy_of, repeat_key, settle
+from sasrecllm.data.ingest.validation import OnBadRows, validate
 from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_places
-from sasrecllm.data.quality import WARNING, set_aside, warnings_of
-from sasrecllm.data.repeats import Repeats, policy_of, repeat_key, settle
 from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
 from sasrecllm.data.storage import indices
-from sasrecllm.data.validation import OnBadRows, validate
 from sasrecllm.errors import ConfigError
 from sasrecllm.types import LabelArray
 

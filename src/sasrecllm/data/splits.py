@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
-from sasrecllm.runtime import resolve
+from sasrecllm.plugins import resolve
 from sasrecllm.types import IntArray, LabelArray
 
 TRAIN, VALID, TEST = 0, 1, 2

@@ -12,7 +12,7 @@ import polars as pl
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.splits import CONTEXT, NAMES
 from sasrecllm.errors import DataError
-from sasrecllm.faults import told
+from sasrecllm.machine.os_errors import told
 
 if TYPE_CHECKING:
     from sasrecllm.data.dataset import Dataset

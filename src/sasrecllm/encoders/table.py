@@ -14,7 +14,7 @@ from sasrecllm.encoders.ncf import NCF
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.runtime import resolve
+from sasrecllm.plugins import resolve
 
 ENCODERS: Mapping[str, type[SequentialEncoder]] = {
     SASRec.kind: SASRec,

@@ -12,8 +12,8 @@ import numpy as np
 
 from sasrecllm.errors import ConfigError, DivergedError
 from sasrecllm.evaluation.calibration import Calibration, fit_calibration
+from sasrecllm.evaluation.comparison import Evaluation, Judge, require_whole
 from sasrecllm.evaluation.ranking import metrics_of_ranks, positive_ranks
-from sasrecllm.evaluation.verdict import Evaluation, Judge, require_whole
 from sasrecllm.types import (
     UNKNOWN,
     BoolArray,

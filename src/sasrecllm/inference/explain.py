@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from sasrecllm.evaluation.slices import known as known_index
-from sasrecllm.inference.stages import uses_language_model
 from sasrecllm.llm.fusion import Fusion
+from sasrecllm.runs.stored import uses_language_model
 from sasrecllm.types import FloatArray, Histories, Scorer
 
 if TYPE_CHECKING:

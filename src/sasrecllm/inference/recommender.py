@@ -19,11 +19,12 @@ from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
-from sasrecllm.faults import told
-from sasrecllm.inference.asking import allowed_items, history_of, items_of, named_titles, user_of
-from sasrecllm.inference.assembly import Assembly
 from sasrecllm.inference.audience import audience_of
-from sasrecllm.inference.entries import (
+from sasrecllm.inference.explain import Explanation, explained
+from sasrecllm.inference.forks import note_loaded, refuse_fork
+from sasrecllm.inference.id_lookup import allowed_items, history_of, items_of, named_titles, user_of
+from sasrecllm.inference.new_items import grown
+from sasrecllm.inference.requests import (
     Entry,
     Id,
     NewItem,
@@ -34,11 +35,12 @@ from sasrecllm.inference.entries import (
     new_items,
     pairs_of,
 )
-from sasrecllm.inference.explain import Explanation, explained
-from sasrecllm.inference.forks import note_loaded, refuse_fork
-from sasrecllm.inference.growth import grown
-from sasrecllm.inference.retrieval import TitleVectors, retrieve
-from sasrecllm.inference.stages import (
+from sasrecllm.inference.retrieve import TitleVectors, retrieve
+from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, shown
+from sasrecllm.llm.hub import cache_only
+from sasrecllm.machine.os_errors import told
+from sasrecllm.runs.seal import choose_run
+from sasrecllm.runs.stored import (
     part_folders,
     run_stages,
     stored_backbone,
@@ -47,11 +49,9 @@ from sasrecllm.inference.stages import (
     stored_data,
     uses_language_model,
 )
-from sasrecllm.inference.templates import stored_templates
-from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, shown
-from sasrecllm.llm.hub import cache_only
-from sasrecllm.sealing import choose_run
-from sasrecllm.training.strategies import last_prompt
+from sasrecllm.runs.system import Assembly
+from sasrecllm.runs.templates import stored_templates
+from sasrecllm.stages.plan import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
 Seen = Literal["exclude", "allow"]
@@ -116,7 +116,7 @@ class SASRecLLM:
         Raises:
             CheckpointError: a part of it is damaged.
         """
-        from sasrecllm.runtime import pick_device
+        from sasrecllm.machine.device import pick_device
 
         refuse_fork()
         chosen = pick_device(device)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from sasrecllm.errors import ConfigError, ModelNotFoundError
-from sasrecllm.faults import lacks_room
 from sasrecllm.llm.backbone import Backbone, closeness, probe_ids, relative
+from sasrecllm.machine.os_errors import lacks_room
 
 LENGTH = 16
 """Tokens of the text that a model is tried on."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sasrecllm.errors import CheckpointError, ModelNotFoundError, did_you_mean
-from sasrecllm.faults import told
+from sasrecllm.machine.os_errors import told
 
 ABOUT = "gguf.json"
 """Beside a converted model: of what file, and how."""

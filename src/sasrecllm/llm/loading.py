@@ -207,6 +207,7 @@ def gguf_model(
     from transformers import modeling_gguf_pytorch_utils as reader
 
     def steps(tensors: Any, **_: Any) -> Iterator[Any]:
+        report("tensors", 0, len(tensors))
         for done, tensor in enumerate(tensors, 1):
             yield tensor
             report("tensors", done, len(tensors))

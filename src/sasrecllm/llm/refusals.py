@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm.errors import CheckpointError, EnvironmentRefusal, ModelNotFoundError, SasrecllmError
-from sasrecllm.faults import lacks_room
+from sasrecllm.machine.os_errors import lacks_room
 
 _PIP = re.compile(r"pip install ([^`\n]*)`|pip install (?:-\S+ )*(\S+)")
 _WHOLE = "give a local folder with config.json, *.safetensors and a tokenizer, or another hub id"

@@ -19,14 +19,14 @@ from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
 
-from sasrecllm.cache import cache_folder
 from sasrecllm.checkpoint import commit_folder, is_whole
 from sasrecllm.errors import ConfigError, ModelNotFoundError, did_you_mean
 from sasrecllm.llm.gguf_file import ABOUT, FORMAT, SUFFIX, Report, is_gguf
 from sasrecllm.llm.naming import backbone_path, folder_of, refuse_unreachable
-from sasrecllm.lock import in_use
+from sasrecllm.machine.cache import cache_folder
+from sasrecllm.machine.lock import in_use
 from sasrecllm.manifest import file_digest
-from sasrecllm.runtime import resolve
+from sasrecllm.plugins import resolve
 
 OFFLINE = "offline"
 _IN_PACKAGE = re.compile(r"([A-Za-z_][\w-]+):(?![/\\])([^:]+\.gguf)", re.IGNORECASE)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sasrecllm import runtime
 from sasrecllm.config import Offline
-from sasrecllm.pipeline.folder import Run
+from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.pipeline.language import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.train import Trainer
+from sasrecllm.runs.folder import Run
 from sasrecllm.training.loop import Task, steps_in_all
 from sasrecllm.training.settings import LoopSettings
 
@@ -33,7 +33,7 @@ def estimate(run: Run) -> float:
     dataset = prepare(run)
     check_prompts(run, dataset)
     with tempfile.TemporaryDirectory() as scratch:
-        trial = Run(Path(scratch), run.config, run.command, runtime.Progress(quiet=True))
+        trial = Run(Path(scratch), run.config, run.command, Progress(quiet=True))
         backbone, total = run.config.llm.backbone, 0.0
         if backbone == "offline" and run.uses_language_model:
             total += _language_seconds(run, trial, dataset)
@@ -49,9 +49,9 @@ def estimate(run: Run) -> float:
             run.progress.line(
                 f"stage {stage.name}: {len(task.lengths)} examples, at most {settings.epochs} epochs,"
                 f" {sum(p.numel() for p in task.trainable().values()):,} parameters learn,"
-                f" about {runtime.readable_seconds(seconds)}"
+                f" about {readable_seconds(seconds)}"
             )
-    run.progress.line(f"in all about {runtime.readable_seconds(total)}, evaluation not counted")
+    run.progress.line(f"in all about {readable_seconds(total)}, evaluation not counted")
     return total
 
 
@@ -94,6 +94,6 @@ def _language_seconds(run: Run, trial: Run, dataset: object) -> float:
     seconds = (time.monotonic() - started) * full.documents * epochs / 200
     run.progress.line(
         f"language model: {full.documents} documents, {epochs} epochs,"
-        f" about {runtime.readable_seconds(seconds)}"
+        f" about {readable_seconds(seconds)}"
     )
     return seconds

@@ -16,20 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm import stops
 from sasrecllm.checkpoint import commit_folder, load_part, read_json, save_part, sync, write_json
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.naming import TABLES, named_in, names_a_user, table_without
+from sasrecllm.data.ingest.user_names import TABLES, named_in, names_a_user, table_without
 from sasrecllm.data.splits import NAMES
 from sasrecllm.encoders.loading import without_users
 from sasrecllm.errors import DataError, did_you_mean
-from sasrecllm.inference.stages import stored_config, stored_data
-from sasrecllm.lock import in_use
-from sasrecllm.pipeline.folder import Run
+from sasrecllm.machine import signals
+from sasrecllm.machine.lock import in_use
+from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.present import write_report
-from sasrecllm.pipeline.scores import BASELINES_FOLDER
-from sasrecllm.runtime import Progress
-from sasrecllm.sealing import FORGETTING, choose_run, refuse_links, resealed
+from sasrecllm.runs.folder import Run
+from sasrecllm.runs.scores import BASELINES_FOLDER
+from sasrecllm.runs.seal import FORGETTING, choose_run, refuse_links, resealed
+from sasrecllm.runs.stored import stored_config, stored_data
 
 STAGING, COMPLETE = FORGETTING.split("/")
 """The folder, and the file in it that stands when all else is written; says whether rows go."""
@@ -105,7 +105,7 @@ def _finish(folder: Path) -> bool:
         return False
     refuse_links(folder)
     scored = [*folder.glob("stages/*/scores"), *folder.glob(BASELINES_FOLDER)]
-    with stops.held(), resealed(folder):  # it is short, and half of it nobody can use
+    with signals.held(), resealed(folder):  # it is short, and half of it nobody can use
         # Scores stand for rows, and sampled negatives for all rows together: they are made anew.
         for scores in scored if read_json(staging / COMPLETE, rows=bool)["rows"] else ():
             shutil.rmtree(scores)

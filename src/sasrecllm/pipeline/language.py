@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from sasrecllm import runtime
 from sasrecllm.checkpoint import load_part
 from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
-from sasrecllm.inference.assembly import adapt, base_model
-from sasrecllm.inference.stages import loaded_part
 from sasrecllm.llm.ability import refuse_longer, refuse_unable
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.loading import llama_shape, load_tokenizer
 from sasrecllm.llm.sources import located
 from sasrecllm.llm.targets import lora_targets
-from sasrecllm.pipeline.folder import Run
+from sasrecllm.machine.device import pick_device
 from sasrecllm.pipeline.prepare import asked_templates
 from sasrecllm.prompts.answers import answer_ids
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.runs.folder import Run
+from sasrecllm.runs.stored import loaded_part
+from sasrecllm.runs.system import adapt, base_model
 
 
 def check_language_model(run: Run) -> None:
@@ -39,7 +39,7 @@ def check_language_model(run: Run) -> None:
     if c.llm.backbone == "offline":
         _check_offline(c)
         return
-    model = base_model(c, c.llm.backbone, runtime.pick_device(c.device))
+    model = base_model(c, c.llm.backbone, pick_device(c.device))
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
         answer_ids(model.tokenizer, template.cue)

@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sasrecllm import runtime
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.taste_rows import TASTES
+from sasrecllm.baselines.user_regression_terms import TASTES
 from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.quality import WARNING, refuse_untrainable
+from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.stages import loaded_part, stored_data
-from sasrecllm.inference.templates import stored_templates
-from sasrecllm.pipeline.folder import Run, claim, first_difference, is_trained
-from sasrecllm.pipeline.scores import LANGUAGE_SECONDS
-from sasrecllm.pipeline.shares import text_questions
+from sasrecllm.machine.device import pick_device
+from sasrecllm.machine.distributed import is_main_process, wait_for_all
+from sasrecllm.plugins import resolve
 from sasrecllm.prompts.template import Template
-from sasrecllm.runtime import resolve
+from sasrecllm.runs.folder import Run, claim, first_difference, is_trained
+from sasrecllm.runs.scores import LANGUAGE_SECONDS
+from sasrecllm.runs.stored import loaded_part, stored_data
+from sasrecllm.runs.templates import stored_templates
+from sasrecllm.stages.user_partition import text_questions
 
 SETTINGS = "settings.json"
 """In the folder of prepared data: what it was prepared with."""
@@ -70,9 +71,9 @@ def prepare(run: Run) -> Dataset:
         DataError: the data is wrong, or could not be trained on; nothing is left in ``data/``.
     """
     folder = run.folder / "data"
-    if runtime.is_main_process():
+    if is_main_process():
         claim(run)
-    if runtime.is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
+    if is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
         (run.folder / "quarantine.jsonl").unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
         _say(run, dataset)
@@ -86,7 +87,7 @@ def prepare(run: Run) -> Dataset:
 
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)
-    runtime.wait_for_all()
+    wait_for_all()
     dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
@@ -128,8 +129,8 @@ def _is_asked_for(run: Run, folder: Path) -> bool:
 
 def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
     """The data set of the configured source, and of the known world what its rows really are."""
+    from sasrecllm.data.ingest.sources import load_tables
     from sasrecllm.data.prepare import prepare as prepare_tables
-    from sasrecllm.data.sources import load_tables
     from sasrecllm.pipeline.world import truth_facts, world_tables
 
     c = run.config.data
@@ -216,13 +217,13 @@ def language_model(run: Run, dataset: Dataset) -> str:
                 CheckpointFolder(folders[1] / "checkpoints"),
             ),
             progress=run.progress,
-            device=runtime.pick_device(run.config.device),
+            device=pick_device(run.config.device),
         )
-        if runtime.is_main_process():
+        if is_main_process():
             from sasrecllm.llm.loading import save_backbone
 
             shutil.rmtree(folder, ignore_errors=True)
             write_json(run.folder / LANGUAGE_SECONDS, {"seconds": time.monotonic() - started})
             commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))
-        runtime.wait_for_all()
+        wait_for_all()
     return str(folder)

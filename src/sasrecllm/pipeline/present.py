@@ -11,16 +11,16 @@ from typing import IO, Any, cast
 import numpy as np
 import yaml
 
-from sasrecllm import runtime
 from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.evaluation import plots, report
 from sasrecllm.inference.recommender import SASRecLLM
-from sasrecllm.inference.stages import stage_folder, stored_calibration
-from sasrecllm.pipeline.folder import Run
-from sasrecllm.pipeline.judge import liked_counts, stage_scores
-from sasrecllm.sealing import choose_run
-from sasrecllm.streams import Output, is_unicode, say
+from sasrecllm.machine.output import Output, is_unicode, say
+from sasrecllm.machine.progress import readable_seconds
+from sasrecllm.pipeline.evaluate import liked_counts, stage_scores
+from sasrecllm.reports import plots, run_report
+from sasrecllm.runs.folder import Run
+from sasrecllm.runs.seal import choose_run
+from sasrecllm.runs.stored import stage_folder, stored_calibration
 
 PLOTS = (
     "Metrics: every row with its interval",
@@ -102,7 +102,7 @@ def print_results(folder: Path) -> None:
     rows = results["rows"]
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
-    _show(report.console_table(rows, results["final"], title))
+    _show(run_report.console_table(rows, results["final"], title))
 
 
 def _show(table: Any) -> None:
@@ -113,7 +113,7 @@ def _show(table: Any) -> None:
 
 
 def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
-    """Plots as SVG files, ``results.md`` and the self-contained ``report.html``.
+    """Plots as SVG files, ``results.md`` and the self-contained ``run_report.html``.
 
     Args:
         redraw: False takes the plots that stand, where the results are those that they show.
@@ -137,7 +137,7 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
     else:
         drawn = {title: f.read_text("utf-8") for title, f in files.items() if f.is_file()}
     truth = run.folder / "data" / "truth.json"
-    inputs = report.ReportInputs(
+    inputs = run_report.ReportInputs(
         title=f"{run.name} ({dataset.name})",
         command=run.command,
         seed=run.config.seed,
@@ -154,10 +154,10 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         notes=_notes(run, dataset),
         config_yaml=yaml.safe_dump(run.config.model_dump(), sort_keys=False, allow_unicode=True),
     )
-    table = report.markdown_table(results["rows"], results["final"])
-    table += "\n" + report.ranking_tables(results.get("ranking", {}))
+    table = run_report.markdown_table(results["rows"], results["final"])
+    table += "\n" + run_report.ranking_tables(results.get("ranking", {}))
     write_text(run.folder / "results.md", table.strip() + "\n")
-    write_text(run.folder / "report.html", report.html_report(inputs))
+    write_text(run.folder / "report.html", run_report.html_report(inputs))
 
 
 def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> list[str]:
@@ -195,9 +195,7 @@ def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dic
     for number, stage in enumerate(run.stages.values(), 1):
         where = stage_folder(run.folder, number, stage.name) / "stage.json"
         about = read_json(where, seconds=(int, float))
-        training[stage.name] = (
-            f"{runtime.readable_seconds(about['seconds'])}; trains {', '.join(stage.train)}"
-        )
+        training[stage.name] = f"{readable_seconds(about['seconds'])}; trains {', '.join(stage.train)}"
     return {
         "Data": data,
         "Training": training,

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm import runtime
 from sasrecllm.checkpoint import CheckpointFolder, load_part, save_part, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
@@ -25,19 +24,22 @@ from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.prior import apply_prior
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.evaluation.protocol import score_questions
-from sasrecllm.inference.assembly import Assembly
-from sasrecllm.inference.stages import loaded_part, part_folders, stage_folder
-from sasrecllm.inference.templates import stored_templates
 from sasrecllm.llm.fusion import fit_fusion
-from sasrecllm.pipeline.folder import Run
-from sasrecllm.pipeline.loaded import keep_part
-from sasrecllm.pipeline.scores import load_scores, save_scores
-from sasrecllm.pipeline.shares import answer_questions, fold_of_user
+from sasrecllm.machine.device import pick_device
+from sasrecllm.machine.distributed import is_main_process, wait_for_all
+from sasrecllm.machine.progress import readable_seconds
+from sasrecllm.runs.folder import Run
+from sasrecllm.runs.loaded import keep_part
+from sasrecllm.runs.scores import load_scores, save_scores
+from sasrecllm.runs.stored import loaded_part, part_folders, stage_folder
+from sasrecllm.runs.system import Assembly
+from sasrecllm.runs.templates import stored_templates
+from sasrecllm.stages.plan import Stage, last_prompt, uses_crossfit
+from sasrecllm.stages.user_partition import answer_questions, fold_of_user
 from sasrecllm.training.finetune import AnswerTask, told
 from sasrecllm.training.loop import FitResult, Task, fit
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
 from sasrecllm.training.settings import LoopSettings
-from sasrecllm.training.strategies import Stage, last_prompt, uses_crossfit
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 NO_WORDS = (
@@ -64,7 +66,7 @@ class Trainer:
         splits: Sequence[str] = ("valid", "test"),
     ) -> None:
         self.run, self.dataset, self.splits = run, dataset, splits
-        self.device = runtime.pick_device(run.config.device)
+        self.device = pick_device(run.config.device)
         templates = stored_templates(run.folder, run.config)
         self.parts = Assembly(run.config, dataset, backbone_path, self.device, templates)
         self.loaded: dict[str, Path] = {}
@@ -82,14 +84,14 @@ class Trainer:
                 continue
             self._bring_in(stage, number)
             self._train(stage, folder)
-            runtime.wait_for_all()
+            wait_for_all()
 
     def _bring_in(self, stage: Stage, number: int) -> None:
         """Load what earlier stages trained or ``load`` names, where memory holds something else."""
-        if runtime.is_main_process():
+        if is_main_process():
             for part in stage.load:
                 keep_part(self.run.folder, number, stage, part)
-        runtime.wait_for_all()
+        wait_for_all()
         before = dict(list(self.run.stages.items())[: number - 1])
         wanted = part_folders(before, self.run.folder)
         wanted |= {part: loaded_part(self.run.folder, number, stage, part) for part in stage.load}
@@ -110,7 +112,7 @@ class Trainer:
         else:
             result = self._fuse(stage)
         trained = time.monotonic() - started
-        if runtime.is_main_process():
+        if is_main_process():
             for part in stage.train:
                 self.parts.save(part, folder / "parts" / part)
             scoring = time.monotonic()
@@ -122,7 +124,7 @@ class Trainer:
             write_json(folder / "stage.json", about)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         self.loaded |= {part: folder / "parts" / part for part in stage.train}
-        self.run.progress.line(f"stage {stage.name}: {runtime.readable_seconds(trained)}")
+        self.run.progress.line(f"stage {stage.name}: {readable_seconds(trained)}")
 
     # The tasks -----------------------------------------------------------------------------------
 
@@ -137,10 +139,10 @@ class Trainer:
                 if not target.exists():
                     name = f"{stage.name} without fold {fold + 1}/{self.run.config.encoder.folds}"
                     self._fit_encoder(stage, encoder, folder / f"fold-{fold}", name, folds != fold)
-                    if runtime.is_main_process():
+                    if is_main_process():
                         self._save_fold(encoder, target)
                         shutil.rmtree(folder / f"fold-{fold}", ignore_errors=True)
-                runtime.wait_for_all()
+                wait_for_all()
         return _about(result)
 
     def _prior(self, stage: Stage, folder: Path) -> dict[str, Any]:
@@ -150,7 +152,7 @@ class Trainer:
         rows, strength = self.dataset.rows("train"), self.run.config.encoder.prior_rows
         counts = self.dataset.train_counts
         explained = apply_prior(self.parts.encoder, features_IF, counts, strength)
-        if runtime.is_main_process():
+        if is_main_process():
             folds = fold_of_user(self.run, self.dataset)
             for fold, encoder in enumerate(self._fold_encoders()):
                 shown = rows[folds[self.dataset.users[rows]] != fold]

@@ -9,7 +9,7 @@ import numpy as np
 
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.interactions import FILM_WORDS, Tables
-from sasrecllm.data.world import World, known_world
+from sasrecllm.data.synthetic.world import World, known_world
 from sasrecllm.evaluation.metrics import auc, uauc
 
 

@@ -18,10 +18,10 @@ from starlette.concurrency import run_in_threadpool
 
 from sasrecllm.errors import SasrecllmError
 from sasrecllm.serving import problems, schema
-from sasrecllm.serving.answers import Answers, Asked
-from sasrecllm.serving.gate import Gate
+from sasrecllm.serving.handlers import Answers, Asked
 from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.metrics import Metrics
+from sasrecllm.serving.middleware import Gate
 from sasrecllm.serving.openapi import describe
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.queueing import ModelQueue

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sasrecllm import errors
-from sasrecllm.inference.entries import NewItem
+from sasrecllm.inference.requests import NewItem
 from sasrecllm.serving.security import KEY_VARIABLE
 
 

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from sasrecllm.errors import ConfigError, MissingExtraError
-from sasrecllm.sealing import choose_run
+from sasrecllm.runs.seal import choose_run
 from sasrecllm.serving import security
 from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.store import Store, open_store

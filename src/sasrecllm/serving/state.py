@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import DataError
-from sasrecllm.inference.entries import NewItem, Title
-from sasrecllm.inference.stages import stored_data
-from sasrecllm.sealing import choose_run
+from sasrecllm.inference.requests import NewItem, Title
+from sasrecllm.runs.seal import choose_run
+from sasrecllm.runs.stored import stored_data
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.store import Interaction, Store, StoredItem
 from sasrecllm.serving.workers import SECONDS, RemoteSystem, Workers

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sasrecllm.errors import SasrecllmError
-from sasrecllm.runtime import keep_freed_memory, lasting
+from sasrecllm.machine.memory import keep_freed_memory, lasting
 
 
 class Answering:

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from sasrecllm import errors
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.inference.entries import Entry, NewItem, Recommendation, Scored, Title, pairs_of
+from sasrecllm.inference.requests import Entry, NewItem, Recommendation, Scored, Title, pairs_of
 from sasrecllm.serving.process import Process, Told, end
 from sasrecllm.serving.queueing import Overloaded
 
@@ -41,7 +41,7 @@ log = logging.getLogger("sasrecllm.serving")
 
 def default_workers() -> int:
     """One for each core, up to ``MOST``; a GPU is not shared."""
-    from sasrecllm.runtime import has_nvidia_device
+    from sasrecllm.machine.device import has_nvidia_device
 
     return 1 if has_nvidia_device() else max(1, min(MOST, cores()))
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from sasrecllm.llm.loading import POSITIONS, build_llama
 from sasrecllm.llm.offline import lm_losses, train_tokenizer
+from sasrecllm.machine.progress import Progress
 from sasrecllm.prompts.answers import ANSWERS
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import TEXT, Template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.runtime import Progress
 from sasrecllm.training.loop import Metrics, Store, Task, fit
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Questions

@@ -19,10 +19,11 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from sasrecllm import stops
 from sasrecllm.errors import DivergedError
+from sasrecllm.machine import signals
+from sasrecllm.machine.memory import keep_freed_memory
+from sasrecllm.machine.progress import Progress
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
-from sasrecllm.runtime import Progress, keep_freed_memory
 from sasrecllm.training.batches import plan_epoch
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import FloatArray, IntArray
@@ -177,7 +178,7 @@ class _Fit:
         self._resume()
         self.progress.start(self.step)
         # One of several processes must not leave the others alone: they agree on the step to stop at.
-        with stops.held() if self.accelerator.num_processes > 1 else nullcontext():
+        with signals.held() if self.accelerator.num_processes > 1 else nullcontext():
             if self.unvalidated:
                 self._validate()
             stopped = self._stopped_early()
@@ -193,13 +194,13 @@ class _Fit:
     def _epoch(self) -> bool:
         """The rest of the current epoch; True when the stage should end."""
         for batch in self._rest_of_epoch():
-            with stops.held():  # a stop is raised where this block ends
+            with signals.held():  # a stop is raised where this block ends
                 self._train_step(batch)
                 due = self.step in self.eval_steps
                 if self.stopping:
                     self.unvalidated = due
                     self._save()
-                    raise stops.asked()
+                    raise signals.asked()
             if self._after_step(due):
                 return True
         return False
@@ -237,7 +238,7 @@ class _Fit:
                 self.accelerator.backward(loss)
             loss_value += float(loss.detach()) / world
         norm = clip_gradients(self.parameters.values(), self.settings.clip)
-        loss_value, stopping = self._summed(loss_value, float(stops.requested()))
+        loss_value, stopping = self._summed(loss_value, float(signals.requested()))
         self.stopping = stopping > 0
         if not (math.isfinite(loss_value) and math.isfinite(norm)):
             raise DivergedError(
@@ -262,12 +263,12 @@ class _Fit:
         if due:
             try:
                 self._validate()
-            except (KeyboardInterrupt, stops.Stopped):  # a validation may take minutes
+            except (KeyboardInterrupt, signals.Stopped):  # a validation may take minutes
                 self._save()
                 raise
         every = self.settings.save_every
         if due or (every and self.step % every == 0):
-            with stops.held():
+            with signals.held():
                 self._save()
         return due and self._stopped_early()
 
@@ -282,7 +283,7 @@ class _Fit:
         with torch.no_grad():
             mine = self.task.validation_scores(np.arange(rank, n, world))
         metrics = self.task.validation_metrics(self._gathered(mine, n))
-        with stops.held():
+        with signals.held():
             self._weigh(metrics)
             self.unvalidated = False
 

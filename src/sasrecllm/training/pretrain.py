@@ -16,7 +16,7 @@ from sasrecllm.encoders.negatives import Negatives, uniform_negatives
 from sasrecllm.encoders.sequence import Places
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
-from sasrecllm.runtime import process_count
+from sasrecllm.machine.distributed import process_count
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
 

@@ -1,0 +1,110 @@
+"""The terms of the user regression (:mod:`.user_regression`) as scorers, and their sum.
+
+Level and drift move all candidates of one request together: pooled AUC sees them, the order within a
+request does not.  Taste and quality make the order.  They are kept apart, so that a fusion can weigh
+each (docs/protocol.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from sasrecllm.baselines.user_regression import Taste
+from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray
+
+
+def doubled(histories: Histories) -> Histories:
+    """Of n strictly earlier rows the oldest 2^k, k as large as fits.
+
+    A level read from them is renewed when a history has doubled and stands still between, so it tells
+    users apart without chasing the last labels of one.
+    """
+    earlier = histories.strictly_earlier()
+    lengths = np.diff(earlier.offsets)
+    kept = np.where(lengths > 0, 2 ** np.floor(np.log2(np.maximum(lengths, 1))), 0)
+    position = np.arange(len(earlier.items)) - np.repeat(earlier.offsets[:-1], lengths)
+    inside: BoolArray = position < np.repeat(kept, lengths)
+    return earlier.keep(inside)
+
+
+@dataclass(frozen=True)
+class TasteScorer:
+    """What the scorers below share."""
+
+    taste: Taste
+
+    def with_new_items(self, groups: Sequence[FloatArray], count: int) -> Self:
+        """The same scorer over a catalogue with new items at its end (:meth:`Taste.extended`)."""
+        return replace(self, taste=self.taste.extended(groups, count))
+
+
+@dataclass(frozen=True)
+class ItemQuality(TasteScorer):
+    """The shared quality alone."""
+
+    name: str = "item quality"
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Scores of ``candidates`` [B, C]."""
+        return self.taste.quality_of(candidates)
+
+
+@dataclass(frozen=True)
+class UserTaste(TasteScorer):
+    """Posterior mean of a user's taste for each candidate."""
+
+    name: str = "user taste"
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Scores of ``candidates`` [B, C]."""
+        return self.taste.posterior(histories, candidates)[1]
+
+
+@dataclass(frozen=True)
+class UserLevel(TasteScorer):
+    """Posterior mean of a user's level and drift, the same for every candidate."""
+
+    name: str = "user level"
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Scores of ``candidates`` [B, C]."""
+        level = self.taste.posterior(histories, candidates[:, :1])[0]
+        return np.repeat(level[:, None], candidates.shape[1], axis=1)
+
+
+@dataclass(frozen=True)
+class SteadyLevel(TasteScorer):
+    """The level as of the last time that the user's history had doubled (:func:`doubled`)."""
+
+    name: str = "steady level"
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Scores of ``candidates`` [B, C]."""
+        return UserLevel(self.taste).score(doubled(histories), candidates)
+
+
+@dataclass(frozen=True)
+class UserRegression(TasteScorer):
+    """The whole model, mean + quality + level + taste: an estimate of P(like), no deep learning."""
+
+    name: str = "user regression"
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Scores of ``candidates`` [B, C]."""
+        level, taste = self.taste.posterior(histories, candidates)
+        return self.taste.mean + self.taste.quality_of(candidates) + level[:, None] + taste
+
+
+TASTES: dict[str, Callable[[Taste], ItemQuality | UserTaste | UserLevel | SteadyLevel | UserRegression]]
+TASTES = {
+    "item quality": ItemQuality,
+    "user taste": UserTaste,
+    "user level": UserLevel,
+    "steady level": SteadyLevel,
+    "user regression": UserRegression,
+}
+"""One row per scorer of this file."""

@@ -1,0 +1,246 @@
+"""Lists for many users: streamed in, committed part by part, streamed out.
+
+A job is cut into parts of ``size`` users.  A part is written under a temporary name and renamed, so it
+stands whole or not at all, and the same command goes on with the parts that are missing.  Several
+processes share a job by ``shard`` i of n: each takes every n-th part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
+from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.inference.recommender import SASRecLLM, Seen
+from sasrecllm.machine.lock import in_use, is_held
+from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.progress import Progress
+from sasrecllm.manifest import file_digest
+from sasrecllm.runs.seal import choose_run
+
+PART = 1000
+JOB, MERGE = "job.json", ".merge.lock"
+
+
+def recommend_all(
+    run: Path,
+    users: Path,
+    out: Path,
+    *,
+    k: int = 10,
+    retrieve: int = 100,
+    column: str = "user_id",
+    shard: tuple[int, int] = (0, 1),
+    size: int = PART,
+    rerank: bool = True,
+    seen: Seen | None = None,
+    ray: str | None = None,
+    progress: Progress | None = None,
+) -> bool:
+    """The ``k`` best items of every user in a file; returns whether all parts stand and were merged.
+
+    Args:
+        shard: (i, n): this process takes parts i, i + n, i + 2n, ...
+        size: users of one part; bounds the memory.
+        rerank: False leaves the encoder's own order.
+        seen: whether items that a user has met are listed; None does as the run was prepared.
+        ray: let the workers of a Ray cluster take the parts: its address, or ``local`` for one of its
+            own (:mod:`sasrecllm.batch.on_ray`).
+
+    Raises:
+        ConfigError: the parts of another job stand at ``out``.
+        InUseError: another process writes these very parts.
+        DataError: the file of users is wrong.
+    """
+    progress = progress or Progress(quiet=True)
+    check_ending(out)
+    choose_run(run)
+    count = sum(1 for _ in user_batches(users, size, column))  # looks at every id, before any claim
+    job = {
+        "run": _digest(run), "users": file_digest(users), "column": column, "k": k,
+        "retrieve": retrieve, "rerank": rerank, "seen": seen, "size": size, "parts": count,
+    }  # fmt: skip
+    parts = parts_folder(out)
+    lock = f".shard-{shard[0]}-of-{shard[1]}.lock"
+    with in_use(parts, lock):
+        try:
+            _claim(parts, job, lock)
+            mine = range(shard[0], count, shard[1])
+            missing = {n for n in mine if not part_file(parts, n).is_file()}
+            progress.start()
+            if ray is not None:
+                from sasrecllm.batch.on_ray import write_parts
+
+                write_parts(run, users, parts, sorted(missing), job, ray, progress)
+            elif missing:
+                system = SASRecLLM.from_pretrained(run)
+                batches = enumerate(user_batches(users, size, column))
+                for done, (number, ids) in enumerate((b for b in batches if b[0] in missing), 1):
+                    write_part(system, ids, part_file(parts, number), job)
+                    progress.step("parts", done, len(missing))
+            return _merge_if_all_stand(parts, out)
+        finally:
+            _unclaim(parts, lock)
+
+
+def merge(out: Path) -> None:
+    """Put the parts of a finished job together at ``out``; the parts go.
+
+    Raises:
+        ConfigError: there is no job, or parts of it are missing; the message counts them.
+    """
+    parts = parts_folder(out)
+    if not (parts / JOB).is_file():
+        raise ConfigError(f"{parts} holds no job", "run `sasrecllm recommend RUN --users ...` first")
+    with in_use(parts, MERGE):
+        _merge(parts, out)
+
+
+def _merge_if_all_stand(parts: Path, out: Path) -> bool:
+    """Whether all parts stand and are put together, by this shard or by another that was the last."""
+    with in_use(parts, MERGE, wait=True):
+        if (parts / JOB).is_file():
+            if _absent(parts):
+                return False
+            _merge(parts, out)
+    return True
+
+
+def _merge(parts: Path, out: Path) -> None:
+    count = int(read_json(parts / JOB, parts=int)["parts"])
+    if absent := _absent(parts):
+        raise ConfigError(
+            f"{len(absent)} of {count} parts of {out} are missing, part {absent[0]} first",
+            "let every shard finish, or run the command without --shard",
+        )
+    files = [part_file(parts, n) for n in range(count)]
+    for file in files:
+        _verify_part(file)
+    if not files:
+        files = [parts / "part-none.parquet"]
+        write_lists(files[0], [])
+    merge_lists(files, out)
+    (parts / JOB).unlink()  # first: without it the rest is nobody's
+    for file in parts.iterdir():
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another shard looks whether there is anything left to do
+        parts.rmdir()
+
+
+def _note_of(part: Path) -> Path:
+    """Where the SHA-256 of a part stands."""
+    return part.with_suffix(".sha256")
+
+
+def _verify_part(part: Path) -> None:
+    """Refuse a part that is not what was written.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    note = _note_of(part)
+    if not note.is_file() or note.read_bytes() != file_digest(part).encode():
+        raise CheckpointError(
+            f"{part} is damaged: its SHA-256 is not the one that was noted when it was written",
+            f"delete {part.name} and give the `sasrecllm recommend --users` command again",
+        )
+
+
+def _absent(parts: Path) -> list[int]:
+    """Numbers of the parts of a job that are still to be written."""
+    count = int(read_json(parts / JOB, parts=int)["parts"])
+    return [n for n in range(count) if not part_file(parts, n).is_file()]
+
+
+def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[str, Any]) -> None:
+    """One part, whole or not at all, whoever else writes it at the same time.
+
+    Args:
+        job: ``k``, ``retrieve``, ``rerank`` and ``seen`` of the job.
+    """
+    temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
+    note = temporary.with_name(temporary.name + ".sha256")
+    asked = {name: job[name] for name in ("k", "retrieve", "rerank", "seen")}
+    lists = lists_of(system, ids, **asked)
+    try:
+        with told(path):
+            write_lists(temporary, lists)
+            note.write_text(file_digest(temporary), encoding="utf-8")
+            note.replace(_note_of(path))
+            temporary.replace(path)
+    finally:
+        for left in (temporary, note):
+            left.unlink(missing_ok=True)  # nothing once it is in its place
+
+
+def lists_of(
+    system: SASRecLLM,
+    ids: Sequence[str],
+    k: int,
+    retrieve: int,
+    *,
+    rerank: bool,
+    seen: Seen | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
+    known = system.dataset.latest(system.catalog.user_index(list(ids)))
+    lists = system.lists(known, system.recommend_many(known, k, retrieve, rerank=rerank, seen=seen))
+    return [
+        {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
+        for user, lines in zip(ids, lists, strict=True)
+        for line in lines
+    ]
+
+
+def parts_folder(out: Path) -> Path:
+    """Where the parts of a job stand until they are merged."""
+    return out.with_name(out.name + ".parts")
+
+
+def part_file(parts: Path, number: int) -> Path:
+    """One part of a job."""
+    return parts / f"part-{number:06d}.parquet"
+
+
+def _claim(parts: Path, job: dict[str, Any], lock: str) -> None:
+    """Open the folder of this very job, or refuse another one's of which anything stands or is made."""
+    path = parts / JOB
+    with in_use(parts, ".claim.lock", wait=True):
+        if path.is_file() and not _is_free(parts, lock):
+            old = read_json(path)
+            other = [k for k in job if old.get(k) != job[k]]
+            if other:
+                raise ConfigError(
+                    f"{parts} holds parts of another job: {other[0]} is {old.get(other[0])!r} there,"
+                    f" {job[other[0]]!r} here",
+                    "give another --out, or delete that folder",
+                )
+        write_json(path, job)
+
+
+def _unclaim(parts: Path, lock: str) -> None:
+    """Leave nothing of a job of which no part was written."""
+    if parts.is_dir():
+        with in_use(parts, ".claim.lock", wait=True):
+            if _is_free(parts, lock):
+                (parts / JOB).unlink(missing_ok=True)
+
+
+def _is_free(parts: Path, lock: str) -> bool:
+    """Whether no part of a job stands, and no shard beside the holder of ``lock`` works on it."""
+    others = [p for p in parts.glob(".shard-*.lock") if p.name != lock]
+    return not any(parts.glob("part-*.parquet")) and not any(map(is_held, others))
+
+
+def _digest(run: Path) -> str:
+    """Identity of a run: its settings, data and results."""
+    summed = hashlib.sha256()
+    for name in ("config.yaml", "run.json", "results.json"):
+        summed.update((run / name).read_bytes() if (run / name).is_file() else b"")
+    return summed.hexdigest()[:16]

@@ -1,1 +1,0 @@
-"""``sasrecllm bench``: what the package's ordinary paths cost, as ratios in one run."""

@@ -1,0 +1,177 @@
+"""Named sources of interactions; each is one function and its row in ``SOURCES``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from sasrecllm.data.catalog import whole_titles
+from sasrecllm.data.ingest import archives, columns
+from sasrecllm.data.ingest.download import Report
+from sasrecllm.data.ingest.readers import read_table
+from sasrecllm.data.interactions import LINE, PLAIN_WORDS, ROW, Order, Tables
+from sasrecllm.errors import ConfigError, DataError, did_you_mean
+from sasrecllm.plugins import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user said about the source."""
+
+    path: Path | None = None
+    items_path: Path | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    cache: Path | None = None
+    report: Report | None = None
+
+
+class Source(Protocol):
+    """A source of tables: what a row of ``SOURCES`` is."""
+
+    def __call__(self, request: Request) -> Tables:
+        """The tables behind the request, not yet checked."""
+        ...
+
+
+def load_tables(
+    source: str,
+    *,
+    path: str | Path | None = None,
+    items_path: str | Path | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    order: Order = "auto",
+    words: Mapping[str, str] | None = None,
+    name: str | None = None,
+    cache: Path | None = None,
+    report: Report | None = None,
+) -> Tables:
+    """The tables of a source.
+
+    Args:
+        source: ``files``, ``two-table``, ``ml-1m``, ``ml-100k``, ``ml-latest-small``,
+            ``amazon-books``, or ``package.module:function`` that takes a :class:`Request`.
+        path: file, folder or archive; named archives are downloaded where it is None.
+        items_path: file with item ids and titles, for ``files``.
+        columns: our column name -> name in the file; None leaves out a column that is named like
+            one of ours.
+        order: see :class:`Tables`; ``file`` where the rows stand in order.
+        words: domain words that replace the source's own.
+        name: name of the data set for reports; the source's own by default.
+        cache: folder for downloaded archives.
+        report: is told how a download goes: what, megabytes done, megabytes in all.
+
+    Raises:
+        ConfigError: an argument is wrong.
+        DataError: a file is missing or damaged, or cannot be downloaded.
+    """
+    if order not in ("auto", "time", "file"):
+        raise ConfigError(f"data.order is {order!r}; allowed: auto, time, file", "use one of these")
+    for word in words or {}:
+        if word not in PLAIN_WORDS:
+            raise ConfigError(
+                f"data.words has {word!r}; allowed: {', '.join(PLAIN_WORDS)}"
+                + did_you_mean(word, PLAIN_WORDS),
+                "rename or remove it",
+            )
+    reader = resolve(source, SOURCES, "data.source")
+    request = Request(_path(path), _path(items_path), dict(columns or {}), cache, report)
+    tables = reader(request)
+    return replace(
+        tables,
+        name=name or tables.name,
+        words={**tables.words, **(words or {})},
+        order=tables.order if order == "auto" else order,
+    )
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value).expanduser()
+
+
+def files(request: Request) -> Tables:
+    """Own CSV, Parquet or JSON Lines; the titles in a file of their own or in the same one."""
+    columns.check_map(request.columns)
+    if request.path is None:
+        raise ConfigError("source files needs a file", "set data.path=<your interactions file>")
+    frame, note = read_table(request.path)
+    file, shelf_note = str(request.path), ""
+    if request.items_path is None:
+        titled, shelf = columns.items(frame, request.columns, file, own_file=False)
+        if "title" not in titled.columns:
+            raise DataError(
+                f"{file}: no file with item titles was named, and no title column is here; its"
+                f" columns: {', '.join(c for c in frame.columns if c != LINE)}",
+                "set data.items_path=<file with item_id and title>, or data.columns.title=...",
+            )
+        items = _each_title_once(titled)
+        items_file = file
+    else:
+        items_file = str(request.items_path)
+        table, shelf_note = read_table(request.items_path)
+        items, shelf = columns.items(table, request.columns, items_file)
+    one = request.items_path is None
+    log, seen = columns.interactions(frame, request.columns, file, titled=one)
+    return Tables(
+        interactions=log,
+        items=items,
+        name=request.path.stem,
+        files=(file, items_file),
+        columns=(seen, shelf),
+        notes=(*filter(None, (note, shelf_note)), *columns.notes(seen, request.path.name)),
+    )
+
+
+def _each_title_once(titled: pl.DataFrame) -> pl.DataFrame:
+    """The items of a log that has their titles: each title of an item once, as it is kept.
+
+    A refusal still names the row of the file it came from.  A row without the title that another row
+    of the item has says nothing.
+    """
+    numbered = titled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+    keys = [c for c in ("item_id", "title") if c in titled.columns]
+    numbered = numbered.unique(keys, keep="first", maintain_order=True)  # few are left to clean
+    if len(keys) == 2 and titled.schema["title"] == pl.String:
+        kept = whole_titles(numbered["title"])
+        numbered = numbered.with_columns(kept.set(kept == "", None).alias("title"))
+        titles = pl.col("title").is_not_null()
+        numbered = numbered.filter(titles | ~titles.any().over("item_id"))
+    return numbered.unique(keys, keep="first", maintain_order=True)
+
+
+def two_table(request: Request) -> Tables:
+    """A folder with interactions.parquet and items.parquet in our own column names."""
+    columns.check_map(request.columns)
+    if request.path is None or not request.path.is_dir():
+        raise DataError(
+            f"source two-table needs a folder, got {request.path}",
+            "set data.path=<folder with interactions.parquet and items.parquet>",
+        )
+    files = request.path / "interactions.parquet", request.path / "items.parquet"
+    log, seen = columns.interactions(read_table(files[0])[0], request.columns, str(files[0]))
+    items, shelf = columns.items(read_table(files[1])[0], request.columns, str(files[1]))
+    return Tables(
+        interactions=log,
+        items=items,
+        name=request.path.resolve().name,
+        files=(str(files[0]), str(files[1])),
+        columns=(seen, shelf),
+        notes=tuple(columns.notes(seen, files[0].name)),
+    )
+
+
+def _archive(name: str) -> Source:
+    def read(request: Request) -> Tables:
+        return archives.read(name, path=request.path, cache=request.cache, report=request.report)
+
+    return read
+
+
+SOURCES: Mapping[str, Source] = {
+    "files": files,
+    "two-table": two_table,
+    **{name: _archive(name) for name in archives.ARCHIVES},
+}

@@ -1,0 +1,282 @@
+"""The door: tables are refused with file, row, column and value, or their bad rows set aside."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from sasrecllm.data.catalog import LONGEST_TITLE, clean_titles, too_long
+from sasrecllm.data.ingest import checks, values
+from sasrecllm.data.ingest.checks import Check, parsed
+from sasrecllm.data.ingest.columns import nearest
+from sasrecllm.data.ingest.repeats import Repeats, repeat_key, surplus
+from sasrecllm.data.ingest.times import seconds
+from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.machine.os_errors import told
+
+OnBadRows = Literal["refuse", "quarantine"]
+NUMBERS = {
+    "label": values.numbers,
+    "rating": values.numbers,
+    "timestamp": seconds,
+    "order": values.whole_numbers,
+}
+NO_USER = ("nan", "null", "none", "na", "n/a", "\\n", "<na>", "undefined", "unknown", "anonymous")
+"""What programs and people write where nobody is known, in lower case."""
+SOME_NAME = "<name in your file>"
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
+
+
+def validate(
+    tables: Tables,
+    *,
+    on_bad_rows: OnBadRows = "refuse",
+    quarantine_path: Path | None = None,
+    repeats: Repeats = "refuse",
+) -> tuple[Tables, int]:
+    """The tables with clean types and without bad rows, and the number of rows set aside.
+
+    ``refuse`` raises on the first bad row; ``quarantine`` writes every bad row with its reason to
+    ``quarantine_path`` (JSON Lines) and goes on without them.  Repeated rows are bad rows where
+    ``repeats`` is ``refuse``, and stay otherwise (:mod:`sasrecllm.data.ingest.repeats`).
+
+    Raises:
+        DataError: columns are missing, or rows are bad (refuse), or no row is left.
+        ConfigError: quarantine without a path.
+    """
+    if on_bad_rows == "quarantine" and quarantine_path is None:
+        raise ConfigError("on_bad_rows is quarantine, but no file is named", "give quarantine_path")
+    items, bad_items, item_notes = _items(tables)
+    if on_bad_rows == "refuse":
+        _raise_first(bad_items, tables.items.height)
+    rows, bad_rows, row_notes = _interactions(tables, items, repeats)
+    if on_bad_rows == "refuse":
+        _raise_first(bad_rows, tables.interactions.height)
+    refused = pl.concat([bad_items, bad_rows])
+    if on_bad_rows == "quarantine" and quarantine_path is not None:
+        _write(refused, quarantine_path)
+    for frame, file in ((rows, tables.files[0]), (items, tables.files[1])):
+        if frame.is_empty():
+            raise DataError(
+                f"{file}: no usable row ({refused.height} refused)",
+                f"see {quarantine_path} for the reasons" if refused.height else "give data",
+            )
+    notes = (*tables.notes, *item_notes, *row_notes)
+    return replace(tables, interactions=rows, items=items, notes=notes), refused.height
+
+
+def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Items with String ids, clean titles and text attributes, their bad rows, and notes."""
+    file, columns = tables.files[1], tables.columns[1]
+    shelf = "items." if tables.files[0] != file else ""
+    frame = _columns(tables.items, ["item_id", "title"], file, columns, shelf)
+    where = {c: f"{file}, column {columns.name(c)}" for c in ("item_id", "title")}
+    titles = values.text(frame["title"], where["title"])
+    frame = frame.with_columns(
+        values.ids(frame["item_id"], where["item_id"]).alias("item_id"),
+        clean_titles(titles).alias(parsed("title")),
+    )
+    title = pl.col(parsed("title"))
+    rows = [
+        *checks.every_id_check("item_id"),
+        Check("title", title.is_null() | (title == ""), "a title", "give the item a title"),
+        # Every copy is refused: keeping one would make the result depend on the file's order.
+        Check("item_id", pl.col("item_id").is_duplicated(), *_once(tables)),
+    ]
+    bad = checks.refusals(frame, rows, file, columns)
+    good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
+    clean, notes = _attributes(good, Path(file).name)
+    long = frame["item_id"].filter(too_long(titles))
+    if len(long):
+        notes.append(
+            f"{Path(file).name}, column {columns.name('title')}: {len(long):,} titles of more than"
+            f" {LONGEST_TITLE} characters were cut (the first is that of item {long.first()!r})"
+        )
+    return clean, bad, notes
+
+
+def _once(tables: Tables) -> tuple[str, str]:
+    """What is allowed where an item comes twice, and the next step."""
+    if tables.files[0] != tables.files[1]:
+        return "each item once", "keep one of its rows"
+    return (
+        "one title for each item",
+        "write the same title in every row of the item, or give the titles in a file of their own:"
+        " data.items_path=<file with item_id and title>",
+    )
+
+
+def _attributes(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, list[str]]:
+    """The columns of the items as text, and a note of those that are none."""
+    texts = {c: values.attribute(items[c], lists=c != "title") for c in items.columns if c[:2] != "__"}
+    no_text = [f"{c} ({items.schema[c]})" for c, text in texts.items() if text is None]
+    note = f"{file}: these columns are no text and are left out: {', '.join(no_text)}"
+    clean = pl.DataFrame({c: text for c, text in texts.items() if text is not None})
+    return clean, [note] * bool(no_text)
+
+
+def _interactions(
+    tables: Tables, items: pl.DataFrame, repeats: Repeats
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Interactions with clean types and their row numbers, the bad rows, and notes."""
+    file, columns = tables.files[0], tables.columns[0]
+    frame = _columns(tables.interactions, ["user_id", "item_id"], file, columns)
+    frame, notes = _parsed(frame, file, columns)
+    present = [c for c in NUMBERS if c in frame.columns]
+    every = {c: frame[c].unique() for c in ("user_id", "item_id")}
+    notes += _odd_users(every["user_id"], f"{Path(file).name}, column {columns.name('user_id')}")
+    rows = [check for ids in every.values() for check in checks.id_checks(ids)]
+    for column in present:
+        rows += checks.number_checks(column)
+    rows += [checks.split_check()] if "split" in frame.columns else []
+    rows += _unknown_item(every["item_id"], items, tables.files[1])
+    bad = checks.refusals(frame, rows, file, columns)
+    good = _without(frame, bad)
+    keep = ["user_id", "item_id", *present, *(["split"] if "split" in frame.columns else []), ROW]
+    shown = good.select(*keep, *([LINE] if LINE in good.columns else []))
+    good = shown.with_columns(good[parsed(c)].cast(KINDS[c]).alias(c) for c in present)
+    # Codes in the order of the ids: sorted and compared like them at a fraction of the cost.
+    good = good.with_columns(
+        pl.col(c).cast(pl.Enum(ids.drop_nulls().sort())) for c, ids in every.items()
+    )
+    if repeats == "refuse":
+        good_tables = replace(tables, interactions=good)
+        again = surplus(good_tables)
+        spelt = frame.join(again.select(ROW), on=ROW, how="semi")
+        bad = pl.concat([bad, checks.refusals(spelt, [_repeat_check(good_tables)], file, columns)])
+        good = _without(good, again)
+    return good.select(keep), bad, notes
+
+
+def _parsed(frame: pl.DataFrame, file: str, columns: FileColumns) -> tuple[pl.DataFrame, list[str]]:
+    """Ids and splits as text, the other columns parsed beside them, and notes."""
+    place = {c: f"{file}, column {columns.name(c)}" for c in frame.columns}
+    frame = frame.with_columns(values.ids(frame[c], place[c]).alias(c) for c in ("user_id", "item_id"))
+    if "split" in frame.columns:
+        frame = frame.with_columns(values.text(frame["split"], place["split"]))
+    read = {c: NUMBERS[c](frame[c], place[c]) for c in NUMBERS if c in frame.columns}
+    frame = frame.with_columns(found.values.alias(parsed(c)) for c, found in read.items())
+    fraction = read["timestamp"].fraction if "timestamp" in read else None
+    if fraction is not None:  # rows of one second keep the order in which they stand from here on
+        frame = frame.with_columns(fraction.alias("__part")).sort("__part", maintain_order=True)
+    notes = {f"{Path(file).name}, column {columns.name(c)}": found.note for c, found in read.items()}
+    return frame, [f"{column}: {note}" for column, note in notes.items() if note]
+
+
+def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Check]:
+    """The check that the items table has every item; none where it has."""
+    lost = every.filter(~every.is_in(items["item_id"].implode()))
+    if lost.is_empty():
+        return []
+    unknown = pl.col("item_id").is_in(lost.implode())
+    remedy = f"add the item to {file}, or remove the row"
+    spelt = {_bare(name): name for name in items["item_id"].to_list()}
+    for name in lost.drop_nulls().sort().head(1000):
+        if _bare(name) in spelt:
+            alike = f"{name!r} is {spelt[_bare(name)]!r} in {file}: spell the ids alike in both files"
+            remedy = f"{alike}; or {remedy}"
+            break
+    return [Check("item_id", unknown, f"items of {file}", remedy)]
+
+
+def _bare(name: str) -> str:
+    """An id without what programs change in one: spaces around it, case, zeros before it, ``.0``."""
+    return re.sub(r"\.0+$", "", name.strip().casefold()).lstrip("0")
+
+
+def _odd_users(every: pl.Series, where: str) -> list[str]:
+    """Notes of ids that are taken as they stand, but may be meant otherwise."""
+    spaced = every.filter(every != every.str.strip_chars()).sort()
+    none = every.filter(every.str.to_lowercase().is_in(NO_USER)).sort()
+    said = (
+        f"{where}: {len(spaced):,} ids begin or end with a space ({spaced.first()!r} say): they are"
+        " others than those without",
+        f"{where}: the rows of {', '.join(map(repr, none))} are taken for those of a user of that name",
+    )
+    return [text for text, odd in zip(said, (spaced, none), strict=True) if len(odd)]
+
+
+def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    if rows.is_empty():
+        return frame
+    return frame.join(rows.select(ROW), on=ROW, how="anti", maintain_order="left")
+
+
+def _repeat_check(tables: Tables) -> Check:
+    key = repeat_key(tables) or ["user_id"]
+    names = ", ".join(tables.columns[0].name(c) for c in key)
+    remedy = "remove the repeated row, or say what it means: data.repeats=keep, first or last"
+    return Check(key[-1], pl.lit(True), f"each ({names}) once", remedy)
+
+
+def _columns(
+    frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
+) -> pl.DataFrame:
+    """Refuse missing columns, ``prefix`` before their names in data.columns; number the rows."""
+    if missing := [c for c in needed if c not in frame.columns]:
+        column = missing[0]
+        ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
+        shown = [*dict.fromkeys([*columns.unused, *ours])]
+        close = nearest(column, [c for c in shown if c not in columns.named.values()])
+        raise DataError(
+            f"{file} has no column {' and no column '.join(missing)};"
+            f" its columns: {', '.join(shown) or 'none'}"
+            + (f"; did you mean {close!r}?" if close else ""),
+            _naming(f"data.columns.{prefix}{column}", shown, close, bool(columns.named))
+            if LINE in frame.columns
+            else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
+        )
+    if frame.is_empty():
+        raise DataError(f"{file} has no rows", "give a table with at least one row")
+    if ROW not in frame.columns:
+        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+    return frame
+
+
+def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
+    """How to name a column of a text file, which may lack a header or have another separator."""
+    if len(shown) == 1 and re.search("[,;\t|]", shown[0]):
+        return "remove the quotation marks around whole lines: each makes one field of its line"
+    if len(shown) == 1:
+        return (
+            "separate the fields of a line by comma, tab, semicolon or bar, and begin with a line of"
+            " their names"
+        )
+    remedy = f"name it: '{setting}={close or SOME_NAME}'"
+    if any(NUMBER.fullmatch(name) for name in shown) or not (named or close):
+        remedy += "; or, if the first line is a row already, write a line of names above it"
+        remedy += ": user_id, item_id, ..." if "items." not in setting else ": item_id, title, ..."
+    return remedy
+
+
+def _raise_first(refused: pl.DataFrame, height: int) -> None:
+    """Refuse a table of ``height`` rows because of its first bad row."""
+    if refused.is_empty():
+        return
+    first = refused.sort(ROW).row(0, named=True)
+    line = "" if first["line"] is None else f" (line {first['line']})"
+    many = f"{refused.height:,} of {height:,} rows"
+    more = f"; {many} are bad" if refused.height > 1 else ""
+    go_on = f"; or set data.on_bad_rows=quarantine to go on without {many}"
+    raise DataError(
+        f"{first['file']}, row {first['row']}{line}, column {first['column']}: {first['value']};"
+        f" allowed: {first['allowed']}{more}",
+        # Where most rows are bad, the column is what is wrong.
+        first["remedy"] + go_on * (2 * refused.height <= height),
+    )
+
+
+def _write(refused: pl.DataFrame, path: Path) -> None:
+    """Write the refused rows; without any, no file of an earlier run stays to be mistaken for it."""
+    with told(path):
+        if refused.is_empty():
+            return path.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refused.drop(ROW).write_ndjson(path)
+    return None

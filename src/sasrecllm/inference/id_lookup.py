@@ -1,0 +1,122 @@
+"""From raw ids to indices at the recommender's door, with refusals that name the culprit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.errors import DataError, did_you_mean
+from sasrecllm.inference.requests import NewItem, Title, one_history
+from sasrecllm.inference.values import id_of, ids_of, shown
+from sasrecllm.types import UNKNOWN, BoolArray, Histories, IntArray
+
+
+def items_of(catalog: Catalog, values: Any, where: str, *, ordered: bool = True) -> IntArray:
+    """Index of every id; ``where`` names their origin in a refusal.
+
+    Raises:
+        DataError: an id is not in the catalogue, or is no id at all.
+    """
+    ids = ids_of(values, where, ordered=ordered)
+    index = catalog.item_index(ids)
+    lost = np.flatnonzero(index == UNKNOWN)
+    if len(lost):
+        name = ids[int(lost[0])]
+        raise DataError(
+            f"{where}: item {name!r} is not in the catalogue of {catalog.n_items} items"
+            + (_ids_of_title(catalog, name) or did_you_mean(name, catalog.item_ids)),
+            "use item ids as they stand in the items file that the run was prepared from",
+        )
+    return index
+
+
+def _ids_of_title(catalog: Catalog, title: str) -> str:
+    """Which items have this title, given where an id belongs; empty where none has."""
+    ids = [i for i, t in zip(catalog.item_ids, catalog.titles, strict=True) if t == title]
+    return f"; it is the title of item {', '.join(map(repr, ids[:3]))}" if ids else ""
+
+
+def user_of(catalog: Catalog, value: Any, *, needed: bool) -> int:
+    """Index of a user, UNKNOWN for None or a stranger.
+
+    Raises:
+        DataError: ``needed``, and there is no such user; or the value is no id.
+    """
+    user = None if value is None else id_of(value, "user")
+    index = UNKNOWN if user is None else int(catalog.user_index([user])[0])
+    if needed and user is None:
+        raise DataError(
+            "neither user nor history was given",
+            "give a known user, or items of a history (--liked, history=)",
+        )
+    if needed and user is not None and index == UNKNOWN:
+        raise DataError(
+            f"user {user!r} is not in this run's data" + did_you_mean(user, catalog.user_ids),
+            "give a known user, or for a new one the items of a history (--liked, history=)",
+        )
+    return index
+
+
+def history_of(dataset: Dataset, user: int, items: IntArray, labels: Sequence[bool]) -> Histories:
+    """What the data knows of ``user`` (UNKNOWN: nothing) and then ``items``, asked about at the end."""
+    liked = np.array(labels, dtype=np.int8)
+    times = np.arange(len(items), dtype=np.int64)
+    if user == UNKNOWN:
+        return one_history(UNKNOWN, items, liked, times, len(items))
+    before = dataset.latest(np.array([user]))
+    now = int(before.asked_at[0])
+    return one_history(
+        user,
+        np.concatenate([before.items, items]),
+        np.concatenate([before.labels, liked]),
+        np.concatenate([before.times, now + times]),
+        now + len(items),
+    )
+
+
+def allowed_items(catalog: Catalog, only: Any, where: Any) -> BoolArray:
+    """Whether each item passes the filters, [n_items].
+
+    Raises:
+        DataError: an unknown id or attribute.
+    """
+    allowed = np.ones(catalog.n_items, dtype=bool)
+    if only is not None:
+        allowed[:] = False
+        allowed[items_of(catalog, only, "only", ordered=False)] = True
+    if where is not None and not isinstance(where, Mapping):
+        raise DataError(
+            f"where is {shown(where)}; allowed: attribute -> value", "write where={'genre': 'Comedy'}"
+        )
+    for name, asked in (where or {}).items():
+        if not isinstance(name, str) or name not in catalog.attributes:
+            raise DataError(
+                f"where: {name!r} is no attribute of this catalogue; it has:"
+                f" {', '.join(catalog.attributes) or 'none'}"
+                + did_you_mean(str(name), catalog.attributes),
+                "filter by one of these",
+            )
+        value = id_of(asked, f"where: {name}")
+        column = catalog.attributes[name]
+        allowed &= np.array([value in (v or "").split("|") for v in column], dtype=bool)
+    return allowed
+
+
+def named_titles(catalog: Catalog, titles: Sequence[Title]) -> list[NewItem]:
+    """Titles as items of their own, under ids that the catalogue does not hold."""
+    taken = set(catalog.item_ids)
+    return [
+        NewItem(next(name for name in _names(number) if name not in taken), title.text)
+        for number, title in enumerate(titles, 1)
+    ]
+
+
+def _names(number: int) -> Iterator[str]:
+    text = f"title {number}"
+    while True:
+        yield text
+        text += "'"

@@ -1,0 +1,24 @@
+"""The processes of a torchrun job; an ordinary process is the main one of one."""
+
+from __future__ import annotations
+
+import os
+
+
+def process_count() -> int:
+    """How many processes train together; more than one under torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """True for rank 0 of a torchrun job and for every ordinary process."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Let the processes of a torchrun job meet; nothing in an ordinary process."""
+    if process_count() > 1:
+        import torch
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()

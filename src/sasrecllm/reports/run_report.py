@@ -1,0 +1,219 @@
+"""Tables for the terminal and for Markdown, and one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sasrecllm.evaluation.comparison import NEW_ITEMS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Rows = Mapping[str, Mapping[str, Any]]
+"""Name of a table row -> ``Evaluation.to_dict()``."""
+
+
+@dataclass
+class ReportInputs:
+    """All that the report shows; plain values, filled by the pipeline.
+
+    Args:
+        final: the row that the run is about.
+        trivial: names of the trivial rows.
+        rivals: names of all rows without a network, against which the headline holds the final row; the
+            trivial ones where none are named.
+        ablations: what was changed -> metric -> [difference, low, high] against the final row.
+        ranking: kind of list -> {"lists": count, "rows": row -> metric -> [value, low, high],
+            "reranked": row -> how many of the encoder's best it was asked about}.
+        plots: title -> SVG text.
+        facts: label -> value lists under a heading ("Data", "Training", "Versions", ...).
+        truth: parameters and ceiling of the known world, where the data is one.
+        recommendations: heading -> list of {"rank", "item_id", "title", "probability", "flags"}.
+        notes: sentences a reader must know (no leakage, what was implicit, ...).
+    """
+
+    title: str
+    command: str
+    seed: int
+    final: str
+    trivial: Sequence[str]
+    rows: Rows
+    ablations: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
+    ranking: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plots: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    truth: Mapping[str, Any] | None = None
+    recommendations: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    config_yaml: str = ""
+    rivals: Sequence[str] = ()
+
+
+def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
+    """A metric for people: ``.7317``, ``+.0123``, or ``–`` where undefined.
+
+    >>> number(0.73174), number(-0.05, sign=True), number(None)
+    ('.7317', '−.0500', '–')
+    """
+    if value is None:
+        return "–"
+    text = f"{abs(value):.{digits}f}"
+    text = text.removeprefix("0") if abs(value) < 1 else text
+    return ("−" if value < 0 else "+" if sign else "") + text
+
+
+def span(triple: Sequence[float | None] | None, sign: bool = False) -> str:
+    """A value with its interval: ``.7317 [.7110, .7520]``."""
+    if not triple or triple[0] is None:
+        return "–"
+    value, low, high = triple
+    return f"{number(value, sign=sign)} [{number(low, sign=sign)}, {number(high, sign=sign)}]"
+
+
+def markdown_table(rows: Rows, reference: str) -> str:
+    """The results as a Markdown table with paired differences against ``reference``."""
+    lines = [
+        f"| row | AUC | UAUC | log loss | AUC of {cell(reference)} minus it"
+        f" | UAUC of {cell(reference)} minus it |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        better = rows[reference]["differences"].get(name, {})
+        shown = f"**{cell(name)}**" if name == reference else cell(name)
+        lines.append(
+            f"| {shown} | {span(row['intervals']['auc'])} | {span(row['intervals']['uauc'])} |"
+            f" {number(row['metrics']['log_loss'])} | {span(better.get('auc'), True)} |"
+            f" {span(better.get('uauc'), True)} |"
+        )
+    return "\n".join(lines)
+
+
+def ranking_tables(ranking: Mapping[str, Mapping[str, Any]]) -> str:
+    """One Markdown table for every kind of list."""
+    lines = []
+    for kind, lists in ranking.items():
+        less = lists.get("left_out", 0)
+        missing = f" ({less:,} liked rows have none: their item is never recommended again, or their"
+        missing += " users left too few others)"
+        lines += ["", f"Ranking, {kind}, {lists['lists']:,} lists{missing if less else ''}:", ""]
+        lines += ["| row | HR@10 | NDCG@10 | MRR |", "|---|---|---|---|"]
+        for name, got in lists["rows"].items():
+            count = lists["reranked"].get(name)
+            shown = name if count is None else f"{name}, best {count} reranked"
+            values = " | ".join(span(got[m]) for m in ("hr@10", "ndcg@10", "mrr"))
+            lines.append(f"| {cell(shown)} | {values} |")
+    return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """Text that cannot break out of a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def console_table(rows: Rows, reference: str, title: str) -> Table:
+    """The results for the terminal, 80 columns wide; every interval stands under its value.
+
+    A difference whose interval excludes 0 is bold.
+    """
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        caption=f"Δ: {escape(reference)} minus the row, paired; bold: its interval excludes 0",
+        caption_justify="left",
+        padding=(0, 1, 0, 0),
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("row", min_width=17)
+    for column in ("AUC", "UAUC", "log\nloss", "ΔAUC", "ΔUAUC"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        better = rows[reference]["differences"].get(name, {})
+        cells = [
+            escape(name),
+            _two_lines(row["intervals"]["auc"]),
+            _two_lines(row["intervals"]["uauc"]),
+        ]
+        cells.append(number(row["metrics"]["log_loss"]))
+        for metric in ("auc", "uauc"):
+            text = _two_lines(better.get(metric), True)
+            cells.append(f"[bold]{text}[/bold]" if surely(better.get(metric)) else text)
+        table.add_row(*cells, style="bold" if name == reference else "")
+    return table
+
+
+def _two_lines(triple: Sequence[float | None] | None, sign: bool = False) -> str:
+    if not triple or triple[0] is None:
+        return "–"
+    value, low, high = triple
+    below = f"[dim]{number(low, 3, sign)}, {number(high, 3, sign)}[/dim]"
+    return f"{number(value, sign=sign)}\n{below}"
+
+
+def surely(triple: Sequence[float | None] | None) -> bool:
+    """Whether an interval of a difference excludes zero."""
+    if not triple or triple[1] is None or triple[2] is None:
+        return False
+    return triple[1] > 0 or triple[2] < 0
+
+
+def headline(inputs: ReportInputs) -> str:
+    """The result in a few sentences, true to the paired intervals.
+
+    The rival is chosen per metric: a model counts as better only if it beats the best row without a
+    network on AUC *and* the best one on UAUC.
+    """
+    final = inputs.rows[inputs.final]
+    sentences = [
+        f"{inputs.final}: AUC {number(final['metrics']['auc'])}, UAUC"
+        f" {number(final['metrics']['uauc'])} on {final['rows']:,} test rows."
+    ]
+    for metric in ("auc", "uauc"):
+        values = {
+            name: inputs.rows[name]["metrics"][metric] for name in inputs.rivals or inputs.trivial
+        }
+        defined = {name: value for name, value in values.items() if value is not None}
+        if not defined or final["metrics"][metric] is None:
+            why = final["reasons"].get(metric, "no row of the table has a value")
+            sentences.append(f"{metric.upper()} is undefined here: {why}.")
+            continue
+        best = max(defined, key=lambda name: defined[name])
+        difference = final["differences"].get(best, {}).get(metric)
+        sentences.append(
+            f"On {metric.upper()} it is {_verdict(difference)} the best row without a network,"
+            f" {best} ({span(difference, True)})."
+        )
+    return " ".join(sentences)
+
+
+def _verdict(difference: Sequence[float | None] | None) -> str:
+    if not surely(difference) or not difference or difference[0] is None:
+        return "not surely different from"
+    return "surely better than" if difference[0] > 0 else "surely worse than"
+
+
+def html_report(inputs: ReportInputs) -> str:
+    """The whole report as one self-contained page; every text from data is escaped."""
+    return page("report.html.j2", r=inputs, headline=headline(inputs))
+
+
+def page(template: str, **values: Any) -> str:
+    """One of this package's page templates, with the numbers' formats and the date."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sasrecllm.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(number=number, span=span, surely=surely, new_items=NEW_ITEMS)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return environment.get_template(template).render(date=today, **values)

@@ -1,0 +1,85 @@
+"""The prompt templates of a run: it keeps copies, so that its answers hang on nothing outside it.
+
+``RUN/prompts/`` holds the words of both prompts as they were when the run began, whether they ship with
+the package or are files of the user's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sasrecllm.checkpoint import commit_folder, is_whole
+from sasrecllm.config import Config
+from sasrecllm.errors import ConfigError
+from sasrecllm.manifest import verify_folder
+from sasrecllm.prompts.template import Template, is_shipped, parse_template, template_text
+from sasrecllm.runs.stored import uses_language_model
+
+KEPT = "prompts"
+
+
+def named_templates(config: Config) -> dict[str, str]:
+    """``text`` and ``soft`` -> name or path of that prompt's template."""
+    return {"text": config.llm.text_prompt, "soft": config.llm.soft_prompt}
+
+
+def keep_templates(folder: Path, config: Config) -> None:
+    """Copy the templates into a run folder that has none yet.
+
+    Raises:
+        ConfigError: a template cannot be read, or breaks a rule.
+    """
+    if not uses_language_model(config) or is_whole(folder / KEPT):
+        return
+    texts = {prompt: template_text(name) for prompt, name in named_templates(config).items()}
+    for prompt, name in named_templates(config).items():
+        parse_template(texts[prompt], name)
+
+    def write(temporary: Path) -> None:
+        for prompt, text in texts.items():
+            (temporary / f"{prompt}.txt").write_text(text, encoding="utf-8", newline="")
+
+    commit_folder(folder / KEPT, write)
+
+
+def stored_templates(folder: Path | None, config: Config) -> dict[str, Template]:
+    """``text`` and ``soft`` -> template: a run's own copies; what the settings name where it has none.
+
+    Args:
+        folder: of the run; None for what the settings name.
+
+    Raises:
+        CheckpointError: a copy is damaged.
+        ConfigError: the settings name a template that is not there.
+    """
+    kept = folder / KEPT if folder is not None and (folder / KEPT).exists() else None
+    if kept is not None:
+        verify_folder(kept)
+    found = {}
+    for prompt, name in named_templates(config).items():
+        text = template_text(name) if kept is None else _read(kept / f"{prompt}.txt")
+        found[prompt] = parse_template(text, name)
+    return found
+
+
+def edited_template(folder: Path, config: Config) -> str:
+    """How a template given by path differs from the copy that a run keeps; empty where it does not.
+
+    A file that is no longer there differs in nothing: the copy is what the run goes by.
+    """
+    for prompt, name in named_templates(config).items():
+        copy = folder / KEPT / f"{prompt}.txt"
+        if is_shipped(name) or not copy.is_file():
+            continue
+        try:
+            now = template_text(name)
+        except ConfigError:
+            continue
+        if now != _read(copy):
+            return f"llm.{prompt}_prompt: {name} was changed since; the run keeps its words in {copy}"
+    return ""
+
+
+def _read(path: Path) -> str:
+    with path.open(encoding="utf-8", newline="") as stream:  # to the letter
+        return stream.read()

@@ -1,0 +1,1 @@
+"""What the stages of training are, in which order they run, and which users teach them."""

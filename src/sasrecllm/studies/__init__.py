@@ -1,0 +1,1 @@
+"""Many runs in one table: plan, run, collect, tune, summarise, report."""

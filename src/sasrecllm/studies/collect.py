@@ -1,0 +1,166 @@
+"""From the finished runs of a study to its table, its pages and its pictures."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sasrecllm.checkpoint import read_json, write_json, write_text
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.errors import DataError
+from sasrecllm.evaluation.comparison import Judge
+from sasrecllm.evaluation.slices import slices_by_cause
+from sasrecllm.machine.environment import versions
+from sasrecllm.machine.progress import Progress
+from sasrecllm.runs.folder import Run
+from sasrecllm.runs.scores import row_scores
+from sasrecllm.runs.seal import choose_run
+from sasrecllm.runs.stored import stored_calibration, stored_config, stored_data
+from sasrecllm.studies import report
+from sasrecllm.studies.plan import Cell, cells_of
+from sasrecllm.studies.run import Study, failures, tuning_of
+from sasrecllm.studies.summary import SeedScores, summarise
+from sasrecllm.types import FloatArray
+
+
+def write_study(study: Study) -> dict[str, Any]:
+    """``study.json``, ``study.md``, ``study.html`` and the pictures, of the cells finished so far."""
+    failed, tuned = failures(study), tuning_of(study)
+    results: dict[str, Any] = {
+        "name": study.plan.name,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "reference": study.plan.reference,
+        "resamples": study.plan.resamples,
+        "versions": versions(),
+        "datasets": {
+            name: judge_dataset(study, name)
+            | {"failures": failed.get(name, []), "tuning": tuned.get(name, {})}
+            for name in study.plan.datasets
+        },
+    }
+    study.out.mkdir(parents=True, exist_ok=True)
+    write_json(study.out / "study.json", results)
+    write_text(study.out / "study.md", report.markdown(results))
+    write_text(study.out / "study.html", report.html(results))
+    return results
+
+
+def judge_dataset(study: Study, name: str) -> dict[str, Any]:
+    """Every row of one data set over its seeds, with costs; empty before a run has finished."""
+    runs = {
+        cell: _reopened(cell.folder(study.out))
+        for cell in cells_of(study.plan)
+        if cell.dataset == name and (cell.folder(study.out) / "run.json").is_file()
+    }
+    if not runs:
+        return {"rows": {}, "slices": {}, "test_rows": 0, "users": 0, "trivial": [], "ranking": {}}
+    dataset = stored_data(next(iter(runs.values())).folder)
+    _refuse_other_data(runs, dataset)
+    test = dataset.questions("test")
+    slices = slices_by_cause(
+        test,
+        seen_users=dataset.seen_users,
+        seen_items=dataset.seen_items,
+        train_counts=dataset.train_counts,
+    )
+    judge = Judge(test, slices, study.plan.resamples, 0, [k for k in slices if k != "overall"])
+    scores, costs, trivial = _collect(study, runs)
+    rows = summarise(judge, scores)
+    for row, found in costs.items():
+        rows[row]["costs"] = {k: _mean([c.get(k) for c in found]) for k in found[0]}
+    return {
+        "rows": rows,
+        "slices": {k: int(m.sum()) for k, m in slices.items()},
+        "test_rows": len(test),
+        "users": len(np.unique(test.histories.users)),
+        "trivial": trivial,
+        "ranking": _ranking(study, runs),
+    }
+
+
+def _reopened(folder: Path) -> Run:
+    """A finished cell, checked whole."""
+    choose_run(folder)
+    return Run(folder, stored_config(folder, None), "", Progress(quiet=True))
+
+
+def _collect(
+    study: Study, runs: Mapping[Cell, Run]
+) -> tuple[dict[str, list[SeedScores]], dict[str, list[dict[str, float | None]]], list[str]]:
+    """Scores and costs of every table row by seed, and the names of the trivial rows."""
+    scores: dict[str, list[SeedScores]] = {}
+    costs: dict[str, list[dict[str, float | None]]] = {}
+    trivial: list[str] = []
+    first = next(iter(runs)).row
+    for cell, run in runs.items():
+        results, about = read_json(run.folder / "results.json"), read_json(run.folder / "run.json")
+        trained = {s.row for s in run.stages.values()}
+        shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
+        if cell.row == first:
+            trivial = results["trivial"]
+            shown = {r: r for r in results["rows"] if r not in trained} | shown
+        found = row_scores(run)
+        for inside, outside in shown.items():
+            if inside not in found:
+                raise DataError(
+                    f"rows.{cell.row}.show names {inside!r}; that run's table has {', '.join(found)}",
+                    "name one of its rows",
+                )
+            test: FloatArray = found[inside]["test"]
+            calibration = stored_calibration(run.folder / "results.json", inside)
+            one = SeedScores(cell.seed, test, calibration.probabilities(test))
+            scores.setdefault(outside, []).append(one)
+            cost = dict(about["costs"][inside]) | {"peak_megabytes": about["peak_megabytes"]}
+            costs.setdefault(outside, []).append(cost)
+    return scores, costs, trivial
+
+
+def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
+    """Kind of list -> row -> metric -> [value, low, high], each the mean over seeds.
+
+    The interval of a mean is the mean of the intervals' ends: no narrower than the truth, since all
+    seeds are judged on the same users.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    first = next(iter(runs)).row
+    for cell, run in runs.items():
+        results = read_json(run.folder / "results.json")
+        trained = {s.row for s in run.stages.values()}
+        shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
+        if cell.row == first:  # whose baselines stand for all
+            shown = {r: r for r in ("popularity", *results["rows"]) if r not in trained} | shown
+        for kind, lists in results.get("ranking", {}).items():
+            counts = {"lists": lists["lists"], "left_out": lists.get("left_out", 0)}
+            into = found.setdefault(kind, counts | {"rows": {}, "reranked": {}})
+            for inside, got in lists["rows"].items():
+                if inside not in shown:
+                    continue
+                for metric, triple in got.items():
+                    seeds = into["rows"].setdefault(shown[inside], {}).setdefault(metric, [])
+                    seeds.append(triple)
+                if inside in lists["reranked"]:
+                    into["reranked"][shown[inside]] = lists["reranked"][inside]
+    for lists in found.values():
+        for metrics in lists["rows"].values():
+            metrics |= {m: np.mean(seeds, axis=0).tolist() for m, seeds in metrics.items()}
+    return found
+
+
+def _refuse_other_data(runs: Mapping[Cell, Run], dataset: Dataset) -> None:
+    for cell, run in runs.items():
+        got = read_json(run.folder / "run.json")["data"]
+        if got != dataset.digest:
+            raise DataError(
+                f"{run.folder} has other data than the first run of {cell.dataset}"
+                f" ({got[:12]}; {dataset.digest[:12]})",
+                "give rows and seeds of one data set the same data settings (data.seed fixes sampling)",
+            )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
