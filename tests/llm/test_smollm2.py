@@ -1,4 +1,4 @@
-"""A real pretrained model out of a GGUF file: its token ids are the published ones, and it knows France.
+"""A real pretrained model out of a GGUF file: its token ids are the published ones; it knows France.
 
 ``make smollm2`` fetches and converts it; without it these tests are skipped.
 """
