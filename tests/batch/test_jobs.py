@@ -17,8 +17,8 @@ from sasrecllm.config import load_config
 from sasrecllm.data import batch_files
 from sasrecllm.errors import CheckpointError, ConfigError, DataError, MissingExtraError, ResourceError
 from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.machine.lock import InUseError
 from sasrecllm.pipeline.run import run_all
-from sasrecllm.runs.lock import InUseError
 from sasrecllm.runs.opening import open_run
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"

@@ -8,9 +8,9 @@ import yaml
 from sasrecllm.checkpoint import commit_folder
 from sasrecllm.config import parse_config
 from sasrecllm.errors import ConfigError
+from sasrecllm.machine.lock import NAME as LOCK
+from sasrecllm.machine.lock import InUseError
 from sasrecllm.pipeline.prepare import prepare
-from sasrecllm.runs.lock import NAME as LOCK
-from sasrecllm.runs.lock import InUseError
 from sasrecllm.runs.opening import claim, open_run, reopen_run, run_at_work
 
 

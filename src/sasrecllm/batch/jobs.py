@@ -16,9 +16,9 @@ from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.recommender import SASRecLLM, Seen
+from sasrecllm.machine.lock import in_use, is_held
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
-from sasrecllm.runs.lock import in_use, is_held
 from sasrecllm.runs.seal import choose_run
 
 PART = 1000

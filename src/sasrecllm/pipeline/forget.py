@@ -30,11 +30,11 @@ from sasrecllm.encoders.loading import without_users
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.inference.showcase import without_user
 from sasrecllm.machine import signals
+from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import MANIFEST
 from sasrecllm.reports.write import write_report
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.lock import in_use
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import choose_run, refuse_links, resealed
 from sasrecllm.runs.stored import stored_config, stored_data

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from sasrecllm.checkpoint import METRICS, CheckpointFolder, read_json
 from sasrecllm.config import Config
+from sasrecllm.machine.lock import NAME as LOCK
 from sasrecllm.manifest import MANIFEST
-from sasrecllm.runs.lock import NAME as LOCK
 
 T = TypeVar("T")
 

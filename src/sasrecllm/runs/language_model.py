@@ -9,13 +9,14 @@ from sasrecllm.config import Config
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.loading import load_backbone
+from sasrecllm.llm.sources import located, source_of
 from sasrecllm.manifest import verify_folder
 from sasrecllm.runs.folder import RunFolder
 
 
 def is_own(config: Config) -> bool:
     """Whether the run builds its language model, from nothing but its own training data."""
-    return config.llm.backbone == "offline"
+    return source_of(config.llm.backbone).in_run
 
 
 def backbone_path(folder: RunFolder, config: Config) -> str:
@@ -27,7 +28,7 @@ def base_model(config: Config, path: str, device: str) -> Backbone:
     """The language model at ``path`` as configured, without an adapter."""
     c = config.llm
     quantize = None if c.quantize == "none" else c.quantize
-    return load_backbone(path, dtype=c.dtype, quantize=quantize, device=device)
+    return load_backbone(located(path), dtype=c.dtype, quantize=quantize, device=device)
 
 
 def with_adapter(backbone: Backbone, config: Config) -> Backbone:

@@ -17,10 +17,10 @@ from sasrecllm.config import Config
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.environment import git_revision, versions
+from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.absolute_paths import with_absolute_paths
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.lock import in_use
 from sasrecllm.runs.seal import choose_run, refuse_half_forgotten, refuse_links, unseal, verify_run
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import edited_template

@@ -11,6 +11,7 @@ from sasrecllm.config import Config, load_config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.llm.sources import source_of
 from sasrecllm.manifest import verify_folder
 from sasrecllm.plugins import refuse_foreign
 from sasrecllm.runs.folder import RunFolder
@@ -44,6 +45,8 @@ def named_objects(config: Config) -> Iterator[tuple[str, str]]:
     """Key and value of every setting that may name a ``package.module:Object`` that is imported."""
     yield "encoder.kind", config.encoder.kind
     yield "encoder.loss", config.encoder.loss
+    if source_of(config.llm.backbone).runs_code:
+        yield "llm.backbone", config.llm.backbone
     for name in config.fusion.components:
         yield "fusion.components", name
     for name in config.evaluation.baselines:
