@@ -164,10 +164,13 @@ class Encoder(Section):
         "none", description="titles: rare and new items borrow from items whose words they share"
     )
     prior_rows: float = Field(2.0, gt=0, description="strength of that prior, in training rows")
-    loss: Literal["bce", "softmax", "sampled-softmax", "gbce"] = Field(
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="further arguments of an encoder that is not ours"
+    )
+    loss: str = Field(
         "bce",
-        description="bce learns likes against dislikes of the log; the others learn the next like"
-        " against the catalogue or sampled items",
+        description="bce learns likes against dislikes of the log; softmax, sampled-softmax and gbce"
+        " learn the next like against the catalogue or sampled items; or package.module:NAME",
     )
     negatives: int = Field(
         64, ge=1, description="sampled items of a question, for sampled-softmax and gbce"

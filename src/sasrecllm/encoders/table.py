@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,7 +24,9 @@ ENCODERS: Mapping[str, type[SequentialEncoder]] = {
 }
 
 
-def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEncoder:
+def build_encoder(
+    kind: str, *, seed: int = 0, args: Mapping[str, Any] | None = None, **arguments: Any
+) -> SequentialEncoder:
     """A fresh encoder, the same for the same ``seed``.
 
     ``build_encoder(**encoder.config)`` rebuilds one from its configuration.
@@ -34,6 +36,7 @@ def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEn
         seed: of the first weights; the global generator is left as it was.
         arguments: of the encoder.  One that another encoder has and this one has not (``heads`` for
             a recurrent network) is left out, so that one set of settings builds them all.
+        args: further arguments, which this encoder has and no other needs to have (``encoder.args``).
 
     Raises:
         ConfigError: an unknown kind or argument, or a value out of its range.
@@ -41,12 +44,8 @@ def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEn
     >>> build_encoder("mf", n_items=3, heads=2).config["kind"]
     'mf'
     """
-    cls = resolve(kind, ENCODERS, "encoder.kind")
-    if not (inspect.isclass(cls) and issubclass(cls, SequentialEncoder)):
-        raise ConfigError(
-            f"encoder.kind is {kind!r}, which is no SequentialEncoder",
-            "name a class that is made from sasrecllm.encoders.sequence.SequentialEncoder",
-        )
+    cls = encoder_class(kind)
+    refuse_args(kind, args or {}, arguments)
     own = _argument_names(cls)
     known = own.union(*map(_argument_names, ENCODERS.values()))
     for name in arguments:
@@ -58,7 +57,48 @@ def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEn
             )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return cls(**{name: value for name, value in arguments.items() if name in own})
+        return cls(**{k: v for k, v in arguments.items() if k in own}, **(args or {}))
+
+
+def encoder_class(kind: str) -> type[SequentialEncoder]:
+    """The class of a row of :data:`ENCODERS`, or of ``package.module:Class``.
+
+    Raises:
+        ConfigError: there is none, or it is no encoder.
+    """
+    cls = resolve(kind, ENCODERS, "encoder.kind")
+    if not (inspect.isclass(cls) and issubclass(cls, SequentialEncoder)):
+        raise ConfigError(
+            f"encoder.kind is {kind!r}, which is no SequentialEncoder",
+            "name a class that is made from sasrecllm.encoders.sequence.SequentialEncoder",
+        )
+    return cls
+
+
+def refuse_args(kind: str, args: Iterable[str], settings: Container[str] = ()) -> None:
+    """Refuse an argument in ``encoder.args`` that the encoder has not, or that is a setting.
+
+    Args:
+        settings: names of arguments that are settings of their own.
+
+    Raises:
+        ConfigError: with the arguments there are.
+    """
+    cls = encoder_class(kind)
+    shared = {*EncoderArguments.__annotations__, "user_bias"}
+    taken = {n for other in ENCODERS.values() if other is not cls for n in _argument_names(other)}
+    own = sorted(_argument_names(cls) - shared - (taken if cls in ENCODERS.values() else set()))
+    for name in args:
+        if name in settings or name in shared:
+            raise ConfigError(
+                f"encoder.args has {name!r}, which is a setting of its own", f"set encoder.{name}"
+            )
+        if name not in _argument_names(cls):
+            raise ConfigError(
+                f"encoder.args has {name!r}; {kind} has: {', '.join(own) or 'no further arguments'}"
+                + did_you_mean(name, own),
+                "rename or remove it",
+            )
 
 
 def _argument_names(cls: type[SequentialEncoder]) -> set[str]:
