@@ -91,6 +91,7 @@ class System:
             n_items=dataset.n_items,
             seed=config.seed,
             times=dataset.times[train] if dataset.has_times else None,
+            features=lambda: self.item_features,
         )
 
     @classmethod
