@@ -323,6 +323,9 @@ class Evaluation(Section):
     """How results are measured."""
 
     resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
+    metrics: list[str] = Field(
+        default_factory=list, description="further metrics, each package.module:function"
+    )
     ablations: bool = Field(
         True, description="score the last row again with one thing taken away, and report the change"
     )

@@ -17,6 +17,7 @@ from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.table import refuse_args
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
+from sasrecllm.evaluation.table import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
@@ -38,6 +39,7 @@ def check_settings(run: Run) -> None:
     c = run.config
     refuse_args(c.encoder.kind, c.encoder.args, Encoder.model_fields)
     loss_of(c.encoder.loss)
+    further_metrics(c.evaluation.metrics)
     asked_templates(run)
     _check_names("fusion.components", c.fusion.components, MODELS)
     _check_names("evaluation.baselines", c.evaluation.baselines)
