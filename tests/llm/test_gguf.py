@@ -57,11 +57,10 @@ def refused(source, kind, out, **options):
     return caught.value
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    ("family", "tied"), [(f, t) for f in ARCHITECTURES for t in (True, False) if t or f != "gpt2"]
+)  # GPT-2's head is its embeddings
 def test_the_folder_has_the_files_weights(family, tied, tokenizer, tmp_path, gguf_writer):
-    if family == "gpt2" and not tied:
-        pytest.skip("GPT-2's head is its embeddings")
     model = gguf_writer.build(family, tied)
     convert(str(gguf_writer.write(tmp_path / "m.gguf", model, tokenizer)), tmp_path / "out")
     got = load_backbone(str(tmp_path / "out")).causal
@@ -122,6 +121,36 @@ def test_text_is_cut_as_the_file_says(tmp_path, gguf_writer):
         if split == "gpt-2":
             assert _ids(got) == _ids(years)  # which cuts as GPT-2's does
     assert found["smollm"][-5:-1] == ["1", "9", "9", "4"] and "1994" in found["gpt-2"]
+
+
+def test_a_sentencepiece_vocabulary_is_read(gguf_writer, tmp_path):
+    words = [
+        "▁",
+        *"TheoyStr(195)abcYN",
+        "▁T",
+        "he",
+        "▁The",
+        "to",
+        "▁S",
+        "▁▁",
+        "▁Y",
+        "es",
+        "▁Yes",
+        "▁No",
+    ]
+    pieces = [
+        *[("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)],
+        *[(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)],
+        *[(word, -float(rank), 1) for rank, word in enumerate(dict.fromkeys(words))],
+    ]
+    model = gguf_writer.build("llama", vocab_size=len(pieces))
+    path = gguf_writer.write(tmp_path / "m.gguf", model, pieces)
+    convert(str(path), tmp_path / "out")
+    got = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert got.tokenize("Toy Story (1995)")[:4] == ["▁T", "o", "y", "▁S"]
+    assert got("The")["input_ids"] == [1, got.get_vocab()["▁The"]]  # it begins with BOS
+    titles = TitleTokens(got, TITLES)
+    assert [got.decode(titles.of(n).tolist()) for n in range(len(TITLES))] == TITLES
 
 
 def _ids(tokenizer):
