@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -75,7 +75,7 @@ def encoder_class(kind: str) -> type[SequentialEncoder]:
     return cls
 
 
-def refuse_args(kind: str, args: Iterable[str], settings: Container[str] = ()) -> None:
+def refuse_args(kind: str, args: Iterable[str], settings: Collection[str] = ()) -> None:
     """Refuse an argument in ``encoder.args`` that the encoder has not, or that is a setting.
 
     Args:
@@ -86,8 +86,7 @@ def refuse_args(kind: str, args: Iterable[str], settings: Container[str] = ()) -
     """
     cls = encoder_class(kind)
     shared = {*EncoderArguments.__annotations__, "user_bias"}
-    taken = {n for other in ENCODERS.values() if other is not cls for n in _argument_names(other)}
-    own = sorted(_argument_names(cls) - shared - (taken if cls in ENCODERS.values() else set()))
+    own = sorted(_argument_names(cls) - shared - {*settings})
     for name in args:
         if name in settings or name in shared:
             raise ConfigError(
