@@ -84,9 +84,13 @@ def test_help_and_import_are_light():
 def test_public_api_is_what_it_says():
     import sasrecllm
 
-    assert len(sasrecllm.__all__) <= 15
+    assert len(sasrecllm.__all__) <= 20
     for name in sasrecllm.__all__:
         assert getattr(sasrecllm, name).__name__
+    rooms = {path.name.removesuffix(".py") for path in SOURCE.iterdir()}
+    shown = {name for name in dir(sasrecllm) if not name.startswith("__")}
+    assert shown - rooms == set(sasrecllm.__all__) == shown
+    assert {"fit", "Client", "Recommendation", "Explanation"} <= shown
     with pytest.raises(AttributeError):
         sasrecllm.nothing  # noqa: B018
 

@@ -34,6 +34,7 @@ BASELINES: dict[str, Callable[[TrainRows], Scorer]] = {
     "EASE": EASE,
     "fading EASE": lambda rows: EASE(rows, half_life=10.0, name="fading EASE"),
     "sequence rules": SequenceRules,
+    "sequence cosine": lambda rows: SequenceRules(rows, cosine=0.5, shrink=5.0, name="sequence cosine"),
     "ALS": ALS,
 }
 

@@ -63,6 +63,10 @@ class UserTaste(TasteScorer):
         """Scores of ``candidates`` [B, C]."""
         return self.taste.posterior(histories, candidates)[1]
 
+    def scores(self, histories: Histories) -> FloatArray:
+        """Scores of all items, [B, I]."""
+        return self.taste.for_all(histories)
+
 
 @dataclass(frozen=True)
 class UserLevel(TasteScorer):
