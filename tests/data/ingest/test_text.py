@@ -126,6 +126,13 @@ def test_one_row_of_numbers_is_too_few_to_take_another_row_for_text(text, line, 
         read(tmp_path, "bar.txt", "c0|c1\n" + text)
 
 
+@pytest.mark.parametrize("last", ["1\t1\t1\t\"", "1\t1\t\"\t1"])
+def test_a_tab_separated_file_of_whole_lines_has_no_quoting(last, tmp_path) -> None:
+    rows = ["1\t1\t1\t1"] * 2 + ['1\t1\t1\t"\\', last]
+    got = read(tmp_path, "log.inter", "\n".join(["a\tb\tc\td", *rows]) + "\n")
+    assert got == [tuple(row.split("\t")) for row in rows]
+
+
 ROWS = [f"u{n % 7},i{n % 5},{n % 5 + 1},{1600000000 + n},ok" for n in range(60)]
 HEADER = "user_id,item_id,rating,timestamp,comment"
 
