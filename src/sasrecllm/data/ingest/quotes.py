@@ -268,7 +268,10 @@ class RowShape:
         return cls(
             separator,
             width,
-            tuple(sum(map(bool, c)) >= SOME and all(NUMBER.fullmatch(v) for v in c) for c in columns),
+            tuple(
+                sum(bool(v.strip()) for v in c) >= SOME and all(NUMBER.fullmatch(v) for v in c)
+                for c in columns
+            ),
             tuple(len(c) >= MANY and not any(" " in v for v in c) for c in columns),
         )
 

@@ -6,8 +6,8 @@ the next one.  So the marks are looked at before it reads:
 - No mark: nothing is quoted.
 - Every mark keeps the strict rule (:mod:`.quotes`), and no quoted field runs over lines
   that look like rows: fields are quoted.
-- Else, and wherever each of its lines is a row, a tab-separated or RecBole file has no quoting at all, and
-  a mark is a character like any other.
+- Else, and wherever each of its lines is a row, a tab-separated or RecBole file has no quoting at all,
+  and a mark is a character like any other.
   In other files a mark inside an unquoted field (``12" Mix``) is one, as Python's ``csv`` has it; what
   is left is refused with its line.
 
