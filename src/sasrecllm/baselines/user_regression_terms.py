@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -36,6 +36,10 @@ class TasteScorer:
     """What the scorers below share."""
 
     taste: Taste
+    reads_words: ClassVar[bool] = False
+    """Whether it knows an item without training rows by its words and attributes."""
+    shown: ClassVar[str] = "asked"
+    """Which tables have it (:class:`sasrecllm.baselines.table.Baseline`)."""
 
     def with_new_items(self, groups: Sequence[FloatArray], count: int) -> Self:
         """The same scorer over a catalogue with new items at its end (:meth:`Taste.extended`)."""
@@ -47,6 +51,7 @@ class ItemQuality(TasteScorer):
     """The shared quality alone."""
 
     name: str = "item quality"
+    reads_words: ClassVar[bool] = True
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
@@ -58,10 +63,15 @@ class UserTaste(TasteScorer):
     """Posterior mean of a user's taste for each candidate."""
 
     name: str = "user taste"
+    reads_words: ClassVar[bool] = True
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
         return self.taste.posterior(histories, candidates)[1]
+
+    def scores(self, histories: Histories) -> FloatArray:
+        """Scores of all items, [B, I]."""
+        return self.taste.for_all(histories)
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,8 @@ class UserRegression(TasteScorer):
     """The whole model, mean + quality + level + taste: an estimate of P(like), no deep learning."""
 
     name: str = "user regression"
+    reads_words: ClassVar[bool] = True
+    shown: ClassVar[str] = "always"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""

@@ -20,6 +20,7 @@ from sasrecllm.prompts.answers import ANSWERS
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import TEXT, Template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.seeds import LANGUAGE_DOCUMENTS
 from sasrecllm.training.loop import Metrics, Store, Task, fit
 from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Questions
@@ -99,7 +100,7 @@ def pretrain_offline(
         dropout=settings.dropout,
         seed=loops[0].seed,
     ).to(device)
-    rng = np.random.default_rng([loops[0].seed, 3])
+    rng = np.random.default_rng([loops[0].seed, LANGUAGE_DOCUMENTS])
     writer = DocumentWriter(builder, questions, rng)
     held = int(settings.documents * HELD_OUT)
     for name, loop, store in zip(("titles", "answers"), loops, stores, strict=True):
