@@ -77,7 +77,7 @@ def _answers(parts: Assembly, plain: bool) -> tuple[Task, Loop]:
     task = AnswerTask("quality", parts.model, parts.builder("text"), data.questions("train"),
                       data.questions("valid"), parts=["adapter"])  # fmt: skip
     if plain:
-        task.beginnings = None
+        task.prefix_ids = None
     return task, parts.config.llm.loop
 
 

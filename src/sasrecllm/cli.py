@@ -401,10 +401,10 @@ def forget(
     typer.echo(f"{folder}: forgotten")
 
 
-def _forget_in_run(folder: Path, users: Sequence[str], told: Collection[str]) -> None:
+def _forget_in_run(folder: Path, users: Sequence[str], in_store: Collection[str]) -> None:
     from sasrecllm.pipeline.forget import forget as forget_users
 
-    forget_users(folder, users, told)
+    forget_users(folder, users, in_store)
 
 
 @app.command()

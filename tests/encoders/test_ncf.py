@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from sasrecllm.encoders.ncf import NCF
 from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.encoders.sequence import Places
+from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.types import Histories
 
 NOTHING = np.array([], dtype=np.int64)
@@ -76,10 +76,12 @@ def trained(steps=150):
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=0.02, weight_decay=0.01)
     encoder.train()
     nothing = np.full((len(users), 1), -1)
-    places = Places(users, nothing, None, np.arange(len(users)), np.zeros(len(users), dtype=int))
+    queries = WindowQueries(
+        users, nothing, None, np.arange(len(users)), np.zeros(len(users), dtype=int)
+    )
     for _ in range(steps):
         optimiser.zero_grad()
-        logits = encoder.window_logits(places, items)
+        logits = encoder.window_logits(queries, items)
         F.binary_cross_entropy_with_logits(logits, labels).backward()
         optimiser.step()
     return encoder, users, items, labels.numpy()

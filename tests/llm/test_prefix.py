@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.loading import build_llama
-from sasrecllm.llm.mapper import build_mapper, slot_inputs
+from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.prefix import part_of, shares_prefix
 from sasrecllm.llm.scorer import LLMScorer
@@ -181,7 +181,7 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
             monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
         assert whole or model._read_once(batch)[0] == int(batch.slot_columns.min()) > 8
         model.zero_grad()
-        scores = model(batch, *slot_inputs(*scorer.encoder.pair(asked, targets)))
+        scores = model(batch, *slot_features(*scorer.encoder.pair(asked, targets)))
         scores.square().sum().backward()
         gradients = [p.grad.clone() for p in model.mapper.parameters()]
         found.append((scores.detach(), gradients))
@@ -213,7 +213,7 @@ def test_text_that_prompts_share_is_read_once_with_equal_gradients(scorers, monk
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         model.zero_grad()
-        scores = model(batch, *slot_inputs(*scorer.encoder.pair(asked, targets)))
+        scores = model(batch, *slot_features(*scorer.encoder.pair(asked, targets)))
         scores.square().sum().backward()
         learning = [p for p in model.parameters() if p.requires_grad]
         found.append((scores.detach(), [p.grad.clone() for p in learning]))

@@ -30,7 +30,7 @@ class Line(Task):
         x = torch.linspace(-1, 1, n)
         self.x, self.y = torch.stack([x, x**2], 1), 3 * x - 1
         self.lengths = np.arange(n) % 7
-        self.beginnings = np.arange(n) // 3
+        self.prefix_ids = np.arange(n) // 3
         self.weights = np.ones(n)
         self.n_validation = n
         self.calls = 0

@@ -14,13 +14,13 @@ from sasrecllm.encoders.table import ENCODERS, build_encoder
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.llm.backbone import add_lora
 from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
-from sasrecllm.llm.mapper import build_mapper, slot_inputs
+from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.training.finetune import AnswerTask, beginnings
+from sasrecllm.training.finetune import AnswerTask, prefix_ids
 from sasrecllm.training.language import DocumentWriter
 from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask
@@ -141,7 +141,7 @@ def test_a_training_target_is_shown_as_a_new_item_is(tokenizer, slots):
     if slots is None:
         nobodys = made.pair(train.histories.take(np.arange(8)), np.full(8, -1))
         assert items == 8
-        torch.testing.assert_close(item_BE, slot_inputs(*nobodys)[1])
+        torch.testing.assert_close(item_BE, slot_features(*nobodys)[1])
         torch.testing.assert_close(item_BE[:, :-1], made.item_vectors(torch.full((8,), -1)))
     else:
         assert items == 0 and (batch.slot_kinds == 0).sum() == 8
@@ -155,7 +155,7 @@ def test_prompts_have_one_beginning_exactly_when_the_text_before_slot_and_target
     train = DATA.questions("train").take(np.arange(300))
     batch = build.build(train.histories, train.targets)
     texts = [tuple(ids[:n]) for ids, n in zip(batch.ids_BT, batch.text_lengths_B, strict=True)]
-    numbers = beginnings(build, train, chunk=64)
+    numbers = prefix_ids(build, train, chunk=64)
     assert 1 < len(set(texts)) < 300
     assert len(set(zip(texts, numbers, strict=True))) == len(set(texts)) == len(set(numbers))
 

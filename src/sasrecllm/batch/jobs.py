@@ -18,7 +18,7 @@ from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.inference.recommender import SASRecLLM, Seen
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
 from sasrecllm.runs.lock import in_use, is_held
@@ -169,7 +169,7 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
     asked = {name: job[name] for name in ("k", "retrieve", "rerank", "seen")}
     lists = lists_of(system, ids, **asked)
     try:
-        with told(path):
+        with as_refusals(path):
             write_lists(temporary, lists)
             note.write_text(file_digest(temporary), encoding="utf-8")
             note.replace(_note_of(path))

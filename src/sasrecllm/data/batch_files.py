@@ -13,7 +13,7 @@ from sasrecllm.data.ingest.readers import bad_json, explained, scan_json
 from sasrecllm.data.ingest.text import understood
 from sasrecllm.data.ingest.values import ids
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 
 SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
@@ -125,7 +125,7 @@ def merge_lists(parts: Sequence[Path], path: Path) -> None:
     whole = pl.scan_parquet([str(p) for p in parts], glob=False)
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with told(path):
+        with as_refusals(path):
             if path.suffix == ".parquet":
                 whole.sink_parquet(temporary)
             else:

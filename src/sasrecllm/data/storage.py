@@ -12,7 +12,7 @@ import polars as pl
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.splits import CONTEXT, NAMES
 from sasrecllm.errors import DataError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 
 if TYPE_CHECKING:
     from sasrecllm.data.dataset import Dataset
@@ -52,7 +52,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     meta |= {FORGOTTEN: catalog.forgotten.tolist()} if len(catalog.forgotten) else {}
     meta |= {ALLOW_SEEN: True} if dataset.allow_seen else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
-    with told(folder):  # polars wraps a full disk in its own error
+    with as_refusals(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dataset.json").unlink(missing_ok=True)
         rows.write_parquet(folder / "interactions.parquet")

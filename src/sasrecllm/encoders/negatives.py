@@ -27,7 +27,7 @@ def uniform_negatives(
 
     Args:
         pool_P: ascending item indices to draw from (those seen in training).
-        generator: source of randomness; torch's global one unless told.
+        generator: source of randomness; torch's global one unless given.
 
     Raises:
         ConfigError: a pool of fewer than two items.
@@ -52,7 +52,7 @@ def popularity_negatives(
 
     Args:
         weights_I: not negative, one per item of the catalogue; an item of weight 0 is never drawn.
-        generator: source of randomness; torch's global one unless told.
+        generator: source of randomness; torch's global one unless given.
 
     Raises:
         ConfigError: fewer than two items have a weight.

@@ -41,7 +41,7 @@ LONG_LIST = 0.1
 """Share of the catalogue from which a candidate list is answered by one product with all of it."""
 
 
-class Places(NamedTuple):
+class WindowQueries(NamedTuple):
     """Where many questions are asked in W windows that one causal pass reads.
 
     Args:
@@ -82,7 +82,7 @@ class SequentialEncoder(nn.Module, ABC):
         item_bias: add a learned bias of the item to the logit.
         user_bias: add a learned bias of the user to the logit.
         dropout: probability, in [0, 1).
-        seen_items: [n_items] whether training shows the item; all of them unless told.
+        seen_items: [n_items] whether training shows the item; all of them unless given.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -256,7 +256,7 @@ class SequentialEncoder(nn.Module, ABC):
         logits_B = self.score(user_BD, users_B, items_B[:, None])[:, 0]
         return user_BD, self.item_vectors(items_B), logits_B
 
-    def window_logits(self, places: Places, target: IntArray | Tensor | None) -> Tensor:
+    def window_logits(self, queries: WindowQueries, target: IntArray | Tensor | None) -> Tensor:
         """Logits of many questions from one causal pass over W windows (for training).
 
         Args:
@@ -265,20 +265,20 @@ class SequentialEncoder(nn.Module, ABC):
         Returns:
             [Q], [Q, C] or [Q, n_items], as ``target`` is.
         """
-        user_QD, users_Q = self._at(places)
+        user_QD, users_Q = self._at(queries)
         if target is None:
             return self.score(user_QD, users_Q, None)
         items = self._on_device(target)
         logits = self.score(user_QD, users_Q, items.reshape(len(items), -1))
         return logits.reshape(items.shape)
 
-    def window_softmax(self, places: Places, target_Q: IntArray | Tensor) -> Tensor:
+    def window_softmax(self, queries: WindowQueries, target_Q: IntArray | Tensor) -> Tensor:
         """Summed cross-entropy of each target among the items that training shows; as window_logits.
 
         Where the logit is the shared formula, a product and biases, no table of all logits is made.
         A user's bias is the same for every item, so it cancels.
         """
-        user_QD, users_Q = self._at(places)
+        user_QD, users_Q = self._at(queries)
         target = self._on_device(target_Q)
         if type(self).score is not SequentialEncoder.score:
             logits_QI = self.score(user_QD, users_Q, None).float()
@@ -291,9 +291,9 @@ class SequentialEncoder(nn.Module, ABC):
         place_I = torch.cumsum(self.seen_items, 0) - 1
         return catalogue_softmax(user_QD.float(), vectors, place_I[target])
 
-    def _at(self, places: Places) -> tuple[Tensor, Tensor]:
+    def _at(self, queries: WindowQueries) -> tuple[Tensor, Tensor]:
         """User vectors [Q, D] at the questions, and the users' indices [Q]."""
-        users_W, items_WL, feedback_WL, window_Q, state_Q = places
+        users_W, items_WL, feedback_WL, window_Q, state_Q = queries
         users = self._on_device(users_W)
         feedback = None if feedback_WL is None else self._on_device(feedback_WL)
         states = self.states(users, self._on_device(items_WL), feedback)

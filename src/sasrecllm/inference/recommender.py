@@ -38,7 +38,7 @@ from sasrecllm.inference.requests import (
 from sasrecllm.inference.retrieve import TitleVectors, retrieve
 from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, shown
 from sasrecllm.llm.hub import cache_only
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import (
     part_folders,
@@ -99,7 +99,7 @@ class SASRecLLM:
             ConfigError: it names a plug-in that is not allowed.
             ModelNotFoundError: its language model is not on this machine.
         """
-        with told(Path(".")):
+        with as_refusals(Path(".")):
             folder = choose_run(folder_of(run))
         system = cls.load(folder, device, stored_config(folder, allow_plugins))
         nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))

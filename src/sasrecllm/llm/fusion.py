@@ -112,7 +112,8 @@ def fit_fusion(
 
     No weight is negative.  Without that bound the ranking loss would turn the running mean against
     itself: among the rows of one user with both labels, what was liked earlier is missing later, so a
-    negative weight raises UAUC out of the metric's own conditioning, not taste (docs/findings.md).
+    negative weight raises UAUC out of the metric's own conditioning, whatever users like
+    (docs/findings.md).
     Weights for new items are pulled by the ridge to those for known items, so a validation split
     without new items gives both the same.
 

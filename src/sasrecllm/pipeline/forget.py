@@ -39,12 +39,11 @@ REPORT = frozenset({"report.html", "results.md"})
 """Written anew at the end."""
 
 
-def forget(folder: Path, users: Sequence[str], told: Collection[str] = ()) -> None:
+def forget(folder: Path, users: Sequence[str], in_store: Collection[str] = ()) -> None:
     """Take ``users`` out of a finished run folder, and finish what was interrupted before.
 
     Args:
-        told: those of ``users`` whom somebody else knows (a server's store); not being in the run is
-            no fault of theirs.
+        in_store: those of ``users`` whom a server's store knows; they need not be in the run.
 
     Raises:
         CheckpointError: the folder is no finished run, or is damaged.
@@ -59,7 +58,7 @@ def forget(folder: Path, users: Sequence[str], told: Collection[str] = ()) -> No
         choose_run(folder)
         _remove_leftovers(folder)
         try:
-            _stage(folder, users, [] if finished else [user for user in users if user not in told])
+            _stage(folder, users, [] if finished else [user for user in users if user not in in_store])
             _finish(folder)
         finally:
             if not (folder / STAGING / COMPLETE).is_file():

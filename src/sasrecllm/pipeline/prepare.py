@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.user_regression_terms import TASTES
+from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS
 from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
@@ -39,7 +39,7 @@ def check_settings(run: Run) -> None:
     c = run.config
     resolve(c.encoder.kind, ENCODERS, "encoder.kind")
     asked_templates(run)
-    baselines = (*BASELINES, *TASTES)
+    baselines = (*BASELINES, *REGRESSION_TERMS)
     _refuse_unknown("fusion.components", c.fusion.components, ("llm", "encoder", *baselines))
     _refuse_unknown("evaluation.baselines", c.evaluation.baselines, baselines)
     for number, stage in enumerate(run.stages.values(), 1):

@@ -36,7 +36,7 @@ from sasrecllm.runs.system import Assembly
 from sasrecllm.runs.templates import stored_templates
 from sasrecllm.stages.plan import Stage, last_prompt, uses_crossfit
 from sasrecllm.stages.user_partition import answer_questions, fold_of_user
-from sasrecllm.training.finetune import AnswerTask, told
+from sasrecllm.training.finetune import AnswerTask, encoded_slots
 from sasrecllm.training.loop import FitResult, Task, fit
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
 from sasrecllm.training.settings import LoopSettings
@@ -222,7 +222,7 @@ class Trainer:
         crossfitted = self._crossfitted() if soft and stage.vectors == "crossfit" else None
         asked = answer_questions(self.run, self.dataset, stage)
         if "mapper" in stage.train:
-            slots = told(crossfitted or self.parts.encoder, asked)
+            slots = encoded_slots(crossfitted or self.parts.encoder, asked)
             self.parts.model.mapper.fit_normalisation(*slots)
         return AnswerTask(
             stage.name,

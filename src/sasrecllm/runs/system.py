@@ -17,8 +17,8 @@ import torch
 from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.baselines.user_regression import Taste
-from sasrecllm.baselines.user_regression_terms import TASTES
+from sasrecllm.baselines.user_regression import UserRegression
+from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
@@ -118,11 +118,11 @@ class Assembly:
         return self.features.groups(catalog.titles[start:], chosen)
 
     @cached_property
-    def taste(self) -> Taste:
+    def user_regression(self) -> UserRegression:
         """The per-user regression, its shared part fitted on the training split."""
         data = self.dataset
         train = data.rows("train")
-        return Taste.fit(
+        return UserRegression.fit(
             data.users[train],
             data.items[train],
             data.labels[train],
@@ -259,7 +259,7 @@ class Assembly:
         else:
             self.fusion = FusionWeights.from_dict(about)
             for name in self.fusion.components:
-                if name not in ("llm", "encoder", *TASTES, *BASELINES):
+                if name not in ("llm", "encoder", *REGRESSION_TERMS, *BASELINES):
                     raise ValueError(f"there is no component {name!r}")
 
     # Scorers -------------------------------------------------------------------------------------
@@ -308,8 +308,8 @@ class Assembly:
             return self.llm_scorer("llm", prompt, change)
         if name == "encoder":
             return EncoderScorer("encoder", self.encoder)
-        if name in TASTES:
-            return TASTES[name](self.taste)
+        if name in REGRESSION_TERMS:
+            return REGRESSION_TERMS[name](self.user_regression)
         return BASELINES[name](self.train_rows)
 
     def trainable_counts(self, *, llm: bool = True) -> dict[str, int]:

@@ -45,7 +45,7 @@ class Task(nn.Module):
     lower_is_better: bool = False
     lengths: IntArray  # [E] cost of each example, for batches of like length
     weights: FloatArray  # [E] questions in each example
-    beginnings: IntArray | None = None  # [E] equal numbers: examples that begin alike
+    prefix_ids: IntArray | None = None  # [E] equal numbers: examples that begin alike
     n_validation: int
 
     def forward(self, examples: IntArray) -> Tensor:
@@ -209,7 +209,7 @@ class _Fit:
         """The batches of the current epoch that are still to do."""
         epoch, done = divmod(self.step, self.per_epoch)
         task, settings = self.task, self.settings
-        plan = plan_epoch(task.lengths, settings.batch_size, settings.seed, epoch, task.beginnings)
+        plan = plan_epoch(task.lengths, settings.batch_size, settings.seed, epoch, task.prefix_ids)
         yield from plan[done : self.total - self.step + done]
 
     def _train_step(self, batch: IntArray) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.encoders.negatives import Negatives, uniform_negatives
-from sasrecllm.encoders.sequence import Places
+from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.machine.distributed import process_count
@@ -119,7 +119,7 @@ class EncoderTask(Task):
         longest = max(1, int(self.entries[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
-        places = Places(
+        queries = WindowQueries(
             self.users[at],
             self.items[at, :longest],
             self.feedback[at, :longest],
@@ -127,12 +127,12 @@ class EncoderTask(Task):
             torch.from_numpy(self.state[question]).to(self.device),
         )
         if self.loss == "softmax":
-            return self.encoder.window_softmax(places, target)
+            return self.encoder.window_softmax(queries, target)
         drawn = self._negatives(target)
         asked = target[:, None]
         if drawn is not None:
             asked = torch.cat([asked, drawn.items_QN], dim=1)
-        logits = self.encoder.window_logits(places, asked).float()
+        logits = self.encoder.window_logits(queries, asked).float()
         if self.loss == "sampled-softmax":
             assert drawn is not None
             log_q_QN = drawn.log_q_QN
