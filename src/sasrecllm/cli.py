@@ -311,9 +311,9 @@ def tune(
     _refuse_flags(context.args, ("--config", "--space", "--out", "--trials", "--metric", "--quiet"))
     if metric not in ("auc", "uauc", "auc+uauc"):
         raise ConfigError(f"--metric is {metric!r}; allowed: auc, uauc, auc+uauc", "choose one")
-    chosen, known = _config(config, context.args), load_space(space)
+    chosen, searched = _config(config, context.args), load_space(space)
     progress = Progress(quiet=quiet)
-    found = search(chosen, known, out, trials=trials, metric=metric, progress=progress)
+    found = search(chosen, searched, out, trials=trials, metric=metric, progress=progress)
     say(f"{out / 'best.yaml'}: {found['best']}, validation {found['valid']}")
 
 
@@ -473,12 +473,12 @@ def _config(path: Path | None, overrides: list[str]) -> Any:
     return load_config(path, overrides)
 
 
-def _refuse_flags(words: list[str], known: tuple[str, ...]) -> None:
+def _refuse_flags(words: list[str], allowed: tuple[str, ...]) -> None:
     """What is left over and looks like a flag is a misspelt one."""
     for word in words:
         if word.startswith("-") and "=" not in word:
             raise ConfigError(
-                f"unknown flag {word}; allowed: {', '.join(known)}{did_you_mean(word, known)}",
+                f"unknown flag {word}; allowed: {', '.join(allowed)}{did_you_mean(word, allowed)}",
                 "settings are written as section.key=value",
             )
 

@@ -380,7 +380,7 @@ def load_config(
         environment: read ``SASRECLLM_*``; off for the settings of a finished run.
 
     Raises:
-        ConfigError: with file or flag, key, value, what is allowed and the nearest known name.
+        ConfigError: with file or flag, key, value, what is allowed and the nearest name.
     """
     values: dict[str, Any] = read_yaml(path) if path is not None else {}
     for name, text in sorted(os.environ.items()):
@@ -423,8 +423,8 @@ def _explain(error: Any) -> str:
     location = [str(p) for p in error["loc"]]
     key = ".".join(location) or "configuration"
     if error["type"] == "extra_forbidden":
-        known = _keys(location[:-1])
-        return f"unknown key {key}; allowed here: {', '.join(known)}{did_you_mean(location[-1], known)}"
+        allowed = _keys(location[:-1])
+        return f"unknown key {key}; allowed here: {', '.join(allowed)}{did_you_mean(location[-1], allowed)}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key} is {error['input']!r}: {message}" if location else message
 

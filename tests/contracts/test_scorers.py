@@ -89,10 +89,15 @@ def test_unknown_unseen_and_foreign_items_score_alike(scorer):
 
 
 def test_unknown_and_foreign_users_score_alike(scorer):
-    known = asked(5, 3)
+    histories = asked(5, 3)
     for user in (UNKNOWN, N_USERS, 10**6):
         turned = Histories(
-            np.full(3, user), known.items, known.labels, known.times, known.offsets, known.asked_at
+            np.full(3, user),
+            histories.items,
+            histories.labels,
+            histories.times,
+            histories.offsets,
+            histories.asked_at,
         )
         scores = scorer.score(turned, np.tile([0, 1], (3, 1)))
         reference = scorer.score(

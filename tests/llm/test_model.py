@@ -28,8 +28,8 @@ class Vectors:
     def eval(self):
         return self
 
-    def pair(self, known, targets):
-        user = torch.from_numpy(np.outer(known.users + 1.0, np.ones(6))).float()
+    def pair(self, histories, targets):
+        user = torch.from_numpy(np.outer(histories.users + 1.0, np.ones(6))).float()
         item = torch.from_numpy(np.outer(targets + 1.0, np.linspace(-1, 1, 6))).float()
         return user, item, (user * item).sum(1)
 

@@ -28,18 +28,18 @@ class Vectors:
     def eval(self):
         return self
 
-    def encode(self, known):
-        return torch.from_numpy(np.outer(np.cos(known.users + 1.0), np.ones(6))).float()
+    def encode(self, histories):
+        return torch.from_numpy(np.outer(np.cos(histories.users + 1.0), np.ones(6))).float()
 
     def item_vectors(self, items):
         return torch.outer(torch.sin(items + 1.0), torch.linspace(-1, 1, 6)).float()
 
-    def pair(self, known, targets):
-        user, item = self.encode(known), self.item_vectors(torch.from_numpy(targets))
+    def pair(self, histories, targets):
+        user, item = self.encode(histories), self.item_vectors(torch.from_numpy(targets))
         return user, item, (user * item).sum(1)
 
-    def logits(self, known, candidates):
-        return torch.stack([self.pair(known, column)[2] for column in candidates.T], 1)
+    def logits(self, histories, candidates):
+        return torch.stack([self.pair(histories, column)[2] for column in candidates.T], 1)
 
 
 def causal(kind, vocabulary):

@@ -37,15 +37,15 @@ def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[lis
             lost their spelling (numbers with a fraction).
     """
     frame, rows = _scan(path)
-    known = frame.collect_schema()
-    if column not in known:
+    schema = frame.collect_schema()
+    if column not in schema:
         raise DataError(
-            f"{path} has no column {column!r}; it has: {', '.join(known)}"
-            + did_you_mean(column, known.names()),
+            f"{path} has no column {column!r}; it has: {', '.join(schema)}"
+            + did_you_mean(column, schema.names()),
             f"give its name with --column, or make {column} the first line of a file of ids alone",
         )
     where = f"{path}, column {column}"
-    ids(pl.Series([], dtype=known[column]), where)  # a type that cannot be is refused before any row
+    ids(pl.Series([], dtype=schema[column]), where)  # a type that cannot be is refused before any row
     start = blank_row = 0
     left: list[str] = []
     blank = pl.all_horizontal(pl.all().is_null()) if rows is not None else pl.lit(False)

@@ -71,7 +71,9 @@ def load(folder: Path) -> Dataset:
     try:
         meta: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         if meta.get("format") != FORMAT:
-            raise DataError(f"{folder}: data format {meta.get('format')}; known: {FORMAT}", again)
+            raise DataError(
+                f"{folder}: data format {meta.get('format')}; this version reads {FORMAT}", again
+            )
         rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
         items = pl.read_parquet(folder / "items.parquet", glob=False)
         dataset = Dataset(**_arrays(rows, items, meta), **_facts(meta))
@@ -117,8 +119,8 @@ def _arrays(rows: pl.DataFrame, items: pl.DataFrame, meta: dict[str, Any]) -> di
 def indices(values: pl.Series, ids: list[str]) -> Any:
     """Position in ``ids`` of every id in ``values`` (text or Enum), int64 [N]; all must be there."""
     if isinstance(values.dtype, pl.Enum):
-        known = {name: n for n, name in enumerate(ids)}
-        places = np.array([known.get(name, -1) for name in values.dtype.categories])
+        index = {name: n for n, name in enumerate(ids)}
+        places = np.array([index.get(name, -1) for name in values.dtype.categories])
         return places[values.to_physical().to_numpy()]
     named = (
         pl.Series(ids, dtype=pl.String).to_frame("id").with_row_index("n").filter(pl.col("id") != "")

@@ -32,12 +32,12 @@ def predict_rows(
     Args:
         weights_I: how far an item's own row is to be trusted; 0 for items that have none.
     """
-    known = np.flatnonzero(weights_I > 0)
-    x, y, w = features_IF[known], own_ID[known], weights_I[known]
+    trained = np.flatnonzero(weights_I > 0)
+    x, y, w = features_IF[trained], own_ID[trained], weights_I[trained]
     mean = (w[:, None] * y).sum(0) / w.sum()
-    fold = np.arange(len(known)) % FOLDS
+    fold = np.arange(len(trained)) % FOLDS
     errors = np.zeros(len(RIDGES))
-    for k in range(min(FOLDS, len(known))):
+    for k in range(min(FOLDS, len(trained))):
         inside, outside = fold != k, fold == k
         for number, beta_FD in enumerate(_solutions(x[inside], y[inside] - mean, w[inside])):
             missed = x[outside] @ beta_FD - (y[outside] - mean)

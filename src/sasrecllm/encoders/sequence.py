@@ -220,7 +220,7 @@ class SequentialEncoder(nn.Module, ABC):
         items = every if items_BC is None else items_BC
         if items_BC is None:
             logits = user_BD @ self.item_vectors(every).T
-        elif bool(self._known(items_BC).all()):
+        elif bool(self._has_vector(items_BC).all()):
             logits = chosen_products(user_BD, self.item_table, items_BC, sparse=self.touched_rows)
         else:
             logits = torch.einsum("bd,bcd->bc", user_BD, self.item_vectors(items_BC))
@@ -305,15 +305,15 @@ class SequentialEncoder(nn.Module, ABC):
 
     def _rows_or_mean(self, table_ID: Tensor, items: Tensor, *, sparse: bool = False) -> Tensor:
         """Rows of ``table_ID`` at ``items``, or the mean of its seen rows where there is none."""
-        known = self._known(items)
-        if bool(known.all()):
+        own = self._has_vector(items)
+        if bool(own.all()):
             return F.embedding(items, table_ID, sparse=sparse)
-        found = F.embedding(torch.where(known, items, 0), table_ID)
+        found = F.embedding(torch.where(own, items, 0), table_ID)
         seen = self.seen_items.to(table_ID.dtype)
         mean = (seen @ table_ID) / seen.sum().clamp(min=1)
-        return torch.where(known[..., None], found, mean)
+        return torch.where(own[..., None], found, mean)
 
-    def _known(self, items: Tensor) -> Tensor:
+    def _has_vector(self, items: Tensor) -> Tensor:
         """Whether each item has a vector of its own."""
         inside = (items >= 0) & (items < self.n_items)
         return inside & self.seen_items[torch.where(inside, items, 0)]
@@ -322,8 +322,8 @@ class SequentialEncoder(nn.Module, ABC):
         """Each user's bias, 0 for an unknown user."""
         if self.n_users == 0:
             return bias_U.new_zeros(len(users_B))
-        known = (users_B >= 0) & (users_B < self.n_users)
-        return torch.where(known, bias_U[torch.where(known, users_B, 0)], 0.0)
+        inside = (users_B >= 0) & (users_B < self.n_users)
+        return torch.where(inside, bias_U[torch.where(inside, users_B, 0)], 0.0)
 
 
 def at_least(name: str, got: int, smallest: int) -> None:

@@ -48,12 +48,12 @@ def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEn
             "name a class that is made from sasrecllm.encoders.sequence.SequentialEncoder",
         )
     own = _argument_names(cls)
-    known = own.union(*map(_argument_names, ENCODERS.values()))
+    allowed = own.union(*map(_argument_names, ENCODERS.values()))
     for name in arguments:
-        if name not in known:
+        if name not in allowed:
             raise ConfigError(
-                f"encoder: {name} is not an argument of {kind}; allowed: {', '.join(sorted(known))}"
-                + did_you_mean(name, known),
+                f"encoder: {name} is not an argument of {kind}; allowed: {', '.join(sorted(allowed))}"
+                + did_you_mean(name, allowed),
                 "rename or remove it",
             )
     with torch.random.fork_rng(devices=[]):

@@ -108,7 +108,7 @@ def check_study(study: Study) -> list[Cell]:
 
 
 def estimate_study(study: Study) -> float:
-    """Say what every unfinished row would cost here; returns the seconds of those that can be told.
+    """Say what every unfinished row would cost here; returns the seconds of those that can be timed.
 
     Raises:
         ConfigError: as :func:`check_study`.
@@ -238,12 +238,14 @@ def _seconds(study: Study, cell: Cell) -> float:
 
 def _left(cells: Sequence[Cell], seconds: Mapping[Cell, float]) -> str:
     """What is still to do, by the mean time of the finished runs of each row."""
-    known: dict[tuple[str, str], list[float]] = {}
+    seconds_of: dict[tuple[str, str], list[float]] = {}
     for cell, value in seconds.items():
-        known.setdefault((cell.dataset, cell.row), []).append(value)
-    told = [known[c.dataset, c.row] for c in cells if (c.dataset, c.row) in known]
-    total = sum(sum(values) / len(values) for values in told)
-    unknown = f" and {len(cells) - len(told)} runs of unknown length" if len(told) < len(cells) else ""
+        seconds_of.setdefault((cell.dataset, cell.row), []).append(value)
+    timed = [seconds_of[c.dataset, c.row] for c in cells if (c.dataset, c.row) in seconds_of]
+    total = sum(sum(values) / len(values) for values in timed)
+    unknown = (
+        f" and {len(cells) - len(timed)} runs of unknown length" if len(timed) < len(cells) else ""
+    )
     return f"ETA {readable_seconds(total)}{unknown}"
 
 

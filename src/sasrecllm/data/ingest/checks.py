@@ -91,9 +91,9 @@ def number_checks(column: str) -> list[Check]:
 
 def split_check() -> Check:
     """The split column speaks of train, valid and test."""
-    known = pl.col("split").cast(pl.String).is_in(SPLIT_NAMES)
+    valid = pl.col("split").cast(pl.String).is_in(SPLIT_NAMES)
     allowed = ", ".join(SPLIT_NAMES)
-    return Check("split", ~known.fill_null(False), allowed, "rename the value in the split column")
+    return Check("split", ~valid.fill_null(False), allowed, "rename the value in the split column")
 
 
 NONE_REFUSED = pl.DataFrame(
