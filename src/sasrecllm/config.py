@@ -424,7 +424,8 @@ def _explain(error: Any) -> str:
     key = ".".join(location) or "configuration"
     if error["type"] == "extra_forbidden":
         allowed = _keys(location[:-1])
-        return f"unknown key {key}; allowed here: {', '.join(allowed)}{did_you_mean(location[-1], allowed)}"
+        hint = did_you_mean(location[-1], allowed)
+        return f"unknown key {key}; allowed here: {', '.join(allowed)}{hint}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key} is {error['input']!r}: {message}" if location else message
 
