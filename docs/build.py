@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.config import Config, Section
+from sasrecllm.settings import Config, Section
 
 DOCS = Path(__file__).parent
 HEAD = """# Settings

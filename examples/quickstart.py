@@ -11,9 +11,9 @@ from sasrecllm.data.interactions import Tables
 from sasrecllm.data.sequences import windows
 from sasrecllm.data.synthetic.world import known_world
 from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.settings import LoopSettings
 from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask
-from sasrecllm.training.settings import LoopSettings
 
 if __name__ == "__main__":
     world = known_world(users=200, items=150, rows=20, seed=0)

@@ -17,11 +17,13 @@ import pytest
 import torch
 import yaml
 
-from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config, load_config
+from sasrecllm.config import NOT_SETTINGS, load_config
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
+from sasrecllm.names import ENV_PREFIX
 from sasrecllm.runs.folder import Run
+from sasrecllm.settings import Config
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -322,8 +324,8 @@ def test_a_refused_start_claims_nothing(cli, place):
         (["encoder.kind=sasrek"], 2),
         (["data.source=files", "data.path=nowhere.csv"], 4),
         (["evaluation.baselines=[popularityy]"], 2),
-        (["taste.attributes=[nothing]"], 2),
-        (["data.world={users: 60, items: 60, rows: 14}", "taste.attributes=[no]"], 2),
+        (["item_features.attributes=[nothing]"], 2),
+        (["data.world={users: 60, items: 60, rows: 14}", "item_features.attributes=[no]"], 2),
     ):
         cli("run", "-q", "-c", TINY, "-o", place, *FAST, *wrong, expect=code)
     cli("run", "-q", "-c", TINY, "-o", place, *FAST)

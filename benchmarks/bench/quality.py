@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench.measure import Finding, absent
-from sasrecllm.config import Config, Loop
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import Assembly
 from sasrecllm.runs.templates import stored_templates
+from sasrecllm.settings import Config, Loop
 from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.training.loop import Task, fit
 from sasrecllm.training.pretrain import EncoderTask
-from sasrecllm.training.settings import LoopSettings
 
 Build = Callable[[Assembly, bool], tuple[Task, Loop]]
 
@@ -57,7 +56,7 @@ def _learnt(run: Path, config: Config, dataset: Dataset, build: Build, seed: int
     seeded = config.model_copy(update={"seed": seed})
     llm = str(run / "llm") if config.llm.backbone == "offline" else config.llm.backbone
     task, loop = build(Assembly(seeded, dataset, llm, "cpu", stored_templates(run, config)), plain)
-    value = fit(task, LoopSettings(**loop.model_dump(), seed=seed)).best["auc"]
+    value = fit(task, loop.seeded(seed)).best["auc"]
     assert value is not None
     return value
 

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sasrecllm.config import Config, load_config
+    from sasrecllm.config import load_config
     from sasrecllm.data.dataset import Dataset
     from sasrecllm.data.ingest.sources import load_tables
     from sasrecllm.data.prepare import prepare
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from sasrecllm.evaluation.protocol import evaluate
     from sasrecllm.inference.recommender import SASRecLLM
     from sasrecllm.inference.requests import NewItem, Title
+    from sasrecllm.settings import Config
     from sasrecllm.types import Histories, Questions, Scorer, SequenceEncoder
 
 _HOMES = {
-    "Config": "config",
+    "Config": "settings",
     "Dataset": "data.dataset",
     "Histories": "types",
     "Questions": "types",

@@ -165,7 +165,7 @@ def test_the_logit_is_as_loud_as_the_vector_and_reaches_the_items_slot_alone():
     features = slot_features(
         torch.randn(400, 6) * 3, torch.randn(400, 6) * 0.1, torch.randn(400) * 7 + 2
     )
-    mapper = build_mapper("linear", width=6, llm_width=16, logit=True)
+    mapper = build_mapper("linear", width=6, llm_width=16, encoder_logit=True)
     mapper.fit_normalisation(*features)
     for kind, loud in ((0, 0.0), (1, 6.0)):
         normal = (features[kind] - mapper.means_2D[kind]) / mapper.stds_2D[kind]
@@ -180,9 +180,11 @@ def test_the_logit_is_as_loud_as_the_vector_and_reaches_the_items_slot_alone():
 
 def test_a_mapper_saved_before_it_could_read_logits_loads_into_one_that_does_not():
     old = build_mapper("mlp", width=6, llm_width=16, seed=3)
-    config = {k: v for k, v in old.config.items() if k != "logit"}
+    config = {k: v for k, v in old.config.items() if k != "encoder_logit"}
     fresh = build_mapper("mlp", width=6, llm_width=16)
     fresh.load_checked(old.state_dict(), config)
     assert torch.equal(fresh.layers[0].weight, old.layers[0].weight)
     with pytest.raises(CheckpointError, match="logit = False, this run has True"):
-        build_mapper("mlp", width=6, llm_width=16, logit=True).load_checked(old.state_dict(), config)
+        build_mapper("mlp", width=6, llm_width=16, encoder_logit=True).load_checked(
+            old.state_dict(), config
+        )

@@ -82,7 +82,7 @@ def scorers(request, tokenizer):
         for parameter in backbone.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     mapper = build_mapper(
-        "mlp", width=6, hidden=8, llm_width=16, tokens=2, logit=True, embedding_norm=1.5
+        "mlp", width=6, hidden=8, llm_width=16, tokens=2, encoder_logit=True, embedding_norm=1.5
     )
     titles = [
         f"{a} {b} {c}"

@@ -20,7 +20,7 @@ EVERYBODY = set(DATA.questions("train").histories.users)
 
 
 def run(share, strategy="hierarchical-freezing", seed=0):
-    settings = {"strategy": strategy, "seed": seed, "mapper": {"fresh_users": share}}
+    settings = {"strategy": strategy, "seed": seed, "mapper": {"llm_holdout_users": share}}
     return Run(Path("nowhere"), parse_config(settings, "test"), "test", Progress(quiet=True))
 
 

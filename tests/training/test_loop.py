@@ -13,8 +13,8 @@ from torch import nn
 from sasrecllm.checkpoint import CheckpointFolder
 from sasrecllm.errors import DivergedError
 from sasrecllm.machine import signals
+from sasrecllm.settings import LoopSettings
 from sasrecllm.training.loop import Task, fit, learning_rate
-from sasrecllm.training.settings import LoopSettings
 
 
 class Line(Task):

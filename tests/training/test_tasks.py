@@ -20,11 +20,11 @@ from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.settings import LoopSettings
 from sasrecllm.training.finetune import AnswerTask, prefix_ids
 from sasrecllm.training.language import DocumentWriter
 from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask
-from sasrecllm.training.settings import LoopSettings
 
 WORLD = known_world(users=120, items=120, rows=14, seed=1)
 WORDS = {"item": "film", "items": "films", "consumed": "seen"}
@@ -96,7 +96,14 @@ def test_frozen_parts_are_bit_identical_and_in_eval_mode_and_the_others_change(t
     model, made = SoftTokenLLM(backbone, mapper, build.yes_id, build.no_id), encoder()
     asked = DATA.questions("train").take(np.arange(200))
     task = AnswerTask(
-        "a", model, build, asked, DATA.questions("valid"), parts=parts, encoder=made, absent=0.2
+        "a",
+        model,
+        build,
+        asked,
+        DATA.questions("valid"),
+        parts=parts,
+        encoder=made,
+        cold_item_dropout=0.2,
     )
     modules = {"encoder": made, "mapper": mapper, "adapter": backbone}
     frozen = [m for p, m in modules.items() if p not in parts]
@@ -134,7 +141,9 @@ def test_a_training_target_is_shown_as_a_new_item_is(tokenizer, slots):
     built = []
     model.register_forward_pre_hook(lambda module, inputs: built.append(inputs))
     train, valid = DATA.questions("train"), DATA.questions("valid")
-    task = AnswerTask("m", model, soft, train, valid, parts=["mapper"], encoder=made, absent=0.999999)
+    task = AnswerTask(
+        "m", model, soft, train, valid, parts=["mapper"], encoder=made, cold_item_dropout=0.999999
+    )
     task(np.arange(8))
     batch, _, item_BE = built[-1]
     items = int((batch.slot_kinds == 1).sum())

@@ -57,7 +57,7 @@ class ItemQuality(RegressionTerm):
 class UserPreference(RegressionTerm):
     """Posterior mean of a user's preference for each candidate."""
 
-    name: str = "user taste"
+    name: str = "user preference"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
@@ -109,7 +109,7 @@ REGRESSION_TERMS: dict[
 ]
 REGRESSION_TERMS = {
     "item quality": ItemQuality,
-    "user taste": UserPreference,
+    "user preference": UserPreference,
     "user level": UserLevel,
     "steady level": SteadyLevel,
     "user regression": WholeRegression,

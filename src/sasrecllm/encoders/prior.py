@@ -19,6 +19,8 @@ from sasrecllm.types import FloatArray, IntArray
 
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 FOLDS = 5
+ROWS = 2.0
+"""Strength of the prior, in training rows."""
 
 
 def predict_rows(
@@ -59,7 +61,7 @@ def _solutions(x: FloatArray, y: FloatArray, w: FloatArray) -> list[FloatArray]:
 
 @torch.no_grad()
 def apply_prior(
-    encoder: SequentialEncoder, features_IF: FloatArray, counts_I: IntArray, rows: float
+    encoder: SequentialEncoder, features_IF: FloatArray, counts_I: IntArray, rows: float = ROWS
 ) -> float | None:
     """Shrink the item vectors and biases of a trained ``encoder`` to their predictions, in place.
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
@@ -51,6 +50,7 @@ from sasrecllm.runs.stored import (
 )
 from sasrecllm.runs.system import Assembly
 from sasrecllm.runs.templates import stored_templates
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import last_prompt
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 

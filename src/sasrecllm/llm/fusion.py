@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sasrecllm.former_settings import current_names
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, LabelArray, Scorer
 
 
@@ -75,7 +76,9 @@ class FusionWeights:
         Raises:
             ValueError: the lengths do not fit, or a number is not finite.
         """
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        fields: dict[str, Any] = {
+            k: tuple(current_names(v)) if isinstance(v, list) else v for k, v in values.items()
+        }
         found = cls(**fields)
         count = len(found.components)
         numbers = (found.means, found.stds, found.seen[:-1], found.unseen[:-1])

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError, did_you_mean
+from sasrecllm.former_settings import translated
 
 KINDS = ("mlp", "linear")
 
-
-OLDER = {"logit": False}
+OLDER = {"encoder_logit": False}
 """Settings that parts saved before there was such a setting were trained with."""
 
 
@@ -43,7 +43,7 @@ class Mapper(nn.Module):
     Args:
         kind: ``mlp`` (the paper's) or ``linear``.
         width: of the encoder.
-        logit: read the logit too, as loud as the whole vector; the paper reads vectors alone.
+        encoder_logit: read the logit too, as loud as the whole vector; the paper reads vectors alone.
         hidden: units between the two layers of the MLP.
         llm_width: H.
         tokens: K.
@@ -62,7 +62,7 @@ class Mapper(nn.Module):
         llm_width: int,
         hidden: int = 320,
         tokens: int = 1,
-        logit: bool = False,
+        encoder_logit: bool = False,
         embedding_norm: float = 1.0,
     ) -> None:
         super().__init__()
@@ -73,10 +73,10 @@ class Mapper(nn.Module):
             )
         self.config: dict[str, Any] = {
             "kind": kind, "width": width, "llm_width": llm_width, "hidden": hidden, "tokens": tokens,
-            "logit": logit,
+            "encoder_logit": encoder_logit,
         }  # fmt: skip
         self.tokens, self.llm_width, self.width = tokens, llm_width, width
-        self.reads = width + logit
+        self.reads = width + encoder_logit
         out = llm_width * tokens
         self.layers: nn.Module = (
             nn.Sequential(nn.Linear(self.reads, hidden), nn.ReLU(), nn.Linear(hidden, out))
@@ -117,8 +117,9 @@ class Mapper(nn.Module):
         Raises:
             CheckpointError: another kind, width, language model width or number of tokens.
         """
+        about = OLDER | translated({"mapper": config})["mapper"]
         for key, mine in self.config.items():
-            theirs = config.get(key, OLDER.get(key))
+            theirs = about.get(key)
             if theirs != mine:
                 raise CheckpointError(
                     f"the mapper was trained with {key} = {theirs!r}, this run has {mine!r}",

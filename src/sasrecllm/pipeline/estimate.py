@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sasrecllm.config import Offline
 from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.pipeline.language import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
 from sasrecllm.pipeline.train import Trainer
 from sasrecllm.runs.folder import Run
+from sasrecllm.settings import LoopSettings, Offline
 from sasrecllm.training.loop import Task, steps_in_all
-from sasrecllm.training.settings import LoopSettings
 
 STEPS = 3
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sasrecllm.checkpoint import load_part
-from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
 from sasrecllm.llm.ability import refuse_longer, refuse_unable
@@ -20,6 +19,7 @@ from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.folder import Run
 from sasrecllm.runs.stored import loaded_part
 from sasrecllm.runs.system import adapt, base_model
+from sasrecllm.settings import Config
 
 
 def check_language_model(run: Run) -> None:

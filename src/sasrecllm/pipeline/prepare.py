@@ -173,11 +173,11 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
     known = dataset.catalog.attributes
-    for name in run.config.taste.attributes:
+    for name in run.config.item_features.attributes:
         if name not in known:
             left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
             raise ConfigError(
-                f"taste.attributes has {name!r}; the items table has:"
+                f"item_features.attributes has {name!r}; the items table has:"
                 f" {', '.join(known) or 'no further columns'}"
                 + ("; ".join(["", *left_out]) or did_you_mean(name, known)),
                 "correct the name or leave it out; such columns stand in the file of the items"
@@ -196,10 +196,10 @@ def language_model(run: Run, dataset: Dataset) -> str:
         return c.backbone
     folder = run.folder / "llm"
     if run.uses_language_model and not is_whole(folder):
-        from sasrecllm.training.language import LanguageSettings, pretrain_offline
+        from sasrecllm.training.language import pretrain_offline
 
         started = time.monotonic()
-        o, templates = c.offline, stored_templates(run.folder, run.config)
+        templates = stored_templates(run.folder, run.config)
         folders = [run.folder / "stages" / f"0-language-{phase}" for phase in ("titles", "answers")]
         backbone = pretrain_offline(
             dataset.catalog.titles,
@@ -207,11 +207,9 @@ def language_model(run: Run, dataset: Dataset) -> str:
             text_questions(run, dataset),
             text_prompt=templates["text"],
             soft_prompt=templates["soft"],
-            settings=LanguageSettings(
-                **o.model_dump(exclude={"titles_loop", "answers_loop"}),
-                title_tokens=c.title_tokens,
-            ),
-            loops=(run.loop(o.titles_loop), run.loop(o.answers_loop)),
+            settings=c.offline,
+            title_tokens=c.title_tokens,
+            seed=run.config.seed,
             stores=(
                 CheckpointFolder(folders[0] / "checkpoints"),
                 CheckpointFolder(folders[1] / "checkpoints"),

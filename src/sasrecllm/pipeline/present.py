@@ -22,6 +22,9 @@ from sasrecllm.runs.folder import Run
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stage_folder, stored_calibration
 
+SHOWN = 10
+"""Items of a list in the showcase."""
+
 PLOTS = (
     "Metrics: every row with its interval",
     "History: AUC by the number of likes known",
@@ -47,9 +50,8 @@ def choose_cases(dataset: Dataset) -> dict[str, str]:
 
 
 def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """Ten recommendations for a warm and a new user, and ten users for a new item."""
+    """Recommendations for a warm and a new user, and users for a new item."""
     system = SASRecLLM.load(run.folder, run.config.device, run.config)
-    k = run.config.evaluation.cutoff
     shown: dict[str, Any] = {}
     for case, raw in choose_cases(dataset).items():
         if case == "new item":
@@ -62,11 +64,11 @@ def showcase(run: Run, dataset: Dataset) -> dict[str, Any]:
                     "probability": a["probability"],
                     "flags": [],
                 }
-                for a in system.audience(raw, k)
+                for a in system.audience(raw, SHOWN)
             ]
             shown[f"{case} {raw}, {title!r}: who would like it"] = lines
         else:
-            shown[f"{case} {raw}"] = [r.to_dict() for r in system.recommend(user=raw, k=k)]
+            shown[f"{case} {raw}"] = [r.to_dict() for r in system.recommend(user=raw, k=SHOWN)]
     write_json(run.folder / "showcase.json", shown)
     return shown
 

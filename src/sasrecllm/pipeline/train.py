@@ -34,17 +34,17 @@ from sasrecllm.runs.scores import load_scores, save_scores
 from sasrecllm.runs.stored import loaded_part, part_folders, stage_folder
 from sasrecllm.runs.system import Assembly
 from sasrecllm.runs.templates import stored_templates
+from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.plan import Stage, last_prompt, uses_crossfit
 from sasrecllm.stages.user_partition import answer_questions, fold_of_user
 from sasrecllm.training.finetune import AnswerTask, encoded_slots
 from sasrecllm.training.loop import FitResult, Task, fit
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
-from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 NO_WORDS = (
     "note: encoder.prior=titles has no effect: no two items share a word of their titles or an"
-    " attribute (taste.words, taste.attributes)"
+    " attribute (item_features.words, item_features.attributes)"
 )
 
 
@@ -149,15 +149,15 @@ class Trainer:
         """Title prior on the encoder, and on the fold encoders with the rows that each was shown."""
         groups = [np.empty((self.dataset.n_items, 0)), *self.parts.item_features]
         features_IF = np.concatenate(groups, axis=1)
-        rows, strength = self.dataset.rows("train"), self.run.config.encoder.prior_rows
+        rows = self.dataset.rows("train")
         counts = self.dataset.train_counts
-        explained = apply_prior(self.parts.encoder, features_IF, counts, strength)
+        explained = apply_prior(self.parts.encoder, features_IF, counts)
         if is_main_process():
             folds = fold_of_user(self.run, self.dataset)
             for fold, encoder in enumerate(self._fold_encoders()):
                 shown = rows[folds[self.dataset.users[rows]] != fold]
                 counts = np.bincount(self.dataset.items[shown], minlength=self.dataset.n_items)
-                apply_prior(encoder, features_IF, counts, strength)
+                apply_prior(encoder, features_IF, counts)
                 self._save_fold(encoder, folder / "parts" / f"fold-{fold}")
         if explained is None:
             self.run.progress.line(NO_WORDS)
@@ -233,7 +233,7 @@ class Trainer:
             parts=stage.train,
             encoder=self.parts.encoder if soft else None,
             train_encoder=crossfitted,
-            absent=self.run.config.mapper.absent if soft else 0.0,
+            cold_item_dropout=self.run.config.mapper.cold_item_dropout if soft else 0.0,
             score_batch=self.run.config.llm.score_batch,
             device=self.device,
         )
@@ -249,7 +249,6 @@ class Trainer:
             ~self.dataset.seen_items[valid.targets],
             components=tuple(self.run.fused),
             pairwise=c.pairwise,
-            ridge=c.ridge,
             worded=self.run.worded,
             most=c.new_item_words,
         )

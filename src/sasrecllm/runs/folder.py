@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from sasrecllm.checkpoint import read_json, write_json, write_text
-from sasrecllm.config import Config, Loop
 from sasrecllm.errors import ConfigError
+from sasrecllm.former_settings import translated
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.environment import git_revision, versions
 from sasrecllm.machine.progress import Progress
@@ -32,8 +32,8 @@ from sasrecllm.runs.seal import (
 )
 from sasrecllm.runs.stored import run_stages, stored_config, uses_language_model
 from sasrecllm.runs.templates import KEPT, edited_template, keep_templates
+from sasrecllm.settings import Config, Loop, LoopSettings
 from sasrecllm.stages.plan import Stage
-from sasrecllm.training.settings import LoopSettings
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Run:
     def worded(self) -> list[str]:
         """Of the fusion's components those that know an item without training rows by its words."""
         prior = any(s.task == "prior" or "encoder" in s.load for s in self.stages.values())
-        readers = {"llm", "item quality", "user taste", "user regression"}
+        readers = {"llm", "item quality", "user preference", "user regression"}
         readers |= {"encoder"} if prior else set()
         return [name for name in self.fused if name in readers]
 
@@ -83,7 +83,7 @@ class Run:
             chosen = Loop.model_validate({**base.model_dump(), **(changes or {})})
         except ValueError as error:
             raise ConfigError(f"strategy: a stage's loop is wrong: {error}", "correct it") from None
-        return LoopSettings(**chosen.model_dump(), seed=self.config.seed)
+        return chosen.seeded(self.config.seed)
 
 
 @contextmanager
@@ -204,7 +204,8 @@ def refuse_changed(folder: Path, config: Config) -> None:
 def standing(path: Path, config: Config) -> dict[str, Any] | None:
     """What a file of a run folder says, if it was written under these settings of evaluation."""
     values = read_json(path) if path.is_file() else {}
-    return values if values.get("evaluation") == config.evaluation.model_dump() else None
+    there = translated(values).get("evaluation")  # of an earlier version, perhaps
+    return values if there == config.evaluation.model_dump() else None
 
 
 def reopen_run(folder: Path, *, quiet: bool = False) -> Run:

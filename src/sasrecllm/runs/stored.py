@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sasrecllm.checkpoint import read_json
-from sasrecllm.config import Config, load_config
+from sasrecllm.config import reread_config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.manifest import verify_folder
 from sasrecllm.plugins import refuse_foreign
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import Stage, stages_of
 
 
@@ -29,7 +30,7 @@ def stored_config(folder: Path, allow_plugins: Iterable[str] | None = ()) -> Con
     """
     path = folder / "config.yaml"
     try:
-        config = load_config(path, environment=False)
+        config = reread_config(path)
     except ConfigError as error:
         raise CheckpointError(
             f"{path} does not hold the settings of a run: {error.what}", "restore it from a copy"
@@ -83,7 +84,7 @@ def run_stages(config: Config) -> dict[str, Stage]:
         config.fusion.enabled,
         c.kind,
         c.prior == "titles",
-        config.mapper.fresh_users,
+        config.mapper.llm_holdout_users,
     )
     return {s.name: s for s in stages}
 

@@ -20,7 +20,6 @@ from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.user_regression import UserRegression
 from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS
 from sasrecllm.checkpoint import load_part, save_part
-from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.loading import load_checked
@@ -38,6 +37,7 @@ from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import Stage
 from sasrecllm.types import FloatArray, Histories, Scorer
 
@@ -103,7 +103,7 @@ class Assembly:
     @cached_property
     def features(self) -> ItemFeatures:
         """Columns for attributes, years and title words, fixed on the catalogue."""
-        c, catalog = self.config.taste, self.dataset.catalog
+        c, catalog = self.config.item_features, self.dataset.catalog
         chosen = {name: catalog.attributes[name] for name in c.attributes}
         return ItemFeatures.fit(catalog.titles, chosen, words=c.words)
 
@@ -178,7 +178,7 @@ class Assembly:
             hidden=c.hidden,
             llm_width=self.backbone.hidden_size,
             tokens=c.tokens,
-            logit=c.logit,
+            encoder_logit=c.encoder_logit,
             embedding_norm=self.backbone.embedding_norm,
             seed=self.config.seed,
         )

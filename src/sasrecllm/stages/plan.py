@@ -127,15 +127,15 @@ def stages_of(
     fusion: bool,
     encoder: str = "sasrec",
     prior: bool = False,
-    fresh_users: float = 0.0,
+    llm_holdout_users: float = 0.0,
 ) -> tuple[Stage, ...]:
     """The stages of a strategy given by name or spelt out, with the fusion stage where it is on.
 
     Args:
         encoder: the encoder's kind; the shipped encoder stage's row is named after another one.
         prior: a prior stage follows the shipped encoder stage.
-        fresh_users: share of the training users that text-only stages leave to soft ones; the row of
-            the shipped text-only stage then says how many it had.
+        llm_holdout_users: share of the training users that text-only stages leave to soft ones; the
+            row of the shipped text-only stage then says how many it had.
 
     Raises:
         ConfigError: an unknown name, field or value; two stages of one name.
@@ -157,8 +157,8 @@ def stages_of(
             replace(s, row=s.row.replace(ENCODE.row, encoder)) if s in (ENCODE, PRIOR) else s
             for s in stages
         )
-    if fresh_users and uses_crossfit(stages):
-        row = f"{TEXT.row}, {1 - fresh_users:.0%} of the users"
+    if llm_holdout_users and uses_crossfit(stages):
+        row = f"{TEXT.row}, {1 - llm_holdout_users:.0%} of the users"
         stages = tuple(replace(s, row=row) if s == TEXT else s for s in stages)
     if fusion and not any(s.task == "fuse" for s in stages):
         stages = (*stages, FUSE)

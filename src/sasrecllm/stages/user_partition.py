@@ -31,8 +31,8 @@ def answer_questions(run: Run, dataset: Dataset, stage: Stage) -> Questions:
     A language model knows by heart some of the answers that it was trained on, so a mapper that is
     taught on the same rows learns to trust the words and to leave the soft tokens alone
     (docs/findings.md).
-    With ``mapper.fresh_users``, cross-fitted soft tokens meet users whom neither their encoder nor
-    the language model has seen.  A live encoder has seen all users anyway.
+    With ``mapper.llm_holdout_users``, cross-fitted soft tokens meet users whom neither their encoder
+    nor the language model has seen.  A live encoder has seen all users anyway.
     """
     if stage.prompt == "text":
         return text_questions(run, dataset)
@@ -47,6 +47,6 @@ def _fresh(run: Run, questions: Questions) -> BoolArray:
     """Whether each question's user is kept for the stages with cross-fitted soft tokens, [B]."""
     users = np.unique(questions.histories.users)
     wanted = uses_crossfit(run.stages.values())
-    count = round(run.config.mapper.fresh_users * len(users)) if wanted else 0
+    count = round(run.config.mapper.llm_holdout_users * len(users)) if wanted else 0
     rng = np.random.default_rng([run.config.seed, 11])
     return np.isin(questions.histories.users, rng.permutation(users)[:count])

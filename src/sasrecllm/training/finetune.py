@@ -35,8 +35,8 @@ class AnswerTask(Task):
             vectors are computed once; while it learns they are computed in every step.
         train_encoder: what gives the vectors of the training rows (cross-fitted encoders), where it
             is another than ``encoder``.
-        absent: share of training targets shown as a new item is: with the vector of an unseen
-            item, or without their slot where the builder gives slots to some items alone.
+        cold_item_dropout: share of training targets shown as a new item is: with the vector of an
+            unseen item, or without their slot where the builder gives slots to some items alone.
     """
 
     monitor = "auc"
@@ -52,7 +52,7 @@ class AnswerTask(Task):
         parts: Iterable[str],
         encoder: SequentialEncoder | None = None,
         train_encoder: CrossFitted | None = None,
-        absent: float = 0.0,
+        cold_item_dropout: float = 0.0,
         score_batch: int = 128,
         device: str = "cpu",
     ) -> None:
@@ -60,7 +60,7 @@ class AnswerTask(Task):
         self.name, self.parts, self.device = name, frozenset(parts), device
         self.model, self.encoder = model, encoder
         self.builder, self.questions, self.validation = builder, questions, validation
-        self.absent, self.score_batch = absent, score_batch
+        self.cold_item_dropout, self.score_batch = cold_item_dropout, score_batch
         self.lengths = builder.lengths(questions.histories, questions.targets)
         self.prefix_ids = prefix_ids(builder, questions)
         self.weights = np.ones(len(questions))
@@ -74,7 +74,9 @@ class AnswerTask(Task):
                 reader = train_encoder or encoder
                 self.train_slots = encoded_slots(reader, questions)
                 self.valid_slots = encoded_slots(encoder, validation)
-                self.absent_BE = encoded_slots(reader, _unseen(questions))[1] if absent else None
+                self.cold_BE = (
+                    encoded_slots(reader, _unseen(questions))[1] if cold_item_dropout else None
+                )
 
     def learn(self) -> None:
         self.eval()
@@ -86,10 +88,10 @@ class AnswerTask(Task):
         rows = self.questions.take(examples)
         user_BE, item_BE = self._slot_features(rows, examples, training=True)
         slotless = None
-        if item_BE is not None and self.absent:
-            gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.absent
+        if item_BE is not None and self.cold_item_dropout:
+            gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.cold_item_dropout
             if self.builder.item_slots is None:
-                item_BE = torch.where(gone_B1, self._absent(rows, examples), item_BE)
+                item_BE = torch.where(gone_B1, self._as_cold(rows, examples), item_BE)
             else:
                 slotless = gone_B1[:, 0].cpu().numpy()
         logits_B = self._logits(rows, user_BE, item_BE, slotless)
@@ -118,13 +120,13 @@ class AnswerTask(Task):
         tables = self.train_slots if training else self.valid_slots
         return tables[0][at], tables[1][at]
 
-    def _absent(self, rows: Questions, positions: IntArray) -> Tensor:
+    def _as_cold(self, rows: Questions, positions: IntArray) -> Tensor:
         """The items' slot features, had training never shown the targets, [B, E]."""
         if self.live and self.encoder is not None:
             gone = _unseen(rows)
             return slot_features(*self.encoder.pair(gone.histories, gone.targets))[1]
-        assert self.absent_BE is not None
-        return self.absent_BE[torch.from_numpy(positions)]
+        assert self.cold_BE is not None
+        return self.cold_BE[torch.from_numpy(positions)]
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         out = np.empty(len(positions))
