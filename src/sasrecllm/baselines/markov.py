@@ -58,6 +58,20 @@ class MarkovChain:
         counted = self.transitions.of(last, candidates)
         return np.asarray(np.log((counted + self.prior * popularity) / (leaving + self.prior)))
 
+    def scores(self, histories: Histories) -> FloatArray:
+        """Scores of all items, [B, I]: popularity, and what was counted after the last like."""
+        n, table = self.rows.n_items, self.transitions
+        popularity = (self.rows.means.likes + 1.0) / (self.rows.means.likes.sum() + max(1, n))
+        last = last_liked(histories)
+        inside = (last >= 0) & (last < n)
+        leaving = self.leaving[np.where(inside, last, n)]
+        out = np.tile(self.prior * popularity, (len(histories), 1))
+        begin, end = np.searchsorted(table.keys, np.stack([last, last + 1]) * n)
+        for row in np.flatnonzero(inside):
+            found = slice(begin[row], end[row])
+            out[row, table.keys[found] % n] += table.counts[found]
+        return np.asarray(np.log(out / (leaving + self.prior)[:, None]))
+
 
 def last_liked(histories: Histories) -> IntArray:
     """The newest liked item of each history, [B]; UNKNOWN where there is none."""

@@ -98,6 +98,7 @@ class Assembly:
             n_users=dataset.n_users,
             n_items=dataset.n_items,
             seed=config.seed,
+            times=dataset.times[train] if dataset.has_times else None,
         )
 
     @cached_property

@@ -1,0 +1,56 @@
+"""Freed memory that is kept, and objects that the collector leaves alone."""
+
+import gc
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from sasrecllm.machine.memory import keep_freed_memory, lasting
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from sasrecllm.machine.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def use():
+    blocks = [np.ones(10 * 2**17) for _ in range(6)]  # 10 MB each, and all are given back
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc's options are glibc's")
+def test_the_allocator_is_told_to_keep_what_is_freed(monkeypatch):
+    told = {}
+    library = SimpleNamespace(mallopt=told.__setitem__)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    keep_freed_memory()
+    assert told == {-3: 32 * 2**20, -1: 256 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc's options are glibc's")
+def test_memory_that_is_kept_is_not_fetched_again():
+    fetched = {}
+    for way in ("keep", "hand back"):
+        done = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True)
+        fetched[way] = int(done.stdout)
+    assert fetched["keep"] * 10 < fetched["hand back"]
+
+
+def test_what_lasts_is_not_looked_through_by_the_collector():
+    before = gc.get_freeze_count()
+    with lasting():
+        assert not gc.isenabled()
+        kept = [[] for _ in range(1000)]
+    assert gc.isenabled() and gc.get_freeze_count() - before >= len(kept)
+    with pytest.raises(RuntimeError), lasting():
+        raise RuntimeError
+    assert gc.isenabled()
+    gc.unfreeze()
