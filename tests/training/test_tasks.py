@@ -1,7 +1,5 @@
 """What is frozen stays bit-identical and in evaluation mode; training text gives no answer away."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -222,7 +220,7 @@ def test_answer_stage_learns_in_bf16(tokenizer, tmp_path, dtype):
             encoder=encoder(),
         )  # fmt: skip
         before = float(task(np.arange(200)).detach()) / 200
-        fit(task, replace(QUICK, epochs=3, precision=precision))
+        fit(task, QUICK.model_copy(update={"epochs": 3, "precision": precision}))
         losses[kind, precision] = float(task(np.arange(200)).detach()) / 200
         assert losses[kind, precision] < before
         assert all(p.dtype == torch.float32 for p in task.parameters() if p.requires_grad)
