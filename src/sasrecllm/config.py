@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.former_settings import refuse_former, translated
+from sasrecllm.machine.cache import VARIABLE as CACHE
 from sasrecllm.names import ENV_PREFIX
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 from sasrecllm.settings import Config
@@ -30,6 +31,7 @@ NOT_SETTINGS = {
     "SASRECLLM_STORE": "where the server keeps what people told it",
     "SASRECLLM_DATA": "the development data sets, for tests and examples",
     ALLOW_PLUGIN: "modules that a run may name and import",
+    CACHE: "folder for what is fetched or converted once",
     "SASRECLLM_FUZZ": "cases an operation of the server's fuzz test",
     "SASRECLLM_FAKE_SECONDS": "how long the tests' server takes for an answer",
 }

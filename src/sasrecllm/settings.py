@@ -188,7 +188,11 @@ class Offline(Section):
 class LLM(Section):
     """The language model, its adapter and its prompts."""
 
-    backbone: str = Field("offline", description="offline, a hub id, or a local folder")
+    backbone: str = Field(
+        "offline",
+        description="offline, a hub id, a local folder, a .gguf file, PACKAGE:PATH of one inside an"
+        " installed package, or package.module:function that returns a folder",
+    )
     dtype: Literal["fp32", "bf16"] = Field("fp32", description="in which its weights are held")
     quantize: Literal["none", "nf4"] = Field("none", description="nf4: 4 bits, by bitsandbytes")
     lora: Lora = Field(Lora(), description="the adapter")
@@ -280,9 +284,7 @@ class Evaluation(Section):
     """How results are measured."""
 
     resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
-    ablations: bool = Field(
-        True, description="score the last row again with one thing taken away, and report the change"
-    )
+    ablations: bool = Field(True, description="score the last row with one thing taken away, too")
     ranking: Ranking = Field(Ranking(), description="lists over drawn others and the whole catalogue")
     baselines: list[str] = Field(
         default_factory=list, description="rows beside the trivial ones, ItemKNN say (docs/protocol.md)"

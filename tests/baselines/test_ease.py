@@ -81,3 +81,15 @@ def test_it_recommends_within_the_group_that_is_liked_together():
     scores = EASE(rows_of(likes), ridge=5.0).scores(asked([0, 1], [6]))
     assert min(scores[0, 2:4]) > max(scores[0, 4:])
     assert min(scores[1, [4, 5, 7]]) > max(scores[1, :4])
+
+
+def test_with_a_half_life_the_latest_likes_speak_louder():
+    likes = (np.random.default_rng(3).random((30, 7)) < 0.4).astype(float)
+    likes[0] = 1
+    weights = steck(likes, 4.0)
+    scorer = EASE(rows_of(likes), ridge=4.0, half_life=1.0)
+    got = scorer.scores(asked([2, 5, 6], [3, 1, 3], [-1, 4]))
+    np.testing.assert_allclose(got[0], [0.25, 0.5, 1] @ weights[[2, 5, 6]], atol=1e-5)
+    # The item of the first place is liked again later, and counts as it does there.
+    np.testing.assert_allclose(got[1], weights[3] + 0.5 * weights[1], atol=1e-5)
+    np.testing.assert_allclose(got[2], weights[4], atol=1e-5)

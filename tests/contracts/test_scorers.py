@@ -141,7 +141,8 @@ CHANNELS = [name for name, scorer in SCORERS.items() if isinstance(scorer, ListC
 
 def test_the_rows_that_can_fill_lists():
     assert CHANNELS == [
-        "popularity", "ItemKNN", "Markov chain", "recent popularity", "EASE", "ALS",
+        "popularity", "ItemKNN", "Markov chain", "recent popularity", "EASE", "fading EASE",
+        "sequence rules", "ALS",
     ]  # fmt: skip
 
 

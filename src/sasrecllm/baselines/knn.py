@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from sasrecllm.baselines.catalogue import likes_of
-from sasrecllm.baselines.pairs import PairTable
+from sasrecllm.baselines.pairs import Neighbours, PairTable
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.types import FloatArray, Histories, IntArray
 
@@ -71,28 +71,16 @@ class ItemKNN:
         return out / np.sqrt(np.maximum(np.diff(liked.offsets), 1))[:, None]
 
     @cached_property
-    def neighbours(self) -> tuple[IntArray, IntArray, FloatArray]:
-        """Offsets [I + 1], items and similarities of every item's neighbours: those above 0."""
-        n = self.rows.n_items
-        first, second = self.together.keys // max(1, n), self.together.keys % max(1, n)
+    def neighbours(self) -> Neighbours:
+        """Of every item, those whose similarity is above 0."""
+        first, second = self.together.first, self.together.second
         whose, which = np.concatenate([first, second]), np.concatenate([second, first])
-        order = np.argsort(whose, kind="stable")
-        whose, which = whose[order], which[order]
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(whose, minlength=n))]).astype(np.int64)
-        return offsets, which, self.similarity(whose, which)
+        return Neighbours.of(whose, which, self.similarity(whose, which), self.rows.n_items)
 
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I]: the neighbours of what is liked, without asking the others."""
-        offsets, which, near = self.neighbours
-        liked, n = histories.liked(), self.rows.n_items
-        out = np.zeros((len(histories), n))
-        for row in range(len(histories)):
-            items = liked.items[liked.offsets[row] : liked.offsets[row + 1]]
-            items = items[(items >= 0) & (items < n)]
-            starts, counts = offsets[items], offsets[items + 1] - offsets[items]
-            steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-            at = np.repeat(starts, counts) + steps
-            out[row] = np.bincount(which[at], near[at], minlength=n)
+        liked = histories.liked()
+        out = self.neighbours.summed(liked, np.ones(len(liked.items)))
         return out / np.sqrt(np.maximum(np.diff(liked.offsets), 1))[:, None]
 
     def _likers_of(self, items: IntArray) -> FloatArray:

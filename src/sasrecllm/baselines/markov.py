@@ -45,8 +45,7 @@ class MarkovChain:
     def leaving(self) -> IntArray:
         """Transitions out of each item, and 0 for one outside the catalogue, [I + 1]."""
         table, n = self.transitions, self.rows.n_items
-        first = table.keys // max(1, n)
-        return np.bincount(first, table.counts, minlength=n + 1).astype(np.int64)
+        return np.bincount(table.first, table.counts, minlength=n + 1).astype(np.int64)
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]; an item never liked has the popularity of no like."""

@@ -10,6 +10,7 @@ from sasrecllm.baselines.ease import EASE
 from sasrecllm.baselines.knn import ItemKNN
 from sasrecllm.baselines.markov import MarkovChain
 from sasrecllm.baselines.recent import RecentPopularity
+from sasrecllm.baselines.sequence_rules import SequenceRules
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.trivial import (
     ItemMean,
@@ -31,6 +32,8 @@ BASELINES: dict[str, Callable[[TrainRows], Scorer]] = {
     "Markov chain": MarkovChain,
     "recent popularity": RecentPopularity,
     "EASE": EASE,
+    "fading EASE": lambda rows: EASE(rows, half_life=10.0, name="fading EASE"),
+    "sequence rules": SequenceRules,
     "ALS": ALS,
 }
 

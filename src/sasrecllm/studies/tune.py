@@ -27,10 +27,10 @@ from sasrecllm.errors import (
 )
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.former_settings import refuse_former, translated
+from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.run import train_all
 from sasrecllm.runs.folder import Run, first_difference, open_run
-from sasrecllm.runs.lock import in_use
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.stored import stage_folder
 from sasrecllm.settings import Config

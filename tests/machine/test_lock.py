@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from sasrecllm.errors import ConfigError
-from sasrecllm.runs import lock
-from sasrecllm.runs.lock import InUseError, in_use, is_held
+from sasrecllm.machine import lock
+from sasrecllm.machine.lock import InUseError, in_use, is_held
 
 HOLDER = """
 import sys, pathlib
-from sasrecllm.runs.lock import in_use
+from sasrecllm.machine.lock import in_use
 with in_use(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

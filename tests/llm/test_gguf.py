@@ -1,0 +1,277 @@
+"""A GGUF file becomes an ordinary folder with the same weights and token ids, or is refused."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sasrecllm.checkpoint import is_whole
+from sasrecllm.errors import (
+    CheckpointError,
+    MissingExtraError,
+    ModelNotFoundError,
+)
+from sasrecllm.llm.gguf import ARCHITECTURES
+from sasrecllm.llm.loading import load_backbone
+from sasrecllm.llm.sources import convert
+from sasrecllm.prompts.titles import TitleTokens
+
+pytest.importorskip("gguf", reason='needs pip install "sasrecllm[gguf]"')
+
+TITLES = [
+    "The Silent Harbour (1994)",
+    "2001: Golden Tide",
+    "Last   Reef",
+    "Ame\u0301lie, ½ of 千と千尋",
+]
+
+
+@pytest.fixture(scope="session")
+def file(tokenizer, tmp_path_factory, gguf_writer):
+    """A small Llama's file, in fp32."""
+    folder = tmp_path_factory.mktemp("gguf")
+    return gguf_writer.write(folder / "tiny.gguf", gguf_writer.build("llama"), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def folder(file):
+    """What it is converted into."""
+    convert(str(file), file.with_name("converted"))
+    return file.with_name("converted")
+
+
+def logits(causal):
+    ids = torch.arange(5, 45)[None]
+    with torch.no_grad():
+        return causal(input_ids=ids).logits.float()
+
+
+def refused(source, kind, out, **options):
+    with pytest.raises(kind) as caught:
+        convert(str(source), out, **options)
+    assert not out.exists() and not list(out.parent.glob("*.tmp"))
+    return caught.value
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_folder_has_the_files_weights(family, tied, tokenizer, tmp_path, gguf_writer):
+    if family == "gpt2" and not tied:
+        pytest.skip("GPT-2's head is its embeddings")
+    model = gguf_writer.build(family, tied)
+    convert(str(gguf_writer.write(tmp_path / "m.gguf", model, tokenizer)), tmp_path / "out")
+    got = load_backbone(str(tmp_path / "out")).causal
+    assert got.config.tie_word_embeddings == tied
+    # The weights are equal; other kernels may add in another order.
+    torch.testing.assert_close(logits(got), logits(model), rtol=0, atol=1e-4)
+    wanted = model.state_dict()
+    for name, tensor in got.state_dict().items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "off"),
+    [("F32", "float32", 1e-5), ("F16", "float32", 1e-3), ("BF16", "bfloat16", 1e-2),
+     ("Q8_0", "bfloat16", 2e-2), ("Q4_1", "bfloat16", 0.3)],
+)  # fmt: skip
+def test_quantised_weights_are_read_and_what_they_are_stored_in_keeps_their_digits(
+    kind, dtype, off, tokenizer, tmp_path, gguf_writer
+):
+    model = gguf_writer.build("llama")
+    convert(str(gguf_writer.write(tmp_path / "m.gguf", model, tokenizer, kind=kind)), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == dtype
+    got = load_backbone(str(tmp_path / "out")).causal.state_dict()
+    for name, wanted in model.state_dict().items():
+        distance = float((got[name] - wanted).norm() / wanted.norm())
+        assert distance < off, (name, distance)  # 4 bits of 16 levels over a block: some hundredths
+
+
+def test_it_is_an_ordinary_folder_with_its_tokenizer_its_template_and_its_card(file, folder):
+    assert is_whole(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.save_pretrained(folder.with_name("again"))  # which a model that counts as quantised refuses
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.apply_chat_template([{"content": "hello"}], tokenize=False) == "hello"
+    assert tokenizer.model_max_length == 128
+    card = (folder / "README.md").read_text()
+    about = json.loads((folder / "gguf.json").read_text())
+    import hashlib
+
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert about["sha256"] == digest and digest in card and "license: mit" in card
+    assert "# Tiny films\n" in card and "tiny.gguf" in card
+
+
+def test_text_is_cut_as_the_file_says(tmp_path, gguf_writer):
+    from sasrecllm.llm.offline import train_tokenizer
+
+    years = train_tokenizer([f"The Reef ({year})" for year in range(1980, 2010)] * 20, 400)
+    model = gguf_writer.build("llama", vocab_size=len(years))
+    title, found = "Reef (1994)", {}
+    for split in ("gpt-2", "smollm"):
+        path = gguf_writer.write(tmp_path / f"{split}.gguf", model, years, split=split)
+        convert(str(path), tmp_path / split)
+        got = AutoTokenizer.from_pretrained(tmp_path / split)
+        found[split] = [got.decode([i]) for i in TitleTokens(got, [title]).of(0).tolist()]
+        for text, ids in zip(TITLES, _ids(got), strict=True):
+            assert got.decode(ids) == text
+        if split == "gpt-2":
+            assert _ids(got) == _ids(years)  # which cuts as GPT-2's does
+    assert found["smollm"][-5:-1] == ["1", "9", "9", "4"] and "1994" in found["gpt-2"]
+
+
+def _ids(tokenizer):
+    titles = TitleTokens(tokenizer, TITLES)
+    return [titles.of(n).tolist() for n in range(len(TITLES))]
+
+
+def test_control_tokens_in_titles_are_text(folder):
+    got = AutoTokenizer.from_pretrained(folder)
+    ids = TitleTokens(got, ["The </s> of <s>"]).of(0).tolist()
+    assert not {got.bos_token_id, got.eos_token_id} & set(ids) and got.decode(ids) == "The </s> of <s>"
+
+
+# ---------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [(None, "does not name the rule"), ("default", "'default'"), ("novel", "'novel'")],
+)
+def test_an_unknown_rule_for_cutting_text_is_refused(split, said, tokenizer, tmp_path, gguf_writer):
+    path = gguf_writer.write(tmp_path / "m.gguf", gguf_writer.build("llama"), tokenizer, split=split)
+    error = refused(path, ModelNotFoundError, tmp_path / "out")
+    assert said in error.what and "smollm" in error.what and "folder" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: w.add_rope_scaling_type(w_scaling()), "rope.scaling.type"),
+        (lambda w: w.add_expert_count(8), "llama.expert_count is 8"),
+        (lambda w: w.add_uint32("llama.of_tomorrow", 1), "llama.of_tomorrow"),
+        (lambda w: w.add_rope_dimension_count(4), "4 of the 16 columns"),
+        (lambda w: w.add_uint16("split.count", 3), "one of 3 parts"),
+        (lambda w: w.add_tensor("blk.0.attn_q.bias", ones(64)), "blk.0.attn_q.bias"),
+        (lambda w: w.add_tensor("rope_freqs.weight", ones(8)), "rope_freqs.weight"),
+    ],
+)
+def test_what_is_not_carried_over_is_refused_by_name(change, said, tokenizer, tmp_path, gguf_writer):
+    path = gguf_writer.write(tmp_path / "m.gguf", gguf_writer.build("llama"), tokenizer, change=change)
+    error = refused(path, ModelNotFoundError, tmp_path / "out")
+    assert said in error.what and str(path) in error.what and error.exit_code == 4
+
+
+def w_scaling():
+    import gguf
+
+    return gguf.RopeScalingType.YARN
+
+
+def ones(count):
+    import numpy as np
+
+    return np.ones(count, dtype=np.float32)
+
+
+def test_tensors_that_are_missing_or_of_another_shape_are_refused(tokenizer, tmp_path, gguf_writer):
+    model = gguf_writer.build("llama")
+
+    def lacking(w):
+        add = w.add_tensor
+        w.add_tensor = lambda name, *a, **k: (
+            None if name == "blk.1.ffn_up.weight" else add(name, *a, **k)
+        )
+
+    path = gguf_writer.write(tmp_path / "a.gguf", model, tokenizer, change=lacking)
+    assert "up_proj" in refused(path, CheckpointError, tmp_path / "out").what
+
+    def shorter(w):
+        add = w.add_tensor
+        w.add_tensor = lambda name, tensor, **k: add(
+            name, tensor[:32] if "ffn_up" in name else tensor, **k
+        )
+
+    path = gguf_writer.write(tmp_path / "b.gguf", model, tokenizer, change=shorter)
+    error = refused(path, CheckpointError, tmp_path / "out")
+    assert "up_proj" in error.what and "[32, 64]" in error.what and "[96, 64]" in error.what
+
+
+def test_an_architecture_or_a_part_that_is_not_read_is_refused(tokenizer, tmp_path):
+    import gguf
+
+    for name, add, said in [
+        ("mamba", lambda w: None, "'mamba'"),
+        ("llama", lambda w: w.add_type("adapter"), "'adapter'"),
+    ]:
+        w = gguf.GGUFWriter(tmp_path / "m.gguf", name)
+        add(w)
+        w.write_header_to_file()
+        w.write_kv_data_to_file()
+        w.write_tensors_to_file()
+        w.close()
+        error = refused(tmp_path / "m.gguf", ModelNotFoundError, tmp_path / "out")
+        assert said in error.what and error.remedy
+
+
+def test_a_tokenizer_that_loses_titles_is_refused(file, tmp_path, monkeypatch):
+    from sasrecllm.llm import gguf_tokens
+
+    def lossy(tokenizer, described):
+        from tokenizers import normalizers
+
+        tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+        return tokenizer
+
+    monkeypatch.setattr(gguf_tokens, "mended", lossy)
+    error = refused(file, ModelNotFoundError, tmp_path / "out")
+    assert "'Toy Story (1995)' becomes 'toy story (1995)'" in error.what
+
+
+def test_without_the_extra_it_is_named(file, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "gguf" else find(n, *a))
+    error = refused(file, MissingExtraError, tmp_path / "out")
+    assert error.exit_code == 3 and "sasrecllm[gguf]" in error.remedy
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(file.read_bytes()[:1000])  # no package would mend that
+    assert refused(broken, CheckpointError, tmp_path / "out").exit_code == 5
+
+
+# --------------------------------------------------------------------------------- the verb
+
+
+def test_the_verb_says_what_it_made_and_replaces_only_what_it_made(cli, file, tmp_path):
+    out = tmp_path / "models" / "mine"
+    assert cli("convert", file, out, "--quiet").strip() == str(out)
+    before = (out / "model.safetensors").stat().st_ino
+    said = cli("convert", file, out, expect=2)
+    assert "is there already" in said and "--force" in said
+    assert (out / "model.safetensors").stat().st_ino == before
+    cli("convert", file, out, "--force")
+    assert is_whole(out) and (out / "model.safetensors").stat().st_ino != before
+    assert sorted(p.name for p in out.parent.iterdir()) == ["mine"]
+
+
+def test_force_deletes_nothing_that_it_did_not_write_and_a_failure_keeps_the_old(cli, file, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    assert "delete it by hand" in cli("convert", file, mine, "--force", expect=2)
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    out = tmp_path / "out"
+    convert(str(file), out)
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(file.read_bytes()[:-100])
+    assert "cut short" in cli("convert", broken, out, "--force", expect=5)
+    assert is_whole(out)
+    (tmp_path / "a-file").write_text("")
+    assert "is there already" in cli("convert", file, tmp_path / "a-file", expect=2)
+
+
+def test_an_empty_folder_may_be_filled(file, tmp_path):
+    (tmp_path / "out").mkdir()
+    convert(str(file), tmp_path / "out")
+    assert is_whole(tmp_path / "out")
