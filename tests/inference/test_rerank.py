@@ -127,10 +127,10 @@ def test_without_the_second_stage_the_first_channels_order_stands_with_the_syste
 def test_every_channel_names_its_own_and_the_ranks_are_the_first_ones():
     one, other, second = Table([3, 2, 1, 0]), Table([0, 1, 2, 3]), Table([1, 2, 3, 4])
     items = np.arange(4)
-    both = TwoStage([ScorerChannel(one, items), ScorerChannel(other, items)], second, 4, count=1)
-    got = both.lists(nobody(1), 1)
+    channels = [ScorerChannel(one, items), ScorerChannel(other, items)]
+    got = TwoStage(channels, second, 4, count=1).lists(nobody(1), 1)
     assert got.items.tolist() == [[3]] and got.ranks.tolist() == [[0]]
-    got = both.lists(nobody(1), 1, count=2)
+    got = TwoStage(channels, second, 4, count=2).lists(nobody(1), 1)
     assert second.asked == 2 + 4 and got.items.tolist() == [[3]]
 
 

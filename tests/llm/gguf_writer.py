@@ -37,9 +37,10 @@ def build(family, tied=True, **more):
 
 
 def write(path, model, tokenizer, *, kind="F32", split="smollm", change=None):
-    """Write ``model`` and its byte-level BPE tokenizer.
+    """Write ``model`` and its tokenizer.
 
     Args:
+        tokenizer: byte-level BPE; or the pieces of a SentencePiece vocabulary: (text, score, type).
         kind: how matrices are stored (F32, F16, BF16, Q8_0, Q4_1); vectors are F32.
         split: ``tokenizer.ggml.pre``; None leaves the key out.
         change: called with the writer before the tensors are added.
@@ -63,7 +64,10 @@ def write(path, model, tokenizer, *, kind="F32", split="smollm", change=None):
     if family == "qwen3":
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
-    _vocabulary(writer, tokenizer, split)
+    if isinstance(tokenizer, list):
+        _pieces(writer, tokenizer)
+    else:
+        _vocabulary(writer, tokenizer, split)
     if change is not None:
         change(writer)
     for name, tensor in _tensors(model):
@@ -75,6 +79,17 @@ def write(path, model, tokenizer, *, kind="F32", split="smollm", change=None):
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _pieces(writer, pieces):
+    texts, scores, types = zip(*pieces, strict=True)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(texts)
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
 
 
 def _vocabulary(writer, tokenizer, split):

@@ -12,7 +12,9 @@ from sasrecllm.errors import (
     CheckpointError,
     MissingExtraError,
     ModelNotFoundError,
+    SasrecllmError,
 )
+from sasrecllm.llm import gguf
 from sasrecllm.llm.gguf import ARCHITECTURES
 from sasrecllm.llm.loading import load_backbone
 from sasrecllm.llm.sources import convert
@@ -55,11 +57,10 @@ def refused(source, kind, out, **options):
     return caught.value
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    ("family", "tied"), [(f, t) for f in ARCHITECTURES for t in (True, False) if t or f != "gpt2"]
+)  # GPT-2's head is its embeddings
 def test_the_folder_has_the_files_weights(family, tied, tokenizer, tmp_path, gguf_writer):
-    if family == "gpt2" and not tied:
-        pytest.skip("GPT-2's head is its embeddings")
     model = gguf_writer.build(family, tied)
     convert(str(gguf_writer.write(tmp_path / "m.gguf", model, tokenizer)), tmp_path / "out")
     got = load_backbone(str(tmp_path / "out")).causal
@@ -122,6 +123,36 @@ def test_text_is_cut_as_the_file_says(tmp_path, gguf_writer):
     assert found["smollm"][-5:-1] == ["1", "9", "9", "4"] and "1994" in found["gpt-2"]
 
 
+def test_a_sentencepiece_vocabulary_is_read(gguf_writer, tmp_path):
+    words = [
+        "▁",
+        *"TheoyStr(195)abcYN",
+        "▁T",
+        "he",
+        "▁The",
+        "to",
+        "▁S",
+        "▁▁",
+        "▁Y",
+        "es",
+        "▁Yes",
+        "▁No",
+    ]
+    pieces = [
+        *[("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)],
+        *[(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)],
+        *[(word, -float(rank), 1) for rank, word in enumerate(dict.fromkeys(words))],
+    ]
+    model = gguf_writer.build("llama", vocab_size=len(pieces))
+    path = gguf_writer.write(tmp_path / "m.gguf", model, pieces)
+    convert(str(path), tmp_path / "out")
+    got = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert got.tokenize("Toy Story (1995)")[:4] == ["▁T", "o", "y", "▁S"]
+    assert got("The")["input_ids"] == [1, got.get_vocab()["▁The"]]  # it begins with BOS
+    titles = TitleTokens(got, TITLES)
+    assert [got.decode(titles.of(n).tolist()) for n in range(len(TITLES))] == TITLES
+
+
 def _ids(tokenizer):
     titles = TitleTokens(tokenizer, TITLES)
     return [titles.of(n).tolist() for n in range(len(TITLES))]
@@ -155,13 +186,63 @@ def test_an_unknown_rule_for_cutting_text_is_refused(split, said, tokenizer, tmp
         (lambda w: w.add_rope_dimension_count(4), "4 of the 16 columns"),
         (lambda w: w.add_uint16("split.count", 3), "one of 3 parts"),
         (lambda w: w.add_tensor("blk.0.attn_q.bias", ones(64)), "blk.0.attn_q.bias"),
-        (lambda w: w.add_tensor("rope_freqs.weight", ones(8)), "rope_freqs.weight"),
+        (lambda w: w.add_tensor("rope_freqs.weight", 3 * ones(8)), "rope_freqs.weight"),
+        (lambda w: w.add_tensor("rope_freqs.weight", ones(5)), "rope_freqs.weight"),
     ],
 )
 def test_what_is_not_carried_over_is_refused_by_name(change, said, tokenizer, tmp_path, gguf_writer):
     path = gguf_writer.write(tmp_path / "m.gguf", gguf_writer.build("llama"), tokenizer, change=change)
     error = refused(path, ModelNotFoundError, tmp_path / "out")
     assert said in error.what and str(path) in error.what and error.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("block_count", 10**6),
+        ("block_count", 1),
+        ("embedding_length", 2**31),
+        ("feed_forward_length", 2**31),
+        ("attention.head_count", 0),
+        ("attention.head_count", 2**31),
+        ("attention.head_count_kv", 2**31),
+        ("attention.layer_norm_rms_epsilon", float("nan")),
+        ("rope.freq_base", float("inf")),
+        ("rope.freq_base", 0.0),
+        ("context_length", 0),
+    ],
+)
+def test_numbers_that_no_tensor_bears_out_are_refused_before_a_model_is_built(
+    key, value, gguf_writer, tokenizer, tmp_path, monkeypatch
+):
+    def change(w):
+        w.kv_data[0][f"llama.{key}"].value = value
+
+    monkeypatch.setattr(gguf, "gguf_model", None)
+    path = gguf_writer.write(tmp_path / "m.gguf", gguf_writer.build("llama"), tokenizer, change=change)
+    error = refused(path, SasrecllmError, tmp_path / "out")
+    assert error.exit_code in (4, 5) and error.remedy and str(path) in error.what
+
+
+def test_stretched_positions_are_carried_over(gguf_writer, tokenizer, tmp_path):
+    """As Llama 3.1 and later stretch them; at once visible in the logits of 40 tokens."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    rope = {"rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0}
+    rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    model = gguf_writer.build("llama", rope_parameters=rope, hidden_size=128)
+    turns, _ = ROPE_INIT_FUNCTIONS["llama3"](model.config)
+    plain = 1 / 10_000 ** (torch.arange(0, 32, 2) / 32)
+    factors = (plain / turns).numpy().astype("float32")
+    assert factors.max() == pytest.approx(8, rel=1e-5) and factors.min() == pytest.approx(1, rel=1e-5)
+    path = gguf_writer.write(
+        tmp_path / "m.gguf", model, tokenizer,
+        change=lambda w: w.add_tensor("rope_freqs.weight", factors),
+    )  # fmt: skip
+    convert(str(path), tmp_path / "out")
+    got = load_backbone(str(tmp_path / "out")).causal
+    torch.testing.assert_close(logits(got), logits(model), rtol=0, atol=1e-4)
+    assert got.config.rope_parameters["factor"] == pytest.approx(8, rel=1e-5)
 
 
 def w_scaling():

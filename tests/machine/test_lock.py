@@ -116,3 +116,11 @@ def test_a_verb_that_writes_refuses_a_folder_in_use_and_changes_nothing(verb, ho
     }.get(verb, ("--out", folder))
     assert f"in use by process {holder.pid}" in cli(verb, *words, expect=2)
     assert sorted(p.name for p in folder.iterdir()) == [lock.NAME, "config.yaml"]
+
+
+def test_of_processes_that_train_together_each_may_hold_a_lock_for_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with in_use(tmp_path, "a"):
+        assert not is_held(tmp_path / "a")
+    with in_use(tmp_path, "a", each=True):
+        assert is_held(tmp_path / "a")

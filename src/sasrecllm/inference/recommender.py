@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.data.catalog import Catalog, title_keys
+from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
@@ -272,17 +273,20 @@ class SASRecLLM:
             seen: as for :meth:`recommend`.
         """
         repeats = may_repeat(seen, self.dataset.allow_seen)
-        return self.two_stage.lists(
-            known, k, allowed_I=allowed, seen=repeats, count=count, rerank=rerank
-        )
+        stages = self.two_stage(count)
+        return stages.lists(known, k, allowed_I=allowed, seen=repeats, rerank=rerank)
 
-    @property
-    def two_stage(self) -> TwoStage:
-        """Candidate generator and reranker: what every list comes from."""
-        reads = uses_language_model(self.parts.config)
+    def two_stage(self, count: int = 100) -> TwoStage:
+        """Candidate generator and reranker: what every list comes from, and every ranking table.
+
+        Args:
+            count: items that each channel of the first stage names.
+        """
+        reads = uses_language_model(self.parts.config)  # an encoder alone has no words to go by
         titles = lambda: self.title_vectors  # noqa: E731 - only made where they are needed
         channels = channels_of(self._first, self.catalog.n_items, titles if reads else None)
-        return TwoStage(channels, self, self.catalog.n_items)
+        behind = EncoderScorer("encoder", self.parts.encoder)
+        return TwoStage(channels, self, self.catalog.n_items, count=count, behind=behind)
 
     @property
     def has_vector(self) -> BoolArray:

@@ -35,7 +35,7 @@ class TwoStage:
         channels: the first stage; the ranks of a list are those of the first one.
         scorer: the second stage.  Equal scores stand in the order of the catalogue.
         n_items: size of the catalogue.
-        count: items that each channel names.
+        count: items that each channel names; at least as many as a list is long.
         behind: orders what no channel named, behind all that one did; only :meth:`score` asks it.
     """
 
@@ -58,7 +58,6 @@ class TwoStage:
         *,
         allowed_I: BoolArray | None = None,
         seen: bool = False,
-        count: int | None = None,
         rerank: bool = True,
     ) -> Lists:
         """The ``k`` best items of each of B histories; no row depends on another.
@@ -66,12 +65,11 @@ class TwoStage:
         Args:
             allowed_I: whether each item may be recommended at all; all without.
             seen: whether items of the history may be.
-            count: in place of the stage's own; at least ``k`` in any case.
             rerank: False leaves the first channel's own order, of what it names.
         """
         if allowed_I is None:
             allowed_I = np.ones(self.n_items, dtype=bool)
-        channels, count = self.channels, max(k, count or self.count)
+        channels, count = self.channels, max(k, self.count)
         if not rerank:
             channels, count = channels[:1], k  # which are all that is asked for
         parts = [self._empty(0, k)]

@@ -19,6 +19,7 @@ from typing import Any
 from sasrecllm.errors import CheckpointError, MissingExtraError, ModelNotFoundError
 from sasrecllm.llm import gguf_tokens
 from sasrecllm.llm.ability import LEAST, refuse_unable
+from sasrecllm.llm.gguf_config import OTHER, ROTATION, complete
 from sasrecllm.llm.gguf_file import ABOUT, FORMAT, GgufFile, Report, read_gguf, refuse_cut
 from sasrecllm.llm.loading import gguf_description, gguf_model, gguf_splits, load_backbone
 from sasrecllm.llm.refusals import reading
@@ -26,25 +27,6 @@ from sasrecllm.manifest import file_digest
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gpt2")
 """Families whose every key and tensor is known to be carried over (tests/llm/test_gguf.py)."""
-
-EMBEDDINGS = "token_embd.weight"
-
-ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    "context_length": ("max_position_embeddings",),
-    "block_count": ("num_hidden_layers",),
-    "embedding_length": ("hidden_size",),
-    "feed_forward_length": ("intermediate_size", "n_inner"),
-    "attention.head_count": ("num_attention_heads",),
-    "attention.head_count_kv": ("num_key_value_heads",),
-    "attention.layer_norm_rms_epsilon": ("rms_norm_eps",),
-    "attention.layer_norm_epsilon": ("layer_norm_epsilon",),
-    "attention.key_length": ("head_dim",),
-    "attention.value_length": ("head_dim",),
-}
-"""Keys of a file, without the family's name, and what config.json calls them (the first it has)."""
-
-SAYS_NOTHING = ("tensor_data_layout", "vocab_size")
-"""Keys that change nothing: how a converter ordered rows, and the rows that the embeddings have."""
 
 CARD = {
     "license": "general.license",
@@ -119,7 +101,7 @@ def _convert(file: GgufFile, alone: Path, folder: Path, report: Report) -> None:
     gguf_tokens.refuse_unknown_split(file, gguf_splits())
     with reading("metadata", name, of=""):
         config, tokenizer = gguf_description(alone, "model.gguf")
-    _complete(config, file)
+    complete(config, file)
     with reading("tokenizer", name, of=""):
         tokenizer = gguf_tokens.mended(tokenizer, file)
         tokenizer.model_max_length = config.max_position_embeddings
@@ -140,41 +122,6 @@ def _convert(file: GgufFile, alone: Path, folder: Path, report: Report) -> None:
     report("trying the model", 0, 1)
     refuse_unable(load_backbone(str(folder), dtype=dtype), name, LEAST)
     report("trying the model", 1, 1)
-
-
-def _complete(config: Any, file: GgufFile) -> None:
-    """Put into ``config`` what the file says; transformers leaves some of it at its own defaults."""
-    prefix = file.architecture + "."
-    said = {k.removeprefix(prefix): v for k, v in file.metadata.items() if k.startswith(prefix)}
-    for key in SAYS_NOTHING:
-        said.pop(key, None)
-    # The table may have more rows than the tokenizer has tokens: they fill it up to a round number.
-    config.vocab_size = next(
-        (e.dimensions[1] for e in file.tensors if e.name == EMBEDDINGS and len(e.dimensions) == 2),
-        config.vocab_size,
-    )
-    rotated = said.pop("rope.dimension_count", None)
-    if (theta := said.pop("rope.freq_base", None)) is not None:
-        config.rope_parameters["rope_theta"] = theta
-    if said.get("rope.scaling.type") == "none":
-        said = {k: v for k, v in said.items() if not k.startswith("rope.scaling.")}
-    for key, value in said.items():
-        names = [n for n in ATTRIBUTES.get(key, ()) if hasattr(config, n)]
-        if not names or not isinstance(value, int | float):
-            raise ModelNotFoundError(
-                f"{file.path}: {prefix}{key} is {value!r:.60}, which is not carried over",
-                "give the publisher's own folder or hub id instead",
-            )
-        setattr(config, names[0], value)
-    per_head = said.get("attention.key_length", config.hidden_size // config.num_attention_heads)
-    if hasattr(config, "head_dim"):
-        config.head_dim = per_head
-    if rotated not in (None, per_head):
-        raise ModelNotFoundError(
-            f"{file.path}: positions turn {rotated} of the {per_head} columns of a head"
-            f" ({prefix}rope.dimension_count), which is not carried over",
-            "give the publisher's own folder or hub id instead",
-        )
 
 
 def _dtype(file: GgufFile) -> str:
@@ -199,11 +146,11 @@ def _refuse_other_tensors(file: GgufFile, info: Mapping[str, Any], taken: frozen
         raise CheckpointError(
             f"{file.path} lacks {len(lost)} tensors of its model: {', '.join(lost[:3])}", again
         )
-    if more := sorted({e.name for e in file.tensors} - taken):
+    if more := sorted({e.name for e in file.tensors} - taken - {ROTATION}):
         raise ModelNotFoundError(
             f"{file.path} has {len(more)} tensors that are not carried over:"
             f" {', '.join(more[:3])[:200]}",
-            "give the publisher's own folder or hub id instead",
+            OTHER,
         )
 
 
