@@ -117,9 +117,6 @@ def run(
         bool, typer.Option("--dry-run", help="prepare, time a few steps of each stage, estimate")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="delete the run folder first")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on where the run stopped (done in any case)")
-    ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Data to report in one command; the same command goes on after an interruption.
@@ -492,7 +489,8 @@ def next_command(words: list[str], program: str = "sasrecllm") -> str:
     return f"{same} {done}:\n  -> {program} {shlex.join(kept)}"
 
 
-FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resume", "--quiet")
+FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--quiet")
+FORMER_FLAGS = {"--resume": "leave it out: the same command goes on where the run stopped"}
 
 
 def _config(path: Path | None, overrides: list[str]) -> Any:
@@ -505,6 +503,8 @@ def _config(path: Path | None, overrides: list[str]) -> Any:
 def _refuse_flags(words: list[str], allowed: tuple[str, ...]) -> None:
     """What is left over and looks like a flag is a misspelt one."""
     for word in words:
+        if word in FORMER_FLAGS:
+            raise ConfigError(f"there is no flag {word} any more", FORMER_FLAGS[word])
         if word.startswith("-") and "=" not in word:
             raise ConfigError(
                 f"unknown flag {word}; allowed: {', '.join(allowed)}{did_you_mean(word, allowed)}",

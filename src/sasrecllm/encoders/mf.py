@@ -31,8 +31,8 @@ class MF(SequentialEncoder):
 
     kind: ClassVar[str] = "mf"
 
-    def __init__(self, *, user_bias: bool = True, **shared: Unpack[EncoderArguments]) -> None:
-        super().__init__(user_bias=user_bias, **shared)
+    def __init__(self, **shared: Unpack[EncoderArguments]) -> None:
+        super().__init__(**shared)
         self.user_table = nn.Parameter(torch.zeros(self.n_users, self.width))
         # Larger than usual, as the other factor is 0: a product of two tiny factors hardly moves.
         nn.init.normal_(self.item_table, std=0.2)

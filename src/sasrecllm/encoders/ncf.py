@@ -41,8 +41,8 @@ class NCF(SequentialEncoder):
 
     kind: ClassVar[str] = "ncf"
 
-    def __init__(self, *, user_bias: bool = True, **shared: Unpack[EncoderArguments]) -> None:
-        super().__init__(user_bias=user_bias, **shared)
+    def __init__(self, **shared: Unpack[EncoderArguments]) -> None:
+        super().__init__(**shared)
         n_items, n_users, width = self.n_items, self.n_users, self.width
         self.user_table = nn.Parameter(torch.zeros(n_users, width))
         self.mlp_users = nn.Parameter(torch.randn(n_users, width) * 0.2)

@@ -66,6 +66,7 @@ class EncoderArguments(TypedDict, total=False):
     length: int
     likes_only: bool
     item_bias: bool
+    user_bias: bool
     dropout: float
     seen_items: BoolArray | None
 
@@ -99,7 +100,7 @@ class SequentialEncoder(nn.Module, ABC):
         n_items: int,
         n_users: int = 0,
         width: int = 64,
-        length: int = 50,
+        length: int = 25,
         likes_only: bool = True,
         item_bias: bool = True,
         user_bias: bool = False,

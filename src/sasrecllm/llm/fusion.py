@@ -109,7 +109,7 @@ def fit_fusion(
     max_pairs: int = 400_000,
     seed: int = 0,
     worded: Sequence[str] = (),
-    most: float | None = None,
+    most: float | None = 1.5,
 ) -> FusionWeights:
     """Fit on validation scores by BCE + ``pairwise`` · within-user ranking loss (both means).
 

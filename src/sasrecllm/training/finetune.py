@@ -52,7 +52,7 @@ class AnswerTask(Task):
         parts: Iterable[str],
         encoder: SequentialEncoder | None = None,
         train_encoder: CrossFitted | None = None,
-        cold_item_dropout: float = 0.0,
+        cold_item_dropout: float = 0.1,
         score_batch: int = 128,
         device: str = "cpu",
     ) -> None:
