@@ -22,7 +22,8 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
 from sasrecllm.names import ENV_PREFIX
-from sasrecllm.runs.folder import Run
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import Run
 from sasrecllm.settings import Config
 
 ROOT = Path(__file__).parents[1]
@@ -215,7 +216,7 @@ def test_a_lack_of_memory_is_a_refusal(verb, error, words, alone, place, cli, mo
     def refuses(*_, **__):
         raise error
 
-    monkeypatch.setattr("sasrecllm.runs.system.Assembly.__init__", refuses)
+    monkeypatch.setattr("sasrecllm.runs.system.System.__init__", refuses)
     said = cli(*words[verb], expect=6)
     assert "memory ran out" in said and "\n  -> " in said and "Traceback" not in said
     assert not leavings(tmp_path)
@@ -261,7 +262,7 @@ def foreign(alone, tmp_path):
     from sasrecllm.runs.seal import resealed
 
     line = {"rank": 1, "item_id": "ß🎬", "title": "日本 → \x1b", "probability": 0.5, "flags": []}
-    with resealed(copy):
+    with resealed(RunFolder(copy)):
         (copy / "showcase.json").write_text(json.dumps({"warm user ü": [line]}))
     return copy
 
@@ -315,7 +316,9 @@ def test_without_a_name_the_place_must_be_said(cli, tmp_path):
 
 def test_a_run_without_a_name_is_called_by_its_folder(tmp_path):
     for settings, called in (({}, "books"), ({"name": "mine"}, "mine")):
-        run = Run(tmp_path / "books", Config.model_validate(settings), "", Progress(quiet=True))
+        run = Run(
+            RunFolder(tmp_path / "books"), Config.model_validate(settings), "", Progress(quiet=True)
+        )
         assert run.name == called
 
 

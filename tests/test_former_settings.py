@@ -13,6 +13,7 @@ from sasrecllm.config import load_config, parse_config, reread_config
 from sasrecllm.errors import ConfigError
 from sasrecllm.former_settings import NAME_LISTS, REMOVED, RENAMED, RENAMED_NAMES, translated
 from sasrecllm.manifest import MANIFEST, manifest_of
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import seal, unseal
 from sasrecllm.settings import Config
 from sasrecllm.studies.plan import Range
@@ -108,6 +109,15 @@ def test_the_old_name_of_a_baseline_is_refused_with_the_new_one(key):
         load_config(None, [f"{key}=[item quality, user taste]"])
 
 
+def test_the_old_name_of_a_task_is_refused_with_the_new_one_and_understood_in_older_runs():
+    stages = [{"name": "a", "task": "prior", "train": ["encoder"]}]
+    with pytest.raises(ConfigError, match="'prior' is called 'title_prior' now"):
+        parse_config({"strategy": stages}, "x.yaml")
+    new = parse_config(translated({"strategy": stages}), "x.yaml")
+    assert new.strategy[0]["task"] == "title_prior" and new.strategy[0]["name"] == "a"
+    assert translated({"strategy": "joint"}) == {"strategy": "joint"}
+
+
 def test_everything_of_an_earlier_version_is_refused_at_once():
     with pytest.raises(ConfigError) as refused:
         parse_config(
@@ -158,7 +168,7 @@ def old_run(run, tmp_path_factory):
     """The tiny run as an earlier version would have left it: its names in settings and parts."""
     folder = tmp_path_factory.mktemp("old") / "tiny"
     shutil.copytree(run, folder)
-    unseal(folder)
+    unseal(RunFolder(folder))
     values = older(reread_config(folder / "config.yaml"))
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     for name in ("run.json", "results.json"):
@@ -176,7 +186,7 @@ def old_run(run, tmp_path_factory):
         write_json(path, part)
         files = sorted(p for p in path.parent.iterdir() if p.name != MANIFEST)
         (path.parent / MANIFEST).write_text(manifest_of(path.parent, files))
-    seal(folder)
+    seal(RunFolder(folder))
     return folder
 
 

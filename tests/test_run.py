@@ -131,12 +131,13 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(run, cli, tmp
 def test_answers_of_the_api_equal_the_offline_scores(run):
     """What ``score`` says of the test rows is what the table was made from."""
     from sasrecllm import SASRecLLM
-    from sasrecllm.pipeline.train import load_scores
+    from sasrecllm.runs.folder import RunFolder
+    from sasrecllm.runs.scores import load_scores
 
     system = SASRecLLM.from_pretrained(run)
     asked = system.dataset.questions("test")
     live = system.score(asked.histories, asked.targets[:, None])[:, 0]
-    stored = load_scores(run / "stages" / "5-fusion")["test"]
+    stored = load_scores(RunFolder(run).stage(5, "fusion"))["test"]
     assert np.abs(live - stored).max() <= 1e-5
 
 

@@ -138,7 +138,7 @@ def run(
         from sasrecllm.pipeline.run import run_all
 
         run_all(opened)
-    _show_results(opened.folder)
+    _show_results(opened.folder.path)
 
 
 @app.command(context_settings=OVERRIDES)
@@ -153,7 +153,7 @@ def prepare(
 
     with _open(_config(config, context.args), out, quiet) as opened:
         dataset = prepare_data(opened)
-    say(f"{opened.folder / 'data'}: {dataset.summary()['splits']}")
+    say(f"{opened.folder.data}: {dataset.summary()['splits']}")
 
 
 @app.command(context_settings=OVERRIDES)
@@ -185,7 +185,7 @@ def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin 
 
 @app.command()
 def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
-    """Write the plots and report.html of an evaluated run again.
+    """Write the plots and the report of an evaluated run again.
 
     sasrecllm report runs/demo
     """
@@ -193,7 +193,7 @@ def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = 
 
     with _reopen(folder, quiet, allow_plugin) as opened:
         report_again(opened)
-    say(folder / "report.html")
+        say(opened.folder.report)
 
 
 @app.command()
@@ -240,9 +240,11 @@ def recommend(
 
     with lasting():
         from sasrecllm.inference.recommender import SASRecLLM
-        from sasrecllm.pipeline.present import load_showcase, print_lists
+        from sasrecllm.reports.console import print_lists
+        from sasrecllm.runs.seal import choose_run
+        from sasrecllm.runs.stored import stored_showcase
     if showcase:
-        print_lists(load_showcase(folder), as_json)
+        print_lists(stored_showcase(choose_run(folder)), as_json)
         return
     with lasting():
         system = SASRecLLM.from_pretrained(folder)
@@ -513,19 +515,21 @@ def _refuse_flags(words: list[str], allowed: tuple[str, ...]) -> None:
 
 
 def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
-    from sasrecllm.runs.folder import run_at_work
+    from sasrecllm.runs.opening import run_at_work
+    from sasrecllm.stages.plan import planned
 
     if out is None and not config.name:
         raise ConfigError(
             "where the run goes is not said: there is no --out, and the settings have no name",
             "give --out runs/mine, or name=mine for the folder runs/mine",
         )
+    planned(config)  # a misspelt strategy leaves no folder behind, and deletes none
     command = "sasrecllm " + " ".join(sys.argv[1:])
     return run_at_work(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
 
 
 def _reopen(folder: Path, quiet: bool, allow_plugin: list[str] | None) -> Any:
-    from sasrecllm.runs.folder import run_again
+    from sasrecllm.runs.opening import run_again
 
     plugins.allow(allow_plugin or ())
     return run_again(folder, quiet=quiet)
@@ -538,6 +542,6 @@ def _print_yaml(config: Any) -> None:
 
 
 def _show_results(folder: Path) -> None:
-    from sasrecllm.pipeline.present import print_results
+    from sasrecllm.reports.console import print_results
 
     print_results(folder)

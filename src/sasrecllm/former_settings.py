@@ -34,6 +34,9 @@ RENAMED_NAMES = {"user taste": "user preference"}
 NAME_LISTS = ("fusion.components", "evaluation.baselines")
 """Settings that list such names."""
 
+RENAMED_TASKS = {"prior": "title_prior"}
+"""In the stages of a strategy that is spelt out."""
+
 
 def refuse_former(values: Mapping[str, Any], where: str) -> None:
     """Refuse nested settings that have a key or a name of an earlier version.
@@ -57,6 +60,9 @@ def refuse_former(values: Mapping[str, Any], where: str) -> None:
         for name in names if isinstance(names, list) else ():
             if current_names([name]) != [name]:
                 found.append(f"{key}: {name!r} is called {current_names([name])[0]!r} now")
+    for stage in _spelt_out(values):
+        if (task := stage.get("task")) != (now := _task(task)):
+            found.append(f"strategy: the task {task!r} is called {now!r} now")
     if found:
         raise ConfigError(
             f"{where}: " + "\n  ".join(found),
@@ -77,12 +83,25 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
         section, last = _section(copy, key), key.rpartition(".")[2]
         if isinstance(section.get(last), list):
             section[last] = current_names(section[last])
+    for stage in _spelt_out(copy):
+        if "task" in stage:
+            stage["task"] = _task(stage["task"])
     return copy
 
 
 def current_names(names: Iterable[Any]) -> list[Any]:
     """Names of baselines and components as they are now."""
     return [RENAMED_NAMES.get(n, n) if isinstance(n, str) else n for n in names]
+
+
+def _task(name: Any) -> Any:
+    return RENAMED_TASKS.get(name, name) if isinstance(name, str) else name
+
+
+def _spelt_out(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The stages of a strategy that is more than a name."""
+    strategy = values.get("strategy")
+    return [s for s in strategy if isinstance(s, dict)] if isinstance(strategy, list) else []
 
 
 def _section(values: Mapping[str, Any], key: str) -> dict[str, Any]:

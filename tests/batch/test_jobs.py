@@ -19,7 +19,7 @@ from sasrecllm.errors import CheckpointError, ConfigError, DataError, MissingExt
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.machine.lock import InUseError
 from sasrecllm.pipeline.run import run_all
-from sasrecllm.runs.folder import open_run
+from sasrecllm.runs.opening import open_run
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 

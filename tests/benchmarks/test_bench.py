@@ -33,7 +33,7 @@ from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError, EnvironmentRefusal
 from sasrecllm.llm.prefix import score_candidates
 from sasrecllm.pipeline.run import run_all
-from sasrecllm.runs.folder import open_run
+from sasrecllm.runs.opening import open_run
 from sasrecllm.training.batches import plan_epoch
 
 ROOT = Path(__file__).parents[2]

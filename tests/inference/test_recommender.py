@@ -12,7 +12,7 @@ from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import NewItem, Title
 from sasrecllm.pipeline.run import run_all
-from sasrecllm.runs.folder import open_run
+from sasrecllm.runs.opening import open_run
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -36,6 +36,10 @@ class RegressionTerm:
     """What the scorers below share."""
 
     regression: UserRegression
+    reads_words: ClassVar[bool] = False
+    """Whether it knows an item without training rows by its words and attributes."""
+    shown: ClassVar[str] = "asked"
+    """Which tables have it (:class:`sasrecllm.baselines.table.Baseline`)."""
 
     def with_new_items(self, groups: Sequence[FloatArray], count: int) -> Self:
         """The same scorer over a catalogue with new items at its end; see `UserRegression.extended`."""
@@ -47,6 +51,7 @@ class ItemQuality(RegressionTerm):
     """The shared quality alone."""
 
     name: str = "item quality"
+    reads_words: ClassVar[bool] = True
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
@@ -58,6 +63,7 @@ class UserPreference(RegressionTerm):
     """Posterior mean of a user's preference for each candidate."""
 
     name: str = "user preference"
+    reads_words: ClassVar[bool] = True
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
@@ -92,6 +98,8 @@ class WholeRegression(RegressionTerm):
     """The whole model, mean + quality + level + preference: an estimate of P(like)."""
 
     name: str = "user regression"
+    reads_words: ClassVar[bool] = True
+    shown: ClassVar[str] = "always"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""

@@ -88,7 +88,7 @@ def _worker(
             self.system = SASRecLLM.from_pretrained(run, allow_plugins=allowed)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            from sasrecllm.batch.jobs import part_file, write_part
+            from sasrecllm.batch.one_part import part_file, write_part
 
             for number in map(int, batch["part"]):
                 ids = users_of(users, number, job["size"], job["column"])

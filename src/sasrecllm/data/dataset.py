@@ -280,7 +280,7 @@ class Dataset:
         Raises:
             DataError: a file is missing or damaged, or the content is not what was saved.
         """
-        return storage.load(Path(folder))
+        return storage.load(Path(folder), Dataset)
 
 
 def _code(split: str) -> int:

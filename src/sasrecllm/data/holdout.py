@@ -15,6 +15,7 @@ import numpy as np
 
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.seeds import COLD_ITEMS, COLD_USERS
 from sasrecllm.types import BoolArray, IntArray, LabelArray
 
 MOST = 0.5
@@ -65,8 +66,8 @@ def hold_out(
     if not (cold_items or cold_users):
         nobody = np.zeros(0, dtype=np.int64)
         return HeldOut(splits.astype(np.int8), nobody, nobody, [])
-    chosen_items = _chosen(np.unique(items), cold_items, seed, 11)
-    chosen_users = _chosen(np.unique(users), cold_users, seed, 13)
+    chosen_items = _chosen(np.unique(items), cold_items, seed, COLD_ITEMS)
+    chosen_users = _chosen(np.unique(users), cold_users, seed, COLD_USERS)
     of_item, of_user = np.isin(items, chosen_items), np.isin(users, chosen_users)
     retired = (of_item | of_user) & (splits != TEST)
     left = np.where(retired, CONTEXT, splits).astype(np.int8)

@@ -13,6 +13,7 @@ from typing import Literal
 
 import polars as pl
 
+from sasrecllm.data.truth import Truth
 from sasrecllm.errors import DataError
 
 ROW = "__row"
@@ -58,6 +59,7 @@ class Tables:
         files: names of the two tables' files, for refusals.
         columns: what the two files call their columns, for refusals.
         notes: what a reader of the report must know of how the files were read.
+        truth: what a source that makes its rows up knows of them.
     """
 
     interactions: pl.DataFrame
@@ -69,6 +71,7 @@ class Tables:
     files: tuple[str, str] = ("interactions", "items")
     columns: tuple[FileColumns, FileColumns] = (FileColumns(), FileColumns())
     notes: tuple[str, ...] = ()
+    truth: Truth | None = None
 
 
 def order_of(tables: Tables) -> Literal["order", "time", "file"]:

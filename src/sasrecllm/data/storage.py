@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +64,15 @@ def save(dataset: Dataset, folder: Path) -> None:
         (folder / "dataset.json").write_text(text, encoding="utf-8")
 
 
-def load(folder: Path) -> Dataset:
-    """Read what :func:`save` wrote, and check it against its digest."""
-    from sasrecllm.data.dataset import Dataset
+def load(folder: Path, build: Callable[..., Dataset]) -> Dataset:
+    """Read what :func:`save` wrote, and check it against its digest.
 
+    Args:
+        build: makes the data set of its fields.
+
+    Raises:
+        DataError: a file is missing or damaged, or the content is not what was saved.
+    """
     again = "prepare the data again"
     try:
         meta: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
@@ -76,7 +82,7 @@ def load(folder: Path) -> Dataset:
             )
         rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
         items = pl.read_parquet(folder / "items.parquet", glob=False)
-        dataset = Dataset(**_arrays(rows, items, meta), **_facts(meta))
+        dataset = build(**_arrays(rows, items, meta), **_facts(meta))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no prepared data there ({error})", again) from None
     except (

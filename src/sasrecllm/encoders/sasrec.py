@@ -39,6 +39,7 @@ class SASRec(SequentialEncoder):
     """
 
     kind: ClassVar[str] = "sasrec"
+    label: ClassVar[str] = "SASRec"
 
     def __init__(
         self,

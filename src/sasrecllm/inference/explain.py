@@ -10,7 +10,7 @@ import torch
 
 from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.llm.fusion import Fusion
-from sasrecllm.runs.stored import uses_language_model
+from sasrecllm.stages.plan import asks_language_model
 from sasrecllm.types import FloatArray, Histories, Scorer
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def nearest(system: SASRecLLM, known: Histories, target: int, most: int = 3) -> 
         with torch.no_grad():
             rows = torch.from_numpy(np.append(liked, target)).to(encoder.device)
             vectors = encoder.item_vectors(rows).double().cpu().numpy()
-    elif uses_language_model(system.parts.config):
+    elif asks_language_model(system.parts.config):
         by, vectors = "title", system.title_vectors.vectors[np.append(liked, target)]
     else:
         return ()

@@ -40,22 +40,13 @@ from sasrecllm.inference.requests import (
 from sasrecllm.inference.rerank import Lists, TwoStage
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
-from sasrecllm.llm.hub import cache_only
 from sasrecllm.machine.os_errors import as_refusals
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run
-from sasrecllm.runs.stored import (
-    part_folders,
-    run_stages,
-    stored_backbone,
-    stored_calibration,
-    stored_config,
-    stored_data,
-    uses_language_model,
-)
-from sasrecllm.runs.system import Assembly
-from sasrecllm.runs.templates import stored_templates
+from sasrecllm.runs.stored import stored_calibration, stored_config
+from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import last_prompt
+from sasrecllm.stages.plan import asks_language_model, planned
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
 __all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title"]
@@ -76,7 +67,7 @@ class SASRecLLM:
 
     def __init__(
         self,
-        parts: Assembly,
+        parts: System,
         scorer: Scorer,
         calibration: Calibration | None = None,
         catalog: Catalog | None = None,
@@ -112,7 +103,7 @@ class SASRecLLM:
         return system
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", config: Config | None = None) -> SASRecLLM:
+    def load(cls, folder: RunFolder, device: str = "auto", config: Config | None = None) -> SASRecLLM:
         """Load an evaluated run folder, finished or not.
 
         Args:
@@ -121,20 +112,13 @@ class SASRecLLM:
         Raises:
             CheckpointError: a part of it is damaged.
         """
-        from sasrecllm.machine.device import pick_device
-
         refuse_fork()
-        chosen = pick_device(device)
         config = config or stored_config(folder)
-        dataset = stored_data(folder)
-        backbone, templates = stored_backbone(folder, config), stored_templates(folder, config)
-        parts = Assembly(config, dataset, backbone, chosen, templates)
-        stages = run_stages(config)
-        with cache_only():
-            for part, where in part_folders(stages, folder).items():
-                parts.load(part, where)
-        scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))
-        return cls(parts, scorer, stored_calibration(folder / "results.json", scorer.name))
+        parts = System.load(folder, device, config)
+        stages = planned(config)
+        final = list(stages.values())[-1]
+        scorer = final.kind.scorer(parts, final, stages)
+        return cls(parts, scorer, stored_calibration(folder, scorer.name))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of candidate indices [B, C]: what ``evaluate`` and the server call.
@@ -282,7 +266,7 @@ class SASRecLLM:
         Args:
             count: items that each channel of the first stage names.
         """
-        reads = uses_language_model(self.parts.config)  # an encoder alone has no words to go by
+        reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
         titles = lambda: self.title_vectors  # noqa: E731 - only made where they are needed
         channels = channels_of(self._first, self.catalog.n_items, titles if reads else None)
         behind = EncoderScorer("encoder", self.parts.encoder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -200,17 +200,6 @@ class Backbone(nn.Module):
                 "use the language model that the adapter was trained on, or train it again",
             )
         set_peft_model_state_dict(self._adapter(), dict(tensors))
-
-    @contextmanager
-    def without_adapter(self) -> Iterator[None]:
-        """The base model alone, inside a ``with`` block."""
-        learning = [p.requires_grad for p in self.adapter_parameters()]
-        try:
-            with self._adapter().disable_adapter():
-                yield
-        finally:  # peft thaws the adapter when it switches it on again
-            for parameter, was in zip(self.adapter_parameters(), learning, strict=True):
-                parameter.requires_grad_(was)
 
     def _adapter(self) -> Any:
         if self._adapted is None:

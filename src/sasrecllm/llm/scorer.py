@@ -5,7 +5,7 @@ Legend: B histories, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +41,13 @@ class GivesVectors(Protocol):
     def item_vectors(self, items: Tensor) -> Tensor:
         """Vectors of ``items`` [C], [C, D]."""
         ...
+
+
+def of_like_length(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
+    """Places of all prompts in batches of like length, the shortest first."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
 
 
 class LLMScorer:
@@ -122,10 +129,8 @@ class LLMScorer:
 
     @torch.no_grad()
     def _scores(self, histories: Histories, targets: IntArray) -> FloatArray:
-        order = np.argsort(self.builder.lengths(histories, targets), kind="stable")
         out = np.empty(len(targets))
-        for start in range(0, len(order), self.batch_size):
-            at = order[start : start + self.batch_size]
+        for at in of_like_length(self.builder.lengths(histories, targets), self.batch_size):
             rows = histories.take(at)
             features: tuple[Tensor | None, Tensor | None] = (None, None)
             if self.encoder is not None:

@@ -25,7 +25,8 @@ from sasrecllm.machine import signals
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.names import ENV_PREFIX
-from sasrecllm.runs.folder import refuse_changed, standing
+from sasrecllm.runs.folder import RunFolder, standing
+from sasrecllm.runs.opening import refuse_changed
 from sasrecllm.settings import Config
 from sasrecllm.studies.plan import Cell, Plan, cells_of, settings_of, slug
 from sasrecllm.studies.tune import refuse_other_search, what_is_asked
@@ -104,7 +105,7 @@ def check_study(study: Study) -> list[Cell]:
     cells = cells_of(study.plan)
     for cell in cells:
         if not _starts_afresh(study, cell):
-            refuse_changed(cell.folder(study.out), study.settings(cell))
+            refuse_changed(RunFolder(cell.folder(study.out)), study.settings(cell))
         _refuse_other_tuning(study, cell)
     return cells
 
@@ -141,12 +142,12 @@ def _estimated(study: Study, cell: Cell) -> float | None:
     import tempfile
 
     from sasrecllm.pipeline.estimate import estimate
-    from sasrecllm.runs.folder import Run
+    from sasrecllm.runs.opening import Run
 
     with tempfile.TemporaryDirectory() as scratch:
         quiet = Progress(quiet=True)
         try:
-            return estimate(Run(Path(scratch), study.settings(cell), "study", quiet))
+            return estimate(Run(RunFolder(Path(scratch)), study.settings(cell), "study", quiet))
         except SasrecllmError:
             return None
 
@@ -223,18 +224,18 @@ def _starts_afresh(study: Study, cell: Cell) -> bool:
     if not path.is_file() or read_json(path)["exit"] not in FAILED_BY_SETTINGS:
         return False
     try:
-        refuse_changed(cell.folder(study.out), study.settings(cell))
+        refuse_changed(RunFolder(cell.folder(study.out)), study.settings(cell))
     except ConfigError:
         return True
     return False
 
 
 def _finished(study: Study, cell: Cell) -> bool:
-    return standing(cell.folder(study.out) / "run.json", study.settings(cell)) is not None
+    return standing(RunFolder(cell.folder(study.out)).summary, study.settings(cell)) is not None
 
 
 def _seconds(study: Study, cell: Cell) -> float:
-    about = read_json(cell.folder(study.out) / "run.json", seconds=(int, float))
+    about = read_json(RunFolder(cell.folder(study.out)).summary, seconds=(int, float))
     return float(about["seconds"])
 
 

@@ -30,10 +30,11 @@ from sasrecllm.former_settings import refuse_former, translated
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.run import train_all
-from sasrecllm.runs.folder import Run, first_difference, open_run
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import Run, first_difference, open_run
 from sasrecllm.runs.scores import load_scores
-from sasrecllm.runs.stored import stage_folder
 from sasrecllm.settings import Config
+from sasrecllm.stages.plan import planned
 from sasrecllm.studies.plan import Range, merge
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _clear(folder: Path, asked: Mapping[str, Any]) -> None:
     old = _asked_before(folder)
     old.pop(FOUND, None)
     if old and first_difference(old, asked):
-        leavings += [folder / ASKED, folder / "data", folder / JOURNAL]
+        leavings += [folder / ASKED, RunFolder(folder).data, folder / JOURNAL]
     for path in leavings:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -206,7 +207,7 @@ def _try(
         merge(changed, chosen, "space")
         run = open_run(place, parse_config(changed, f"trial {number}"), "tune", quiet=True, force=True)
         _share_data(folder, place)
-        dataset, _ = train_all(run, splits=("valid",))
+        dataset = train_all(run, splits=("valid",))
         _keep_data(folder, place)
         found = _validation(run, dataset)
         result |= {"valid": found, "objective": sum(found[m] for m in metric.split("+"))}
@@ -221,18 +222,18 @@ def _try(
 
 def _share_data(folder: Path, place: Path) -> None:
     """The prepared data of the first trial serves all whose settings of data are the same."""
-    if (folder / "data").is_dir():
-        shutil.copytree(folder / "data", place / "data")
+    if RunFolder(folder).data.is_dir():
+        shutil.copytree(RunFolder(folder).data, RunFolder(place).data)
 
 
 def _keep_data(folder: Path, place: Path) -> None:
-    if not (folder / "data").is_dir():
-        (place / "data").rename(folder / "data")
+    if not RunFolder(folder).data.is_dir():
+        RunFolder(place).data.rename(RunFolder(folder).data)
 
 
 def _validation(run: Run, dataset: Dataset) -> dict[str, float]:
-    number, stage = list(enumerate(run.stages.values(), 1))[-1]
-    scores = load_scores(stage_folder(run.folder, number, stage.name))["valid"]
+    last, _ = list(run.folder.of_stages(planned(run.config)))[-1]
+    scores = load_scores(last)["valid"]
     asked = dataset.questions("valid")
     values = {
         "auc": auc(scores, asked.labels),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.llm.mapper import slot_features
+from sasrecllm.llm.scorer import of_like_length
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.training.pretrain import ranking_metrics
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray, Questions
@@ -130,9 +131,7 @@ class AnswerTask(Task):
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         out = np.empty(len(positions))
-        order = np.argsort(self.validation_lengths[positions], kind="stable")
-        for start in range(0, len(order), self.score_batch):
-            at = order[start : start + self.score_batch]
+        for at in of_like_length(self.validation_lengths[positions], self.score_batch):
             rows = self.validation.take(positions[at])
             logits = self._logits(rows, *self._slot_features(rows, positions[at], training=False))
             out[at] = logits.double().cpu().numpy()

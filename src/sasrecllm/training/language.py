@@ -19,6 +19,7 @@ from sasrecllm.prompts.answers import ANSWERS
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import TEXT, Template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.seeds import LANGUAGE_DOCUMENTS
 from sasrecllm.settings import Offline
 from sasrecllm.training.loop import Metrics, Store, Task, fit
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Questions
@@ -78,7 +79,7 @@ def pretrain_offline(
         positions=settings.positions * POSITIONS,
         seed=seed,
     ).to(device)
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([seed, LANGUAGE_DOCUMENTS])
     writer = DocumentWriter(builder, questions, rng)
     held = int(settings.documents * HELD_OUT)
     loops = (settings.titles_loop, settings.answers_loop)

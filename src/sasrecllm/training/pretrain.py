@@ -13,9 +13,11 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.encoders.negatives import Negatives, uniform_negatives
+from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.distributed import process_count
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
@@ -151,12 +153,8 @@ class EncoderTask(Task):
         return uniform_negatives(target, count, self.pool) if count else None
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
-        out = np.empty(len(positions))
-        for start in range(0, len(positions), 2048):
-            part = self.validation.take(positions[start : start + 2048])
-            logits = self.encoder.logits(part.histories, part.targets[:, None])
-            out[start : start + 2048] = logits[:, 0].double().cpu().numpy()
-        return out
+        scorer = EncoderScorer(self.name, self.encoder)
+        return score_questions(scorer, self.validation.take(positions), chunk=2048)
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
         return ranking_metrics(scores, self.validation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -13,7 +13,9 @@ from sasrecllm.data.catalog import whole_titles
 from sasrecllm.data.ingest import archives, columns
 from sasrecllm.data.ingest.download import Report
 from sasrecllm.data.ingest.readers import read_table
-from sasrecllm.data.interactions import LINE, PLAIN_WORDS, ROW, Order, Tables
+from sasrecllm.data.interactions import FILM_WORDS, LINE, PLAIN_WORDS, ROW, Order, Tables
+from sasrecllm.data.synthetic.world import known_world
+from sasrecllm.data.truth import Truth
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.plugins import resolve
 
@@ -27,6 +29,9 @@ class Request:
     columns: Mapping[str, str | None] = field(default_factory=dict)
     cache: Path | None = None
     report: Report | None = None
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of a source that makes its rows up, and below their seed."""
+    seed: int = 0
 
 
 class Source(Protocol):
@@ -48,11 +53,13 @@ def load_tables(
     name: str | None = None,
     cache: Path | None = None,
     report: Report | None = None,
+    world: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> Tables:
     """The tables of a source.
 
     Args:
-        source: ``files``, ``two-table``, ``ml-1m``, ``ml-100k``, ``ml-latest-small``,
+        source: ``known-world``, ``files``, ``two-table``, ``ml-1m``, ``ml-100k``, ``ml-latest-small``,
             ``amazon-books``, or ``package.module:function`` that takes a :class:`Request`.
         path: file, folder or archive; named archives are downloaded where it is None.
         items_path: file with item ids and titles, for ``files``.
@@ -63,6 +70,8 @@ def load_tables(
         name: name of the data set for reports; the source's own by default.
         cache: folder for downloaded archives.
         report: is told how a download goes: what, megabytes done, megabytes in all.
+        world: parameters of ``known-world`` (:class:`~sasrecllm.data.synthetic.world.WorldSettings`).
+        seed: of the rows that a source makes up.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -78,7 +87,9 @@ def load_tables(
                 "rename or remove it",
             )
     reader = resolve(source, SOURCES, "data.source")
-    request = Request(_path(path), _path(items_path), dict(columns or {}), cache, report)
+    request = Request(
+        _path(path), _path(items_path), dict(columns or {}), cache, report, dict(world or {}), seed
+    )
     tables = reader(request)
     return replace(
         tables,
@@ -163,6 +174,20 @@ def two_table(request: Request) -> Tables:
     )
 
 
+def made_up(request: Request) -> Tables:
+    """The known world: films that nobody made, rated by nobody, and the truth behind every rating."""
+    world = known_world(**{"seed": request.seed, **request.world})
+    log = world.interactions
+    pairs = zip(log["user_id"], log["item_id"], strict=True)
+    return Tables(
+        interactions=log,
+        items=world.items,
+        name="known-world",
+        words=dict(FILM_WORDS),
+        truth=Truth(world.truth, dict(zip(pairs, world.probability.tolist(), strict=True))),
+    )
+
+
 def _archive(name: str) -> Source:
     def read(request: Request) -> Tables:
         return archives.read(name, path=request.path, cache=request.cache, report=request.report)
@@ -171,6 +196,7 @@ def _archive(name: str) -> Source:
 
 
 SOURCES: Mapping[str, Source] = {
+    "known-world": made_up,
     "files": files,
     "two-table": two_table,
     **{name: _archive(name) for name in archives.ARCHIVES},
