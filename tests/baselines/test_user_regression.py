@@ -224,3 +224,20 @@ def test_figures_on_movielens_1m(data_root):
     scores = REGRESSION_TERMS["user regression"](regression).score(h, item[rows][:, None])[:, 0]
     assert auc(scores, label[rows]) > 0.79
     assert uauc(scores, label[rows], user[rows]).value > 0.64
+
+
+def test_the_preference_for_the_whole_catalogue_is_that_of_its_items(regression):
+    rng = np.random.default_rng(4)
+    one, other = (_history(rng.integers(0, 8, n), rng.integers(0, 2, n)) for n in (6, 0))
+    later = (
+        regression.extended([np.ones((2, 1))], 2) if regression.features.shape[1] == 1 else regression
+    )
+    for fitted in (regression, later):
+        channel = REGRESSION_TERMS["user preference"](fitted)
+        n_items = len(fitted.quality) + len(fitted.new_quality)
+        for history in (one, other):
+            every = np.arange(n_items)[None]
+            # One product of matrices in place of many of vectors: equal to double precision.
+            np.testing.assert_allclose(
+                channel.scores(history), channel.score(history, every), rtol=1e-9, atol=1e-12
+            )

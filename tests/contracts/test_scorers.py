@@ -142,7 +142,7 @@ CHANNELS = [name for name, scorer in SCORERS.items() if isinstance(scorer, ListC
 def test_the_rows_that_can_fill_lists():
     assert CHANNELS == [
         "popularity", "ItemKNN", "Markov chain", "recent popularity", "EASE", "fading EASE",
-        "sequence rules", "ALS",
+        "sequence rules", "sequence cosine", "ALS",
     ]  # fmt: skip
 
 

@@ -73,6 +73,7 @@ _ROWS: dict[str, Make] = {
     "EASE": EASE,
     "fading EASE": lambda rows: EASE(rows, half_life=10.0, name="fading EASE"),
     "sequence rules": SequenceRules,
+    "sequence cosine": lambda rows: SequenceRules(rows, cosine=0.5, shrink=5.0, name="sequence cosine"),
     "ALS": ALS,
 }
 

@@ -18,7 +18,7 @@ Legend: B questions, L history rows, C candidates, D features, I items, J new it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -114,16 +114,32 @@ class UserRegression:
 
         Reads the rows strictly earlier than the question; without any, both are 0, the prior mean.
         """
-        earlier = histories.strictly_earlier().last(self.prior.last)
         level, preference = np.zeros(len(histories)), np.zeros(candidates.shape)
+        for rows, level_R, wish_RD in self._wishes(histories):
+            level[rows] = level_R
+            preference[rows] = (self.features_of(candidates[rows]) @ wish_RD[:, :, None])[:, :, 0]
+        return level, preference
+
+    def for_all(self, histories: Histories) -> FloatArray:
+        """Posterior mean of the preference for every item, new ones last, [B, I]: one product a chunk."""
+        features_ID = np.concatenate(
+            [self.features, self.new_features.reshape(-1, self.features.shape[1])]
+        )
+        preference = np.zeros((len(histories), len(features_ID)))
+        for rows, _, wish_RD in self._wishes(histories):
+            preference[rows] = wish_RD @ features_ID.T
+        return preference
+
+    def _wishes(self, histories: Histories) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
+        """Chunks of rows R with their levels [R] and what they wish of each feature [R, D]."""
+        earlier = histories.strictly_earlier().last(self.prior.last)
         # Neighbours in length share a chunk; a row's answer does not depend on its chunk.
         order = np.argsort(np.diff(earlier.offsets), kind="stable")
         for start in range(0, len(order), CHUNK):
             rows = order[start : start + CHUNK]
-            level[rows], preference[rows] = self._solve(earlier.take(rows), candidates[rows])
-        return level, preference
+            yield rows, *self._solve(earlier.take(rows))
 
-    def _solve(self, h: Histories, candidates_BC: IntArray) -> tuple[FloatArray, FloatArray]:
+    def _solve(self, h: Histories) -> tuple[FloatArray, FloatArray]:
         p = self.prior
         lengths = np.diff(h.offsets)
         items_BL = h.padded(h.items, -1).astype(np.int64)
@@ -140,8 +156,7 @@ class UserRegression:
         alpha_BL = np.linalg.solve(kernel_BLL, residual_BL[:, :, None])[:, :, 0]
         level = (alpha_BL * real_BL * (p.level + p.drift * np.exp(-age_BL / p.memory))).sum(1)
         wish_BD = (alpha_BL[:, None, :] @ features_BLD)[:, 0]
-        preference_BC = (self.features_of(candidates_BC) @ wish_BD[:, :, None])[:, :, 0]
-        return level, preference_BC
+        return level, wish_BD
 
     def quality_of(self, items: IntArray) -> FloatArray:
         """Quality of items, any shape; 0 for one that is in neither table."""

@@ -69,6 +69,10 @@ class UserPreference(RegressionTerm):
         """Scores of ``candidates`` [B, C]."""
         return self.regression.posterior(histories, candidates)[1]
 
+    def scores(self, histories: Histories) -> FloatArray:
+        """Scores of all items, [B, I]."""
+        return self.regression.for_all(histories)
+
 
 @dataclass(frozen=True)
 class UserLevel(RegressionTerm):
