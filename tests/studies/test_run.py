@@ -239,7 +239,7 @@ def test_a_table_reads_no_cell_that_is_not_whole(tmp_path, run):
     from sasrecllm.studies import collect
 
     cell = shutil.copytree(run, tmp_path / "cell")
-    assert collect._reopened(cell).stages
+    assert collect._reopened(cell).folder.path == cell
     text = (cell / "results.json").read_text()
     (cell / "results.json").write_text(text.replace("1", "2", 1))
     with pytest.raises(CheckpointError, match=r"results\.json is damaged"):
