@@ -121,7 +121,7 @@ class UserRegression:
         return level, preference
 
     def for_all(self, histories: Histories) -> FloatArray:
-        """Posterior mean of the preference for every item, new ones last, [B, I]: one product a chunk."""
+        """Posterior mean of the preference for every item, new ones last, [B, I]."""
         features_ID = np.concatenate(
             [self.features, self.new_features.reshape(-1, self.features.shape[1])]
         )
