@@ -1,10 +1,12 @@
 """Settings stand once: components have the same defaults, and each is described where it stands."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
 from sasrecllm.baselines.features import ItemFeatures
+from sasrecllm.config import load_config
 from sasrecllm.data.ingest.sources import SOURCES, load_tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.splits import SPLITS
@@ -18,12 +20,16 @@ from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.mapper import Mapper
 from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.stored import stored_data
+from sasrecllm.runs.system import System
 from sasrecllm.settings import Config, LoopSettings, Section
 from sasrecllm.stages.plan import STRATEGIES
 from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.training.language import pretrain_offline
 from sasrecllm.training.pretrain import EncoderTask
 
+TINY = Path(__file__).parent / "tiny.yaml"
 CONFIG = Config()
 OTHER_NAMES = {
     "history_length": "history",
@@ -80,6 +86,24 @@ def test_every_encoder_built_in_a_notebook_is_the_one_that_yaml_builds():
         made = cls(n_items=5, width=8).config
         wanted = CONFIG.encoder.model_dump() | {"kind": kind, "n_items": 5, "n_users": 0, "width": 8}
         assert made == {key: wanted[key] for key in made}
+
+
+class Scaled(SASRec):
+    """An encoder with an argument that no setting knows."""
+
+    kind = ""
+
+    def __init__(self, *, scale: float = 1.0, **shared):
+        super().__init__(**shared)
+        self.scale = scale
+
+
+def test_arguments_of_an_encoder_of_ones_own_come_from_its_settings(run):
+    kind = f"{Scaled.__module__}:Scaled"
+    config = load_config(TINY, [f"encoder.kind={kind}", "encoder.args={scale: 2.5}"])
+    folder = RunFolder(run)
+    system = System.new(folder, config, stored_data(folder), "cpu")
+    assert system.new_encoder(seed=0).scale == 2.5
 
 
 def test_a_loop_gets_a_seed_and_is_otherwise_the_same():

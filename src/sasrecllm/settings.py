@@ -105,7 +105,7 @@ class Loop(Section):
     weight_decay: float = Field(1e-3, ge=0, description="of AdamW, on matrices only")
     accumulate: int = Field(1, ge=1, description="micro-batches of a step, which need less memory")
     patience: int = Field(
-        3, ge=0, description="validations without a better value before stopping; 0: never stop early"
+        3, ge=0, description="validations without a better value; 0: never stop early"
     )
     evals_per_epoch: int = Field(1, ge=1, description="validations of an epoch")
     save_every: int = Field(200, ge=0, description="steps between checkpoints; 0: at validations only")
@@ -134,9 +134,7 @@ class Encoder(Section):
     likes_only: bool = Field(True, description="false: dislikes are read too, with their feedback")
     item_bias: bool = Field(True, description="a learnt popularity of each item in the logit")
     user_bias: bool = Field(False, description="a learnt level of each user in the logit")
-    prior: Literal["none", "titles"] = Field(
-        "none", description="titles: rare and new items borrow from items whose words they share"
-    )
+    prior: Literal["none", "titles"] = Field("none", description="titles: rare items borrow by words")
     loss: Literal["bce", "softmax", "sampled-softmax", "gbce"] = Field(
         "bce",
         description="bce learns likes against dislikes of the log; the others learn the next like"
@@ -149,6 +147,9 @@ class Encoder(Section):
         " items on, in one process and without a full softmax",
     )
     folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="what a class of your own takes beside these settings"
+    )
     loop: Loop = Field(
         Loop(epochs=30, batch_size=16, lr=1e-3, warmup_steps=50, patience=4, save_every=0),
         description="its training",

@@ -12,11 +12,10 @@ from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
 from sasrecllm.data.truth import Truth
-from sasrecllm.encoders.table import ENCODERS
+from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
-from sasrecllm.plugins import resolve
 from sasrecllm.prompts.template import Template
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
 from sasrecllm.runs.loaded import loaded_part
@@ -35,7 +34,7 @@ def check_settings(run: Run) -> None:
         CheckpointError: a part that a stage loads is not there.
     """
     c = run.config
-    resolve(c.encoder.kind, ENCODERS, "encoder.kind")
+    refuse_arguments(c.encoder.kind, c.encoder.args)
     asked_templates(run)
     _check_names("fusion.components", c.fusion.components, MODELS)
     _check_names("evaluation.baselines", c.evaluation.baselines)

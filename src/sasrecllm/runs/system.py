@@ -162,6 +162,7 @@ class System:
             item_bias=c.item_bias,
             user_bias=c.user_bias,
             seen_items=self.dataset.seen_items,
+            **c.args,
         ).to(self.device)
 
     @cached_property
