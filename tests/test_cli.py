@@ -378,3 +378,11 @@ def test_every_variable_that_anything_mentions_is_a_setting_or_known_not_to_be_o
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError):
             patch.setenv(f"{ENV_PREFIX}{wrong}", "1")
             load_config()
+
+
+@pytest.mark.parametrize("verb", ["run", "train", "prepare"])
+def test_a_flag_that_is_gone_is_refused_with_what_to_do(verb, cli, tmp_path):
+    said = cli(verb, "--config", TINY, "--out", tmp_path / "run", "--resume", expect=2)
+    assert "there is no flag --resume any more" in said and "leave it out" in said
+    assert "did you mean '--quiet'" in cli(verb, "--config", TINY, "--quite", expect=2)
+    assert not (tmp_path / "run").exists()
