@@ -11,9 +11,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "sasrecllm"
 FLOORS = {
     "errors": 1, "types": 1, "machine": 1, "names": 1, "seeds": 1, "plugins": 1, "ops": 1,
     "settings": 1, "former_settings": 1, "manifest": 1, "config": 2, "data": 2, "encoders": 2,
-    "prompts": 2, "baselines": 2, "evaluation": 2, "checkpoint": 2,
-    "llm": 3, "training": 4, "runs": 5, "stages": 6, "inference": 7, "reports": 7,
-    "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "cli": 10, "__main__": 11,
+    "prompts": 2, "baselines": 2, "evaluation": 2,
+    "checkpoint": 2, "llm": 3, "training": 4, "runs": 5, "stages": 6, "inference": 7, "reports": 7,
+    "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "fitting": 9, "cli": 10,
+    "__main__": 11,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -141,9 +142,13 @@ def test_help_and_import_are_light():
 def test_public_api_is_what_it_says():
     import sasrecllm
 
-    assert len(sasrecllm.__all__) <= 15
+    assert len(sasrecllm.__all__) <= 20
     for name in sasrecllm.__all__:
         assert getattr(sasrecllm, name).__name__
+    rooms = {path.name.removesuffix(".py") for path in SOURCE.iterdir()}
+    shown = {name for name in dir(sasrecllm) if not name.startswith("__")}
+    assert shown - rooms == set(sasrecllm.__all__) == shown
+    assert {"fit", "Client", "Recommendation", "Explanation"} <= shown
     with pytest.raises(AttributeError):
         sasrecllm.nothing  # noqa: B018
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from sasrecllm.batch import jobs
+from sasrecllm.batch import jobs, parts
 from sasrecllm.batch.jobs import merge, parts_folder, recommend_all
 from sasrecllm.config import load_config
 from sasrecllm.data import batch_files
@@ -89,7 +89,7 @@ def test_an_interrupted_job_goes_on_with_the_missing_parts_only(run, users, tmp_
             raise KeyboardInterrupt
         true_write(path, rows)
 
-    monkeypatch.setattr(jobs, "write_lists", dies_at_the_third)
+    monkeypatch.setattr(parts, "write_lists", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         recommend_all(run, users, cut, k=3, size=6)
     assert not cut.exists()
@@ -103,7 +103,7 @@ def test_a_damaged_part_is_refused_by_its_name_and_written_again(run, users, tmp
     whole, out = tmp_path / "whole.parquet", tmp_path / "recs.parquet"
     recommend_all(run, users, whole, k=3, size=6)
     recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
-    part = jobs.part_file(parts_folder(out), 2)
+    part = parts.part_file(parts_folder(out), 2)
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
     if damage == "no note":

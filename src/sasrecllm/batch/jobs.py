@@ -11,7 +11,8 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.batch.one_part import part_file, verify_part, write_part
+from sasrecllm.batch import on_ray
+from sasrecllm.batch.parts import part_file, parts_folder, verify_part, write_part
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
@@ -72,9 +73,7 @@ def recommend_all(
             missing = {n for n in mine if not part_file(parts, n).is_file()}
             progress.start()
             if ray is not None:
-                from sasrecllm.batch.on_ray import write_parts
-
-                write_parts(run, users, parts, sorted(missing), job, ray, progress)
+                on_ray.write_parts(run, users, parts, sorted(missing), job, ray, progress)
             elif missing:
                 system = SASRecLLM.from_pretrained(run)
                 batches = enumerate(user_batches(users, size, column))
@@ -134,11 +133,6 @@ def _absent(parts: Path) -> list[int]:
     """Numbers of the parts of a job that are still to be written."""
     count = int(read_json(parts / JOB, parts=int)["parts"])
     return [n for n in range(count) if not part_file(parts, n).is_file()]
-
-
-def parts_folder(out: Path) -> Path:
-    """Where the parts of a job stand until they are merged."""
-    return out.with_name(out.name + ".parts")
 
 
 def _claim(parts: Path, job: dict[str, Any], lock: str) -> None:

@@ -35,10 +35,12 @@ class FileColumns:
         named: our column -> its name in the file.
         unused: name in the file of every column that was left out -> what it may be
             (:data:`sasrecllm.data.ingest.columns.LIKELY`), or an empty string.
+        first_row: number of the first row as its owner counts: 1 in files, 0 in frames.
     """
 
     named: Mapping[str, str] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
+    first_row: int = 1
 
     def name(self, ours: str) -> str:
         """The file's name of our column."""
@@ -159,7 +161,8 @@ def _refuse_contradiction(frame: pl.DataFrame, tables: Tables) -> None:
         place, or_order = f", {name('order')} {row['order']}", "data.columns.order=null or "
     raise DataError(
         f"{tables.files[0]}: {wrong.height:,} rows stand after a row of the same user with a later"
-        f" {name('timestamp')}; the first: row {row[ROW] + 1}, {name('user_id')}"
+        f" {name('timestamp')}; the first: row {row[ROW] + tables.columns[0].first_row},"
+        f" {name('user_id')}"
         f" {row['user_id']!r}{place}",
         "a history may not hold the future: set data.order=time, which sorts by time (an order column"
         f" breaks ties only), or leave the column out that is wrong: {or_order}"

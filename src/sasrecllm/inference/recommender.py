@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from sasrecllm.checkpoint import read_json
 from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.errors import CheckpointError
+from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
@@ -38,7 +39,9 @@ from sasrecllm.inference.requests import (
     recommendations,
 )
 from sasrecllm.inference.rerank import Lists, TwoStage
+from sasrecllm.inference.results import Results
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
+from sasrecllm.inference.saving import Place, copy_run
 from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
@@ -79,6 +82,7 @@ class SASRecLLM:
         self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
         self._first = encoder_channel or EncoderChannel(parts.encoder)
+        self.place = Place()
         note_loaded()
 
     @classmethod
@@ -118,7 +122,27 @@ class SASRecLLM:
         stages = planned(config)
         final = list(stages.values())[-1]
         scorer = final.kind.scorer(parts, final, stages)
-        return cls(parts, scorer, stored_calibration(folder, scorer.name))
+        system = cls(parts, scorer, stored_calibration(folder, scorer.name))
+        system.place = Place(folder.path.absolute())
+        return system
+
+    def save(self, folder: str | Path) -> None:
+        """Keep the run in a folder, which :meth:`from_pretrained` and every command take.
+
+        Raises:
+            ConfigError: something stands there, or the system has items that its run has not.
+            ResourceError: the disk is full.
+        """
+        if added := self.catalog.n_items - self.dataset.n_items:
+            raise ConfigError(
+                f"{added} items were added after training, and a run has no place for them",
+                "save the system without them, and add them again after loading",
+            )
+        copy_run(self.place.folder, folder_of(folder))
+
+    def evaluate(self) -> Results:
+        """What the run measured on its whole test split; prints as the table."""
+        return Results(read_json(RunFolder(self.place.folder).results, rows=dict, ranking=dict))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of candidate indices [B, C]: what ``evaluate`` and the server call.
@@ -150,7 +174,9 @@ class SASRecLLM:
             [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        return SASRecLLM(self.parts, scorer, self.calibration, catalog, self._first)
+        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, self._first)
+        system.place = self.place
+        return system
 
     def score_items(
         self,
@@ -305,7 +331,8 @@ class SASRecLLM:
         """
         index = int(items_of(self.catalog, [item], "item")[0])
         allowed = may_repeat(seen, self.dataset.allow_seen)
-        return audience_of(self, index, count_of(k, "k"), allowed=allowed)
+        k = count_of(k, "k")
+        return audience_of(self, self.calibration, self.dataset, index, k, allowed=allowed)
 
     # What was asked ------------------------------------------------------------------------------
 

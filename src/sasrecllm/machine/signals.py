@@ -65,6 +65,27 @@ def held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Hear Ctrl-C inside a block of a program that is not ours; its own ways to stop stay as they are.
+
+    Nothing changes where the program hears Ctrl-C in its own way, inside :func:`handled`, and outside
+    the main thread.
+    """
+    global _asked
+    own = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    if _hearing or own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _asked = 0
+    signal.signal(signal.SIGINT, _hear)
+    try:
+        yield
+    finally:
+        _asked = 0
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
 def handled() -> Iterator[None]:
     """Hear Ctrl-C and SIGTERM inside the block; outside the main thread nothing changes.
 

@@ -107,7 +107,7 @@ NONE_REFUSED = pl.DataFrame(
 def refusals(
     frame: pl.DataFrame, checks: Iterable[Check], file: str, columns: FileColumns
 ) -> pl.DataFrame:
-    """The bad rows: __row, file, row (1-based), line, column, value, allowed, remedy.
+    """The bad rows: __row, file, row (as its owner counts), line, column, value, allowed, remedy.
 
     A row is listed once, with the first check that it fails; column and value as the file has them.
     """
@@ -133,7 +133,7 @@ def _described(bad: pl.DataFrame, check: Check, file: str, columns: FileColumns)
     return bad.select(
         pl.col(ROW).cast(pl.Int64),
         pl.lit(file).alias("file"),
-        (pl.col(ROW) + 1).cast(pl.Int64).alias("row"),
+        (pl.col(ROW) + columns.first_row).cast(pl.Int64).alias("row"),
         pl.col(LINE).cast(pl.Int64).alias("line"),
         pl.lit(theirs).alias("column"),
         pl.Series("value", [_spelt(v)[:80] for v in bad[check.column]], dtype=pl.String),

@@ -261,6 +261,7 @@ def _raise_first(refused: pl.DataFrame, height: int) -> None:
         return
     first = refused.sort(ROW).row(0, named=True)
     line = "" if first["line"] is None else f" (line {first['line']})"
+    line = " (counted from 0)" if first["row"] == first[ROW] else line
     many = f"{refused.height:,} of {height:,} rows"
     more = f"; {many} are bad" if refused.height > 1 else ""
     go_on = f"; or set data.on_bad_rows=quarantine to go on without {many}"

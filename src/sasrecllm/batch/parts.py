@@ -1,4 +1,4 @@
-"""One part of a batch job: the lists of some users, written whole or not at all."""
+"""One part of a batch job: its users' lists in a file that stands whole, or not at all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from sasrecllm.errors import CheckpointError
 from sasrecllm.inference.recommender import SASRecLLM, Seen
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import file_digest
+
+
+def parts_folder(out: Path) -> Path:
+    """Where the parts of a job stand until they are merged."""
+    return out.with_name(out.name + ".parts")
 
 
 def part_file(parts: Path, number: int) -> Path:
