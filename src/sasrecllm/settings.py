@@ -26,7 +26,7 @@ class Data(Section):
 
     source: str = Field(
         "known-world",
-        description="known-world, ml-1m, ml-100k, ml-latest-small, amazon-books, two-table, files, or frames"
+        description="known-world, ml-1m, ml-100k, ml-latest-small, amazon-books, two-table, files or frames"
         " (those that sasrecllm.fit was given)",
     )
     path: str | None = Field(None, description="file, folder or archive of the source")
