@@ -26,8 +26,8 @@ class Data(Section):
 
     source: str = Field(
         "known-world",
-        description="known-world, ml-1m, ml-100k, ml-latest-small, amazon-books, two-table, files or frames"
-        " (those that sasrecllm.fit was given)",
+        description="known-world, ml-1m, ml-100k, ml-latest-small, amazon-books, two-table, files or"
+        " frames (those that sasrecllm.fit was given)",
     )
     path: str | None = Field(None, description="file, folder or archive of the source")
     items_path: str | None = Field(None, description="file with item ids and titles (source: files)")
