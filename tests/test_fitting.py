@@ -17,6 +17,7 @@ from sasrecllm import fitting as module
 from sasrecllm.checkpoint import read_json
 from sasrecllm.errors import ConfigError, DataError, SasrecllmError
 from sasrecllm.inference.requests import NewItem
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config
 
 SMALL = {
@@ -112,7 +113,7 @@ def test_paths_are_files_and_settings_come_in_every_form(log, items, tmp_path):
         encoder={"length": 6}, fusion={"enabled": False}, evaluation={"resamples": 100}, quiet=True,
         seed=3, **dotted,
     )  # fmt: skip
-    config = stored_config(tmp_path / "run")
+    config = stored_config(RunFolder(tmp_path / "run"))
     assert (config.data.source, config.data.path) == ("files", files[0])
     assert config.data.columns == {"user_id": "who"} and config.seed == 3
     e = config.encoder
