@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.checkpoint import read_json
-from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.errors import CheckpointError, ConfigError
@@ -44,11 +43,12 @@ from sasrecllm.inference.results import Results
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.saving import Place, copy_run
 from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config
 from sasrecllm.runs.system import System
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import asks_language_model, planned
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -99,7 +99,7 @@ class SASRecLLM:
             ConfigError: it names a plug-in that is not allowed.
             ModelNotFoundError: its language model is not on this machine.
         """
-        with told(Path(".")):
+        with as_refusals(Path(".")):
             folder = choose_run(folder_of(run))
         system = cls.load(folder, device, stored_config(folder, allow_plugins))
         nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))

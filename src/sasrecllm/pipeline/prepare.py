@@ -9,12 +9,11 @@ from typing import Any
 
 from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
-from sasrecllm.config import Encoder
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
 from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.losses import loss_of
-from sasrecllm.encoders.table import refuse_args
+from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table import further_metrics
@@ -37,7 +36,7 @@ def check_settings(run: Run) -> None:
         CheckpointError: a part that a stage loads is not there.
     """
     c = run.config
-    refuse_args(c.encoder.kind, c.encoder.args, Encoder.model_fields)
+    refuse_arguments(c.encoder.kind, c.encoder.args)
     loss_of(c.encoder.loss)
     further_metrics(c.evaluation.metrics)
     asked_templates(run)
@@ -199,11 +198,11 @@ def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
     known = dataset.catalog.attributes
-    for name in run.config.taste.attributes:
+    for name in run.config.item_features.attributes:
         if name not in known:
             left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
             raise ConfigError(
-                f"taste.attributes has {name!r}; the items table has:"
+                f"item_features.attributes has {name!r}; the items table has:"
                 f" {', '.join(known) or 'no further columns'}"
                 + ("; ".join(["", *left_out]) or did_you_mean(name, known)),
                 "correct the name or leave it out; such columns stand in the file of the items"
