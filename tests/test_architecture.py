@@ -9,9 +9,9 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "sasrecllm"
 FLOORS = {
-    "errors": 1, "types": 1, "machine": 1, "names": 1, "plugins": 1, "ops": 1, "manifest": 2,
+    "errors": 1, "types": 1, "machine": 1, "names": 1, "plugins": 1, "ops": 1, "manifest": 1,
     "config": 2, "data": 2, "encoders": 2, "prompts": 2, "baselines": 2, "evaluation": 2,
-    "llm": 3, "training": 4, "checkpoint": 4, "runs": 5, "stages": 5, "inference": 6, "reports": 6,
+    "checkpoint": 2, "llm": 3, "training": 4, "runs": 5, "stages": 5, "inference": 6, "reports": 6,
     "pipeline": 7, "batch": 8, "studies": 8, "serving": 8, "client": 8, "cli": 9, "__main__": 10,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -98,5 +98,5 @@ def test_no_variant_is_named_outside_its_room():
         text = path.read_text("utf-8")
         if not relative.startswith(("encoders/", "config.py", "training/strategies.py")):
             assert '"gru4rec"' not in text and '"mf"' not in text, relative
-        if not relative.startswith(("llm/backbone.py", "llm/targets.py")):
+        if not relative.startswith(("llm/backbone.py", "llm/targets.py", "llm/gguf")):
             assert '"gpt2"' not in text and '"llama"' not in text, relative

@@ -63,7 +63,7 @@ def test_every_process_of_ours_is_started_without_the_current_folder():
         for rest in re.findall(r"sys\.executable, (.*)", path.read_text("utf-8")):
             assert rest.startswith('"-P", '), path
             started += 1
-    assert started >= 4
+    assert started >= 2
 
 
 # ---------------------------------------------------------------- code by name
@@ -117,7 +117,7 @@ def test_the_flag_is_what_the_refusal_says(named, cli):
 
 
 def test_a_module_of_ours_that_is_no_encoder_is_refused(named):
-    for kind in ("sasrecllm.runtime:subprocess", "sasrecllm.runs.folder:open_run"):
+    for kind in ("sasrecllm.machine.environment:subprocess", "sasrecllm.runs.folder:open_run"):
         text = (named / "config.yaml").read_text()
         write_text(named / "config.yaml", re.sub("kind: s.*", f"kind: {kind}", text, count=1))
         seal(named)

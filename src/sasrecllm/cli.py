@@ -330,6 +330,35 @@ def merge(out: Annotated[Path, typer.Argument(help="the --out of a sharded recom
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="a .gguf file, or PACKAGE:PATH of one inside an installed package")
+    ],
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    force: Annotated[
+        bool, typer.Option("--force", help="replace the converted model that stands there")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a language model in GGUF format into an ordinary Hugging Face folder, once.
+
+    sasrecllm convert model.gguf models/mine
+    """
+    from sasrecllm.llm.sources import convert as convert_gguf
+    from sasrecllm.machine.progress import Progress
+
+    progress = Progress(quiet=quiet)
+
+    def report(what: str, done: int, total: int) -> None:
+        if not done:
+            progress.start()
+        progress.step(what, done, total)
+
+    convert_gguf(source, out, force=force, report=report)
+    say(out)
+
+
+@app.command()
 def serve(
     folder: RunFolder,
     host: Annotated[str, typer.Option(help="address; other than loopback needs a key")] = "127.0.0.1",

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.machine.cache import VARIABLE as CACHE
 from sasrecllm.names import refuse_folder_name
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 
@@ -36,6 +37,7 @@ NOT_SETTINGS = {
     "SASRECLLM_STORE": "where the server keeps what people told it",
     "SASRECLLM_DATA": "the development data sets, for tests and examples",
     ALLOW_PLUGIN: "modules that a run may name and import",
+    CACHE: "folder for what is fetched or converted once",
     "SASRECLLM_FUZZ": "cases an operation of the server's fuzz test",
     "SASRECLLM_FAKE_SECONDS": "how long the tests' server takes for an answer",
 }
@@ -216,7 +218,11 @@ class Offline(Section):
 class LLM(Section):
     """The language model, its adapter and its prompts."""
 
-    backbone: str = Field("offline", description="offline, a hub id, or a local folder")
+    backbone: str = Field(
+        "offline",
+        description="offline, a hub id, a local folder, a .gguf file, PACKAGE:PATH of one inside an"
+        " installed package, or package.module:function that returns a folder",
+    )
     dtype: Literal["fp32", "bf16"] = Field("fp32", description="in which its weights are held")
     quantize: Literal["none", "nf4"] = Field(
         "none", description="nf4: weights of 4 bits through bitsandbytes"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.baselines import knn
+from sasrecllm.baselines import catalogue, knn
 from sasrecllm.baselines.knn import ItemKNN
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.types import Histories
@@ -67,6 +67,7 @@ def test_the_sparse_counts_are_the_dense_product_whatever_the_chunks(seed, at_on
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(knn, "PAIRS_AT_ONCE", at_once)
+        patch.setattr(catalogue, "PAIRS_AT_ONCE", at_once)
         scorer = ItemKNN(rows, shrink=2.0)
         likes = np.zeros((6, 8))
         likes[rows.users[rows.labels == 1], rows.items[rows.labels == 1]] = 1

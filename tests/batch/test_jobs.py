@@ -17,9 +17,9 @@ from sasrecllm.config import load_config
 from sasrecllm.data import batch_files
 from sasrecllm.errors import CheckpointError, ConfigError, DataError, MissingExtraError, ResourceError
 from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.machine.lock import InUseError
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import open_run
-from sasrecllm.runs.lock import InUseError
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.table import ALWAYS, BASELINES
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.trivial import TrainMeans
@@ -22,7 +23,7 @@ TRAIN = (
     RNG.integers(0, N_ITEMS - 2, 60),  # the last two items are in no train row
     RNG.integers(0, 2, 60).astype(np.int8),
 )
-ROWS = TrainRows(*TRAIN, n_users=N_USERS, n_items=N_ITEMS, seed=4)
+ROWS = TrainRows(*TRAIN, n_users=N_USERS, n_items=N_ITEMS, seed=4, times=RNG.integers(0, 12, 60))
 SCORERS = {name: make(ROWS) for name, make in BASELINES.items()}
 SCORERS["shuffled"] = ShuffledHistory(SCORERS["item mean + running mean"], seed=1)
 
@@ -128,3 +129,24 @@ def test_later_rows_of_the_history_are_not_read():
     for name in ALWAYS:
         zeros = np.zeros((6, 1), dtype=np.int64)
         same(SCORERS[name].score(turned, zeros), SCORERS[name].score(histories, zeros))
+
+
+CHANNELS = [name for name, scorer in SCORERS.items() if isinstance(scorer, ListChannel)]
+
+
+def test_the_rows_that_can_fill_lists():
+    assert CHANNELS == [
+        "popularity", "ItemKNN", "Markov chain", "recent popularity", "EASE", "fading EASE",
+        "sequence rules", "ALS",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_scores_of_the_whole_catalogue_are_those_of_its_items(name):
+    histories = asked(11, 7)
+    every = np.tile(np.arange(N_ITEMS), (7, 1))
+    whole = SCORERS[name].scores(histories)
+    assert whole.shape == (7, N_ITEMS)
+    same(whole, SCORERS[name].score(histories, every))
+    same(SCORERS[name].scores(histories.take(np.array([4, 2]))), whole[[4, 2]])
+    assert SCORERS[name].scores(histories.take(np.array([], dtype=np.int64))).shape == (0, N_ITEMS)

@@ -10,6 +10,7 @@ from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.inference.explain import cosines, left_out
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import one_history
 from sasrecllm.llm.fusion import Fusion, FusionWeights
@@ -111,7 +112,21 @@ def test_shares_are_standardised_scores_times_weights(system):
 def test_an_encoder_without_a_language_model_recommends_beside_many_items_without_a_vector(system):
     """It cannot read their titles, so it asks for none of its language model, which it has not."""
     system.parts.encoder.mark_seen(np.array([True] * 4 + [False] * 4))
+    system = SASRecLLM(system.parts, system.scorer)
     assert len(system.recommend(history=["i0"], k=3, retrieve=3)) == 3
     nobody = one_history(-1, np.array([0]), np.ones(1), np.zeros(1), 1)
     items, _, ranks = system.recommend_many(nobody, k=8, count=3)
     assert (ranks[items >= 0] == 0).any()  # some without a vector are among the candidates
+
+
+def test_leaving_one_out_takes_the_newest_likes_one_by_one():
+    items, labels = np.array([7, 8, 9, 7]), np.array([1, 0, 1, 1])
+    rows, places = left_out(one_history(-1, items, labels, np.arange(4), 4), most=2)
+    assert places == [3, 2]
+    asked = [rows.take(np.array([b])).items.tolist() for b in range(3)]
+    assert asked == [[7, 8, 9, 7], [7, 8, 9], [7, 8, 7]]
+
+
+def test_cosines():
+    got = cosines(np.array([[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]]), np.array([1.0, 0.0]))
+    np.testing.assert_allclose(got, [1.0, 0.0, 0.0])

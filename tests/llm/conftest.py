@@ -1,5 +1,8 @@
 """Small language models in Hugging Face format, built on the spot."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 TITLES = [f"The {a} {b}" for a in ("Silent", "Golden", "Last") for b in ("Harbour", "Tide", "Reef")]
@@ -48,3 +51,14 @@ def model(backbone, builders):
     mapper = build_mapper("mlp", width=6, hidden=8, llm_width=16, tokens=2, embedding_norm=1.5)
     builder = builders("paper-soft", soft_tokens=2)
     return SoftTokenLLM(backbone, mapper, builder.yes_id, builder.no_id).eval()
+
+
+@pytest.fixture(scope="session")
+def gguf_writer():
+    """The module beside this file that writes GGUF files; a skip where its package is not installed."""
+    pytest.importorskip("gguf", reason='needs pip install "sasrecllm[gguf]"')
+    where = Path(__file__).with_name("gguf_writer.py")
+    spec = importlib.util.spec_from_file_location("gguf_writer", where)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -51,6 +51,23 @@ def test_no_table_of_all_scores_is_made(monkeypatch):
     assert found.tolist() == wanted.tolist()
 
 
+@pytest.mark.parametrize("levels", [2, 2_000])
+@pytest.mark.parametrize("share", [0.0, 0.004, 0.3, 1.0])
+def test_of_the_free_items_alone_whatever_stands_between_them(small_slices, levels, share):
+    draw = lambda n: torch.randint(-levels, levels, (n, 2)).float()  # noqa: E731 - exact sums, as above
+    users, items = draw(4), draw(1003)
+    free = torch.rand(4, 1003) < share
+    values, found = top_items(users, items, 6, free)
+    scores = (users @ items.T).numpy()
+    for row in range(4):
+        there = np.flatnonzero(free[row].numpy())
+        want = there[np.argsort(-scores[row][there], kind="stable")][:6]
+        real = values[row] != -torch.inf
+        assert found[row][real].tolist() == want.tolist()
+        assert values[row][real].tolist() == scores[row][want].tolist()
+        assert real.tolist() == [n < len(want) for n in range(6)]
+
+
 @given(
     rows=st.lists(
         st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=6, max_size=6), min_size=1

@@ -1,4 +1,4 @@
-"""Ranking lists of a run: two stages in one, and lists whose answer is known."""
+"""Ranking lists of a run: lists whose answer is known."""
 
 from __future__ import annotations
 
@@ -7,61 +7,8 @@ import pytest
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
-from sasrecllm.evaluation.protocol import rank_positives
-from sasrecllm.pipeline.rank_lists import Reranked
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import open_run
-from sasrecllm.types import UNKNOWN, Histories
-
-
-class Table:
-    """Scores an item by a fixed table; never asked about UNKNOWN."""
-
-    def __init__(self, scores: list[float], *, refuses_unknown: bool = False) -> None:
-        self.name, self.scores, self.refuses = "table", np.array(scores), refuses_unknown
-        self.asked = 0
-
-    def score(self, histories, candidates):
-        assert not self.refuses or (candidates != UNKNOWN).all()
-        self.asked += candidates.size
-        return self.scores[candidates]
-
-
-def nobody(count: int) -> Histories:
-    nothing = np.empty(0, dtype=np.int64)
-    zeros = np.zeros(count, dtype=np.int64)
-    return Histories(
-        zeros - 1, nothing, nothing.astype(np.int8), nothing, np.zeros(count + 1, np.int64), zeros
-    )
-
-
-LISTS = np.array([[0, 1, 2, 3, 4], [4, 0, 1, UNKNOWN, UNKNOWN]])
-
-
-def test_only_the_first_stages_best_are_asked_again_and_stay_before_the_others():
-    first, second = Table([1, 5, 4, 3, 2, 0]), Table([9, 1, 2, 8, 7, 0], refuses_unknown=True)
-    both = Reranked("both", first, second, 3)
-    order = np.argsort(-both.score(nobody(2), LISTS), axis=1)
-    # First stage: 1, 2, 3 | 4, 0.  Second among the three: 3, 2, 1.
-    assert LISTS[0][order[0]].tolist() == [3, 2, 1, 4, 0]
-    # The list with two empty places: the three items in the second stage's order, then nothing.
-    assert LISTS[1][order[1]].tolist() == [0, 4, 1, UNKNOWN, UNKNOWN]
-    assert second.asked == 6
-
-
-def test_an_empty_place_never_stands_before_an_item():
-    table = Table([5.0, 1.0, 2.0, 3.0, 0.0, 99.0])  # index -1 would be the highest
-    assert rank_positives(table, nobody(2), LISTS).tolist() == [1.0, 3.0]
-
-
-def test_reranking_everything_is_the_second_stage_alone():
-    rng = np.random.default_rng(0)
-    first, second = Table(list(rng.normal(size=30))), Table(list(rng.normal(size=30)))
-    lists = np.stack([rng.permutation(30)[:20] for _ in range(7)])
-    both = Reranked("both", first, second, 20)
-    np.testing.assert_array_equal(
-        rank_positives(both, nobody(7), lists), rank_positives(second, nobody(7), lists)
-    )
 
 
 def test_a_run_on_implicit_feedback_ranks_the_whole_catalogue_and_fixed_lists(tmp_path):

@@ -8,10 +8,10 @@ import yaml
 from sasrecllm.checkpoint import commit_folder
 from sasrecllm.config import parse_config
 from sasrecllm.errors import ConfigError
+from sasrecllm.machine.lock import NAME as LOCK
+from sasrecllm.machine.lock import InUseError
 from sasrecllm.pipeline.prepare import prepare
 from sasrecllm.runs.folder import claim, open_run, reopen_run, run_at_work
-from sasrecllm.runs.lock import NAME as LOCK
-from sasrecllm.runs.lock import InUseError
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from sasrecllm.errors import CheckpointError
 from sasrecllm.manifest import MANIFEST, read_manifest, verify_folder
 from sasrecllm.runs.seal import choose_run, is_sealed, resealed, seal
 
-TINY = Path(__file__).parent / "tiny.yaml"
+TINY = Path(__file__).parents[1] / "tiny.yaml"
 
 
 @pytest.fixture

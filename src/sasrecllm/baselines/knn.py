@@ -10,18 +10,18 @@ Item-based top-N of Deshpande & Karypis (TOIS 2004, section 4) without a cut to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from sasrecllm.baselines.pairs import PairTable
+from sasrecllm.baselines.catalogue import likes_of
+from sasrecllm.baselines.pairs import Neighbours, PairTable
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.types import FloatArray, Histories, IntArray
 
 PAIRS_AT_ONCE = 2**22
-"""Pairs per chunk of counting and scoring: some hundred MB of temporaries at most."""
+"""Pairs per chunk of scoring: some hundred MB of temporaries at most."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class ItemKNN:
     @cached_property
     def together(self) -> PairTable:
         """How many users like both, for i < j."""
-        return PairTable.count(self.rows.n_items, _pairs_of_likes(self.rows))
+        return PairTable.count(self.rows.n_items, likes_of(self.rows).pairs())
 
     @cached_property
     def likers(self) -> FloatArray:
         """Users who like each item, and 0 for one outside the catalogue, [I + 1]."""
-        _, items = _distinct_likes(self.rows)
+        items = likes_of(self.rows).items
         return np.bincount(items, minlength=self.rows.n_items + 1).astype(np.float64)
 
     def similarity(self, first: IntArray, second: IntArray) -> FloatArray:
@@ -70,30 +70,19 @@ class ItemKNN:
             out[:, start : start + columns] = summed.reshape(part.shape)
         return out / np.sqrt(np.maximum(np.diff(liked.offsets), 1))[:, None]
 
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """Of every item, those whose similarity is above 0."""
+        first, second = self.together.first, self.together.second
+        whose, which = np.concatenate([first, second]), np.concatenate([second, first])
+        return Neighbours.of(whose, which, self.similarity(whose, which), self.rows.n_items)
+
+    def scores(self, histories: Histories) -> FloatArray:
+        """Scores of all items, [B, I]: the neighbours of what is liked, without asking the others."""
+        liked = histories.liked()
+        out = self.neighbours.summed(liked, np.ones(len(liked.items)))
+        return out / np.sqrt(np.maximum(np.diff(liked.offsets), 1))[:, None]
+
     def _likers_of(self, items: IntArray) -> FloatArray:
         inside = (items >= 0) & (items < self.rows.n_items)
         return self.likers[np.where(inside, items, self.rows.n_items)]
-
-
-def _distinct_likes(rows: TrainRows) -> tuple[IntArray, IntArray]:
-    """Users and items of the likes, each pair once, by user and then by item."""
-    users, items = rows.likes
-    keys = np.unique(users * max(1, rows.n_items) + items)
-    return keys // max(1, rows.n_items), keys % max(1, rows.n_items)
-
-
-def _pairs_of_likes(rows: TrainRows) -> Iterator[tuple[IntArray, IntArray]]:
-    """Items (i, j), i < j, that one user likes both, for all users, in chunks."""
-    users, items = _distinct_likes(rows)
-    place = np.arange(len(users))
-    later = np.searchsorted(users, users, side="right") - place - 1  # partners that follow
-    ends = np.cumsum(later)
-    start = 0
-    while start < len(users):
-        done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + PAIRS_AT_ONCE, side="right")))
-        n = later[start:stop]
-        first = np.repeat(place[start:stop], n)
-        step = np.arange(len(first)) - np.repeat(np.cumsum(n) - n, n)
-        yield items[first], items[first + 1 + step]
-        start = stop

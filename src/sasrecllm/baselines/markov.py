@@ -45,8 +45,7 @@ class MarkovChain:
     def leaving(self) -> IntArray:
         """Transitions out of each item, and 0 for one outside the catalogue, [I + 1]."""
         table, n = self.transitions, self.rows.n_items
-        first = table.keys // max(1, n)
-        return np.bincount(first, table.counts, minlength=n + 1).astype(np.int64)
+        return np.bincount(table.first, table.counts, minlength=n + 1).astype(np.int64)
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]; an item never liked has the popularity of no like."""
@@ -57,6 +56,20 @@ class MarkovChain:
         popularity = (likes + 1.0) / (self.rows.means.likes.sum() + max(1, self.rows.n_items))
         counted = self.transitions.of(last, candidates)
         return np.asarray(np.log((counted + self.prior * popularity) / (leaving + self.prior)))
+
+    def scores(self, histories: Histories) -> FloatArray:
+        """Scores of all items, [B, I]: popularity, and what was counted after the last like."""
+        n, table = self.rows.n_items, self.transitions
+        popularity = (self.rows.means.likes + 1.0) / (self.rows.means.likes.sum() + max(1, n))
+        last = last_liked(histories)
+        inside = (last >= 0) & (last < n)
+        leaving = self.leaving[np.where(inside, last, n)]
+        out = np.tile(self.prior * popularity, (len(histories), 1))
+        begin, end = np.searchsorted(table.keys, np.stack([last, last + 1]) * n)
+        for row in np.flatnonzero(inside):
+            found = slice(begin[row], end[row])
+            out[row, table.keys[found] % n] += table.counts[found]
+        return np.asarray(np.log(out / (leaving + self.prior)[:, None]))
 
 
 def last_liked(histories: Histories) -> IntArray:

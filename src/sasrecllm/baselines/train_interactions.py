@@ -19,6 +19,7 @@ class TrainRows:
         users, items: indices into the catalogue.
         labels: 1 liked, 0 not.
         seed: of whatever a baseline draws.
+        times: of the rows, on one clock for all users; None where the data has none.
     """
 
     users: IntArray
@@ -27,6 +28,7 @@ class TrainRows:
     n_users: int
     n_items: int
     seed: int = 0
+    times: IntArray | None = None
 
     @cached_property
     def means(self) -> TrainMeans:
@@ -38,6 +40,14 @@ class TrainRows:
     @cached_property
     def likes(self) -> tuple[IntArray, IntArray]:
         """Users and items of the liked rows, user by user, each user's in his time order."""
+        return self.users[self._liked], self.items[self._liked]
+
+    @cached_property
+    def like_times(self) -> IntArray | None:
+        """Times of the liked rows, in the order of ``likes``; None where the data has none."""
+        return None if self.times is None else self.times[self._liked]
+
+    @cached_property
+    def _liked(self) -> IntArray:
         liked = np.flatnonzero(self.labels == 1)
-        liked = liked[np.argsort(self.users[liked], kind="stable")]
-        return self.users[liked], self.items[liked]
+        return liked[np.argsort(self.users[liked], kind="stable")]

@@ -132,6 +132,10 @@ class Popularity:
         """Scores of ``candidates`` [B, C]; 0 for an item outside the table."""
         return _lookup(self.means.likes, candidates, 0.0)
 
+    def scores(self, histories: Histories) -> FloatArray:
+        """Scores of all items, the same for everybody, [B, I]."""
+        return np.tile(self.means.likes, (len(histories), 1))
+
 
 def _smoothed(index: IntArray, labels: LabelArray, n: int, mean: float, prior: float) -> FloatArray:
     count = np.bincount(index, minlength=n)

@@ -18,10 +18,10 @@ from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.inference.recommender import SASRecLLM, Seen
+from sasrecllm.machine.lock import in_use, is_held
 from sasrecllm.machine.os_errors import told
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
-from sasrecllm.runs.lock import in_use, is_held
 from sasrecllm.runs.seal import choose_run
 
 PART = 1000

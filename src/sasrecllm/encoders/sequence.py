@@ -275,21 +275,28 @@ class SequentialEncoder(nn.Module, ABC):
     def window_softmax(self, places: Places, target_Q: IntArray | Tensor) -> Tensor:
         """Summed cross-entropy of each target among the items that training shows; as window_logits.
 
-        Where the logit is the shared formula, a product and biases, no table of all logits is made.
-        A user's bias is the same for every item, so it cancels.
+        Where the logit is a product, no table of all logits is made.  A user's bias cancels.
         """
         user_QD, users_Q = self._at(places)
         target = self._on_device(target_Q)
-        if type(self).score is not SequentialEncoder.score:
+        vectors = self.item_factors()
+        if vectors is None:
             logits_QI = self.score(user_QD, users_Q, None).float()
             return losses.full_softmax(logits_QI, target, self.seen_items).sum()
-        shown = torch.nonzero(self.seen_items)[:, 0]
-        vectors = self.item_table[shown]
-        if self.item_bias is not None:
-            user_QD = torch.cat([user_QD, user_QD.new_ones(len(user_QD), 1)], dim=1)
-            vectors = torch.cat([vectors, self.item_bias[shown, None]], dim=1)
         place_I = torch.cumsum(self.seen_items, 0) - 1
-        return catalogue_softmax(user_QD.float(), vectors, place_I[target])
+        return catalogue_softmax(self.user_factors(user_QD).float(), vectors, place_I[target])
+
+    def item_factors(self) -> Tensor | None:
+        """Vectors [S, F] of the items that training shows; times :meth:`user_factors` they give the
+        logits less the user's bias.  None where a class scores by a formula of its own."""
+        if type(self).score is not SequentialEncoder.score:
+            return None
+        table, bias = self.item_table[self.seen_items], self.item_bias
+        return table if bias is None else torch.cat([table, bias[self.seen_items, None]], dim=1)
+
+    def user_factors(self, user_BD: Tensor) -> Tensor:
+        """User vectors as :meth:`item_factors` needs them, [B, F]: a one behind for the item's bias."""
+        return user_BD if self.item_bias is None else F.pad(user_BD, (0, 1), value=1.0)
 
     def _at(self, places: Places) -> tuple[Tensor, Tensor]:
         """User vectors [Q, D] at the questions, and the users' indices [Q]."""
@@ -327,13 +334,7 @@ class SequentialEncoder(nn.Module, ABC):
 
 
 def at_least(name: str, got: int, smallest: int) -> None:
-    """Refuse a size below ``smallest``.
-
-    Raises:
-        ConfigError: naming the argument and both values.
-    """
+    """Refuse a size below ``smallest`` with a :class:`ConfigError`."""
     if got < smallest:
-        raise ConfigError(
-            f"encoder: {name} is {got}; allowed: {smallest} or more",
-            f"set {name}: {smallest} or more",
-        )
+        allowed = f"{smallest} or more"
+        raise ConfigError(f"encoder: {name} is {got}; allowed: {allowed}", f"set {name}: {allowed}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.inference.requests import NewItem, Title, one_history
@@ -104,6 +104,30 @@ def allowed_items(catalog: Catalog, only: Any, where: Any) -> BoolArray:
         column = catalog.attributes[name]
         allowed &= np.array([value in (v or "").split("|") for v in column], dtype=bool)
     return allowed
+
+
+def entries_of(
+    catalog: Catalog, entries: Sequence[str | Title], item_of_title: Mapping[str, int]
+) -> tuple[IntArray, list[NewItem]]:
+    """Indices of a history's entries; titles that the catalogue lacks get the indices behind its end.
+
+    Args:
+        item_of_title: :func:`~sasrecllm.data.catalog.title_keys` -> index of the catalogue's titles.
+
+    Returns:
+        Index of each entry, and the items that have to be added for them.
+
+    Raises:
+        DataError: an id is not in the catalogue.
+    """
+    titles = [e for e in dict.fromkeys(entries) if isinstance(e, Title)]
+    keys = title_keys([t.text for t in titles])
+    found = {t: item_of_title.get(key, UNKNOWN) for t, key in zip(titles, keys, strict=True)}
+    new = [t for t, index in found.items() if index == UNKNOWN]
+    found |= {t: catalog.n_items + place for place, t in enumerate(new)}
+    known = iter(items_of(catalog, [e for e in entries if isinstance(e, str)], "history"))
+    items = [found[e] if isinstance(e, Title) else int(next(known)) for e in entries]
+    return np.array(items, dtype=np.int64), named_titles(catalog, new)
 
 
 def named_titles(catalog: Catalog, titles: Sequence[Title]) -> list[NewItem]:

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog, title_keys
-from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.calibration import Calibration
-from sasrecllm.evaluation.slices import known as known_index
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.forks import note_loaded, refuse_fork
-from sasrecllm.inference.id_lookup import allowed_items, history_of, items_of, named_titles, user_of
+from sasrecllm.inference.id_lookup import allowed_items, entries_of, history_of, items_of, user_of
 from sasrecllm.inference.new_items import grown
 from sasrecllm.inference.requests import (
     Entry,
@@ -30,13 +30,17 @@ from sasrecllm.inference.requests import (
     NewItem,
     Recommendation,
     Scored,
+    Seen,
     Title,
     flags_of,
+    may_repeat,
     new_items,
     pairs_of,
+    recommendations,
 )
-from sasrecllm.inference.retrieve import TitleVectors, retrieve
-from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, shown
+from sasrecllm.inference.rerank import Lists, TwoStage
+from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
+from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
 from sasrecllm.llm.hub import cache_only
 from sasrecllm.machine.os_errors import told
 from sasrecllm.runs.seal import choose_run
@@ -52,11 +56,9 @@ from sasrecllm.runs.stored import (
 from sasrecllm.runs.system import Assembly
 from sasrecllm.runs.templates import stored_templates
 from sasrecllm.stages.plan import last_prompt
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
-Seen = Literal["exclude", "allow"]
-
-__all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Title"]
+__all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title"]
 
 
 class SASRecLLM:
@@ -69,6 +71,7 @@ class SASRecLLM:
         scorer: the scorer of the run's last stage.
         calibration: score to probability, fitted on the validation split.
         catalog: the run's catalogue, or one with further items at its end.
+        encoder_channel: of the encoder, where one stands already.
     """
 
     def __init__(
@@ -77,12 +80,14 @@ class SASRecLLM:
         scorer: Scorer,
         calibration: Calibration | None = None,
         catalog: Catalog | None = None,
+        encoder_channel: EncoderChannel | None = None,
     ) -> None:
         self.parts, self.scorer = parts, scorer
         self.name = scorer.name
         self.dataset = parts.dataset
         self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
+        self._first = encoder_channel or EncoderChannel(parts.encoder)
         note_loaded()
 
     @classmethod
@@ -161,7 +166,7 @@ class SASRecLLM:
             [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        return SASRecLLM(self.parts, scorer, self.calibration, catalog)
+        return SASRecLLM(self.parts, scorer, self.calibration, catalog, self._first)
 
     def score_items(
         self,
@@ -241,38 +246,13 @@ class SASRecLLM:
         best = system.recommend_many(known, length, count, allowed, rerank=again, seen=seen)
         return system.lists(known, best)[0]
 
-    def lists(
-        self, known: Histories, best: tuple[IntArray, FloatArray, IntArray]
-    ) -> list[list[Recommendation]]:
+    def lists(self, known: Histories, best: Lists) -> list[list[Recommendation]]:
         """What :meth:`recommend_many` found for B histories, written out."""
-        items, scores, ranks = best
-        probabilities = self.calibration.probabilities(scores)
-        flags = self._flags(known, items)
-        return [
-            [
-                Recommendation(
-                    place + 1,
-                    self.catalog.item_id(int(items[b, place])),
-                    self.catalog.title(int(items[b, place])),
-                    float(scores[b, place]),
-                    float(probabilities[b, place]),
-                    int(ranks[b, place]) or None,
-                    flags[b][place],
-                )
-                for place in np.flatnonzero(items[b] != UNKNOWN).tolist()
-            ]
-            for b in range(len(known))
-        ]
+        probabilities = self.calibration.probabilities(best.scores)
+        return recommendations(self.catalog, best, probabilities, self._flags(known, best.items))
 
     def _flags(self, known: Histories, items: IntArray) -> list[list[tuple[str, ...]]]:
-        """The flags of items [B, C] for B histories."""
-        cold_user = ~known_index(known.users, self.dataset.seen_users)
-        cold_item = ~known_index(items, self.dataset.seen_items)
-        fallback = np.diff(known.offsets) == 0
-        return [
-            [flags_of(cold_user[b], fallback[b], cold) for cold in cold_item[b]]
-            for b in range(len(known))
-        ]
+        return flags_of(known, items, self.dataset.seen_users, self.dataset.seen_items)
 
     def recommend_many(
         self,
@@ -283,7 +263,7 @@ class SASRecLLM:
         *,
         rerank: bool = True,
         seen: Seen | None = None,
-    ) -> tuple[IntArray, FloatArray, IntArray]:
+    ) -> Lists:
         """The ``k`` best items of each of B histories, at once; no row depends on another.
 
         Args:
@@ -291,39 +271,22 @@ class SASRecLLM:
             allowed: whether each item of the catalogue may be recommended; all without.
             rerank: order by the system's own score; else by the encoder alone.
             seen: as for :meth:`recommend`.
-
-        Returns:
-            Items, scores and places in the encoder's order (0 without a vector), [B, k] each; UNKNOWN
-            and −inf where fewer than ``k`` items are allowed.
         """
-        if allowed is None:
-            allowed = np.ones(self.catalog.n_items, dtype=bool)
-        has_vector = known_index(np.arange(len(allowed)), self.has_vector)
-        if not rerank:  # the first k of the encoder's order are all that is asked for
-            allowed, count = allowed & has_vector, k
-        count = max(k, count)
-        without = allowed & ~has_vector
-        reads = uses_language_model(self.parts.config)  # an encoder alone has no words to go by
-        titles = self.title_vectors if reads and without.sum() > count else None
-        found = retrieve(self.parts.encoder, known, allowed, count, titles, self._allows_seen(seen))
-        empty = found.items == UNKNOWN
-        rows = np.flatnonzero(~empty[:, 0])
-        scores = np.full(found.items.shape, -np.inf)
-        if len(rows):
-            asked = np.where(empty[rows], found.items[rows, :1], found.items[rows])
-            scores[rows] = np.where(empty[rows], -np.inf, self.score(known.take(rows), asked))
-        places = -scores if rerank else np.where(empty, np.inf, found.ranks)
-        order = np.argsort(places, axis=1, kind="stable")[:, :k]
-        items, scores, ranks = (
-            np.take_along_axis(a, order, axis=1) for a in (found.items, scores, found.ranks)
-        )
-        return items, scores, ranks
+        repeats = may_repeat(seen, self.dataset.allow_seen)
+        stages = self.two_stage(count)
+        return stages.lists(known, k, allowed_I=allowed, seen=repeats, rerank=rerank)
 
-    def _allows_seen(self, seen: Seen | None) -> bool:
-        """Whether items of the history may be recommended."""
-        if seen is not None and not (isinstance(seen, str) and seen in ("exclude", "allow")):
-            raise ConfigError(f"seen is {shown(seen)}; allowed: exclude, allow", "give one, or None")
-        return self.dataset.allow_seen if seen is None else seen == "allow"
+    def two_stage(self, count: int = 100) -> TwoStage:
+        """Candidate generator and reranker: what every list comes from, and every ranking table.
+
+        Args:
+            count: items that each channel of the first stage names.
+        """
+        reads = uses_language_model(self.parts.config)  # an encoder alone has no words to go by
+        titles = lambda: self.title_vectors  # noqa: E731 - only made where they are needed
+        channels = channels_of(self._first, self.catalog.n_items, titles if reads else None)
+        behind = EncoderScorer("encoder", self.parts.encoder)
+        return TwoStage(channels, self, self.catalog.n_items, count=count, behind=behind)
 
     @property
     def has_vector(self) -> BoolArray:
@@ -357,7 +320,8 @@ class SASRecLLM:
             DataError: an unknown item.
         """
         index = int(items_of(self.catalog, [item], "item")[0])
-        return audience_of(self, index, count_of(k, "k"), allowed=self._allows_seen(seen))
+        allowed = may_repeat(seen, self.dataset.allow_seen)
+        return audience_of(self, index, count_of(k, "k"), allowed=allowed)
 
     # What was asked ------------------------------------------------------------------------------
 
@@ -369,20 +333,9 @@ class SASRecLLM:
         needed = flag_of(strict, "strict") and history is None
         index = user_of(self.catalog, user, needed=needed)
         pairs = [] if history is None else pairs_of(history)
-        system, items = self._with_titles([item for item, _ in pairs])
+        items, new = entries_of(self.catalog, [item for item, _ in pairs], self._item_of_title)
+        system = self.with_items(new) if new else self
         return system, history_of(self.dataset, index, items, [liked for _, liked in pairs])
-
-    def _with_titles(self, entries: Sequence[str | Title]) -> tuple[SASRecLLM, IntArray]:
-        """Indices of history entries; a title that the catalogue lacks becomes an item of the view."""
-        titles = [e for e in dict.fromkeys(entries) if isinstance(e, Title)]
-        keys = title_keys([t.text for t in titles])
-        found = {t: self._item_of_title.get(key, UNKNOWN) for t, key in zip(titles, keys, strict=True)}
-        new = [t for t, index in found.items() if index == UNKNOWN]
-        found |= {t: self.catalog.n_items + place for place, t in enumerate(new)}
-        known = iter(items_of(self.catalog, [e for e in entries if isinstance(e, str)], "history"))
-        items = [found[e] if isinstance(e, Title) else int(next(known)) for e in entries]
-        system = self.with_items(named_titles(self.catalog, new)) if new else self
-        return system, np.array(items, dtype=np.int64)
 
     @cached_property
     def _item_of_title(self) -> dict[str, int]:
@@ -391,7 +344,4 @@ class SASRecLLM:
     @cached_property
     def title_vectors(self) -> TitleVectors:
         """Vectors of the catalogue's titles in the language model's own embedding space."""
-        tokens = self.parts.titles("")
-        if self.catalog.n_items > len(tokens):
-            tokens = tokens.extended(self.catalog.titles[len(tokens) :])
-        return TitleVectors.of(tokens, self.parts.backbone.causal.get_input_embeddings().weight)
+        return title_vectors(self.parts, self.catalog)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from sasrecllm.errors import DataError
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.evaluation.slices import known as is_known
 from sasrecllm.inference.values import id_of, liked_of, listed, shown
-from sasrecllm.types import Histories, IntArray, LabelArray
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, LabelArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class NewItem:
     title: str
     attributes: Mapping[str, str | None] = field(default_factory=dict)
 
+
+Seen = Literal["exclude", "allow"]
 
 Id = str | int
 """An id as in the data: text, or a whole number, which stands for its digits."""
@@ -134,10 +138,66 @@ class Scored:
         return asdict(self) | {"flags": list(self.flags)}
 
 
-def flags_of(cold_user: bool, fallback: bool, cold_item: bool) -> tuple[str, ...]:
-    """Names of the flags that are up."""
-    flags = {"cold_user": cold_user, "fallback": fallback, "cold_item": cold_item}
-    return tuple(name for name, up in flags.items() if up)
+def recommendations(
+    catalog: Catalog,
+    lists: tuple[IntArray, FloatArray, IntArray],
+    probabilities: FloatArray,
+    flags: list[list[tuple[str, ...]]],
+) -> list[list[Recommendation]]:
+    """Lists of B histories, written out.
+
+    Args:
+        lists: items, scores and places in the encoder's order [B, K]; UNKNOWN behind the last item.
+        probabilities: P(like) of each, [B, K].
+        flags: of each.
+    """
+    items, scores, ranks = lists
+    return [
+        [
+            Recommendation(
+                place + 1,
+                catalog.item_id(int(items[b, place])),
+                catalog.title(int(items[b, place])),
+                float(scores[b, place]),
+                float(probabilities[b, place]),
+                int(ranks[b, place]) or None,
+                flags[b][place],
+            )
+            for place in np.flatnonzero(items[b] != UNKNOWN).tolist()
+        ]
+        for b in range(len(items))
+    ]
+
+
+def flags_of(
+    known: Histories, items: IntArray, seen_users: BoolArray, seen_items: BoolArray
+) -> list[list[tuple[str, ...]]]:
+    """The flags of items [B, K] for B histories.
+
+    Args:
+        seen_users, seen_items: whether the training split shows them, by index.
+    """
+    flags = {
+        "cold_user": np.broadcast_to(~is_known(known.users, seen_users)[:, None], items.shape),
+        "fallback": np.broadcast_to((np.diff(known.offsets) == 0)[:, None], items.shape),
+        "cold_item": ~is_known(items, seen_items),
+    }
+    rows, columns = items.shape
+    return [
+        [tuple(name for name, up in flags.items() if up[b, c]) for c in range(columns)]
+        for b in range(rows)
+    ]
+
+
+def may_repeat(seen: Any, default: bool) -> bool:
+    """Whether items of the history may be recommended; ``default`` where ``seen`` is None.
+
+    Raises:
+        ConfigError: ``seen`` is neither ``exclude`` nor ``allow``.
+    """
+    if seen is not None and not (isinstance(seen, str) and seen in ("exclude", "allow")):
+        raise ConfigError(f"seen is {shown(seen)}; allowed: exclude, allow", "give one, or None")
+    return default if seen is None else seen == "allow"
 
 
 def one_history(

@@ -1,31 +1,138 @@
-"""The first stage: which items of the whole catalogue the system's own score is asked about.
+"""The first stage, the candidate generator: which items the second stage is asked about.
 
-The encoder's exact best, and items without a vector by the likeness of their titles to the liked
-ones.  Nothing is approximate, and no row's answer depends on the other rows of its batch.
+Each *channel* hands over its best items, and the candidates are all of them together.  Nothing is
+approximate, and no history's candidates depend on the other histories of its batch.
 
-Legend: B histories, I items, C candidates, H hidden size of the language model.
+Legend: B histories, I items of the catalogue, J of them that a channel knows, C candidates, N channels,
+H hidden size of the language model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.ops.topk import best_free
+from sasrecllm.ops.topk import best_free, top_items
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray
+from sasrecllm.runs.system import Assembly
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+
+
+class Channel(Protocol):
+    """One source of candidates."""
+
+    def best(self, known: Histories, free_BI: BoolArray, count: int) -> IntArray:
+        """The ``count`` best items of each history among the free ones that this channel knows.
+
+        Returns:
+            Item indices [B, at most ``count``], falling, ties by index; UNKNOWN behind the last.
+        """
+        ...
 
 
 class Retrieved(NamedTuple):
     """Candidates of each history, ascending by index, UNKNOWN behind the last."""
 
     items: IntArray  # [B, C]
-    ranks: IntArray  # [B, C] place in the encoder's order from 1; 0 for an item without a vector
+    ranks: IntArray  # [N, B, C] place in each channel's order from 1; 0 where it did not name the item
+
+
+def retrieve(
+    channels: Sequence[Channel], known: Histories, free_BI: BoolArray, count: int
+) -> Retrieved:
+    """The ``count`` best items of every channel, each item once.
+
+    Args:
+        free_BI: whether each item of the catalogue may be recommended to each history.
+    """
+    found = [channel.best(known, free_BI, count) for channel in channels]
+    n_items = free_BI.shape[1]
+    items_BC = np.concatenate(found, axis=1)
+    items_BC[items_BC == UNKNOWN] = n_items  # behind every item
+    items_BC.sort(axis=1)
+    items_BC[:, 1:][items_BC[:, 1:] == items_BC[:, :-1]] = n_items
+    items_BC.sort(axis=1)
+    kept = max(1, int((items_BC < n_items).sum(1).max(initial=0)))
+    items_BC = items_BC[:, :kept] if items_BC.shape[1] else np.full((len(known), 1), n_items)
+    # One ascending row of numbers, in which each channel's items are looked up.
+    numbers = (np.arange(len(known))[:, None] * (n_items + 1) + items_BC).ravel()
+    ranks_NBC = np.zeros((len(found), *items_BC.shape), dtype=np.int64)
+    for ranks_BC, best in zip(ranks_NBC, found, strict=True):
+        rows, places = np.nonzero((best != UNKNOWN) & (best < n_items))
+        at = np.searchsorted(numbers, rows * (n_items + 1) + best[rows, places])
+        ranks_BC.reshape(-1)[at] = places + 1
+    return Retrieved(np.where(items_BC < n_items, items_BC, UNKNOWN), ranks_NBC)
+
+
+class ScorerChannel:
+    """The best items by any scorer, each history with a table of all their scores.
+
+    Args:
+        items_J: what the scorer has something to say about, ascending.
+    """
+
+    def __init__(self, scorer: Scorer, items_J: IntArray) -> None:
+        self.scorer, self.items_J = scorer, items_J
+
+    def best(self, known: Histories, free_BI: BoolArray, count: int) -> IntArray:
+        """See :class:`Channel`."""
+        asked_BJ = np.tile(self.items_J, (len(known), 1))
+        return _best(self.scorer.score(known, asked_BJ), free_BI, self.items_J, count)
+
+
+class EncoderChannel:
+    """The items with the highest logits among those that an encoder has vectors for.
+
+    Args:
+        encoder: with the weights and the seen items that it will have; they are read here.
+    """
+
+    def __init__(self, encoder: SequentialEncoder) -> None:
+        self.encoder = encoder
+        self.items_J = np.flatnonzero(encoder.seen_items.cpu().numpy())
+        with torch.no_grad():
+            self._vectors_JF = encoder.item_factors()
+
+    def best(self, known: Histories, free_BI: BoolArray, count: int) -> IntArray:
+        """See :class:`Channel`."""
+        if self._vectors_JF is None:
+            own = ScorerChannel(EncoderScorer("encoder", self.encoder), self.items_J)
+            return own.best(known, free_BI, count)
+        self.encoder.eval()
+        with torch.no_grad():
+            user_BF = self.encoder.user_factors(self.encoder.encode(known))
+            free_BJ = torch.from_numpy(free_BI[:, self.items_J]).to(self.encoder.device)
+            values, places = top_items(user_BF, self._vectors_JF, count, free_BJ)
+        places_BC, real_BC = places.cpu().numpy(), (values != -torch.inf).cpu().numpy()
+        return np.where(real_BC, self.items_J[places_BC], UNKNOWN)
+
+
+class WordsChannel:
+    """Items whose titles are most like the liked ones; without titles the first ones by index.
+
+    Args:
+        items_J: the items that it hands over, ascending: those that no other channel knows.
+        titles: makes the vectors of all titles; only called where more than ``count`` items are free.
+    """
+
+    def __init__(self, items_J: IntArray, titles: Callable[[], TitleVectors] | None = None) -> None:
+        self.items_J, self.titles = items_J, titles
+
+    def best(self, known: Histories, free_BI: BoolArray, count: int) -> IntArray:
+        """See :class:`Channel`."""
+        like_BJ = np.zeros((len(known), len(self.items_J)))
+        if self.titles is not None and free_BI[:, self.items_J].any(0).sum() > count:
+            like_BJ = self.titles().likeness(known.liked(), self.items_J)
+        return _best(like_BJ, free_BI, self.items_J, count)
 
 
 @dataclass(frozen=True)
@@ -35,7 +142,7 @@ class TitleVectors:
     vectors: FloatArray
 
     @classmethod
-    def of(cls, titles: TitleTokens, embeddings: torch.Tensor) -> TitleVectors:
+    def of(cls, titles: TitleTokens, embeddings: Tensor) -> TitleVectors:
         """Of the catalogue's titles with the language model's input ``embeddings`` [V, H]."""
         used, places = np.unique(titles.flat, return_inverse=True)  # a vocabulary is far larger
         table = embeddings.detach()[torch.from_numpy(used).to(embeddings.device)].double().cpu()
@@ -53,52 +160,31 @@ class TitleVectors:
         return np.asarray(sums / counts @ self.vectors[items].T)
 
 
-def retrieve(
-    encoder: SequentialEncoder,
-    known: Histories,
-    allowed_I: BoolArray,
-    count: int,
-    titles: TitleVectors | None = None,
-    seen: bool = False,
-) -> Retrieved:
-    """The ``count`` best items with a vector and the ``count`` likeliest without, of those allowed.
-
-    Items of the history are left out unless ``seen``.  Ties go to the smaller index.
+def channels_of(
+    encoder: EncoderChannel, n_items: int, titles: Callable[[], TitleVectors] | None = None
+) -> list[Channel]:
+    """The channels of a system: its encoder, and the words of the items without a vector.
 
     Args:
-        allowed_I: whether each item of the (possibly extended) catalogue may be recommended.
-        titles: needed to choose where more than ``count`` allowed items have no vector.
+        n_items: size of the catalogue.
+        titles: of a system that has a language model; an encoder alone has no words to go by.
     """
-    free_BI = np.broadcast_to(allowed_I, (len(known), len(allowed_I))).copy()
-    inside = (known.items >= 0) & (known.items < len(allowed_I)) & (not seen)
-    free_BI[known.owners[inside], known.items[inside]] = False
-    has_I = np.zeros(len(allowed_I), dtype=bool)
-    has_I[: encoder.n_items] = encoder.seen_items.cpu().numpy()
-    encoder.eval()
-    with torch.no_grad():
-        logits_BI = encoder.logits(known, None).double().cpu().numpy()
-    warm = np.flatnonzero(has_I)
-    cold = np.flatnonzero(~has_I & allowed_I)
-    items_w, ranks_w = _best(logits_BI[:, warm], free_BI[:, warm], warm, count)
-    like_BJ = np.zeros((len(known), len(cold)))
-    if titles is not None and len(cold) > count:
-        like_BJ = titles.likeness(known.liked(), cold)
-    items_c, _ = _best(like_BJ, free_BI[:, cold], cold, count)
-    items_BC = np.concatenate([items_w, items_c], axis=1)
-    ranks_BC = np.concatenate([ranks_w, np.zeros_like(items_c)], axis=1)
-    order = np.argsort(np.where(items_BC == UNKNOWN, np.iinfo(np.int64).max, items_BC), axis=1)
-    items_BC = np.take_along_axis(items_BC, order, axis=1)
-    kept = max(1, int((items_BC != UNKNOWN).sum(1).max(initial=0)))
-    return Retrieved(items_BC[:, :kept], np.take_along_axis(ranks_BC, order, axis=1)[:, :kept])
+    without = np.ones(n_items, dtype=bool)
+    without[encoder.items_J] = False
+    return [encoder, WordsChannel(np.flatnonzero(without), titles)]
 
 
-def _best(
-    values_BJ: FloatArray, free_BJ: BoolArray, items_J: IntArray, count: int
-) -> tuple[IntArray, IntArray]:
-    """The ``count`` highest free items of each row and their places from 1; UNKNOWN and 0 behind."""
-    places, real = best_free(values_BJ, free_BJ, count)
-    there = np.arange(places.shape[1]) < real[:, None]
+def title_vectors(parts: Assembly, catalog: Catalog) -> TitleVectors:
+    """Vectors of the titles of ``catalog``, which may have items behind those of the run."""
+    tokens = parts.titles("")
+    if catalog.n_items > len(tokens):
+        tokens = tokens.extended(catalog.titles[len(tokens) :])
+    return TitleVectors.of(tokens, parts.backbone.causal.get_input_embeddings().weight)
+
+
+def _best(values_BJ: FloatArray, free_BI: BoolArray, items_J: IntArray, count: int) -> IntArray:
+    """The ``count`` free items of each history with the highest values, falling; UNKNOWN behind."""
+    places, real = best_free(values_BJ, free_BI[:, items_J], count)
     if not len(items_J):
-        return np.full(places.shape, UNKNOWN), np.zeros(places.shape, dtype=np.int64)
-    ranks = np.broadcast_to(np.arange(1, places.shape[1] + 1), places.shape)
-    return np.where(there, items_J[places], UNKNOWN), np.where(there, ranks, 0)
+        return np.full(places.shape, UNKNOWN)
+    return np.where(np.arange(places.shape[1]) < real[:, None], items_J[places], UNKNOWN)

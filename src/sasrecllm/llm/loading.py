@@ -5,20 +5,19 @@ transformers is imported inside the functions, so that importing this module is 
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sasrecllm.errors import CheckpointError, ConfigError, MissingExtraError, ModelNotFoundError
+from sasrecllm.errors import ConfigError, MissingExtraError, ModelNotFoundError
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.digest import model_digest
 from sasrecllm.llm.naming import backbone_path, refuse_adapter, refuse_unreachable
-from sasrecllm.llm.refusals import quantisation, reading
+from sasrecllm.llm.refusals import quantisation, reading, refuse_other_weights
 
 POSITIONS = 4
 """Positions of an offline language model for each token of ``llm.offline.positions``: its prompts may
@@ -63,7 +62,7 @@ def load_backbone(
     tokenizer = load_tokenizer(name)
     with reading("weights", name, about), _silence():
         causal, info = AutoModelForCausalLM.from_pretrained(name, **options)
-    _refuse_other_weights(name, info, causal.state_dict())
+    refuse_other_weights(name, info, causal.state_dict())
     refuse_adapter(name, bool(getattr(causal, "_hf_peft_config_loaded", False)))
     with reading("weights", name, about):
         backbone = Backbone(causal, tokenizer).requires_grad_(False).eval()
@@ -175,6 +174,65 @@ def save_backbone(backbone: Backbone, folder: Path) -> None:
     backbone.tokenizer.save_pretrained(folder)
 
 
+def gguf_description(folder: Path, file: str) -> tuple[Any, Any]:
+    """What transformers makes of a GGUF file's metadata: the model's configuration, and the tokenizer.
+
+    Args:
+        folder: holds the ``file`` and nothing else that transformers might read.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    with _silence():
+        config = AutoConfig.from_pretrained(folder, gguf_file=file)
+        return config, AutoTokenizer.from_pretrained(folder, gguf_file=file)
+
+
+def gguf_splits() -> frozenset[str]:
+    """Rules for cutting text (``tokenizer.ggml.pre``) that transformers knows by name."""
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+    return frozenset(GGUF_PRE_TOKENIZER_SPLITS)
+
+
+def gguf_model(
+    folder: Path, file: str, config: Any, dtype: str, report: Callable[[str, int, int], None]
+) -> tuple[Any, Mapping[str, Any], frozenset[str]]:
+    """A GGUF file's causal language model, de-quantised: model, loading info, tensors it takes by name.
+
+    Args:
+        folder: as for :func:`gguf_description`, which gives the ``config``.
+        report: is told what is done, how many tensors of it, and of how many.
+    """
+    from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    def steps(tensors: Any, **_: Any) -> Iterator[Any]:
+        report("tensors", 0, len(tensors))
+        for done, tensor in enumerate(tensors, 1):
+            yield tensor
+            report("tensors", done, len(tensors))
+
+    _quiet()
+    bar, reader.tqdm = reader.tqdm, steps  # whose bar would be drawn on a quiet terminal too
+    try:
+        with _silence():
+            causal, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                gguf_file=file,
+                config=config,
+                dtype=DTYPES[dtype],
+                # Else the model counts as quantised for ever, and cannot be saved.
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+            kind = reader.TENSOR_PROCESSORS.get(causal.config.model_type, reader.TensorProcessor)
+            names = reader.get_gguf_hf_weights_map(causal, kind(config=causal.config.to_dict()))
+    finally:
+        reader.tqdm = bar
+    return causal, info, frozenset(names)
+
+
 def _nf4() -> Any:
     try:
         import bitsandbytes  # noqa: F401 - only whether it is there
@@ -188,34 +246,6 @@ def _nf4() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-
-
-def _refuse_other_weights(name: str, info: Mapping[str, Any], model_keys: Iterable[str]) -> None:
-    """transformers fills missing tensors with random numbers, passes over others, and only warns."""
-    shapes = {
-        key: (list(there), list(wanted)) for key, there, wanted in info.get("mismatched_keys", ())
-    }
-    if shapes:
-        key, (there, wanted) = sorted(shapes.items())[0]
-        raise CheckpointError(
-            f"llm.backbone {name!r}: config.json and the weights disagree: {key} has the shape {there},"
-            f" config.json asks for {wanted} ({len(shapes)} tensors differ)",
-            "correct config.json (vocab_size, hidden_size, ...), or copy the whole model again",
-        )
-    lost = sorted(map(str, info["missing_keys"]))
-    if lost:
-        raise CheckpointError(
-            f"llm.backbone {name!r} lacks {len(lost)} tensors of its model: {', '.join(lost[:3])}",
-            "copy or download the whole model again; it must be a causal language model with its head",
-        )
-    wanted_keys = {re.sub(r"\d+", "N", key) for key in model_keys}
-    more = sorted(k for k in info["unexpected_keys"] if re.sub(r"\d+", "N", str(k)) in wanted_keys)
-    if more:
-        raise CheckpointError(
-            f"llm.backbone {name!r}: the weights have {len(more)} tensors of layers that config.json"
-            f" leaves out: {', '.join(more[:3])}",
-            "correct config.json (num_hidden_layers), or copy the whole model again",
-        )
 
 
 def _described(name: str) -> dict[str, Any]:

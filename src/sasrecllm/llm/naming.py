@@ -1,4 +1,4 @@
-"""What ``llm.backbone`` names: a folder on this machine, or a model on a hub."""
+"""What ``llm.backbone`` names: a folder or a file on this machine, or a model on a hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sasrecllm.errors import ModelNotFoundError, did_you_mean
+from sasrecllm.llm.gguf_file import is_gguf
 
 
 def refuse_adapter(name: str, is_adapter: bool) -> None:
@@ -20,16 +21,22 @@ def refuse_adapter(name: str, is_adapter: bool) -> None:
 
 
 def backbone_path(name: str) -> str:
-    """``name`` as a run keeps it: a folder's absolute path (``~`` is home), any other name as it is."""
-    folder = _folder(name)
-    return name if folder is None else str(folder)
+    """``name`` as a run keeps it: the absolute path of a folder or a GGUF file (``~`` is home)."""
+    path = _path(name)
+    return name if path is None else str(path)
 
 
-def _folder(name: str) -> Path | None:
+def folder_of(name: str) -> Path | None:
     """The folder that ``name`` means from here, if there is one."""
+    path = _path(name)
+    return path if path is not None and path.is_dir() else None
+
+
+def _path(name: str) -> Path | None:
+    """The folder or GGUF file that ``name`` means from here, if there is one."""
     try:
         path = Path(name).expanduser()
-        return path.absolute() if name.strip() and path.is_dir() else None
+        return path.absolute() if name.strip() and (path.is_dir() or is_gguf(path)) else None
     except (OSError, RuntimeError, ValueError):  # too long, a user without home, a zero byte
         return None
 
@@ -40,7 +47,7 @@ def refuse_unreachable(name: str) -> None:
     Raises:
         ModelNotFoundError: neither a folder with a model nor a hub id that can be had.
     """
-    if (path := _folder(name)) is not None:
+    if (path := folder_of(name)) is not None:
         refuse_adapter(name, (path / "adapter_config.json").is_file())
         if not (path / "config.json").is_file():
             raise ModelNotFoundError(
@@ -75,7 +82,7 @@ def _refuse_no_hub_id(name: str) -> None:
         if path.is_file():
             raise ModelNotFoundError(
                 f"llm.backbone {name!r} is a file",
-                "give the folder that holds config.json and *.safetensors",
+                "give the folder that holds config.json and *.safetensors, or a .gguf file",
             )
         near = [p.name for p in path.parent.glob("*/")] if path.name else []
     hints = {
@@ -83,7 +90,8 @@ def _refuse_no_hub_id(name: str) -> None:
         " FOLDER, then give that folder",
         "://": "give the hub id alone: owner/name",
         "$": "variables are not replaced here: write the path out",
-        ":": "names of other programs' models are no hub ids: give owner/name as the hub spells it",
+        ":": "names of other programs' models are no hub ids: give owner/name as the hub spells it, or"
+        " the path of their .gguf file",
     }
     hint = next((hints[sign] for sign in hints if sign in name), "check the path, or give a hub id")
     raise ModelNotFoundError(

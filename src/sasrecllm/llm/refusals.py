@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ _PACKAGES_OF = {"hqq": ["hqq"], "gptq": ["optimum", "gptqmodel"]}
 
 
 @contextmanager
-def reading(what: str, name: str, about: Mapping[str, Any] | None = None) -> Iterator[None]:
+def reading(
+    what: str, name: str, about: Mapping[str, Any] | None = None, of: str = "llm.backbone "
+) -> Iterator[None]:
     """A block of library calls that read ``what`` of the backbone ``name``.
 
     Args:
         what: ``config.json``, ``tokenizer`` or ``weights``.
         about: what config.json says, once it is known.
+        of: stands before the name in a refusal.
 
     Raises:
         EnvironmentRefusal: a package is missing, too old, or needs another machine.
@@ -45,13 +48,13 @@ def reading(what: str, name: str, about: Mapping[str, Any] | None = None) -> Ite
         raise
     except SafetensorError as error:
         raise CheckpointError(
-            f"the weights of llm.backbone {name!r} are damaged: {_line(error)}",
+            f"the weights of {of}{name!r} are damaged: {_line(error)}",
             "copy or download the *.safetensors files again",
         ) from error
     except Exception as error:
         if lacks_room(error):  # not the model's fault
             raise
-        said = f"the {what} of llm.backbone {name!r} cannot be read: {_line(error)}"
+        said = f"the {what} of {of}{name!r} cannot be read: {_line(error)}"
         if pip := _pip_line(error, what, name, about or {}):
             raise EnvironmentRefusal(said, pip) from error
         if isinstance(error, ImportError | NotImplementedError) or "PyTorch is not linked" in said:
@@ -131,3 +134,39 @@ def quantisation(about: Mapping[str, Any]) -> str:
     """How the weights are quantised already, as config.json says; empty where they are not."""
     found = about.get("quantization_config")
     return str(found.get("quant_method") or "unknown") if isinstance(found, dict) else ""
+
+
+def refuse_other_weights(name: str, info: Mapping[str, Any], model_keys: Iterable[str]) -> None:
+    """Refuse weights that transformers would fill up with random numbers or pass over in part.
+
+    Args:
+        info: what loading them said (``missing_keys``, ``unexpected_keys``, ``mismatched_keys``).
+        model_keys: names of the model's own tensors.
+
+    Raises:
+        CheckpointError: with the first tensor that is missing, left over or of another shape.
+    """
+    shapes = {
+        key: (list(there), list(wanted)) for key, there, wanted in info.get("mismatched_keys", ())
+    }
+    if shapes:
+        key, (there, wanted) = sorted(shapes.items())[0]
+        raise CheckpointError(
+            f"llm.backbone {name!r}: config.json and the weights disagree: {key} has the shape {there},"
+            f" config.json asks for {wanted} ({len(shapes)} tensors differ)",
+            "correct config.json (vocab_size, hidden_size, ...), or copy the whole model again",
+        )
+    lost = sorted(map(str, info["missing_keys"]))
+    if lost:
+        raise CheckpointError(
+            f"llm.backbone {name!r} lacks {len(lost)} tensors of its model: {', '.join(lost[:3])}",
+            "copy or download the whole model again; it must be a causal language model with its head",
+        )
+    wanted_keys = {re.sub(r"\d+", "N", key) for key in model_keys}
+    more = sorted(k for k in info["unexpected_keys"] if re.sub(r"\d+", "N", str(k)) in wanted_keys)
+    if more:
+        raise CheckpointError(
+            f"llm.backbone {name!r}: the weights have {len(more)} tensors of layers that config.json"
+            f" leaves out: {', '.join(more[:3])}",
+            "correct config.json (num_hidden_layers), or copy the whole model again",
+        )

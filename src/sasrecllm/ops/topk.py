@@ -22,30 +22,46 @@ SCORES = 2**19
 
 
 @torch.no_grad()
-def top_items(users_BD: Tensor, items_ID: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_items(
+    users_BD: Tensor, items_ID: Tensor, k: int, free_BI: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The ``k`` largest dot products of each user and their items, [B, k], falling; ties to the
-    smaller index.  Equal to ``(users_BD @ items_ID.T).topk(k)`` up to rounding and ties."""
+    smaller index.  Equal to ``(users_BD @ items_ID.T).topk(k)`` up to rounding and ties.
+
+    Args:
+        free_BI: whether each item may be taken; all without.  A user with fewer than ``k`` of them
+            has −inf behind, and items there mean nothing.
+    """
     k = min(k, len(items_ID))
     if len(items_ID) < 8 * SLICE:  # small catalogues: one product is fastest
-        return _sorted(users_BD @ items_ID.T, None, k)
-    blocks_BM = _block_maxima(users_BD, items_ID)
+        return _sorted(_only(users_BD @ items_ID.T, free_BI), None, k)
+    blocks_BM = _block_maxima(users_BD, items_ID, free_BI)
     # One block more than needed: of fewer than 64 times as many values ``topk`` finds the best by
     # another way, at four times the cost.
     chosen_BK = blocks_BM.topk(min(k + 1, blocks_BM.shape[1])).indices.sort(dim=1).values
-    items_BC = (chosen_BK[:, :, None] * BLOCK + torch.arange(BLOCK)).flatten(1)
+    items_BC = (chosen_BK[:, :, None] * BLOCK + torch.arange(BLOCK, device=items_ID.device)).flatten(1)
     there_BC = items_BC < len(items_ID)
-    vectors_BCD = items_ID[items_BC.clamp(max=len(items_ID) - 1)]
-    scores_BC = torch.bmm(vectors_BCD, users_BD[:, :, None])[:, :, 0]
-    values, items = _sorted(scores_BC.masked_fill(~there_BC, -torch.inf), items_BC, k)
+    items_BC = items_BC.clamp(max=len(items_ID) - 1)
+    scores_BC = torch.bmm(items_ID[items_BC], users_BD[:, :, None])[:, :, 0]
+    if free_BI is not None:
+        there_BC &= free_BI.gather(1, items_BC)
+    values, items = _sorted(_only(scores_BC, there_BC), items_BC, k)
     # A block that was left out and reaches the last value may hold a tie with a smaller index.
     tied = (blocks_BM >= values[:, -1:]).sum(1) > chosen_BK.shape[1]
+    tied &= values[:, -1] > -torch.inf
     for row in torch.nonzero(tied)[:, 0].tolist():
-        whole = users_BD[row : row + 1] @ items_ID.T
+        free = None if free_BI is None else free_BI[row : row + 1]
+        whole = _only(users_BD[row : row + 1] @ items_ID.T, free)
         values[row], items[row] = (v[0] for v in _sorted(whole, None, k))
     return values, items
 
 
-def _block_maxima(users_BD: Tensor, items_ID: Tensor) -> Tensor:
+def _only(scores: Tensor, free: Tensor | None) -> Tensor:
+    """``scores``, −inf where an item is not free."""
+    return scores if free is None else scores.masked_fill_(~free, -torch.inf)
+
+
+def _block_maxima(users_BD: Tensor, items_ID: Tensor, free_BI: Tensor | None) -> Tensor:
     """The largest score of each ``BLOCK`` items in turn, [B, M]; all slices in one piece of memory."""
     count = len(items_ID)
     size = max(SLICE, SCORES // len(users_BD) // BLOCK * BLOCK)
@@ -55,6 +71,8 @@ def _block_maxima(users_BD: Tensor, items_ID: Tensor) -> Tensor:
         here = min(size, count - start)
         whole = -(-here // BLOCK) * BLOCK
         torch.mm(users_BD, items_ID[start : start + here].T, out=scores_BS[:, :here])
+        if free_BI is not None:
+            _only(scores_BS[:, :here], free_BI[:, start : start + here])
         scores_BS[:, here:whole] = -torch.inf  # behind the last item
         first = start // BLOCK
         torch.amax(

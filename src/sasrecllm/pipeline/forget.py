@@ -23,10 +23,10 @@ from sasrecllm.data.splits import NAMES
 from sasrecllm.encoders.loading import without_users
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.machine import signals
+from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.present import write_report
 from sasrecllm.runs.folder import Run
-from sasrecllm.runs.lock import in_use
 from sasrecllm.runs.scores import BASELINES_FOLDER
 from sasrecllm.runs.seal import FORGETTING, choose_run, refuse_links, resealed
 from sasrecllm.runs.stored import stored_config, stored_data

@@ -9,7 +9,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.llm.ability import refuse_longer, refuse_unable
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.loading import llama_shape, load_tokenizer
-from sasrecllm.llm.naming import backbone_path
+from sasrecllm.llm.sources import located
 from sasrecllm.llm.targets import lora_targets
 from sasrecllm.machine.device import pick_device
 from sasrecllm.pipeline.prepare import asked_templates
@@ -86,7 +86,7 @@ def check_prompts(run: Run, dataset: Dataset) -> None:
     c = run.config.llm
     if not run.uses_language_model or c.backbone == "offline":
         return
-    tokenizer = load_tokenizer(backbone_path(c.backbone))
+    tokenizer = load_tokenizer(located(c.backbone))
     for template in templates(run):
         titles = TitleTokens(tokenizer, dataset.catalog.titles, c.title_tokens, template.lead)
         PromptBuilder(

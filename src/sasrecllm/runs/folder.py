@@ -17,10 +17,10 @@ from sasrecllm.config import Config, Loop
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.environment import git_revision, versions
+from sasrecllm.machine.lock import NAME as LOCK
+from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import MANIFEST
-from sasrecllm.runs.lock import NAME as LOCK
-from sasrecllm.runs.lock import in_use
 from sasrecllm.runs.paths import with_absolute_paths
 from sasrecllm.runs.seal import (
     choose_run,

@@ -11,6 +11,7 @@ from sasrecllm.config import Config, load_config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.llm.sources import source_of
 from sasrecllm.manifest import verify_folder
 from sasrecllm.plugins import refuse_foreign
 from sasrecllm.stages.plan import Stage, stages_of
@@ -36,6 +37,8 @@ def stored_config(folder: Path, allow_plugins: Iterable[str] | None = ()) -> Con
         ) from error
     if allow_plugins is not None:
         refuse_foreign("encoder.kind", config.encoder.kind, str(folder), allow_plugins)
+        if source_of(config.llm.backbone).runs_code:
+            refuse_foreign("llm.backbone", config.llm.backbone, str(folder), allow_plugins)
     return config
 
 

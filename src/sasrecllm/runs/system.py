@@ -35,6 +35,7 @@ from sasrecllm.llm.loading import load_backbone
 from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.scorer import LLMScorer
+from sasrecllm.llm.sources import located
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
@@ -57,7 +58,7 @@ def base_model(config: Config, path: str, device: str) -> Backbone:
     """The language model at ``path`` as configured, without an adapter."""
     c = config.llm
     quantize = None if c.quantize == "none" else c.quantize
-    return load_backbone(path, dtype=c.dtype, quantize=quantize, device=device)
+    return load_backbone(located(path), dtype=c.dtype, quantize=quantize, device=device)
 
 
 def adapt(backbone: Backbone, config: Config) -> Backbone:
@@ -98,6 +99,7 @@ class Assembly:
             n_users=dataset.n_users,
             n_items=dataset.n_items,
             seed=config.seed,
+            times=dataset.times[train] if dataset.has_times else None,
         )
 
     @cached_property

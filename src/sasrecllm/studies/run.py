@@ -22,9 +22,9 @@ from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config
 from sasrecllm.errors import ConfigError, SasrecllmError
 from sasrecllm.machine import signals
+from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.runs.folder import refuse_changed, standing
-from sasrecllm.runs.lock import in_use
 from sasrecllm.studies.plan import Cell, Plan, cells_of, settings_of, slug
 from sasrecllm.studies.tune import refuse_other_search, what_is_asked
 

@@ -26,10 +26,10 @@ from sasrecllm.errors import (
     SasrecllmError,
 )
 from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.run import train_all
 from sasrecllm.runs.folder import Run, first_difference, open_run
-from sasrecllm.runs.lock import in_use
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.stored import stage_folder
 from sasrecllm.studies.plan import Range, merge

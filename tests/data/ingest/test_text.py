@@ -87,7 +87,9 @@ plain_cells = st.text(st.sampled_from("ab1 \"'é\\"), min_size=1, max_size=6)
     name=st.sampled_from(sorted(SEPARATORS)),
     end=st.sampled_from(["\n", "\r\n"]),
 )
-def test_a_table_written_without_quoting_loses_no_row(rows, name, end, tmp_path_factory) -> None:
+def test_a_table_written_without_quoting_loses_no_row_that_looks_like_one(
+    rows, name, end, tmp_path_factory
+) -> None:
     header = [f"c{n}" for n in range(len(rows[0]))]
     text = "".join(SEPARATORS[name].join(row) + end for row in [header, *rows])
     try:
@@ -96,6 +98,16 @@ def test_a_table_written_without_quoting_loses_no_row(rows, name, end, tmp_path_
         event("refused")
         assert ", line " in refusal.what
         assert SEPARATORS[name] != "\t", "such files have no quoting"
+        return
+    if len(got) < len(rows):
+        # Byte for byte a quoted file, whose field of several lines stands where others have numbers.
+        assert SEPARATORS[name] != "\t"
+        lines = io.StringIO(text, newline="")
+        strict = csv.reader(lines, delimiter=SEPARATORS[name], strict=True)
+        assert spelt(got) == spelt(list(strict)[1:])
+        whole = [row for row in got if not any("\n" in (value or "") for value in row)]
+        assert any(len(c) > 1 and all(v and v.isdigit() for v in c) for c in zip(*whole, strict=True))
+        event("ambiguous")
         return
     event("read")
     assert len(got) == len(rows)

@@ -8,7 +8,6 @@ commercial use without permission.
 from __future__ import annotations
 
 import gzip
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import polars as pl
 from sasrecllm.data.ingest import download
 from sasrecllm.data.interactions import FILM_WORDS, LINE, Tables
 from sasrecllm.errors import DataError
+from sasrecllm.machine.cache import cache_folder
 
 MEMBER_BYTES = 1 << 30
 PIECE_BYTES = 1 << 27
@@ -83,7 +83,7 @@ def read(
     """
     archive = ARCHIVES[name]
     if path is None:
-        folder = (cache or _cache()) / name
+        folder = (cache or cache_folder()) / name
         got = [download.fetch(u, folder / u.rsplit("/", 1)[1], md5, report) for u, md5 in archive.urls]
         path = got[0] if len(got) == 1 else folder
     elif not path.exists():
@@ -91,11 +91,6 @@ def read(
         raise DataError(f"{path}: no such file or folder", f"fetch {listed} and set data.path to it")
     download.check_beside(path)
     return archive.reader(Files(name, path))
-
-
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "sasrecllm"
 
 
 def _fields(text: str, separator: str, names: list[str], file: str) -> pl.DataFrame:

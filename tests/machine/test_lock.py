@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from sasrecllm.errors import ConfigError
-from sasrecllm.runs import lock
-from sasrecllm.runs.lock import InUseError, in_use, is_held
+from sasrecllm.machine import lock
+from sasrecllm.machine.lock import InUseError, in_use, is_held
 
 HOLDER = """
 import sys, pathlib
-from sasrecllm.runs.lock import in_use
+from sasrecllm.machine.lock import in_use
 with in_use(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -116,3 +116,11 @@ def test_a_verb_that_writes_refuses_a_folder_in_use_and_changes_nothing(verb, ho
     }.get(verb, ("--out", folder))
     assert f"in use by process {holder.pid}" in cli(verb, *words, expect=2)
     assert sorted(p.name for p in folder.iterdir()) == [lock.NAME, "config.yaml"]
+
+
+def test_of_processes_that_train_together_each_may_hold_a_lock_for_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with in_use(tmp_path, "a"):
+        assert not is_held(tmp_path / "a")
+    with in_use(tmp_path, "a", each=True):
+        assert is_held(tmp_path / "a")

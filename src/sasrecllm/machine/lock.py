@@ -32,7 +32,7 @@ class InUseError(ConfigError):
 
 
 @contextlib.contextmanager
-def in_use(folder: Path, name: str = NAME, *, wait: bool = False) -> Iterator[None]:
+def in_use(folder: Path, name: str = NAME, *, wait: bool = False, each: bool = False) -> Iterator[None]:
     """Hold ``folder`` for this process while the block runs; it is made where it is missing.
 
     Of several processes that train together the first one holds it for all.  A folder that this made
@@ -42,11 +42,12 @@ def in_use(folder: Path, name: str = NAME, *, wait: bool = False) -> Iterator[No
     Args:
         name: of the lock, for several that share a folder (the shards of a batch job).
         wait: until its holder lets it go, where that takes a moment only.
+        each: of processes that train together every one holds it for itself, one after another.
 
     Raises:
         InUseError: another process holds it; the message says which, where and since when.
     """
-    if not is_main_process():
+    if not each and not is_main_process():
         yield
         return
     made = _make(folder)

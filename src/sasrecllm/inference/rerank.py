@@ -1,0 +1,160 @@
+"""The second stage, the reranker: candidates in the order of the system's own score.
+
+What ``recommend``, batch jobs and the server answer with, and what the ranking tables judge.
+
+Legend: B histories, I items of the catalogue, C candidates, K length of a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sasrecllm.evaluation.metrics import refuse_nan
+from sasrecllm.inference.retrieve import Channel, Retrieved, retrieve
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+
+AT_ONCE = 2**24
+"""Histories times items of the catalogue that are looked at together: bounds the memory."""
+
+
+class Lists(NamedTuple):
+    """The best items of each history, UNKNOWN and −inf where fewer than K may be recommended."""
+
+    items: IntArray  # [B, K]
+    scores: FloatArray  # [B, K] of the second stage
+    ranks: IntArray  # [B, K] place in the first channel's order from 1; 0 where another one named it
+
+
+class TwoStage:
+    """Channels that name candidates, and a scorer that orders them; a Scorer itself.
+
+    Args:
+        channels: the first stage; the ranks of a list are those of the first one.
+        scorer: the second stage.  Equal scores stand in the order of the catalogue.
+        n_items: size of the catalogue.
+        count: items that each channel names; at least as many as a list is long.
+        behind: orders what no channel named, behind all that one did; only :meth:`score` asks it.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[Channel],
+        scorer: Scorer,
+        n_items: int,
+        *,
+        count: int = 100,
+        behind: Scorer | None = None,
+    ) -> None:
+        self.channels, self.scorer, self.n_items = channels, scorer, n_items
+        self.count, self.behind, self.name = count, behind, scorer.name
+
+    def lists(
+        self,
+        known: Histories,
+        k: int,
+        *,
+        allowed_I: BoolArray | None = None,
+        seen: bool = False,
+        rerank: bool = True,
+    ) -> Lists:
+        """The ``k`` best items of each of B histories; no row depends on another.
+
+        Args:
+            allowed_I: whether each item may be recommended at all; all without.
+            seen: whether items of the history may be.
+            rerank: False leaves the first channel's own order, of what it names.
+        """
+        if allowed_I is None:
+            allowed_I = np.ones(self.n_items, dtype=bool)
+        channels, count = self.channels, max(k, self.count)
+        if not rerank:
+            channels, count = channels[:1], k  # which are all that is asked for
+        parts = [self._empty(0, k)]
+        for rows in self._blocks(len(known)):
+            part = known.take(rows)
+            found = retrieve(channels, part, free_items(part, allowed_I, seen=seen), count)
+            parts.append(self._ordered(part, found, k, rerank))
+        return Lists(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Where each of ``candidates`` [B, C] would stand if they were all that may be recommended.
+
+        The numbers order the candidates of a row, equals among them included, and mean nothing
+        beside another row.  UNKNOWN stands behind every item.
+        """
+        out_BC = np.zeros(candidates.shape)
+        for rows in self._blocks(len(histories)):
+            out_BC[rows] = self._places(histories.take(rows), candidates[rows])
+        return out_BC
+
+    def _places(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        rows, columns = np.nonzero(candidates != UNKNOWN)
+        items = candidates[rows, columns]
+        free_BI = np.zeros((len(candidates), self.n_items), dtype=bool)
+        free_BI[rows, items] = True
+        column_BI = np.zeros(free_BI.shape, dtype=np.int64)
+        column_BI[rows, items] = columns
+        out_BC = np.zeros(candidates.shape)
+        if self.behind is not None:
+            out_BC = self.behind.score(histories, candidates)
+        out_BC = dense_ranks(np.where(candidates == UNKNOWN, -np.inf, out_BC))
+        found = retrieve(self.channels, histories, free_BI, self.count)
+        second = dense_ranks(self._scored(histories, found.items)) + candidates.shape[1]
+        named = np.nonzero(found.items != UNKNOWN)
+        out_BC[named[0], column_BI[named[0], found.items[named]]] = second[named]
+        return out_BC
+
+    def _ordered(self, known: Histories, found: Retrieved, k: int, rerank: bool) -> Lists:
+        """The first ``k`` candidates of each history."""
+        scores = self._scored(known, found.items)
+        first = found.ranks[0]
+        places = -scores if rerank else np.where(found.items == UNKNOWN, np.inf, first)
+        order = np.argsort(places, axis=1, kind="stable")[:, :k]
+        best = self._empty(len(known), k)
+        for whole, part in zip(best, (found.items, scores, first), strict=True):
+            whole[:, : order.shape[1]] = np.take_along_axis(part, order, axis=1)
+        return best
+
+    def _scored(self, known: Histories, items: IntArray) -> FloatArray:
+        """Scores of candidates [B, C], −inf where there is none; a history without any is not asked."""
+        empty, scores = items == UNKNOWN, np.full(items.shape, -np.inf)
+        rows = np.flatnonzero(~empty[:, 0])
+        if len(rows):
+            asked = np.where(empty[rows], items[rows, :1], items[rows])
+            got = self.scorer.score(known.take(rows), asked)
+            refuse_nan(got.ravel())
+            scores[rows] = np.where(empty[rows], -np.inf, got)
+        return scores
+
+    def _blocks(self, count: int) -> Iterator[IntArray]:
+        size = max(1, AT_ONCE // self.n_items)
+        for start in range(0, count, size):
+            yield np.arange(start, min(start + size, count))
+
+    @staticmethod
+    def _empty(rows: int, k: int) -> Lists:
+        unknown, no_rank = np.full((rows, k), UNKNOWN), np.zeros((rows, k), dtype=np.int64)
+        return Lists(unknown, np.full((rows, k), -np.inf), no_rank)
+
+
+def free_items(known: Histories, allowed_I: BoolArray, *, seen: bool) -> BoolArray:
+    """Whether each item may be recommended to each history, [B, I]: allowed; not met, or ``seen``."""
+    free_BI = np.broadcast_to(allowed_I, (len(known), len(allowed_I))).copy()
+    if not seen:
+        inside = (known.items >= 0) & (known.items < len(allowed_I))
+        free_BI[known.owners[inside], known.items[inside]] = False
+    return free_BI
+
+
+def dense_ranks(scores_BC: FloatArray) -> FloatArray:
+    """Place of each score in its row from 1 on, ascending; equal scores have the same one."""
+    order = np.argsort(scores_BC, axis=1, kind="stable")
+    rising = np.take_along_axis(scores_BC, order, axis=1)
+    steps = np.ones(rising.shape)
+    steps[:, 1:] = rising[:, 1:] != rising[:, :-1]
+    out_BC = np.empty(rising.shape)
+    np.put_along_axis(out_BC, order, np.cumsum(steps, axis=1), axis=1)
+    return out_BC

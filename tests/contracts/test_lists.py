@@ -1,0 +1,91 @@
+"""One two-stage scorer: ranking tables, Python, batch files and HTTP answer with the same lists."""
+
+import asyncio
+from dataclasses import replace
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+
+from sasrecllm.batch.jobs import recommend_all
+from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
+from sasrecllm.inference.rerank import free_items
+from sasrecllm.pipeline.evaluate import load_assembly
+from sasrecllm.pipeline.rank_lists import row_scorers
+from sasrecllm.runs.folder import reopen_run
+from sasrecllm.runs.stored import stored_backbone, stored_data
+from sasrecllm.serving.app import Service, create_app
+from sasrecllm.serving.state import Loaded, ServingState
+from sasrecllm.serving.store import SqliteStore
+from sasrecllm.types import UNKNOWN
+
+K, COUNT = 3, 3  # so few candidates that the first stage decides too
+USERS = range(0, 120, 8)
+
+
+@pytest.fixture(scope="module")
+def system(run):
+    system = SASRecLLM.from_pretrained(run)
+    new = (~system.has_vector).sum()
+    assert new > COUNT, "the world has more items without a vector than may enter by their words"
+    return system
+
+
+@pytest.fixture(scope="module")
+def wanted(system):
+    """User id -> list of (item, P(like)), as Python is answered."""
+    ids = [system.catalog.user_ids[u] for u in USERS]
+    lists = {user: system.recommend(user=user, k=K, retrieve=COUNT) for user in ids}
+    assert any(line.retrieval_rank is None for lines in lists.values() for line in lines)
+    return {user: [(r.item_id, r.probability) for r in lines] for user, lines in lists.items()}
+
+
+def test_the_ranking_tables_order(run, system, wanted):
+    opened = reopen_run(run, quiet=True)
+    c = opened.config
+    ranking = c.evaluation.ranking.model_copy(update={"rerank": COUNT})
+    config = c.model_copy(update={"evaluation": c.evaluation.model_copy(update={"ranking": ranking})})
+    parts = load_assembly(opened, stored_data(run), stored_backbone(run, c))
+    *_, final = row_scorers(replace(opened, config=config), parts, whole=True)
+    known = system.dataset.latest(np.array(USERS))
+    free = free_items(known, np.ones(system.catalog.n_items, dtype=bool), seen=False)
+    items = np.where(free, np.arange(system.catalog.n_items), UNKNOWN)
+    order = np.argsort(-final.score(known, items), axis=1, kind="stable")[:, :K]
+    for b, lines in enumerate(wanted.values()):
+        assert [system.catalog.item_id(items[b, at]) for at in order[b]] == [i for i, _ in lines]
+
+
+def test_a_batch_file(run, wanted, alike, tmp_path):
+    pl.DataFrame({"user_id": list(wanted)}).write_csv(tmp_path / "users.csv")
+    recommend_all(run, tmp_path / "users.csv", tmp_path / "lists.parquet", k=K, retrieve=COUNT)
+    answered = []
+    for (user,), lines in pl.read_parquet(tmp_path / "lists.parquet").group_by("user_id"):
+        got = lines.sort("rank").select("item_id", "probability").rows()
+        alike(got, wanted[user])
+        answered.append(user)
+    assert sorted(answered) == sorted(wanted)
+
+
+def test_the_server(system, wanted, alike):
+    store = SqliteStore(":memory:")
+    state = ServingState(lambda: Loaded(system, "tiny", "digest", NewItem, Title), store)
+    service = Service(state, 64)
+
+    async def asked():
+        transport = httpx.ASGITransport(create_app(service, None, None, None))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            for user in wanted:
+                body = {"user_id": user, "k": K, "retrieve": COUNT}
+                yield user, (await client.post("/v1/recommend", json=body)).json()
+
+    async def all_of_them():
+        return [answer async for answer in asked()]
+
+    try:
+        for user, answer in asyncio.run(all_of_them()):
+            got = [(r["item_id"], r["probability"]) for r in answer["recommendations"]]
+            alike(got, wanted[user])
+    finally:
+        service.close()
+        store.close()
