@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import sasrecllm
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.encoders.table import build_encoder
 
 
 class MeanOfLikes(SequentialEncoder):
@@ -25,5 +25,10 @@ class MeanOfLikes(SequentialEncoder):
 
 if __name__ == "__main__":
     # In a YAML file the same is `encoder: {kind: "examples.own_encoder:MeanOfLikes"}`.
-    encoder = build_encoder("own_encoder:MeanOfLikes", n_items=10, width=8, length=5)
-    print(encoder.states(torch.tensor([0]), torch.tensor([[3, 4, -1]]), None).shape)
+    system = sasrecllm.fit(
+        strategy="encoder-only",
+        encoder={"kind": MeanOfLikes, "width": 16, "loop": {"epochs": 2}},
+        data={"source": "known-world", "world": {"users": 100, "items": 80, "rows": 12}},
+        evaluation={"resamples": 100},
+    )
+    print(system.evaluate())

@@ -11,6 +11,7 @@ from sasrecllm import SASRecLLM
 from sasrecllm.checkpoint import write_text
 from sasrecllm.errors import CheckpointError, EnvironmentRefusal
 from sasrecllm.manifest import MANIFEST, manifest_of
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import seal
 from sasrecllm.serving.state import load_run
 
@@ -204,7 +205,7 @@ def reseal(folder, path):
     if (path.parent / MANIFEST).is_file() and path.parent != folder:
         inside = [p for p in files_of(path.parent) if p.name != MANIFEST]
         (path.parent / MANIFEST).write_text(manifest_of(path.parent, inside))
-    seal(folder)
+    seal(RunFolder(folder))
 
 
 @pytest.mark.parametrize("name", READ)
@@ -251,18 +252,18 @@ def test_numbers_that_are_not_finite_in_the_results_are_refused(whole):
         for wrong in (None, "1", [], 10**400):
             row["calibration"]["slope"] = wrong
             write_text(path, json.dumps(results))
-            seal(folder)
+            seal(RunFolder(folder))
             with pytest.raises(CheckpointError, match="no calibration"):
                 SASRecLLM.from_pretrained(folder)
         for wrong in ("NaN", "Infinity", "1e999"):
             row["calibration"]["slope"] = "HERE"
             write_text(path, json.dumps(results).replace('"HERE"', wrong))
-            seal(folder)
+            seal(RunFolder(folder))
             with pytest.raises(CheckpointError):
                 SASRecLLM.from_pretrained(folder)
     finally:
         write_text(path, was)
-        seal(folder)
+        seal(RunFolder(folder))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

@@ -29,7 +29,8 @@ from sasrecllm.checkpoint import (
 )
 from sasrecllm.errors import CheckpointError
 from sasrecllm.manifest import verify_folder
-from sasrecllm.runs.seal import choose_run, is_sealed, resealed, seal
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.seal import choose_run, resealed, seal
 
 TINY = Path(__file__).parent / "tiny.yaml"
 CALLS = {
@@ -257,15 +258,15 @@ def test_a_finished_run_that_is_changed_and_killed_at_every_write(tmp_path):
             write_json(folder / name, {"old": 1})
         write_text(folder / "config.yaml", "seed: 0")
         save_part(folder / "baselines/00-item-mean", OLD, {"old": 1}, {})
-        seal(folder)
+        seal(RunFolder(folder))
 
     def work(folder):
-        with resealed(folder):
+        with resealed(RunFolder(folder)):
             save_part(folder / "baselines/00-item-mean", NEW, {"new": 1}, {})
             write_json(folder / "results.json", {"new": 1})
 
     def check(folder, ended):
-        if is_sealed(folder):
+        if RunFolder(folder).is_sealed():
             choose_run(folder)
             new = read_json(folder / "results.json") == {"new": 1}
             assert load_part(folder / "baselines/00-item-mean", {})[1] == {"new" if new else "old": 1}

@@ -13,6 +13,7 @@ from sasrecllm import SASRecLLM, plugins
 from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.errors import CheckpointError, ConfigError, ModelNotFoundError
 from sasrecllm.manifest import MANIFEST, manifest_of
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import seal
 from sasrecllm.serving.workers import COMMAND
 
@@ -29,7 +30,7 @@ def reseal(run, part="llm"):
     """What somebody who means harm does too: all manifests fit."""
     files = sorted(p for p in (run / part).rglob("*") if p.is_file() and p.name != MANIFEST)
     (run / part / MANIFEST).write_text(manifest_of(run / part, files))
-    seal(run)
+    seal(RunFolder(run))
 
 
 # ---------------------------------------------------------------- code beside the data
@@ -91,7 +92,7 @@ def name_encoder(run, kind):
     text = (run / "config.yaml").read_text()
     write_text(run / "config.yaml", text.replace("kind: sasrec", f"kind: {kind}", 1))
     shutil.rmtree(run / "stages/5-fusion/scores")  # evaluation is not asked for below
-    seal(run)
+    seal(RunFolder(run))
 
 
 @pytest.mark.parametrize(
@@ -117,10 +118,10 @@ def test_the_flag_is_what_the_refusal_says(named, cli):
 
 
 def test_a_module_of_ours_that_is_no_encoder_is_refused(named):
-    for kind in ("sasrecllm.machine.environment:subprocess", "sasrecllm.runs.folder:open_run"):
+    for kind in ("sasrecllm.machine.environment:subprocess", "sasrecllm.runs.opening:open_run"):
         text = (named / "config.yaml").read_text()
         write_text(named / "config.yaml", re.sub("kind: s.*", f"kind: {kind}", text, count=1))
-        seal(named)
+        seal(RunFolder(named))
         with pytest.raises(ConfigError, match="no SequentialEncoder"):
             SASRecLLM.from_pretrained(named)
 
@@ -155,7 +156,7 @@ def test_opening_a_run_asks_no_hub(copy, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", connect)
     text = (copy / "config.yaml").read_text()
     write_text(copy / "config.yaml", text.replace("backbone: offline", "backbone: nobody/no-model"))
-    seal(copy)
+    seal(RunFolder(copy))
     with pytest.raises(ModelNotFoundError, match="nobody/no-model") as refused:
         SASRecLLM.from_pretrained(copy)
     assert refused.value.exit_code == 4 and not asked
@@ -181,7 +182,7 @@ def test_a_language_model_in_the_cache_is_opened_without_a_hub(copy, tmp_path, m
     before = SASRecLLM.from_pretrained(copy).recommend(["m0003"], k=3)
     text = (copy / "config.yaml").read_text()
     write_text(copy / "config.yaml", text.replace("backbone: offline", "backbone: me/mine"))
-    seal(copy)
+    seal(RunFolder(copy))
     assert SASRecLLM.from_pretrained(copy).recommend(["m0003"], k=3) == before
 
 

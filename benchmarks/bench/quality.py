@@ -13,18 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench.measure import Finding, absent
-from sasrecllm.config import Config, Loop
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
-from sasrecllm.runs.system import Assembly
-from sasrecllm.runs.templates import stored_templates
+from sasrecllm.runs.system import System
+from sasrecllm.settings import Config, Loop, LoopSettings
 from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.training.loop import Task, fit
 from sasrecllm.training.pretrain import EncoderTask
-from sasrecllm.training.settings import LoopSettings
 
-Build = Callable[[Assembly, bool], tuple[Task, Loop]]
+Build = Callable[[System, bool], tuple[Task, Loop]]
 
 
 def bench(run: Path | None, seeds: int) -> list[Finding]:
@@ -32,11 +31,12 @@ def bench(run: Path | None, seeds: int) -> list[Finding]:
     if run is None or not (run / "run.json").is_file():
         why = "no run: make demo, then --run runs/demo"
         return [absent(f"equal quality: {ours}", theirs, why) for ours, theirs, _ in WAYS]
-    config, dataset = stored_config(run), stored_data(run)
+    folder = RunFolder(run)
+    config, dataset = stored_config(folder), stored_data(folder)
     found = []
     for ours, theirs, build in WAYS:
         learnt = [
-            [_learnt(run, config, dataset, build, seed, plain) for plain in (False, True)]
+            [_learnt(folder, config, dataset, build, seed, plain) for plain in (False, True)]
             for seed in range(seeds)
         ]
         found.append(finding(f"equal quality: {ours}", theirs, np.array(learnt)))
@@ -52,17 +52,18 @@ def finding(work: str, rival: str, learnt: np.ndarray) -> Finding:
     return Finding(work, rival, fast, plain, fast / plain, None, None, {}, None, note, unit="AUC")
 
 
-def _learnt(run: Path, config: Config, dataset: Dataset, build: Build, seed: int, plain: bool) -> float:
+def _learnt(
+    run: RunFolder, config: Config, dataset: Dataset, build: Build, seed: int, plain: bool
+) -> float:
     """Best validation AUC of one training."""
     seeded = config.model_copy(update={"seed": seed})
-    llm = str(run / "llm") if config.llm.backbone == "offline" else config.llm.backbone
-    task, loop = build(Assembly(seeded, dataset, llm, "cpu", stored_templates(run, config)), plain)
+    task, loop = build(System.new(run, seeded, dataset, "cpu"), plain)
     value = fit(task, LoopSettings(**loop.model_dump(), seed=seed)).best["auc"]
     assert value is not None
     return value
 
 
-def _encoder(parts: Assembly, plain: bool) -> tuple[Task, Loop]:
+def _encoder(parts: System, plain: bool) -> tuple[Task, Loop]:
     c, data = parts.config.encoder, parts.dataset
     inside = windows(data, length=c.length, likes_only=c.likes_only, rows=data.rows("train"))
     task = EncoderTask("quality", parts.encoder, inside, data.questions("valid"), loss=c.loss,
@@ -72,12 +73,12 @@ def _encoder(parts: Assembly, plain: bool) -> tuple[Task, Loop]:
     return task, c.loop
 
 
-def _answers(parts: Assembly, plain: bool) -> tuple[Task, Loop]:
+def _answers(parts: System, plain: bool) -> tuple[Task, Loop]:
     data = parts.dataset
     task = AnswerTask("quality", parts.model, parts.builder("text"), data.questions("train"),
                       data.questions("valid"), parts=["adapter"])  # fmt: skip
     if plain:
-        task.beginnings = None
+        task.prefix_ids = None
     return task, parts.config.llm.loop
 
 

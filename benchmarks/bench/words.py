@@ -20,7 +20,7 @@ from benchmarks.bench.measure import Finding, absent
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import NewItem
 from sasrecllm.llm.fusion import Fusion
-from sasrecllm.runs.stored import uses_language_model
+from sasrecllm.stages.plan import asks_language_model
 from sasrecllm.types import FloatArray, Histories
 
 TITLES = 400
@@ -163,7 +163,7 @@ def _drawn(
 
 def _added_tokens(system: SASRecLLM) -> list[str]:
     """The language model's own control tokens, spelt out."""
-    if not uses_language_model(system.parts.config):
+    if not asks_language_model(system.parts.config):
         return []
     added = system.parts.backbone.tokenizer.added_tokens_decoder.values()
     return [token for token in map(str, added) if token.strip()][:20]

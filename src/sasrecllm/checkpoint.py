@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sasrecllm.errors import CheckpointError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import MANIFEST, manifest_of, verify_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+PART = "part.json"
+"""In the folder of a part: what rebuilds it, and what it was trained with."""
+METRICS = "metrics.jsonl"
+"""Beside the checkpoints of a training: its losses and validations, a record a line."""
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
@@ -37,7 +42,7 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with told(folder):
+        with as_refusals(folder):
             temporary.mkdir(parents=True)
             write(temporary)
             files = sorted(p for p in temporary.rglob("*") if p.is_file())
@@ -77,7 +82,7 @@ def write_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with told(path):
+        with as_refusals(path):
             temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody laid
             with temporary.open("x", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(text)
@@ -137,9 +142,14 @@ def save_part(
 
     def write(temporary: Path) -> None:
         _save_tensors(temporary / "weights.safetensors", tensors)
-        write_json(temporary / "part.json", {"config": dict(config), "requires": dict(requires)})
+        write_json(temporary / PART, {"config": dict(config), "requires": dict(requires)})
 
     commit_folder(folder, write)
+
+
+def is_part(folder: Path) -> bool:
+    """Whether ``folder`` is one that :func:`save_part` wrote."""
+    return (folder / PART).is_file()
 
 
 def load_part(folder: Path, requires: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -149,7 +159,7 @@ def load_part(folder: Path, requires: Mapping[str, str]) -> tuple[dict[str, Tens
         CheckpointError: damaged, or trained with another catalogue or language model.
     """
     verify_folder(folder)
-    about = read_json(folder / "part.json", config=dict, requires=dict)
+    about = read_json(folder / PART, config=dict, requires=dict)
     for key, wanted in requires.items():
         got = about["requires"].get(key)
         if got is not None and got != wanted:
@@ -177,7 +187,7 @@ class CheckpointFolder:
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
-        self.metrics = folder.parent / "metrics.jsonl"
+        self.metrics = folder.parent / METRICS
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -209,7 +219,7 @@ class CheckpointFolder:
         return None
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one JSON record to ``metrics.jsonl``."""
+        """Append one JSON record to the metrics."""
         with self.metrics.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, allow_nan=False) + "\n")
 

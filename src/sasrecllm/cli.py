@@ -117,9 +117,6 @@ def run(
         bool, typer.Option("--dry-run", help="prepare, time a few steps of each stage, estimate")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="delete the run folder first")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on where the run stopped (done in any case)")
-    ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Data to report in one command; the same command goes on after an interruption.
@@ -141,7 +138,7 @@ def run(
         from sasrecllm.pipeline.run import run_all
 
         run_all(opened)
-    _show_results(opened.folder)
+    _show_results(opened.folder.path)
 
 
 @app.command(context_settings=OVERRIDES)
@@ -156,7 +153,7 @@ def prepare(
 
     with _open(_config(config, context.args), out, quiet) as opened:
         dataset = prepare_data(opened)
-    say(f"{opened.folder / 'data'}: {dataset.summary()['splits']}")
+    say(f"{opened.folder.data}: {dataset.summary()['splits']}")
 
 
 @app.command(context_settings=OVERRIDES)
@@ -188,7 +185,7 @@ def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin 
 
 @app.command()
 def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
-    """Write the plots and report.html of an evaluated run again.
+    """Write the plots and the report of an evaluated run again.
 
     sasrecllm report runs/demo
     """
@@ -196,7 +193,7 @@ def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = 
 
     with _reopen(folder, quiet, allow_plugin) as opened:
         report_again(opened)
-    say(folder / "report.html")
+        say(opened.folder.report)
 
 
 @app.command()
@@ -243,9 +240,11 @@ def recommend(
 
     with lasting():
         from sasrecllm.inference.recommender import SASRecLLM
-        from sasrecllm.pipeline.present import load_showcase, print_lists
+        from sasrecllm.reports.console import print_lists
+        from sasrecllm.runs.seal import choose_run
+        from sasrecllm.runs.stored import stored_showcase
     if showcase:
-        print_lists(load_showcase(folder), as_json)
+        print_lists(stored_showcase(choose_run(folder)), as_json)
         return
     with lasting():
         system = SASRecLLM.from_pretrained(folder)
@@ -311,9 +310,9 @@ def tune(
     _refuse_flags(context.args, ("--config", "--space", "--out", "--trials", "--metric", "--quiet"))
     if metric not in ("auc", "uauc", "auc+uauc"):
         raise ConfigError(f"--metric is {metric!r}; allowed: auc, uauc, auc+uauc", "choose one")
-    chosen, known = _config(config, context.args), load_space(space)
+    chosen, searched = _config(config, context.args), load_space(space)
     progress = Progress(quiet=quiet)
-    found = search(chosen, known, out, trials=trials, metric=metric, progress=progress)
+    found = search(chosen, searched, out, trials=trials, metric=metric, progress=progress)
     say(f"{out / 'best.yaml'}: {found['best']}, validation {found['valid']}")
 
 
@@ -430,10 +429,10 @@ def forget(
     typer.echo(f"{folder}: forgotten")
 
 
-def _forget_in_run(folder: Path, users: Sequence[str], told: Collection[str]) -> None:
+def _forget_in_run(folder: Path, users: Sequence[str], in_store: Collection[str]) -> None:
     from sasrecllm.pipeline.forget import forget as forget_users
 
-    forget_users(folder, users, told)
+    forget_users(folder, users, in_store)
 
 
 @app.command()
@@ -492,7 +491,8 @@ def next_command(words: list[str], program: str = "sasrecllm") -> str:
     return f"{same} {done}:\n  -> {program} {shlex.join(kept)}"
 
 
-FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resume", "--quiet")
+FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--quiet")
+FORMER_FLAGS = {"--resume": "leave it out: the same command goes on where the run stopped"}
 
 
 def _config(path: Path | None, overrides: list[str]) -> Any:
@@ -502,30 +502,34 @@ def _config(path: Path | None, overrides: list[str]) -> Any:
     return load_config(path, overrides)
 
 
-def _refuse_flags(words: list[str], known: tuple[str, ...]) -> None:
+def _refuse_flags(words: list[str], allowed: tuple[str, ...]) -> None:
     """What is left over and looks like a flag is a misspelt one."""
     for word in words:
+        if word in FORMER_FLAGS:
+            raise ConfigError(f"there is no flag {word} any more", FORMER_FLAGS[word])
         if word.startswith("-") and "=" not in word:
             raise ConfigError(
-                f"unknown flag {word}; allowed: {', '.join(known)}{did_you_mean(word, known)}",
+                f"unknown flag {word}; allowed: {', '.join(allowed)}{did_you_mean(word, allowed)}",
                 "settings are written as section.key=value",
             )
 
 
 def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
-    from sasrecllm.runs.folder import run_at_work
+    from sasrecllm.runs.opening import run_at_work
+    from sasrecllm.stages.plan import planned
 
     if out is None and not config.name:
         raise ConfigError(
             "where the run goes is not said: there is no --out, and the settings have no name",
             "give --out runs/mine, or name=mine for the folder runs/mine",
         )
+    planned(config)  # a misspelt strategy leaves no folder behind, and deletes none
     command = "sasrecllm " + " ".join(sys.argv[1:])
     return run_at_work(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
 
 
 def _reopen(folder: Path, quiet: bool, allow_plugin: list[str] | None) -> Any:
-    from sasrecllm.runs.folder import run_again
+    from sasrecllm.runs.opening import run_again
 
     plugins.allow(allow_plugin or ())
     return run_again(folder, quiet=quiet)
@@ -538,6 +542,6 @@ def _print_yaml(config: Any) -> None:
 
 
 def _show_results(folder: Path) -> None:
-    from sasrecllm.pipeline.present import print_results
+    from sasrecllm.reports.console import print_results
 
     print_results(folder)

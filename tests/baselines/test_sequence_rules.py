@@ -31,7 +31,7 @@ def asked(*rows):
 def test_rules_by_hand():
     # 0→1 twice next to each other, 0→2 and 1→2 once; the dislike of 4 is no place in the row.
     rows = trained([0, 4, 1, 2], [0, 1], dislike=4)
-    scorer = SequenceRules(rows, reach=2, half_life=1.0, shrink=0.0)
+    scorer = SequenceRules(rows, reach=2, half_life=1.0, shrink=0.0, cosine=0.5)
     leaving = {0: 2.5, 1: 1.0}  # 0→1 twice and 0→2 at distance 2
     entering = {1: 2.0, 2: 1.5}
     to_1 = 2 / np.sqrt(leaving[0] * entering[1])
@@ -47,6 +47,8 @@ def test_reach_and_shrinkage():
     rows = trained([0, 1, 2, 3])
     near = SequenceRules(rows, reach=1, shrink=0.0).scores(asked([0]))[0]
     assert near.tolist() == [0, 1, 0, 0, 0, 0]
+    shares = SequenceRules(trained([0, 1], [0, 1], [0, 2]), reach=1, shrink=0.0).scores(asked([0]))[0]
+    assert shares == pytest.approx([0, 2 / 3, 1 / 3, 0, 0, 0])
     shrunk = SequenceRules(rows, reach=1, shrink=3.0).scores(asked([0]))[0]
     assert shrunk[1] == pytest.approx(1 / 4)
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from sasrecllm.batch import jobs
+from sasrecllm.batch import jobs, parts
 from sasrecllm.batch.jobs import merge, parts_folder, recommend_all
 from sasrecllm.config import load_config
 from sasrecllm.data import batch_files
@@ -19,7 +19,7 @@ from sasrecllm.errors import CheckpointError, ConfigError, DataError, MissingExt
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.machine.lock import InUseError
 from sasrecllm.pipeline.run import run_all
-from sasrecllm.runs.folder import open_run
+from sasrecllm.runs.opening import open_run
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 
@@ -28,7 +28,7 @@ TINY = Path(__file__).parents[1] / "tiny.yaml"
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("batch") / "run"
     options = ["strategy=encoder-only", "fusion.enabled=false", "evaluation.ablations=false"]
-    config = load_config(TINY, options, environment=False)
+    config = load_config(TINY, options)
     run_all(open_run(folder, config, "test", quiet=True))
     return folder
 
@@ -89,7 +89,7 @@ def test_an_interrupted_job_goes_on_with_the_missing_parts_only(run, users, tmp_
             raise KeyboardInterrupt
         true_write(path, rows)
 
-    monkeypatch.setattr(jobs, "write_lists", dies_at_the_third)
+    monkeypatch.setattr(parts, "write_lists", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         recommend_all(run, users, cut, k=3, size=6)
     assert not cut.exists()
@@ -103,7 +103,7 @@ def test_a_damaged_part_is_refused_by_its_name_and_written_again(run, users, tmp
     whole, out = tmp_path / "whole.parquet", tmp_path / "recs.parquet"
     recommend_all(run, users, whole, k=3, size=6)
     recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
-    part = jobs.part_file(parts_folder(out), 2)
+    part = parts.part_file(parts_folder(out), 2)
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
     if damage == "no note":

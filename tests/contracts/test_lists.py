@@ -11,10 +11,9 @@ import pytest
 from sasrecllm.batch.jobs import recommend_all
 from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
 from sasrecllm.inference.rerank import free_items
-from sasrecllm.pipeline.evaluate import load_assembly
 from sasrecllm.pipeline.rank_lists import row_scorers
-from sasrecllm.runs.folder import reopen_run
-from sasrecllm.runs.stored import stored_backbone, stored_data
+from sasrecllm.runs.opening import reopen_run
+from sasrecllm.runs.system import System
 from sasrecllm.serving.app import Service, create_app
 from sasrecllm.serving.state import Loaded, ServingState
 from sasrecllm.serving.store import SqliteStore
@@ -46,7 +45,7 @@ def test_the_ranking_tables_order(run, system, wanted):
     c = opened.config
     ranking = c.evaluation.ranking.model_copy(update={"rerank": COUNT})
     config = c.model_copy(update={"evaluation": c.evaluation.model_copy(update={"ranking": ranking})})
-    parts = load_assembly(opened, stored_data(run), stored_backbone(run, c))
+    parts = System.load(opened.folder, config=c)
     *_, final = row_scorers(replace(opened, config=config), parts, whole=True)
     known = system.dataset.latest(np.array(USERS))
     free = free_items(known, np.ones(system.catalog.n_items, dtype=bool), seen=False)

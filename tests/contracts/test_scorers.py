@@ -90,10 +90,15 @@ def test_unknown_unseen_and_foreign_items_score_alike(scorer):
 
 
 def test_unknown_and_foreign_users_score_alike(scorer):
-    known = asked(5, 3)
+    histories = asked(5, 3)
     for user in (UNKNOWN, N_USERS, 10**6):
         turned = Histories(
-            np.full(3, user), known.items, known.labels, known.times, known.offsets, known.asked_at
+            np.full(3, user),
+            histories.items,
+            histories.labels,
+            histories.times,
+            histories.offsets,
+            histories.asked_at,
         )
         scores = scorer.score(turned, np.tile([0, 1], (3, 1)))
         reference = scorer.score(
@@ -137,7 +142,7 @@ CHANNELS = [name for name, scorer in SCORERS.items() if isinstance(scorer, ListC
 def test_the_rows_that_can_fill_lists():
     assert CHANNELS == [
         "popularity", "ItemKNN", "Markov chain", "recent popularity", "EASE", "fading EASE",
-        "sequence rules", "ALS",
+        "sequence rules", "sequence cosine", "ALS",
     ]  # fmt: skip
 
 

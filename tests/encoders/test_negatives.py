@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.encoders.negatives import popularity_negatives, uniform_negatives
+from sasrecllm.encoders.negatives import uniform_negatives
 from sasrecllm.errors import ConfigError
 
 
@@ -18,43 +18,32 @@ def test_negatives_come_from_the_pool_and_are_never_the_positive(pool, seed):
     generator = torch.Generator().manual_seed(seed)
     pool_P = torch.tensor(sorted(pool))
     targets = torch.arange(41)
-    weights = torch.zeros(41)
-    weights[pool_P] = torch.rand(len(pool), generator=generator) + 1e-6
-    for drawn in (
-        uniform_negatives(targets, 8, pool_P, generator),
-        popularity_negatives(targets, 8, weights, generator),
-    ):
-        assert drawn.items_QN.shape == drawn.log_q_QN.shape == (41, 8)
-        assert torch.isin(drawn.items_QN, pool_P).all()
-        assert (drawn.items_QN != targets[:, None]).all()
+    drawn = uniform_negatives(targets, 8, pool_P, generator)
+    assert drawn.items_QN.shape == drawn.log_q_QN.shape == (41, 8)
+    assert torch.isin(drawn.items_QN, pool_P).all()
+    assert (drawn.items_QN != targets[:, None]).all()
 
 
 def test_frequencies_are_the_stated_probabilities():
     generator = torch.Generator().manual_seed(0)
-    weights = torch.tensor([4.0, 0.0, 1.0, 3.0, 2.0])
     targets = torch.tensor([0, 1, 4])
     pool = torch.tensor([0, 2, 3, 4])
-    for drawn in (
-        uniform_negatives(targets, 40_000, pool, generator),
-        popularity_negatives(targets, 40_000, weights, generator),
-    ):
-        for items, log_q in zip(drawn.items_QN, drawn.log_q_QN, strict=True):
-            total = 0.0
-            for item in items.unique():
-                stated = log_q[items == item].exp()
-                assert stated.unique().numel() == 1
-                measured = (items == item).float().mean()
-                assert stated[0].item() == pytest.approx(measured.item(), abs=0.015)
-                total += stated[0].item()
-            assert total == pytest.approx(1, abs=1e-5)
-    assert (drawn.items_QN[0] == 3).float().mean().item() == pytest.approx(0.5, abs=0.015)
+    drawn = uniform_negatives(targets, 40_000, pool, generator)
+    for items, log_q in zip(drawn.items_QN, drawn.log_q_QN, strict=True):
+        total = 0.0
+        for item in items.unique():
+            stated = log_q[items == item].exp()
+            assert stated.unique().numel() == 1
+            measured = (items == item).float().mean()
+            assert stated[0].item() == pytest.approx(measured.item(), abs=0.015)
+            total += stated[0].item()
+        assert total == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("sampler", [uniform_negatives, popularity_negatives])
-def test_the_same_generator_draws_the_same(sampler):
+def test_the_same_generator_draws_the_same():
     pool = torch.arange(1, 10)
     first, again, other = (
-        sampler(torch.tensor([1, 2]), 30, pool, torch.Generator().manual_seed(s)).items_QN
+        uniform_negatives(torch.tensor([1, 2]), 30, pool, torch.Generator().manual_seed(s)).items_QN
         for s in (5, 5, 6)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
@@ -70,5 +59,3 @@ def test_the_global_generator_is_the_default():
 def test_a_pool_of_one_is_refused():
     with pytest.raises(ConfigError, match="1 items"):
         uniform_negatives(torch.tensor([0]), 3, torch.tensor([0]))
-    with pytest.raises(ConfigError, match="2 or more"):
-        popularity_negatives(torch.tensor([0]), 3, torch.tensor([0.0, 2.0]))

@@ -1,7 +1,5 @@
 """The Python door: whatever a caller passes gives an answer or a refusal in the user's words."""
 
-import multiprocessing
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,8 @@ from hypothesis import strategies as st
 
 from sasrecllm import NewItem, SASRecLLM, Title
 from sasrecllm.errors import ConfigError, DataError, EnvironmentRefusal, SasrecllmError
-from sasrecllm.inference import forks
 from sasrecllm.inference.requests import Recommendation, pairs_of
-from sasrecllm.inference.values import count_of, id_of, ids_of, liked_of
+from sasrecllm.inference.values import count_of, id_of, ids_of
 from sasrecllm.machine.device import pick_device
 
 
@@ -84,21 +81,6 @@ def test_what_is_no_list_is_refused_with_the_way_to_write_one(values):
     with pytest.raises(DataError, match="a list of entries") as caught:
         ids_of(values, "items")
     assert "items=[" in caught.value.remedy
-
-
-def test_pairs_say_what_was_liked_and_nothing_else_is_taken_for_it():
-    likes = [("a", True), ("b", False), (3, 1), ["d", np.bool_(False)], (Title("T"), 0.0)]
-    assert [liked for _, liked in pairs_of(likes)] == [True, False, True, False, False]
-    assert pairs_of(np.array([[1, 1], [2, 0]])) == [("1", True), ("2", False)]
-    for liked in ("b", "yes", 2, -1, 0.5, None, float("nan"), [], Nasty()):
-        with pytest.raises(DataError, match="True, False"):
-            liked_of(liked, "history")
-    for entry in (("a",), ("a", True, 5), {"item_id": "a"}, None, NewItem("a", "A")):
-        with pytest.raises(DataError):
-            pairs_of([entry])
-    for text in ("", "  ", None, 5, ["x"]):
-        with pytest.raises(DataError, match="Title"):
-            pairs_of([Title(text)])
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, 2.0, "3", True, None, float("inf"), [3], np.float64(2)])
@@ -229,45 +211,3 @@ def test_any_values_give_an_answer_or_a_refusal(system, asked, item):
             ask()
         except SasrecllmError as error:
             assert error.what and error.remedy
-
-
-def _in_the_fork(system, run, queue):
-    said = []
-    for ask in (
-        lambda: system.recommend(["m0003"]),
-        lambda: system.recommend([Title("New words")]),
-        lambda: system.score_items(["m0003"], ["m0004"]),
-        lambda: system.audience("m0003"),
-        lambda: SASRecLLM.from_pretrained(run),
-    ):
-        try:
-            said.append(len(ask()))
-        except EnvironmentRefusal as error:
-            said.append(error.remedy)
-    queue.put(said)
-
-
-def test_a_fork_of_a_process_that_loaded_a_run_is_told_so_and_does_not_hang(system, run):
-    system.recommend([Title("New words")], k=2)  # whose reading starts threads
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    child = context.Process(target=_in_the_fork, args=(system, run, queue))
-    child.start()
-    child.join(300)  # what hangs does so for ever
-    hung = child.is_alive()
-    child.kill()
-    assert not hung
-    said = queue.get()
-    assert len(said) == 5 and all("spawn" in remedy for remedy in said)
-    assert system.recommend(["m0003"], k=1), "the parent goes on"
-
-
-def test_a_fork_before_anything_is_loaded_is_free(monkeypatch):
-    monkeypatch.setattr(forks, "_loaded", False)
-    monkeypatch.setattr(forks, "_forked", False)
-    forks._after_fork()
-    forks.refuse_fork()
-    forks.note_loaded()
-    forks._after_fork()
-    with pytest.raises(EnvironmentRefusal, match="forked"):
-        forks.refuse_fork()

@@ -85,16 +85,14 @@ def test_adapter_of_another_base_or_rank_is_refused(backbone, tokenizer):
         backbone.load_adapter(backbone.adapter_tensors(), backbone.adapter_config | {"r": 4})
 
 
-def test_adapter_round_trip_and_disabling(backbone):
+def test_an_adapter_that_is_loaded_changes_what_is_said_and_thaws_nothing(backbone):
     ids = torch.tensor([[5, 6, 7]])
     plain = backbone.hidden(backbone.embed(ids))
     moved = {k: v + 0.1 for k, v in backbone.adapter_tensors().items()}
     backbone.load_adapter(moved, backbone.adapter_config)
     adapted = backbone.hidden(backbone.embed(ids))
     assert not torch.allclose(plain, adapted)
-    with backbone.without_adapter():
-        assert torch.allclose(plain, backbone.hidden(backbone.embed(ids)))
-    assert not any(p.requires_grad for p in backbone.parameters()), "switching back on must not thaw"
+    assert not any(p.requires_grad for p in backbone.parameters())
 
 
 def test_unknown_lora_targets_name_the_layers_there_are(tokenizer):

@@ -5,6 +5,8 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sasrecllm.checkpoint import is_whole
@@ -295,6 +297,31 @@ def test_an_architecture_or_a_part_that_is_not_read_is_refused(tokenizer, tmp_pa
         w.close()
         error = refused(tmp_path / "m.gguf", ModelNotFoundError, tmp_path / "out")
         assert said in error.what and error.remedy
+
+
+@given(data=st.data())
+@settings(max_examples=15)
+def test_changed_bytes_end_in_a_folder_or_a_refusal(data, file, tmp_path_factory):
+    changed = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(4, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    folder = tmp_path_factory.mktemp("changed")
+    (folder / "m.gguf").write_bytes(changed)
+    try:
+        convert(str(folder / "m.gguf"), folder / "out")
+    except SasrecllmError as error:
+        assert error.exit_code in (4, 5) and error.remedy
+        assert [p.name for p in folder.iterdir()] == ["m.gguf"]
+    else:
+        assert is_whole(folder / "out")
+
+
+def test_a_vocabulary_without_its_merges_is_refused(gguf_writer, tokenizer, tmp_path):
+    path = gguf_writer.write(
+        tmp_path / "m.gguf", gguf_writer.build("llama"), tokenizer,
+        change=lambda w: w.kv_data[0].pop("tokenizer.ggml.merges"),
+    )  # fmt: skip
+    assert "has no merges" in refused(path, ModelNotFoundError, tmp_path / "out").what
 
 
 def test_a_tokenizer_that_loses_titles_is_refused(file, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from sasrecllm.llm import gguf
 from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 from sasrecllm.llm.naming import backbone_path
 from sasrecllm.llm.sources import SOURCES, located, source_of
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config
 
 pytest.importorskip("gguf", reason='needs pip install "sasrecllm[gguf]"')
@@ -189,11 +190,11 @@ def test_the_offline_model_is_nowhere_to_load(tmp_path):
 def test_a_run_from_elsewhere_does_not_import_the_source_that_it_names(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("llm: {backbone: 'their.models:mine'}\n")
     with pytest.raises(ConfigError, match=r"their\.models:mine") as caught:
-        stored_config(tmp_path)
+        stored_config(RunFolder(tmp_path))
     assert "--allow-plugin their.models" in caught.value.remedy
-    assert stored_config(tmp_path, ["their.models"]).llm.backbone == "their.models:mine"
+    assert stored_config(RunFolder(tmp_path), ["their.models"]).llm.backbone == "their.models:mine"
     (tmp_path / "config.yaml").write_text("llm: {backbone: 'tiny_films:models/tiny.gguf'}\n")
-    stored_config(tmp_path)  # a file is read, never run
+    stored_config(RunFolder(tmp_path))  # a file is read, never run
 
 
 def test_a_run_with_a_gguf_file_from_data_to_lists(cli, tokenizer, gguf_writer, tmp_path, cache):

@@ -183,3 +183,56 @@ def test_ctrl_c_while_the_command_line_is_imported_is_told(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "interrupted; give the same command again:\n  -> sasrecllm --help 'my run'\n"
     )
+
+
+@pytest.fixture
+def pythons_own():
+    """As in a program of somebody else, a notebook say: Ctrl-C raises where it comes."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_library_call_holds_ctrl_c_and_gives_it_back(pythons_own):
+    done = []
+    with pytest.raises(KeyboardInterrupt), signals.interruptible():
+        with signals.held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the block ends")
+        done.append("never")
+    assert done == ["the block ends"] and not signals.requested()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_library_call_leaves_a_programs_own_ways_to_stop_alone():
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append("its own"))
+    ended = signal.getsignal(signal.SIGTERM)
+    try:
+        with signals.interruptible():
+            signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGTERM) is ended
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == ["its own"]
+
+
+def test_a_library_call_inside_a_verb_changes_nothing():
+    with pytest.raises(KeyboardInterrupt), signals.handled():
+        hears = signal.getsignal(signal.SIGINT)
+        with signals.interruptible():
+            assert signal.getsignal(signal.SIGINT) is hears
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_library_call_in_a_thread_changes_nothing(pythons_own):
+    seen = []
+
+    def call():
+        with signals.interruptible():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]

@@ -17,7 +17,8 @@ from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.pipeline import forget as forgetting
 from sasrecllm.pipeline.forget import forget
 from sasrecllm.pipeline.run import evaluate_again, report_again, run_all
-from sasrecllm.runs.folder import open_run, reopen_run
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import open_run, reopen_run
 from sasrecllm.runs.seal import choose_run, verify_run
 from sasrecllm.serving.store import Interaction, SqliteStore
 
@@ -60,9 +61,7 @@ def trained_on(once, feedback):
             "encoder.loop.warmup_steps=2", "strategy=encoder-only", "evaluation.resamples=100",
             "evaluation.ranking.when=never", "data.negatives=2",
         ]  # fmt: skip
-        run_all(
-            open_run(folder / "run", load_config(None, settings, environment=False), "test", quiet=True)
-        )
+        run_all(open_run(folder / "run", load_config(None, settings), "test", quiet=True))
 
     return once(f"forget-{feedback}", make) / "run"
 
@@ -134,7 +133,7 @@ def test_nothing_in_the_run_names_who_was_forgotten_and_it_answers_all_others(ow
     was = answers(own, others)
     forget(own, [ADA])
     assert naming(own, ADA) == [] and not list(own.rglob("*.tmp"))
-    verify_run(own)
+    verify_run(RunFolder(own))
     now = answers(own, others)
     for user in others:
         # An encoder of its own scores them: nothing of Ada was in what it knows of others.
@@ -172,7 +171,7 @@ def test_the_run_is_judged_and_reported_on_the_rows_that_are_left(own, trained):
     assert kept == (trained / "results.json").read_bytes()
     report_again(reopen_run(own, quiet=True))
     evaluate_again(reopen_run(own, quiet=True))
-    verify_run(own)
+    verify_run(RunFolder(own))
     left = SASRecLLM.from_pretrained(own, "cpu").dataset
     results = json.loads((own / "results.json").read_text())
     assert results["rows"][results["final"]]["rows"] == len(left.questions("test"))
@@ -288,7 +287,7 @@ def test_a_kill_at_any_point_leaves_the_run_whole_or_the_same_command_finishes(o
         with contextlib.suppress(DataError):  # it had ended
             forget(own, [ADA])
         assert naming(own, ADA) == [] and not list(own.rglob("*.tmp"))
-        verify_run(own)
+        verify_run(RunFolder(own))
         assert answers(own, ["user 0"]) == wanted
         shutil.rmtree(own)
     assert ends == {"opens", "refused"}
@@ -311,7 +310,7 @@ def test_a_full_disk_is_a_refusal_that_loses_nothing_and_the_command_finishes_la
         with killed_at(point, full, FULL):
             said = cli("forget", own, "--user", ADA, expect=6)
         assert os.strerror(errno.ENOSPC) in said and str(own) in said
-        if not (own / forgetting.STAGING).exists():
+        if not (own / "forget.tmp").exists():
             assert everything(own) == before
             unchanged += 1
         cli("forget", own, "--user", ADA)
@@ -323,9 +322,9 @@ def test_a_strangers_staging_folder_cannot_reach_outside_the_run(own, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("mine")
-    staging = own / forgetting.STAGING
+    staging = own / "forget.tmp"
     (staging / "new").mkdir(parents=True)
-    (staging / forgetting.COMPLETE).write_text(json.dumps({"rows": True, "gone": ["../outside"]}))
+    (staging / "complete.json").write_text(json.dumps({"rows": True, "gone": ["../outside"]}))
     os.symlink(outside, staging / "new" / "plots")
     with pytest.raises(CheckpointError, match="symbolic link"):
         forget(own, [ADA])
@@ -364,7 +363,7 @@ def test_the_command_takes_users_out_of_a_trained_system_and_its_store(run, cli,
     cli("recommend", own, "--user", shown, expect=4)
     cli("forget", own, "--user", shown, expect=4)
     assert "SASRecLLM" in cli("evaluate", own, "--quiet")
-    verify_run(own)
+    verify_run(RunFolder(own))
     assert "no such file" in cli("forget", own, "--user", "x", "--store", tmp_path / "none", expect=2)
 
 
@@ -377,7 +376,7 @@ def scores(folder, users):
 def test_the_command_finishes_what_was_interrupted_before(once, cli, tmp_path):
     own = shutil.copytree(trained_on(once, "labels"), tmp_path / "run")
     point = 0
-    while not (own / forgetting.STAGING / forgetting.COMPLETE).exists():  # the first kill on the move
+    while not (own / "forget.tmp" / "complete.json").exists():  # the first kill on the move
         point += 1
         with killed_at(point), contextlib.suppress(Killed):
             forget(own, [ADA])

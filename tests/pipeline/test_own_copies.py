@@ -9,9 +9,10 @@ import pytest
 from sasrecllm.checkpoint import commit_folder, read_json
 from sasrecllm.config import parse_config
 from sasrecllm.errors import CheckpointError, ConfigError
-from sasrecllm.pipeline.prepare import check_settings
-from sasrecllm.runs.folder import claim, open_run
-from sasrecllm.runs.paths import with_absolute_paths
+from sasrecllm.pipeline.prepare import check_settings, claim_folder
+from sasrecllm.runs.absolute_paths import with_absolute_paths
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import claim, open_run
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import keep_templates, stored_templates
 
@@ -65,7 +66,7 @@ def test_an_edited_or_lost_template_changes_no_answer_and_no_folder_to_ask_from_
 
 
 def test_the_settings_name_absolute_paths(place):
-    c = stored_config(place / "out").llm
+    c = stored_config(RunFolder(place / "out")).llm
     assert c.backbone == str(place / "model") and c.text_prompt == str(place / "mine.txt")
     assert c.soft_prompt == "short-soft", "a shipped template keeps its name"
 
@@ -90,9 +91,9 @@ def test_copies_are_to_the_letter_and_lines_may_end_as_on_windows(tmp_path):
     template = tmp_path / "windows.txt"
     template.write_bytes(b"\xef\xbb\xbfLiked:\r\n{history}.\r\n{target}? Answer:\r\n")
     config = settings(text_prompt=str(template))
-    keep_templates(tmp_path / "run", config)
+    keep_templates(RunFolder(tmp_path / "run"), config)
     assert (tmp_path / "run/prompts/text.txt").read_bytes() == template.read_bytes()[3:]
-    found = stored_templates(tmp_path / "run", config)["text"]
+    found = stored_templates(RunFolder(tmp_path / "run"), config)["text"]
     assert found.segments[0].text == "Liked:\n" and found.cue == "? Answer:"
 
 
@@ -108,7 +109,7 @@ def test_a_wrong_template_leaves_no_folder_behind_and_is_named_as_it_was_typed(t
 
 def test_a_run_without_a_language_model_keeps_no_prompts(tmp_path):
     config = parse_config({"strategy": "encoder-only"}, "test")
-    claim(open_run(tmp_path / "run", config, "x", quiet=True))
+    claim_folder(open_run(tmp_path / "run", config, "x", quiet=True))
     assert (tmp_path / "run" / "config.yaml").exists()
     assert not (tmp_path / "run" / "prompts").exists()
 
@@ -141,7 +142,7 @@ def test_a_relative_path_from_elsewhere_is_another_model_and_old_runs_go_on(tmp_
     config = settings(backbone="model")
     opened = open_run(tmp_path / "run", config, "x", quiet=True)
     claim(opened)
-    folder = opened.folder
+    folder = opened.folder.path
     commit_folder(folder / "llm", lambda temporary: None)  # something was trained
     path = folder / "config.yaml"
     ours = path.read_text()
@@ -160,7 +161,7 @@ def test_where_nothing_was_trained_the_words_of_the_newest_settings_are_kept(tmp
         template.write_text(words)
         opened = open_run(folder, settings(text_prompt=str(template)), "x", quiet=True)
         check_settings(opened)
-        claim(opened)
+        claim_folder(opened)
         assert (folder / "prompts/text.txt").read_text() == words
 
 
@@ -188,11 +189,9 @@ def test_parts_of_another_run_are_copied_in_and_the_other_run_may_go(run, cli, t
 
 def test_a_damaged_part_of_another_run_is_refused_before_anything_is_trained(run, tmp_path):
     from sasrecllm.runs.loaded import keep_part
-    from sasrecllm.stages.plan import Stage
 
     other = shutil.copytree(run / "stages/2-text/parts/adapter", tmp_path / "adapter")
     (other / "weights.safetensors").write_bytes(b"")
-    stage = Stage("a", "answer", ("mapper",), "soft", load={"adapter": str(other)}, row="a")
     with pytest.raises(CheckpointError, match="weights"):
-        keep_part(tmp_path / "run", 1, stage, "adapter")
+        keep_part(RunFolder(tmp_path / "run").stage(1, "a"), "adapter", str(other))
     assert not (tmp_path / "run").exists()

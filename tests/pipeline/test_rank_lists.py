@@ -8,7 +8,7 @@ import pytest
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
 from sasrecllm.pipeline.run import run_all
-from sasrecllm.runs.folder import open_run
+from sasrecllm.runs.opening import open_run
 
 
 def test_a_run_on_implicit_feedback_ranks_the_whole_catalogue_and_fixed_lists(tmp_path):
@@ -56,4 +56,4 @@ def test_ranking_is_asked_for_or_not(tmp_path, when):
     run = open_run(tmp_path / "run", parse_config(values, "test"), "test", quiet=True)
     run_all(run)
 
-    assert bool(read_json(run.folder / "results.json")["ranking"]) == (when == "always")
+    assert bool(read_json(run.folder.results)["ranking"]) == (when == "always")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.llm.offline import train_tokenizer
-from sasrecllm.prompts.answers import answer_ids
+from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template, parse_template
 from sasrecllm.prompts.titles import TitleTokens
@@ -169,5 +169,5 @@ def test_a_template_may_be_a_file(tmp_path):
 
 
 def test_answer_tokens_come_from_the_tokenizer():
-    yes, no = answer_ids(TOKENIZER)
-    assert TOKENIZER.convert_ids_to_tokens([yes, no]) == ["ĠYes", "ĠNo"]
+    found = answered_cue(TOKENIZER, "Answer:")
+    assert TOKENIZER.convert_ids_to_tokens([found.yes_id, found.no_id]) == ["ĠYes", "ĠNo"]

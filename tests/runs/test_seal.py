@@ -8,7 +8,8 @@ import pytest
 from sasrecllm.checkpoint import save_part, write_json, write_text
 from sasrecllm.errors import CheckpointError
 from sasrecllm.manifest import MANIFEST, read_manifest, verify_folder
-from sasrecllm.runs.seal import choose_run, is_sealed, resealed, seal
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.seal import choose_run, resealed, seal
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 
@@ -23,14 +24,14 @@ def run(tmp_path):
     for name in ("config.yaml", "log.txt", "report.html", "prompts/text.txt"):
         (folder / name).parent.mkdir(exist_ok=True)
         write_text(folder / name, name)
-    seal(folder)
+    seal(RunFolder(folder))
     return folder
 
 
 def test_the_manifest_lists_what_is_read_again_and_nothing_else(run):
     (run / ".lock").touch()
     (run / "results.json.tmp").touch()
-    seal(run)
+    seal(RunFolder(run))
     assert sorted(read_manifest(run)) == [
         "config.yaml",
         "prompts/text.txt",
@@ -40,7 +41,7 @@ def test_the_manifest_lists_what_is_read_again_and_nothing_else(run):
         "stages/1-encoder/parts/encoder/MANIFEST.sha256",
         "stages/1-encoder/stage.json",
     ]
-    assert choose_run(run) == run
+    assert choose_run(run).path == run
 
 
 def test_what_its_owner_puts_into_a_run_may_change_and_go(run):
@@ -51,12 +52,12 @@ def test_what_its_owner_puts_into_a_run_may_change_and_go(run):
     if hasattr(os, "mkfifo"):
         os.mkfifo(run / "pipe")  # which nobody may wait for
     before = read_manifest(run)
-    with resealed(run):
+    with resealed(RunFolder(run)):
         pass
     assert read_manifest(run) == before
     notes.write_text("second")
     (run / "plot.py").unlink()
-    assert choose_run(run) == run
+    assert choose_run(run).path == run
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "results.json", "run.json", "prompts/text.txt"])
@@ -83,25 +84,25 @@ def test_a_whole_part_of_another_run_is_refused(run):
 def test_what_is_only_written_may_change(run):
     (run / "report.html").unlink()
     (run / "log.txt").write_text("more")
-    assert choose_run(run) == run
+    assert choose_run(run).path == run
 
 
 def test_a_run_that_is_being_changed_is_not_opened(run):
-    with resealed(run):
+    with resealed(RunFolder(run)):
         write_json(run / "results.json", {"new": 1})
         with pytest.raises(CheckpointError, match="not a finished run folder"):
             choose_run(run)
-    assert choose_run(run) == run
-    with pytest.raises(ZeroDivisionError), resealed(run):
+    assert choose_run(run).path == run
+    with pytest.raises(ZeroDivisionError), resealed(RunFolder(run)):
         write_json(run / "results.json", {"new": 1 / 0})
-    assert not is_sealed(run)
+    assert not RunFolder(run).is_sealed()
 
 
 def test_a_run_that_never_finished_is_not_sealed_by_a_change(run):
     (run / "run.json").unlink()
-    with resealed(run):
+    with resealed(RunFolder(run)):
         pass
-    assert not is_sealed(run)
+    assert not RunFolder(run).is_sealed()
 
 
 @pytest.mark.parametrize("name", ["results.json", "log.txt", "plots", "stages/1-encoder/parts"])

@@ -1,7 +1,5 @@
 """Words and soft tokens may be taught on users of their own (docs/protocol.md)."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,9 +7,8 @@ from sasrecllm.config import parse_config
 from sasrecllm.data.ingest.sources import Tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.synthetic.world import known_world
-from sasrecllm.machine.progress import Progress
-from sasrecllm.runs.folder import Run
-from sasrecllm.stages.user_partition import answer_questions, text_questions
+from sasrecllm.stages.plan import planned
+from sasrecllm.stages.user_partition import answer_questions, holdout_share, text_questions
 
 WORLD = known_world(users=120, items=120, rows=14, seed=1)
 WORDS = {"item": "film", "items": "films", "consumed": "seen"}
@@ -19,9 +16,20 @@ DATA = prepare(Tables(WORLD.interactions, WORLD.items, "world", WORDS), split="g
 EVERYBODY = set(DATA.questions("train").histories.users)
 
 
-def run(share, strategy="hierarchical-freezing", seed=0):
-    settings = {"strategy": strategy, "seed": seed, "mapper": {"fresh_users": share}}
-    return Run(Path("nowhere"), parse_config(settings, "test"), "test", Progress(quiet=True))
+class Partition:
+    """A run's stages, and what each of them is taught on."""
+
+    def __init__(self, share, strategy="hierarchical-freezing", seed=0):
+        settings = {"strategy": strategy, "seed": seed, "mapper": {"llm_holdout_users": share}}
+        config = parse_config(settings, "test")
+        self.stages, self.seed = planned(config), seed
+        self.share = holdout_share(config, self.stages)
+
+    def text(self):
+        return text_questions(DATA, self.share, self.seed)
+
+    def of(self, stage):
+        return answer_questions(DATA, self.stages[stage], self.share, self.seed)
 
 
 def users(questions):
@@ -30,29 +38,28 @@ def users(questions):
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_words_and_soft_tokens_meet_different_users_and_every_row_is_somebodys(share):
-    made = run(share)
-    text = users(text_questions(made, DATA))
+    made = Partition(share)
+    text = users(made.text())
     for name in ("mapper", "soft"):
-        asked = answer_questions(made, DATA, made.stages[name])
+        asked = made.of(name)
         assert text.isdisjoint(users(asked)) and text | users(asked) == EVERYBODY
         assert len(users(asked)) == round(share * len(EVERYBODY))
-        rows = np.concatenate([asked.rows, text_questions(made, DATA).rows])
+        rows = np.concatenate([asked.rows, made.text().rows])
         assert sorted(rows) == sorted(DATA.questions("train").rows)
-    assert users(answer_questions(made, DATA, made.stages["text"])) == text
+    assert users(made.of("text")) == text
 
 
 def test_the_same_seed_keeps_the_same_users_and_a_larger_share_keeps_more_of_them():
-    few, many = (users(answer_questions(r, DATA, r.stages["soft"])) for r in (run(0.2), run(0.6)))
+    few, many = users(Partition(0.2).of("soft")), users(Partition(0.6).of("soft"))
     assert few < many
-    other = run(0.2, seed=1)
-    assert users(answer_questions(other, DATA, other.stages["soft"])) != few
+    assert users(Partition(0.2, seed=1).of("soft")) != few
 
 
 @pytest.mark.parametrize("strategy", ["text-only", "dual-stage", "encoder-only"])
 def test_nobody_is_kept_where_no_stage_would_read_them(strategy):
     """A live encoder has seen all users, so a stage that trains it gains nothing from fresh ones."""
-    made = run(0.5, strategy)
-    assert users(text_questions(made, DATA)) == EVERYBODY
-    for stage in made.stages.values():
-        if stage.task == "answer":
-            assert users(answer_questions(made, DATA, stage)) == EVERYBODY
+    made = Partition(0.5, strategy)
+    assert users(made.text()) == EVERYBODY
+    for name, stage in made.stages.items():
+        if stage.kind.asks_language_model:
+            assert users(made.of(name)) == EVERYBODY

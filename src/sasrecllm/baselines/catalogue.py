@@ -11,7 +11,7 @@ Legend: B histories, C candidates, I items of the catalogue, N likes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -53,15 +53,25 @@ class CatalogueScorer(ABC):
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]; 0 for an item outside the catalogue."""
-        out = np.zeros(candidates.shape)
-        inside = (candidates >= 0) & (candidates < self.rows.n_items)
-        places = np.where(inside, candidates, 0)
-        block = max(1, CELLS_AT_ONCE // max(1, self.rows.n_items))
-        for start in range(0, len(histories) if self.rows.n_items else 0, block):
-            part = np.arange(start, min(start + block, len(histories)))
-            every = self.scores(histories.take(part))
-            out[part] = np.take_along_axis(every, places[part], axis=1)
-        return np.where(inside, out, 0.0)
+        return read_out(self.scores, histories, candidates, self.rows.n_items)
+
+
+def read_out(
+    scores: Callable[[Histories], FloatArray],
+    histories: Histories,
+    candidates: IntArray,
+    n_items: int,
+) -> FloatArray:
+    """Scores of ``candidates`` [B, C] out of those of all items; 0 for one outside the catalogue."""
+    out = np.zeros(candidates.shape)
+    inside = (candidates >= 0) & (candidates < n_items)
+    places = np.where(inside, candidates, 0)
+    block = max(1, CELLS_AT_ONCE // max(1, n_items))
+    for start in range(0, len(histories) if n_items else 0, block):
+        part = np.arange(start, min(start + block, len(histories)))
+        every = scores(histories.take(part))
+        out[part] = np.take_along_axis(every, places[part], axis=1)
+    return np.where(inside, out, 0.0)
 
 
 class Likes(NamedTuple):

@@ -68,38 +68,44 @@ class Neighbours:
 
     Args:
         values: one for each of ``items``.
+        width: one more than the largest that ``items`` may hold.
     """
 
     offsets: IntArray  # [I + 1]
     items: IntArray
     values: FloatArray
+    width: int
 
     @classmethod
-    def of(cls, whose: IntArray, items: IntArray, values: FloatArray, n_items: int) -> Neighbours:
-        """From entries of one length in any order."""
+    def of(
+        cls, whose: IntArray, items: IntArray, values: FloatArray, n_rows: int, width: int | None = None
+    ) -> Neighbours:
+        """From entries of one length in any order; ``width`` is ``n_rows`` unless told."""
         order = np.argsort(whose, kind="stable")
-        counts = np.bincount(whose, minlength=n_items)
+        counts = np.bincount(whose, minlength=n_rows)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return cls(offsets, items[order], values[order])
+        return cls(offsets, items[order], values[order], n_rows if width is None else width)
 
     def summed(self, liked: Histories, worth: FloatArray) -> FloatArray:
-        """Sum of ``worth`` [N] times the row of each entry of ``liked``, [B, I].
+        """Sum of ``worth`` [N] times the row of each entry of ``liked``, [B, width].
 
         Entries outside the catalogue say nothing.  Added up in the order of the history, so that no
         bit depends on the batch.
         """
-        n_items = len(self.offsets) - 1
-        out = np.zeros((len(liked), n_items))
+        out = np.zeros((len(liked), self.width))
         for row in range(len(liked)):
             entries = slice(liked.offsets[row], liked.offsets[row + 1])
-            inside = (liked.items[entries] >= 0) & (liked.items[entries] < n_items)
-            items, times = liked.items[entries][inside], worth[entries][inside]
-            starts, counts = self.offsets[items], self.offsets[items + 1] - self.offsets[items]
-            steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-            at = np.repeat(starts, counts) + steps
-            weights = self.values[at] * np.repeat(times, counts)
-            out[row] = np.bincount(self.items[at], weights, minlength=n_items)
+            inside = (liked.items[entries] >= 0) & (liked.items[entries] < len(self.offsets) - 1)
+            out[row] = self.spread(liked.items[entries][inside], worth[entries][inside])
         return out
+
+    def spread(self, rows: IntArray, worth: FloatArray) -> FloatArray:
+        """Sum of ``worth`` times each of ``rows``, both of one length, [width]."""
+        starts, counts = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        at = np.repeat(starts, counts) + steps
+        weights = self.values[at] * np.repeat(worth, counts)
+        return np.bincount(self.items[at], weights, minlength=self.width).astype(np.float64)
 
 
 def fading(liked: Histories, half_life: float) -> FloatArray:

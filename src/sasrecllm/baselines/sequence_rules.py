@@ -1,11 +1,11 @@
 """Rules of what is liked soon after what: a Markov chain with a longer memory on both sides.
 
-    rule(a → b) = w(a → b) / (√(w(a → ·) · w(· → b)) + shrink)
+    rule(a → b) = w(a → b) / (w(a → ·)^(1 − β) · w(· → b)^β + shrink)
 
 w(a → b) sums 1/d over all places in the training rows at which one user likes b as the d-th like
 after a, d at most ``reach``.  A candidate's score is the sum of the rules from the likes of the
-history, each half as strong after every ``half_life`` newer likes.  The square root is the cosine's:
-without it the popular items follow everything.
+history, each half as strong after every ``half_life`` newer likes.  β = 0 is the share of what follows
+a, which favours what is popular; β = ½ is the cosine, in which the popular is no likelier to follow.
 Sequential rules with linear decay: Ludewig & Jannach, "Evaluation of session-based recommendation
 algorithms" (UMUAI 2018), section 3.1.2.
 
@@ -33,11 +33,13 @@ class SequenceRules(CatalogueScorer):
         reach: likes that a rule spans at most.
         half_life: of a like of the history, in newer likes.
         shrink: pseudo-weight that draws rules towards 0 where few users carry them.
+        cosine: β, 0 to 1.
     """
 
     reach: int = 10
     half_life: float = 3.0
-    shrink: float = 5.0
+    shrink: float = 20.0
+    cosine: float = 0.0
     name: str = "sequence rules"
 
     @cached_property
@@ -47,7 +49,7 @@ class SequenceRules(CatalogueScorer):
         table = PairTable.summed(n, self._followers())
         leaving = np.bincount(table.first, table.counts, minlength=n)
         entering = np.bincount(table.second, table.counts, minlength=n)
-        size = np.sqrt(leaving[table.first] * entering[table.second])
+        size = leaving[table.first] ** (1 - self.cosine) * entering[table.second] ** self.cosine
         return Neighbours.of(table.first, table.second, table.counts / (size + self.shrink), n)
 
     def scores(self, histories: Histories) -> FloatArray:

@@ -1,8 +1,10 @@
-"""One row per baseline; the first three start every results table."""
+"""One row per baseline: how it is made, and which tables show it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from sasrecllm.baselines.als import ALS
 from sasrecllm.baselines.chance import Random
@@ -19,14 +21,51 @@ from sasrecllm.baselines.trivial import (
     RunningMean,
     TwoMeans,
 )
+from sasrecllm.baselines.user_regression import UserRegression
+from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS
+from sasrecllm.plugins import resolve
 from sasrecllm.types import Scorer
 
-BASELINES: dict[str, Callable[[TrainRows], Scorer]] = {
-    "item mean": lambda rows: ItemMean(rows.means),
-    "item mean + user mean": lambda rows: TwoMeans(rows.means),
-    "item mean + running mean": lambda rows: ItemMeanPlusRunningMean(rows.means),
+Make = Callable[[TrainRows], Scorer]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A row of the table; called with the training rows it is the scorer.
+
+    Args:
+        make: the scorer, of the training rows.
+        shown: the tables that have it: ``always`` all, ``implicit`` those without labels, where means
+            of labels say nothing, ``asked`` those whose ``evaluation.baselines`` names it.
+        trivial: whether a claim counts only where it is beaten.
+        reads_words: whether it knows an item without training rows by its words and attributes.
+    """
+
+    make: Make
+    shown: Literal["always", "implicit", "asked"] = "asked"
+    trivial: bool = False
+    reads_words: bool = False
+
+    def __call__(self, rows: TrainRows) -> Scorer:
+        """The scorer."""
+        return self.make(rows)
+
+
+def _term(term: Callable[[UserRegression], Scorer]) -> Baseline:
+    """A term of the user regression."""
+    own: Any = term
+    return Baseline(lambda rows: term(rows.user_regression), own.shown, reads_words=own.reads_words)
+
+
+_ROWS: dict[str, Make] = {
+    "item mean": Baseline(lambda rows: ItemMean(rows.means), "always", trivial=True),
+    "item mean + user mean": Baseline(lambda rows: TwoMeans(rows.means), "always", trivial=True),
+    "item mean + running mean": Baseline(
+        lambda rows: ItemMeanPlusRunningMean(rows.means), "always", trivial=True
+    ),
     "running mean": lambda rows: RunningMean(rows.means),
-    "popularity": lambda rows: Popularity(rows.means),
+    "popularity": Baseline(lambda rows: Popularity(rows.means), "implicit", trivial=True),
+    **{name: _term(term) for name, term in REGRESSION_TERMS.items()},
     "random": Random,
     "ItemKNN": ItemKNN,
     "Markov chain": MarkovChain,
@@ -34,8 +73,40 @@ BASELINES: dict[str, Callable[[TrainRows], Scorer]] = {
     "EASE": EASE,
     "fading EASE": lambda rows: EASE(rows, half_life=10.0, name="fading EASE"),
     "sequence rules": SequenceRules,
+    "sequence cosine": lambda rows: SequenceRules(rows, cosine=0.5, shrink=5.0, name="sequence cosine"),
     "ALS": ALS,
 }
 
-ALWAYS = ("item mean", "item mean + user mean", "item mean + running mean")
+BASELINES: dict[str, Baseline] = {
+    name: row if isinstance(row, Baseline) else Baseline(row) for name, row in _ROWS.items()
+}
+
+ALWAYS = tuple(name for name, row in BASELINES.items() if row.shown == "always" and row.trivial)
 """The rows that every table starts with."""
+
+RANKED = tuple(name for name, row in BASELINES.items() if row.shown == "implicit")
+"""The rows that every ranking of lists starts with: there only the order of items counts."""
+
+
+def baseline_of(name: str, key: str) -> Baseline:
+    """The row ``name``, or what ``package.module:NAME`` makes of the training rows.
+
+    Args:
+        key: of the setting that names it, for refusals.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = resolve(name, BASELINES, key)
+    return found if isinstance(found, Baseline) else Baseline(found)
+
+
+def shown_baselines(implicit: bool, asked: Iterable[str]) -> list[str]:
+    """Names of the rows of a table, in its order.
+
+    Args:
+        implicit: whether its data has no labels.
+        asked: what ``evaluation.baselines`` names.
+    """
+    kinds = ("always", "implicit") if implicit else ("always",)
+    return list(dict.fromkeys([*(n for n, row in BASELINES.items() if row.shown in kinds), *asked]))

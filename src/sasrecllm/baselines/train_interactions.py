@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from sasrecllm.baselines.trivial import TrainMeans
-from sasrecllm.types import IntArray, LabelArray
+from sasrecllm.baselines.user_regression import UserRegression
+from sasrecllm.types import FloatArray, IntArray, LabelArray
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class TrainRows:
         users, items: indices into the catalogue.
         labels: 1 liked, 0 not.
         seed: of whatever a baseline draws.
+        features: makes the feature groups [n_items, F] of the items, for the user regression.
         times: of the rows, on one clock for all users; None where the data has none.
     """
 
@@ -28,6 +31,7 @@ class TrainRows:
     n_users: int
     n_items: int
     seed: int = 0
+    features: Callable[[], Sequence[FloatArray]] = tuple
     times: IntArray | None = None
 
     @cached_property
@@ -35,6 +39,18 @@ class TrainRows:
         """Smoothed means of the labels."""
         return TrainMeans.fit(
             self.users, self.items, self.labels, n_users=self.n_users, n_items=self.n_items
+        )
+
+    @cached_property
+    def user_regression(self) -> UserRegression:
+        """The user regression, its shared part fitted on these rows."""
+        return UserRegression.fit(
+            self.users,
+            self.items,
+            self.labels,
+            list(self.features()),
+            n_users=self.n_users,
+            n_items=self.n_items,
         )
 
     @cached_property

@@ -8,7 +8,6 @@ mean = (Σ labels + prior·m) / (n + prior).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -55,22 +54,6 @@ class TrainMeans:
         """Mean of each user's rows strictly earlier than the question, of any split, shape [B]."""
         earlier = histories.strictly_earlier()
         return _smoothed(earlier.owners, earlier.labels, len(earlier), self.mean, self.prior)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "mean": self.mean,
-            "prior": self.prior,
-            "items": self.items.tolist(),
-            "users": self.users.tolist(),
-            "likes": self.likes.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainMeans:
-        """The inverse of :meth:`to_dict`."""
-        arrays = {k: np.asarray(values[k], dtype=np.float64) for k in ("items", "users", "likes")}
-        return cls(mean=values["mean"], prior=values["prior"], **arrays)
 
 
 @dataclass(frozen=True)

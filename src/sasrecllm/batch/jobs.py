@@ -8,18 +8,16 @@ processes share a job by ``shard`` i of n: each takes every n-th part.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import uuid
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sasrecllm.batch import on_ray
+from sasrecllm.batch.parts import part_file, parts_folder, verify_part, write_part
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
-from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.errors import ConfigError
 from sasrecllm.inference.recommender import SASRecLLM, Seen
 from sasrecllm.machine.lock import in_use, is_held
-from sasrecllm.machine.os_errors import told
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
 from sasrecllm.runs.seal import choose_run
@@ -60,10 +58,10 @@ def recommend_all(
     """
     progress = progress or Progress(quiet=True)
     check_ending(out)
-    choose_run(run)
+    found = choose_run(run)
     count = sum(1 for _ in user_batches(users, size, column))  # looks at every id, before any claim
     job = {
-        "run": _digest(run), "users": file_digest(users), "column": column, "k": k,
+        "run": found.digest(), "users": file_digest(users), "column": column, "k": k,
         "retrieve": retrieve, "rerank": rerank, "seen": seen, "size": size, "parts": count,
     }  # fmt: skip
     parts = parts_folder(out)
@@ -75,9 +73,7 @@ def recommend_all(
             missing = {n for n in mine if not part_file(parts, n).is_file()}
             progress.start()
             if ray is not None:
-                from sasrecllm.batch.on_ray import write_parts
-
-                write_parts(run, users, parts, sorted(missing), job, ray, progress)
+                on_ray.write_parts(run, users, parts, sorted(missing), job, ray, progress)
             elif missing:
                 system = SASRecLLM.from_pretrained(run)
                 batches = enumerate(user_batches(users, size, column))
@@ -121,7 +117,7 @@ def _merge(parts: Path, out: Path) -> None:
         )
     files = [part_file(parts, n) for n in range(count)]
     for file in files:
-        _verify_part(file)
+        verify_part(file)
     if not files:
         files = [parts / "part-none.parquet"]
         write_lists(files[0], [])
@@ -133,79 +129,10 @@ def _merge(parts: Path, out: Path) -> None:
         parts.rmdir()
 
 
-def _note_of(part: Path) -> Path:
-    """Where the SHA-256 of a part stands."""
-    return part.with_suffix(".sha256")
-
-
-def _verify_part(part: Path) -> None:
-    """Refuse a part that is not what was written.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
-    note = _note_of(part)
-    if not note.is_file() or note.read_bytes() != file_digest(part).encode():
-        raise CheckpointError(
-            f"{part} is damaged: its SHA-256 is not the one that was noted when it was written",
-            f"delete {part.name} and give the `sasrecllm recommend --users` command again",
-        )
-
-
 def _absent(parts: Path) -> list[int]:
     """Numbers of the parts of a job that are still to be written."""
     count = int(read_json(parts / JOB, parts=int)["parts"])
     return [n for n in range(count) if not part_file(parts, n).is_file()]
-
-
-def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[str, Any]) -> None:
-    """One part, whole or not at all, whoever else writes it at the same time.
-
-    Args:
-        job: ``k``, ``retrieve``, ``rerank`` and ``seen`` of the job.
-    """
-    temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
-    note = temporary.with_name(temporary.name + ".sha256")
-    asked = {name: job[name] for name in ("k", "retrieve", "rerank", "seen")}
-    lists = lists_of(system, ids, **asked)
-    try:
-        with told(path):
-            write_lists(temporary, lists)
-            note.write_text(file_digest(temporary), encoding="utf-8")
-            note.replace(_note_of(path))
-            temporary.replace(path)
-    finally:
-        for left in (temporary, note):
-            left.unlink(missing_ok=True)  # nothing once it is in its place
-
-
-def lists_of(
-    system: SASRecLLM,
-    ids: Sequence[str],
-    k: int,
-    retrieve: int,
-    *,
-    rerank: bool,
-    seen: Seen | None = None,
-) -> list[dict[str, Any]]:
-    """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
-    known = system.dataset.latest(system.catalog.user_index(list(ids)))
-    lists = system.lists(known, system.recommend_many(known, k, retrieve, rerank=rerank, seen=seen))
-    return [
-        {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
-        for user, lines in zip(ids, lists, strict=True)
-        for line in lines
-    ]
-
-
-def parts_folder(out: Path) -> Path:
-    """Where the parts of a job stand until they are merged."""
-    return out.with_name(out.name + ".parts")
-
-
-def part_file(parts: Path, number: int) -> Path:
-    """One part of a job."""
-    return parts / f"part-{number:06d}.parquet"
 
 
 def _claim(parts: Path, job: dict[str, Any], lock: str) -> None:
@@ -236,11 +163,3 @@ def _is_free(parts: Path, lock: str) -> bool:
     """Whether no part of a job stands, and no shard beside the holder of ``lock`` works on it."""
     others = [p for p in parts.glob(".shard-*.lock") if p.name != lock]
     return not any(parts.glob("part-*.parquet")) and not any(map(is_held, others))
-
-
-def _digest(run: Path) -> str:
-    """Identity of a run: its settings, data and results."""
-    summed = hashlib.sha256()
-    for name in ("config.yaml", "run.json", "results.json"):
-        summed.update((run / name).read_bytes() if (run / name).is_file() else b"")
-    return summed.hexdigest()[:16]

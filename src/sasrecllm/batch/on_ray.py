@@ -14,9 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sasrecllm import plugins
+from sasrecllm.batch.parts import part_file, write_part
 from sasrecllm.data.batch_files import users_of
 from sasrecllm.errors import ConfigError, MissingExtraError
+from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.machine import signals
 from sasrecllm.machine.progress import Progress
 
@@ -80,16 +84,10 @@ def _worker(
 
     class Worker:
         def __init__(self) -> None:
-            import torch
-
-            from sasrecllm.inference.recommender import SASRecLLM
-
             torch.set_num_threads(1)  # Ray counts one CPU for it
             self.system = SASRecLLM.from_pretrained(run, allow_plugins=allowed)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            from sasrecllm.batch.jobs import part_file, write_part
-
             for number in map(int, batch["part"]):
                 ids = users_of(users, number, job["size"], job["column"])
                 write_part(self.system, ids, part_file(parts, number), job)

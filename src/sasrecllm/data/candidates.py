@@ -13,6 +13,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import NAMES
 from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.seeds import RANKING_LISTS
 from sasrecllm.types import UNKNOWN, BoolArray, Histories, IntArray
 
 
@@ -72,7 +73,9 @@ def ranking_candidates(
     if negatives is None:
         others = _all_others(unmet, owners)
     else:
-        others = unmet.draw(owners, negatives, np.random.default_rng([seed, NAMES[split], 17]))
+        others = unmet.draw(
+            owners, negatives, np.random.default_rng([seed, NAMES[split], RANKING_LISTS])
+        )
     items = np.concatenate([dataset.items[rows][:, None], others], axis=1)
     return Candidates(dataset.histories(rows), items, rows)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.seeds import COLD_ITEMS, COLD_USERS
 from sasrecllm.types import BoolArray, IntArray, LabelArray
 
 MOST = 0.5
@@ -65,8 +66,8 @@ def hold_out(
     if not (cold_items or cold_users):
         nobody = np.zeros(0, dtype=np.int64)
         return HeldOut(splits.astype(np.int8), nobody, nobody, [])
-    chosen_items = _chosen(np.unique(items), cold_items, seed, 11)
-    chosen_users = _chosen(np.unique(users), cold_users, seed, 13)
+    chosen_items = _chosen(np.unique(items), cold_items, seed, COLD_ITEMS)
+    chosen_users = _chosen(np.unique(users), cold_users, seed, COLD_USERS)
     of_item, of_user = np.isin(items, chosen_items), np.isin(users, chosen_users)
     retired = (of_item | of_user) & (splits != TEST)
     left = np.where(retired, CONTEXT, splits).astype(np.int8)
@@ -83,16 +84,16 @@ def hold_out(
     return HeldOut(left, chosen_items, chosen_users, notes)
 
 
-def _chosen(known: IntArray, share: float, seed: int, stream: int) -> IntArray:
-    """The sorted first ``share`` of a seeded permutation of ``known``."""
-    count = round(share * len(known))
-    return np.sort(np.random.default_rng([seed, stream]).permutation(known)[:count])
+def _chosen(candidates: IntArray, share: float, seed: int, stream: int) -> IntArray:
+    """The sorted first ``share`` of a seeded permutation of ``candidates``."""
+    count = round(share * len(candidates))
+    return np.sort(np.random.default_rng([seed, stream]).permutation(candidates)[:count])
 
 
-def _note(what: str, chosen: int, known: int, held: BoolArray, splits: LabelArray) -> str:
+def _note(what: str, chosen: int, candidates: int, held: BoolArray, splits: LabelArray) -> str:
     train, valid, test = (int((held & (splits == code)).sum()) for code in (TRAIN, VALID, TEST))
     return (
-        f"{chosen:,} of {known:,} {what} are held out: {train:,} training and {valid:,} validation"
+        f"{chosen:,} of {candidates:,} {what} are held out: {train:,} training and {valid:,} validation"
         f" rows are left to the histories of test rows; {test:,} test rows ask about held-out {what}"
     )
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import polars as pl
 
+from sasrecllm.data.truth import Truth
 from sasrecllm.errors import DataError
 
 ROW = "__row"
@@ -34,10 +35,12 @@ class FileColumns:
         named: our column -> its name in the file.
         unused: name in the file of every column that was left out -> what it may be
             (:data:`sasrecllm.data.ingest.columns.LIKELY`), or an empty string.
+        first_row: number of the first row as its owner counts: 1 in files, 0 in frames.
     """
 
     named: Mapping[str, str] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
+    first_row: int = 1
 
     def name(self, ours: str) -> str:
         """The file's name of our column."""
@@ -58,6 +61,7 @@ class Tables:
         files: names of the two tables' files, for refusals.
         columns: what the two files call their columns, for refusals.
         notes: what a reader of the report must know of how the files were read.
+        truth: what a source that makes its rows up knows of them.
     """
 
     interactions: pl.DataFrame
@@ -69,6 +73,7 @@ class Tables:
     files: tuple[str, str] = ("interactions", "items")
     columns: tuple[FileColumns, FileColumns] = (FileColumns(), FileColumns())
     notes: tuple[str, ...] = ()
+    truth: Truth | None = None
 
 
 def order_of(tables: Tables) -> Literal["order", "time", "file"]:
@@ -156,7 +161,8 @@ def _refuse_contradiction(frame: pl.DataFrame, tables: Tables) -> None:
         place, or_order = f", {name('order')} {row['order']}", "data.columns.order=null or "
     raise DataError(
         f"{tables.files[0]}: {wrong.height:,} rows stand after a row of the same user with a later"
-        f" {name('timestamp')}; the first: row {row[ROW] + 1}, {name('user_id')}"
+        f" {name('timestamp')}; the first: row {row[ROW] + tables.columns[0].first_row},"
+        f" {name('user_id')}"
         f" {row['user_id']!r}{place}",
         "a history may not hold the future: set data.order=time, which sorts by time (an order column"
         f" breaks ties only), or leave the column out that is wrong: {or_order}"

@@ -19,10 +19,21 @@ from torch import Tensor, nn
 
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError
+from sasrecllm.seeds import CROSSFIT_FOLDS
 from sasrecllm.types import UNKNOWN, Histories, IntArray
 
 Answer = Callable[[SequentialEncoder, Histories, IntArray], tuple[Tensor, ...]]
 """What an encoder says about some rows: (encoder, their histories, their numbers) to tensors."""
+
+
+def fold_of_user(n_users: int, folds: int, seed: int) -> IntArray:
+    """Seeded fold of every user, [n_users]: which fold encoder never sees them.
+
+    >>> sorted(fold_of_user(6, 3, seed=0).tolist())
+    [0, 0, 1, 1, 2, 2]
+    """
+    rng = np.random.default_rng([seed, CROSSFIT_FOLDS])
+    return rng.permutation(n_users) % max(1, folds)
 
 
 def procrustes(source_ND: Tensor, target_ND: Tensor) -> Tensor:

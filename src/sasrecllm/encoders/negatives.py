@@ -27,7 +27,7 @@ def uniform_negatives(
 
     Args:
         pool_P: ascending item indices to draw from (those seen in training).
-        generator: source of randomness; torch's global one unless told.
+        generator: source of randomness; torch's global one unless given.
 
     Raises:
         ConfigError: a pool of fewer than two items.
@@ -43,38 +43,6 @@ def uniform_negatives(
     rank_QN = rank_QN + (inside_Q[:, None] & (rank_QN >= place_Q[:, None])).long()
     log_q_Q = -torch.log(choices_Q.double()).float()
     return Negatives(pool_P[rank_QN], log_q_Q[:, None].expand(shape))
-
-
-def popularity_negatives(
-    targets_Q: Tensor, count: int, weights_I: Tensor, generator: torch.Generator | None = None
-) -> Negatives:
-    """``count`` items per question, drawn in proportion to ``weights_I`` without the target.
-
-    Args:
-        weights_I: not negative, one per item of the catalogue; an item of weight 0 is never drawn.
-        generator: source of randomness; torch's global one unless told.
-
-    Raises:
-        ConfigError: fewer than two items have a weight.
-    """
-    pool_P = torch.nonzero(weights_I > 0)[:, 0]
-    _check(len(pool_P))
-    share_I = weights_I.double() / weights_I.double().sum()
-    share_P = share_I[pool_P]
-    cumulated_P = torch.cumsum(share_P, dim=0)
-    place_Q = torch.searchsorted(pool_P, targets_Q)
-    own_Q = share_I[targets_Q]
-    before_Q = torch.where(place_Q > 0, cumulated_P[(place_Q - 1).clamp(min=0)], 0.0)
-    shape = (len(targets_Q), count)
-    drawn = torch.rand(shape, generator=generator, device=targets_Q.device, dtype=torch.float64)
-    drawn = drawn * (1 - own_Q)[:, None]
-    # The line from 0 to 1 without the target's stretch: what falls behind its start jumps over it.
-    drawn = drawn + (drawn >= before_Q[:, None]) * own_Q[:, None]
-    rank_QN = torch.searchsorted(cumulated_P, drawn, right=True).clamp(max=len(pool_P) - 1)
-    # Rounding can still land on the target's edge; its neighbour takes that draw.
-    rank_QN = torch.where(pool_P[rank_QN] == targets_Q[:, None], rank_QN + 1, rank_QN) % len(pool_P)
-    log_q_QN = torch.log(share_P[rank_QN] / (1 - own_Q)[:, None]).float()
-    return Negatives(pool_P[rank_QN], log_q_QN)
 
 
 def _check(pool_size: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sasrecllm.seeds import mixed
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 
@@ -98,9 +98,5 @@ class ShuffledHistory:
 
 
 def _mix(values: IntArray) -> IntArray:
-    """A well-mixed number for each number: the finaliser of SplitMix64 (Steele et al., 2014)."""
-    x: npt.NDArray[np.uint64] = values.astype(np.int64).view(np.uint64)
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (x ^ (x >> np.uint64(31))).view(np.int64)
+    """A well-mixed number for each number."""
+    return mixed(values.astype(np.int64).view(np.uint64)).view(np.int64)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from sasrecllm.types import UNKNOWN
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.types import UNKNOWN, Scorer
 
-if TYPE_CHECKING:
-    from sasrecllm.inference.recommender import SASRecLLM
 
-
-def audience_of(system: SASRecLLM, item: int, k: int, *, allowed: bool) -> list[dict[str, Any]]:
+def audience_of(
+    scorer: Scorer, calibration: Calibration, dataset: Dataset, item: int, k: int, *, allowed: bool
+) -> list[dict[str, Any]]:
     """The ``k`` users with the highest score for the item of index ``item``.
 
     Args:
         allowed: whether users who have met it count too.
     """
-    dataset, catalog = system.dataset, system.catalog
+    catalog = dataset.catalog
     users = np.unique(dataset.users)  # who was forgotten has no row
     if not allowed:
         users = np.setdiff1d(users, dataset.users[dataset.items == item])
     known = dataset.latest(users)
-    scores = system.score(known, np.full((len(users), 1), item))[:, 0]
+    scores = scorer.score(known, np.full((len(users), 1), item))[:, 0]
     best = np.argsort(-scores, kind="stable")[:k]
-    probabilities = system.calibration.probabilities(scores)
+    probabilities = calibration.probabilities(scores)
     liked = known.liked().last(1)
     last = np.full(len(users), UNKNOWN)
     last[liked.owners] = liked.items

@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import known as known_index
+from sasrecllm.inference.retrieve import TitleVectors
 from sasrecllm.llm.fusion import Fusion
-from sasrecllm.runs.stored import uses_language_model
-from sasrecllm.types import FloatArray, Histories, Scorer
-
-if TYPE_CHECKING:
-    from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.runs.system import System
+from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
 MOST = 10
 """Newest liked items that are left out one by one."""
+
+
+class Explains(Protocol):
+    """What is explained: a :class:`~sasrecllm.inference.recommender.SASRecLLM`."""
+
+    parts: System
+    scorer: Scorer
+    calibration: Calibration
+    catalog: Catalog
+
+    @property
+    def has_vector(self) -> BoolArray:
+        """Whether the encoder has a vector for each item."""
+        ...
+
+    @property
+    def title_vectors(self) -> TitleVectors:
+        """Vectors of the titles."""
+        ...
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Scores of ``candidates`` [B, C]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +95,7 @@ class Explanation:
         }
 
 
-def explained(system: SASRecLLM, known: Histories, target: int) -> Explanation:
+def explained(system: Explains, known: Histories, target: int) -> Explanation:
     """Why ``target`` has the probability it has for the one history in ``known``."""
     rows, places = left_out(known)
     scores = system.score(rows, np.full((len(rows), 1), target))[:, 0]
@@ -121,7 +145,7 @@ def shares_of(scorer: Scorer, known: Histories, item: int, slope: float) -> dict
     }
 
 
-def nearest(system: SASRecLLM, known: Histories, target: int, most: int = 3) -> tuple[Neighbour, ...]:
+def nearest(system: Explains, known: Histories, target: int, most: int = 3) -> tuple[Neighbour, ...]:
     """Liked items that resemble ``target`` most: by the encoder's vectors where it has one, else by
     the titles; none where neither can say."""
     liked = np.unique(known.items[known.labels == 1])
@@ -132,7 +156,7 @@ def nearest(system: SASRecLLM, known: Histories, target: int, most: int = 3) -> 
         with torch.no_grad():
             rows = torch.from_numpy(np.append(liked, target)).to(encoder.device)
             vectors = encoder.item_vectors(rows).double().cpu().numpy()
-    elif uses_language_model(system.parts.config):
+    elif asks_language_model(system.parts.config):
         by, vectors = "title", system.title_vectors.vectors[np.append(liked, target)]
     else:
         return ()

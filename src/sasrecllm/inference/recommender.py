@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.config import Config
+from sasrecllm.checkpoint import read_json
 from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.errors import CheckpointError
+from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
@@ -39,23 +39,17 @@ from sasrecllm.inference.requests import (
     recommendations,
 )
 from sasrecllm.inference.rerank import Lists, TwoStage
+from sasrecllm.inference.results import Results
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
+from sasrecllm.inference.saving import Place, copy_run
 from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
-from sasrecllm.llm.hub import cache_only
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run
-from sasrecllm.runs.stored import (
-    part_folders,
-    run_stages,
-    stored_backbone,
-    stored_calibration,
-    stored_config,
-    stored_data,
-    uses_language_model,
-)
-from sasrecllm.runs.system import Assembly
-from sasrecllm.runs.templates import stored_templates
-from sasrecllm.stages.plan import last_prompt
+from sasrecllm.runs.stored import stored_calibration, stored_config
+from sasrecllm.runs.system import System
+from sasrecllm.settings import Config
+from sasrecllm.stages.plan import asks_language_model, planned
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
 __all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title"]
@@ -76,7 +70,7 @@ class SASRecLLM:
 
     def __init__(
         self,
-        parts: Assembly,
+        parts: System,
         scorer: Scorer,
         calibration: Calibration | None = None,
         catalog: Catalog | None = None,
@@ -88,6 +82,7 @@ class SASRecLLM:
         self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
         self._first = encoder_channel or EncoderChannel(parts.encoder)
+        self.place = Place()
         note_loaded()
 
     @classmethod
@@ -104,7 +99,7 @@ class SASRecLLM:
             ConfigError: it names a plug-in that is not allowed.
             ModelNotFoundError: its language model is not on this machine.
         """
-        with told(Path(".")):
+        with as_refusals(Path(".")):
             folder = choose_run(folder_of(run))
         system = cls.load(folder, device, stored_config(folder, allow_plugins))
         nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))
@@ -112,7 +107,7 @@ class SASRecLLM:
         return system
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", config: Config | None = None) -> SASRecLLM:
+    def load(cls, folder: RunFolder, device: str = "auto", config: Config | None = None) -> SASRecLLM:
         """Load an evaluated run folder, finished or not.
 
         Args:
@@ -121,20 +116,33 @@ class SASRecLLM:
         Raises:
             CheckpointError: a part of it is damaged.
         """
-        from sasrecllm.machine.device import pick_device
-
         refuse_fork()
-        chosen = pick_device(device)
         config = config or stored_config(folder)
-        dataset = stored_data(folder)
-        backbone, templates = stored_backbone(folder, config), stored_templates(folder, config)
-        parts = Assembly(config, dataset, backbone, chosen, templates)
-        stages = run_stages(config)
-        with cache_only():
-            for part, where in part_folders(stages, folder).items():
-                parts.load(part, where)
-        scorer = parts.scorer(list(stages.values())[-1], last_prompt(stages.values()))
-        return cls(parts, scorer, stored_calibration(folder / "results.json", scorer.name))
+        parts = System.load(folder, device, config)
+        stages = planned(config)
+        final = list(stages.values())[-1]
+        scorer = final.kind.scorer(parts, final, stages)
+        system = cls(parts, scorer, stored_calibration(folder, scorer.name))
+        system.place = Place(folder.path.absolute())
+        return system
+
+    def save(self, folder: str | Path) -> None:
+        """Keep the run in a folder, which :meth:`from_pretrained` and every command take.
+
+        Raises:
+            ConfigError: something stands there, or the system has items that its run has not.
+            ResourceError: the disk is full.
+        """
+        if added := self.catalog.n_items - self.dataset.n_items:
+            raise ConfigError(
+                f"{added} items were added after training, and a run has no place for them",
+                "save the system without them, and add them again after loading",
+            )
+        copy_run(self.place.folder, folder_of(folder))
+
+    def evaluate(self) -> Results:
+        """What the run measured on its whole test split; prints as the table."""
+        return Results(read_json(RunFolder(self.place.folder).results, rows=dict, ranking=dict))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of candidate indices [B, C]: what ``evaluate`` and the server call.
@@ -166,7 +174,9 @@ class SASRecLLM:
             [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        return SASRecLLM(self.parts, scorer, self.calibration, catalog, self._first)
+        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, self._first)
+        system.place = self.place
+        return system
 
     def score_items(
         self,
@@ -282,7 +292,7 @@ class SASRecLLM:
         Args:
             count: items that each channel of the first stage names.
         """
-        reads = uses_language_model(self.parts.config)  # an encoder alone has no words to go by
+        reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
         titles = lambda: self.title_vectors  # noqa: E731 - only made where they are needed
         channels = channels_of(self._first, self.catalog.n_items, titles if reads else None)
         behind = EncoderScorer("encoder", self.parts.encoder)
@@ -321,7 +331,8 @@ class SASRecLLM:
         """
         index = int(items_of(self.catalog, [item], "item")[0])
         allowed = may_repeat(seen, self.dataset.allow_seen)
-        return audience_of(self, index, count_of(k, "k"), allowed=allowed)
+        k = count_of(k, "k")
+        return audience_of(self, self.calibration, self.dataset, index, k, allowed=allowed)
 
     # What was asked ------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.ops.topk import best_free, top_items
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.runs.system import Assembly
+from sasrecllm.runs.system import System
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
 
@@ -174,7 +174,7 @@ def channels_of(
     return [encoder, WordsChannel(np.flatnonzero(without), titles)]
 
 
-def title_vectors(parts: Assembly, catalog: Catalog) -> TitleVectors:
+def title_vectors(parts: System, catalog: Catalog) -> TitleVectors:
     """Vectors of the titles of ``catalog``, which may have items behind those of the run."""
     tokens = parts.titles("")
     if catalog.n_items > len(tokens):

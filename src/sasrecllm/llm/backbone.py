@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -104,8 +104,8 @@ class Backbone(nn.Module):
     def _at(self, at_B: Tensor, **inputs: Any) -> tuple[Tensor, Any]:
         """Hidden states at one position of each prompt, [B, H], and the keys and values."""
         config = self.causal.config
-        known = config.model_type in LAST_BLOCK and config._attn_implementation in ("sdpa", "eager")
-        with at_positions(self.causal, at_B) if known else nullcontext():
+        supported = config.model_type in LAST_BLOCK and config._attn_implementation in ("sdpa", "eager")
+        with at_positions(self.causal, at_B) if supported else nullcontext():
             out = self.causal.base_model(**inputs)
         states: Tensor = out.last_hidden_state
         cache = getattr(out, "past_key_values", None)  # a recurrent model has none
@@ -200,17 +200,6 @@ class Backbone(nn.Module):
                 "use the language model that the adapter was trained on, or train it again",
             )
         set_peft_model_state_dict(self._adapter(), dict(tensors))
-
-    @contextmanager
-    def without_adapter(self) -> Iterator[None]:
-        """The base model alone, inside a ``with`` block."""
-        learning = [p.requires_grad for p in self.adapter_parameters()]
-        try:
-            with self._adapter().disable_adapter():
-                yield
-        finally:  # peft thaws the adapter when it switches it on again
-            for parameter, was in zip(self.adapter_parameters(), learning, strict=True):
-                parameter.requires_grad_(was)
 
     def _adapter(self) -> Any:
         if self._adapted is None:

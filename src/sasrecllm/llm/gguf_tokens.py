@@ -99,6 +99,11 @@ def refuse_unknown_split(file: GgufFile, known: frozenset[str]) -> None:
             f" {SENTENCE_PIECES} (SentencePiece)",
             other,
         )
+    needed = "merges" if kind == BYTE_PAIRS else "scores"
+    if not isinstance(file.metadata.get(f"tokenizer.ggml.{needed}"), list):
+        raise ModelNotFoundError(
+            f"{file.path}: its tokenizer has no {needed} (tokenizer.ggml.{needed})", other
+        )
     if kind == BYTE_PAIRS and split not in known and split not in SPLITS:
         said = f"names the rule {split!r}" if split else "does not name the rule"
         raise ModelNotFoundError(

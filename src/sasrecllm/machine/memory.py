@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,11 @@ def keep_freed_memory() -> None:
     largest_block, trimmed_from = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
     library.mallopt(largest_block, 32 * 2**20)
     library.mallopt(trimmed_from, 256 * 2**20)
+
+
+def peak_megabytes() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @contextmanager

@@ -65,6 +65,27 @@ def held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Hear Ctrl-C inside a block of a program that is not ours; its own ways to stop stay as they are.
+
+    Nothing changes where the program hears Ctrl-C in its own way, inside :func:`handled`, and outside
+    the main thread.
+    """
+    global _asked
+    own = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    if _hearing or own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _asked = 0
+    signal.signal(signal.SIGINT, _hear)
+    try:
+        yield
+    finally:
+        _asked = 0
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
 def handled() -> Iterator[None]:
     """Hear Ctrl-C and SIGTERM inside the block; outside the main thread nothing changes.
 
@@ -76,9 +97,9 @@ def handled() -> Iterator[None]:
         return
     _asked, _hearing = 0, True
     before = {n: signal.getsignal(n) for n in CODES}
-    listening, told = os.pipe()
-    os.set_blocking(told, False)
-    old = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    listening, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    old = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     over = threading.Event()
     watch = threading.Thread(target=_watch, args=(listening, over), name="stops", daemon=True)
     watch.start()
@@ -91,7 +112,7 @@ def handled() -> Iterator[None]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(old)
         over.set()
-        os.close(told)  # ends the watch
+        os.close(wakeup)  # ends the watch
         watch.join()
         os.close(listening)
 

@@ -10,14 +10,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sasrecllm.config import Offline
+from sasrecllm.data.dataset import Dataset
 from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.pipeline.language import check_language_model, check_prompts
-from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
-from sasrecllm.pipeline.train import Trainer
-from sasrecllm.runs.folder import Run
+from sasrecllm.pipeline.prepare import check_settings, prepare
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.language_model import is_own
+from sasrecllm.runs.opening import Run
+from sasrecllm.runs.system import System
+from sasrecllm.settings import LoopSettings, Offline
+from sasrecllm.stages.kind import Work
+from sasrecllm.stages.language_model import language_model
+from sasrecllm.stages.plan import asks_language_model, planned
 from sasrecllm.training.loop import Task, steps_in_all
-from sasrecllm.training.settings import LoopSettings
 
 STEPS = 3
 
@@ -33,17 +38,17 @@ def estimate(run: Run) -> float:
     dataset = prepare(run)
     check_prompts(run, dataset)
     with tempfile.TemporaryDirectory() as scratch:
-        trial = Run(Path(scratch), run.config, run.command, Progress(quiet=True))
-        backbone, total = run.config.llm.backbone, 0.0
-        if backbone == "offline" and run.uses_language_model:
+        trial = Run(RunFolder(Path(scratch)), run.config, run.command, Progress(quiet=True))
+        total = 0.0
+        if is_own(run.config) and asks_language_model(run.config):
             total += _language_seconds(run, trial, dataset)
-            backbone = str(trial.folder / "llm")
-        trainer = Trainer(trial, dataset, backbone)
-        for stage in run.stages.values():
-            if stage.task in ("fuse", "prior"):
+        system = System.new(trial.folder, run.config, dataset, run.config.device)
+        work = Work(trial, dataset, system, planned(run.config))
+        for stage in work.stages.values():
+            found = stage.kind.task(work, stage)
+            if found is None:
                 continue
-            task, settings = trainer.task_of(stage)
-            copies = 1 + (run.config.encoder.folds if stage.task == "encode" else 0)
+            task, settings, copies = found
             seconds = copies * stage_seconds(task, settings)
             total += seconds
             run.progress.line(
@@ -75,7 +80,7 @@ def stage_seconds(task: Task, settings: LoopSettings) -> float:
     return step * steps_in_all(len(task.lengths), settings) + evaluations
 
 
-def _language_seconds(run: Run, trial: Run, dataset: object) -> float:
+def _language_seconds(run: Run, trial: Run, dataset: Dataset) -> float:
     """Build the small model with a handful of documents, and scale that up."""
     full: Offline = run.config.llm.offline
     once = {"epochs": 1, "evals_per_epoch": 1}
@@ -90,7 +95,7 @@ def _language_seconds(run: Run, trial: Run, dataset: object) -> float:
     short = Run(trial.folder, run.config.model_copy(update={"llm": llm}), run.command, trial.progress)
     epochs = max(full.titles_loop.epochs, full.answers_loop.epochs)
     started = time.monotonic()
-    language_model(short, dataset)  # type: ignore[arg-type]
+    language_model(short, dataset)
     seconds = (time.monotonic() - started) * full.documents * epochs / 200
     run.progress.line(
         f"language model: {full.documents} documents, {epochs} epochs,"

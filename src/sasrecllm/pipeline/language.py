@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sasrecllm.checkpoint import load_part
-from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
 from sasrecllm.llm.ability import refuse_longer, refuse_unable
@@ -13,13 +12,15 @@ from sasrecllm.llm.sources import located
 from sasrecllm.llm.targets import lora_targets
 from sasrecllm.machine.device import pick_device
 from sasrecllm.pipeline.prepare import asked_templates
-from sasrecllm.prompts.answers import answer_ids
+from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.runs.folder import Run
-from sasrecllm.runs.stored import loaded_part
-from sasrecllm.runs.system import adapt, base_model
+from sasrecllm.runs.language_model import base_model, is_own, with_adapter
+from sasrecllm.runs.loaded import loaded_part
+from sasrecllm.runs.opening import Run
+from sasrecllm.settings import Config
+from sasrecllm.stages.plan import asks_language_model, planned
 
 
 def check_language_model(run: Run) -> None:
@@ -33,26 +34,26 @@ def check_language_model(run: Run) -> None:
         EnvironmentRefusal: a package, or the device, is missing.
         CheckpointError: it is damaged, or an adapter that a stage loads is of another model.
     """
-    if not run.uses_language_model:
+    if not asks_language_model(run.config):
         return
     c = run.config
-    if c.llm.backbone == "offline":
+    if is_own(c):
         _check_offline(c)
         return
     model = base_model(c, c.llm.backbone, pick_device(c.device))
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
-        answer_ids(model.tokenizer, template.cue)
-    adapt(model, c)
+        answered_cue(model.tokenizer, template.cue)
+    with_adapter(model, c)
     _check_adapters(run, model)
 
 
 def _check_adapters(run: Run, model: Backbone) -> None:
     """An adapter of another model or rank would only be met at its stage."""
-    for number, stage in enumerate(run.stages.values(), 1):
+    for folder, stage in run.folder.of_stages(planned(run.config)):
         if "adapter" in stage.load:
-            folder = loaded_part(run.folder, number, stage, "adapter")
-            model.load_adapter(*load_part(folder, {"backbone": model.digest}))
+            part = loaded_part(folder, "adapter", stage.load["adapter"])
+            model.load_adapter(*load_part(part, {"backbone": model.digest}))
 
 
 def _check_offline(config: Config) -> None:
@@ -70,7 +71,7 @@ def _check_offline(config: Config) -> None:
 
 def templates(run: Run) -> list[Template]:
     """The templates of the prompts that the run's stages ask."""
-    asked = {stage.prompt for stage in run.stages.values() if stage.task == "answer"}
+    asked = {s.prompt for s in planned(run.config).values() if s.kind.asks_language_model}
     found = asked_templates(run)
     return [found[prompt] for prompt in sorted(asked)]
 
@@ -84,7 +85,7 @@ def check_prompts(run: Run, dataset: Dataset) -> None:
         ConfigError: a prompt without any history is too long already, or a domain word is missing.
     """
     c = run.config.llm
-    if not run.uses_language_model or c.backbone == "offline":
+    if not asks_language_model(run.config) or is_own(run.config):
         return
     tokenizer = load_tokenizer(located(c.backbone))
     for template in templates(run):

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.user_regression_terms import TASTES
-from sasrecllm.checkpoint import CheckpointFolder, commit_folder, is_whole, read_json, write_json
+from sasrecllm.baselines.table import BASELINES, baseline_of
+from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
-from sasrecllm.encoders.table import ENCODERS
+from sasrecllm.data.truth import Truth
+from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.machine.device import pick_device
+from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
-from sasrecllm.plugins import resolve
 from sasrecllm.prompts.template import Template
-from sasrecllm.runs.folder import Run, claim, first_difference, is_trained
-from sasrecllm.runs.scores import LANGUAGE_SECONDS
-from sasrecllm.runs.stored import loaded_part, stored_data
-from sasrecllm.runs.templates import stored_templates
-from sasrecllm.stages.user_partition import text_questions
-
-SETTINGS = "settings.json"
-"""In the folder of prepared data: what it was prepared with."""
+from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
+from sasrecllm.runs.loaded import loaded_part
+from sasrecllm.runs.opening import Run, claim, first_difference
+from sasrecllm.runs.parts import MODELS
+from sasrecllm.runs.stored import stored_data
+from sasrecllm.runs.templates import keep_templates, stored_templates
+from sasrecllm.stages.plan import asks_language_model, planned
 
 
 def check_settings(run: Run) -> None:
@@ -37,14 +34,13 @@ def check_settings(run: Run) -> None:
         CheckpointError: a part that a stage loads is not there.
     """
     c = run.config
-    resolve(c.encoder.kind, ENCODERS, "encoder.kind")
+    refuse_arguments(c.encoder.kind, c.encoder.args)
     asked_templates(run)
-    baselines = (*BASELINES, *TASTES)
-    _refuse_unknown("fusion.components", c.fusion.components, ("llm", "encoder", *baselines))
-    _refuse_unknown("evaluation.baselines", c.evaluation.baselines, baselines)
-    for number, stage in enumerate(run.stages.values(), 1):
-        for part in stage.load:
-            loaded_part(run.folder, number, stage, part)
+    _check_names("fusion.components", c.fusion.components, MODELS)
+    _check_names("evaluation.baselines", c.evaluation.baselines)
+    for folder, stage in run.folder.of_stages(planned(c)):
+        for part, place in stage.load.items():
+            loaded_part(folder, part, place)
 
 
 def asked_templates(run: Run) -> dict[str, Template]:
@@ -52,14 +48,19 @@ def asked_templates(run: Run) -> dict[str, Template]:
 
     Where nothing was trained yet, copies that lie there may be of other settings.
     """
-    return stored_templates(run.folder if is_trained(run.folder) else None, run.config)
+    return stored_templates(run.folder if run.folder.is_trained() else None, run.config)
 
 
-def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:
+    """Refuse a name that is no model's and no baseline's; an object from elsewhere is imported."""
+    known = (*models, *BASELINES)
     for name in names:
-        if name not in known:
+        if ":" in name:
+            baseline_of(name, key)
+        elif name not in known:
             raise ConfigError(
-                f"{key} has {name!r}; allowed: {', '.join(known)}{did_you_mean(name, known)}",
+                f"{key} has {name!r}; allowed: {', '.join(known)}, or package.module:Name"
+                + did_you_mean(name, known),
                 "rename or remove it",
             )
 
@@ -70,20 +71,20 @@ def prepare(run: Run) -> Dataset:
     Raises:
         DataError: the data is wrong, or could not be trained on; nothing is left in ``data/``.
     """
-    folder = run.folder / "data"
+    folder = run.folder.data
     if is_main_process():
-        claim(run)
+        claim_folder(run)
     if is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
-        (run.folder / "quarantine.jsonl").unlink(missing_ok=True)  # of other settings, perhaps
+        run.folder.quarantine.unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
         _say(run, dataset)
         refuse_untrainable(dataset, run.config.data.split_args)
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
-            write_json(temporary / SETTINGS, _data_settings(run))
+            write_json(temporary / DATA_SETTINGS, _data_settings(run))
             if truth:
-                write_json(temporary / "truth.json", truth)
+                write_json(temporary / TRUTH, truth)
 
         shutil.rmtree(folder, ignore_errors=True)
         commit_folder(folder, write)
@@ -91,6 +92,17 @@ def prepare(run: Run) -> Dataset:
     dataset = stored_data(run.folder)
     _check_attributes(run, dataset)
     return dataset
+
+
+def claim_folder(run: Run) -> None:
+    """Write down whose the folder is, with the words of its prompts where they are asked.
+
+    Raises:
+        ConfigError: a prompt cannot be read, or breaks a rule.
+    """
+    claim(run)
+    if asks_language_model(run.config) and not run.folder.summary.is_file():
+        keep_templates(run.folder, run.config)
 
 
 def _say(run: Run, dataset: Dataset) -> None:
@@ -117,9 +129,9 @@ def _is_asked_for(run: Run, folder: Path) -> bool:
 
     A folder in which nothing was trained may have been claimed with other settings before.
     """
-    if is_trained(run.folder):
+    if run.folder.is_trained():
         return True
-    path = folder / SETTINGS
+    path = folder / DATA_SETTINGS
     there = read_json(path) if path.is_file() else {}
     difference = first_difference(there, _data_settings(run))
     if difference:
@@ -128,30 +140,27 @@ def _is_asked_for(run: Run, folder: Path) -> bool:
 
 
 def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
-    """The data set of the configured source, and of the known world what its rows really are."""
+    """The data set of the configured source, and what its rows really are where the source knows."""
     from sasrecllm.data.ingest.sources import load_tables
     from sasrecllm.data.prepare import prepare as prepare_tables
-    from sasrecllm.pipeline.world import truth_facts, world_tables
 
     c = run.config.data
     seed = run.config.seed if c.seed is None else c.seed
-    world = None
-    if c.source == "known-world":
-        world, made = world_tables({"seed": seed} | c.world)
-        tables = [made]
-    else:
-        run.progress.start()
-        tables = [
-            load_tables(
-                c.source,
-                path=c.path,
-                items_path=c.items_path,
-                columns=c.columns,
-                order=c.order,
-                words=c.words,
-                report=run.progress.step,
-            )
-        ]
+    run.progress.start()
+    tables = [
+        load_tables(
+            c.source,
+            path=c.path,
+            items_path=c.items_path,
+            columns=c.columns,
+            order=c.order,
+            words=c.words,
+            report=run.progress.step,
+            world=c.world,
+            seed=seed,
+        )
+    ]
+    truth = tables[0].truth
     dataset = prepare_tables(
         tables.pop(),  # nobody else holds them: they go as soon as they are checked
         feedback=c.feedback,
@@ -165,65 +174,33 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
         cold_users=c.cold_users,
         seed=seed,
         on_bad_rows=c.on_bad_rows,
-        quarantine_path=run.folder / "quarantine.jsonl",
+        quarantine_path=run.folder.quarantine,
     )
     # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
-    return dataset, {} if world is None or dataset.implicit else truth_facts(world, dataset)
+    return dataset, {} if truth is None or dataset.implicit else _truth_facts(truth, dataset)
+
+
+def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:
+    """Parameters of made-up rows, and the Bayes ceiling of the test split."""
+    asked, catalog = dataset.questions("test"), dataset.catalog
+    probability = truth.of(
+        [catalog.user_id(int(u)) for u in asked.histories.users],
+        [catalog.item_id(int(i)) for i in asked.targets],
+    )
+    new = ~dataset.seen_items[asked.targets]
+    ceiling = bayes_ceiling(probability, asked.labels, asked.histories.users, new)
+    return {"parameters": dict(truth.parameters), "ceiling": ceiling}
 
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
     known = dataset.catalog.attributes
-    for name in run.config.taste.attributes:
+    for name in run.config.item_features.attributes:
         if name not in known:
             left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
             raise ConfigError(
-                f"taste.attributes has {name!r}; the items table has:"
+                f"item_features.attributes has {name!r}; the items table has:"
                 f" {', '.join(known) or 'no further columns'}"
                 + ("; ".join(["", *left_out]) or did_you_mean(name, known)),
                 "correct the name or leave it out; such columns stand in the file of the items"
                 " (data.items_path), as text or lists of words",
             )
-
-
-def language_model(run: Run, dataset: Dataset) -> str:
-    """Build and pretrain the offline language model into ``llm/``; returns what to load.
-
-    It reads the training split's histories, less those of fresh users, and the catalogue's titles,
-    nothing else of validation or test.
-    """
-    c = run.config.llm
-    if c.backbone != "offline":
-        return c.backbone
-    folder = run.folder / "llm"
-    if run.uses_language_model and not is_whole(folder):
-        from sasrecllm.training.language import LanguageSettings, pretrain_offline
-
-        started = time.monotonic()
-        o, templates = c.offline, stored_templates(run.folder, run.config)
-        folders = [run.folder / "stages" / f"0-language-{phase}" for phase in ("titles", "answers")]
-        backbone = pretrain_offline(
-            dataset.catalog.titles,
-            dataset.words,
-            text_questions(run, dataset),
-            text_prompt=templates["text"],
-            soft_prompt=templates["soft"],
-            settings=LanguageSettings(
-                **o.model_dump(exclude={"titles_loop", "answers_loop"}),
-                title_tokens=c.title_tokens,
-            ),
-            loops=(run.loop(o.titles_loop), run.loop(o.answers_loop)),
-            stores=(
-                CheckpointFolder(folders[0] / "checkpoints"),
-                CheckpointFolder(folders[1] / "checkpoints"),
-            ),
-            progress=run.progress,
-            device=pick_device(run.config.device),
-        )
-        if is_main_process():
-            from sasrecllm.llm.loading import save_backbone
-
-            shutil.rmtree(folder, ignore_errors=True)
-            write_json(run.folder / LANGUAGE_SECONDS, {"seconds": time.monotonic() - started})
-            commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))
-        wait_for_all()
-    return str(folder)

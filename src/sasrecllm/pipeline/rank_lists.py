@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from sasrecllm.baselines.table import RANKED
 from sasrecllm.data.candidates import Candidates, longest_lists, ranking_candidates
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
@@ -19,10 +20,9 @@ from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.rerank import TwoStage
-from sasrecllm.runs.folder import Run
-from sasrecllm.runs.stored import part_folders
-from sasrecllm.runs.system import Assembly
-from sasrecllm.stages.plan import last_prompt
+from sasrecllm.runs.opening import Run
+from sasrecllm.runs.system import System
+from sasrecllm.stages.plan import planned
 from sasrecllm.types import Scorer
 
 
@@ -32,7 +32,7 @@ def wants_ranking(run: Run, dataset: Dataset) -> bool:
     return when == "always" or (when == "auto" and dataset.implicit)
 
 
-def rank(run: Run, dataset: Dataset, parts: Assembly) -> dict[str, Any]:
+def rank(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
     """List kind -> rows (row -> metric -> [value, low, high]) on every liked row of the test split.
 
     ``reranked`` beside them says of which rows only that many of each channel's best were asked about.
@@ -50,7 +50,7 @@ def rank(run: Run, dataset: Dataset, parts: Assembly) -> dict[str, Any]:
             continue
         boot = UserBootstrap(lists.histories.users, run.config.evaluation.resamples, run.config.seed)
         rows, reranked = {}, {}
-        for scorer in row_scorers(run, parts, whole=negatives is None):
+        for scorer in row_scorers(run, system, whole=negatives is None):
             run.progress.line(f"ranking, {kind}: {scorer.name}")
             rows[scorer.name] = _judged(scorer, lists, boot)
             if isinstance(scorer, TwoStage):
@@ -67,20 +67,20 @@ def _judged(scorer: Scorer, lists: Candidates, boot: UserBootstrap) -> dict[str,
     return {k: interval(values[k], boot.row_mean(v)).to_list() for k, v in draws.items()}
 
 
-def row_scorers(run: Run, parts: Assembly, *, whole: bool) -> Iterator[Scorer]:
+def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
     """Every row of the table, each with its parts as its own stage left them.
 
     Args:
         whole: for lists that hold the whole catalogue, which a served system answers in two stages.
     """
     c = run.config.evaluation
-    for name in dict.fromkeys(("popularity", *c.baselines)):
-        yield parts.component(name, "text")
-    for name, stage in run.stages.items():
-        for part, folder in part_folders(run.stages, run.folder, until=name).items():
-            parts.load(part, folder)
-        scorer = parts.scorer(stage, last_prompt(run.stages.values()))
-        if not whole or stage.task in ("encode", "prior"):
+    for name in dict.fromkeys((*RANKED, *c.baselines)):
+        yield system.component(name, "text")
+    stages = planned(run.config)
+    for folder, stage in run.folder.of_stages(stages):
+        system.bring_in(run.folder.newest_parts(before=folder.number + 1))
+        scorer = stage.kind.scorer(system, stage, stages)
+        if not whole or stage.kind.ranks_catalogue:
             yield scorer
         elif count := c.ranking.rerank:
-            yield SASRecLLM(parts, scorer).two_stage(count)
+            yield SASRecLLM(system, scorer).two_stage(count)

@@ -12,63 +12,72 @@ from typing import Any
 
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.showcase import showcase
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
+from sasrecllm.machine.memory import peak_megabytes
 from sasrecllm.machine.progress import readable_seconds
-from sasrecllm.pipeline.evaluate import judge
+from sasrecllm.pipeline.evaluate import evaluate_run
 from sasrecllm.pipeline.language import check_language_model, check_prompts
-from sasrecllm.pipeline.prepare import check_settings, language_model, prepare
-from sasrecllm.pipeline.present import showcase, write_report
+from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.pipeline.train import train_stages
-from sasrecllm.runs.folder import Run, standing
-from sasrecllm.runs.scores import costs, peak_megabytes
-from sasrecllm.runs.seal import is_sealed, seal, unseal, verify_run
-from sasrecllm.runs.stored import stored_backbone, stored_data
+from sasrecllm.reports.write import write_report
+from sasrecllm.runs.folder import standing
+from sasrecllm.runs.opening import Run
+from sasrecllm.runs.seal import seal, unseal, verify_run
+from sasrecllm.runs.stored import stored_data
+from sasrecllm.runs.system import System
+from sasrecllm.stages.costs import costs
+from sasrecllm.stages.kind import Work
+from sasrecllm.stages.language_model import language_model
+from sasrecllm.stages.plan import planned
 
 
 def run_all(run: Run) -> dict[str, Any]:
-    """The main job, from data to report; returns what ``run.json`` says."""
-    finished, results = run.folder / "run.json", run.folder / "results.json"
-    if is_sealed(run.folder) and (about := standing(finished, run.config)):
+    """The main job, from data to report; returns the summary of the run."""
+    if run.folder.is_sealed() and (about := standing(run.folder.summary, run.config)):
         verify_run(run.folder)
         # Not into the log: a finished run may lie where nothing can be written.
         said = f"{run.folder} is finished already; --force trains it again"
         run.progress.line(said, keep=False)
         return about
     started = time.monotonic()
-    dataset, backbone = train_all(run)
+    dataset = train_all(run)
     if is_main_process():
-        found = standing(results, run.config) or judge(run, dataset, backbone)
+        found = standing(run.folder.results, run.config) or evaluate_run(run, dataset)
         unseal(run.folder)
-        showcase(run, dataset)
+        system = SASRecLLM.load(run.folder, run.config.device, run.config)
+        write_json(run.folder.showcase, showcase(system))
         write_report(run, dataset)
         _finish(run, dataset, found, time.monotonic() - started)
     wait_for_all()
-    return read_json(finished)
+    return read_json(run.folder.summary)
 
 
 def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: float) -> None:
-    """Write ``run.json`` and seal the run; costs of an earlier sitting, which trained it, stay in."""
-    path = run.folder / "run.json"
+    """Write the summary and seal the run; costs of an earlier sitting, which trained it, stay in."""
+    path = run.folder.summary
     number = (int, float)
     before = {"seconds": 0.0, "peak_megabytes": 0}
     if path.is_file():
         before = read_json(path, seconds=number, peak_megabytes=number)
+    stages = planned(run.config)
     about = {
         "name": run.name,
-        "stages": list(run.stages),
+        "stages": list(stages),
         "evaluation": run.config.evaluation.model_dump(),
         "seconds": round(before["seconds"] + seconds, 1),
         "data": dataset.digest,
         "peak_megabytes": max(before["peak_megabytes"], round(peak_megabytes())),
-        "costs": costs(run, results["parameters"]),
+        "costs": costs(run.folder, stages, results["parameters"]),
     }
     write_json(path, about)
     seal(run.folder)
-    run.progress.line(f"finished in {readable_seconds(seconds)}: {run.folder / 'report.html'}")
+    run.progress.line(f"finished in {readable_seconds(seconds)}: {run.folder.report}")
 
 
-def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> tuple[Dataset, str]:
-    """Data, language model and every stage; returns the data and where the language model lies.
+def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
+    """Data, language model and every stage; returns the data.
 
     Args:
         splits: what every stage scores when it is trained; tuning leaves the test split alone.
@@ -81,15 +90,15 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> tuple[Data
     check_language_model(run)
     dataset = prepare(run)
     check_prompts(run, dataset)
-    backbone = language_model(run, dataset)
-    train_stages(run, dataset, backbone, splits)
-    return dataset, backbone
+    language_model(run, dataset)
+    system = System.new(run.folder, run.config, dataset, run.config.device)
+    train_stages(Work(run, dataset, system, planned(run.config), tuple(splits)))
+    return dataset
 
 
 def evaluate_again(run: Run) -> None:
     """Judge a trained run anew."""
-    dataset = stored_data(run.folder)
-    judge(run, dataset, stored_backbone(run.folder, run.config))
+    evaluate_run(run, stored_data(run.folder))
 
 
 def report_again(run: Run) -> None:

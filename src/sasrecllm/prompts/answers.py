@@ -18,18 +18,6 @@ class AnsweredCue(NamedTuple):
     no_id: int
 
 
-def answer_ids(
-    tokenizer: Tokenizer, cue: str = "Answer:", answers: tuple[str, str] = ANSWERS
-) -> tuple[int, int]:
-    """Ids of the first token in which the two answers differ right after the cue: (yes, no).
-
-    Raises:
-        ConfigError: the tokenizer cannot tell the answers apart, or joins them with the cue.
-    """
-    found = answered_cue(tokenizer, cue, answers)
-    return found.yes_id, found.no_id
-
-
 def answered_cue(tokenizer: Tokenizer, cue: str, answers: tuple[str, str] = ANSWERS) -> AnsweredCue:
     """Where the two answered cues part.
 
@@ -37,7 +25,7 @@ def answered_cue(tokenizer: Tokenizer, cue: str, answers: tuple[str, str] = ANSW
     cue then, so that the model is asked exactly where its two answers part.
 
     Raises:
-        ConfigError: see :func:`answer_ids`.
+        ConfigError: the tokenizer cannot tell the answers apart, or joins them with the cue.
     """
     yes, no, alone = token_ids(tokenizer, [cue + answers[0], cue + answers[1], cue], foreign=False)
     at = next((i for i, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), -1)

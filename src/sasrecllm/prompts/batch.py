@@ -291,11 +291,6 @@ class PromptBuilder:
         assert layout.prefix_B is not None, "every template has a target"
         return layout.prefix_B
 
-    @property
-    def has_slots(self) -> bool:
-        """Whether the prompts have places for soft tokens."""
-        return any(self.template.has(s) for s in SOFT_SLOTS)
-
 
 def _slot_places(layout: _Layout, soft_tokens: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Rows, columns, kinds and indices [S] of all soft tokens: k consecutive places of every slot."""

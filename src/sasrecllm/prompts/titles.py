@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sasrecllm.seeds import SWAPPED_TITLES
 from sasrecllm.types import IntArray
 
 
@@ -87,7 +88,7 @@ class TitleTokens:
 
     def swapped(self, seed: int = 0) -> TitleTokens:
         """Every item with the title of another: the ablation with wrong meanings."""
-        order = np.random.default_rng([seed, 23]).permutation(len(self))
+        order = np.random.default_rng([seed, SWAPPED_TITLES]).permutation(len(self))
         rows = [self.of(int(item)) for item in order]
         flat = np.concatenate([*rows, np.empty(0, dtype=np.int64)])
         return self._with(flat, self.lengths[order])

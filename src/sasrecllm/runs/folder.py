@@ -1,263 +1,313 @@
-"""The run folder: its settings, its log, and what may go on in it."""
+"""Where everything of a run lies: the only module that spells a file name of a run folder.
+
+``RUN/stages/2-text/parts/adapter`` is ``RunFolder(run).stage(2, "text").part("adapter")``.
+"""
 
 from __future__ import annotations
 
-import shutil
-import time
+import hashlib
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml
-
-from sasrecllm.checkpoint import read_json, write_json, write_text
-from sasrecllm.config import Config, Loop
-from sasrecllm.errors import ConfigError
-from sasrecllm.machine.distributed import is_main_process, wait_for_all
-from sasrecllm.machine.environment import git_revision, versions
+from sasrecllm.checkpoint import METRICS, CheckpointFolder, read_json
+from sasrecllm.former_settings import translated
 from sasrecllm.machine.lock import NAME as LOCK
-from sasrecllm.machine.lock import in_use
-from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import MANIFEST
-from sasrecllm.runs.paths import with_absolute_paths
-from sasrecllm.runs.seal import (
-    choose_run,
-    is_sealed,
-    refuse_half_forgotten,
-    refuse_links,
-    unseal,
-    verify_run,
-)
-from sasrecllm.runs.stored import run_stages, stored_config, uses_language_model
-from sasrecllm.runs.templates import KEPT, edited_template, keep_templates
-from sasrecllm.stages.plan import Stage
-from sasrecllm.training.settings import LoopSettings
+from sasrecllm.settings import Config
+
+T = TypeVar("T")
+
+CHECKPOINTS = "checkpoints"
+PARTS = "parts"
+DATA_SETTINGS = "settings.json"
+"""In the prepared data: what it was prepared with."""
+TRUTH = "truth.json"
+"""In the prepared data of a made-up world: what its rows really are."""
+LOADED = "loaded"
+FOLD = "fold-"
+SEPARATOR, ON_DISK = ":", "@"
+"""Between the module and the name of a part that is not ours, in settings and in a folder's name."""
 
 
-@dataclass
-class Run:
-    """One run folder at work."""
+@dataclass(frozen=True)
+class StageFolder:
+    """One stage's place in a run folder.
 
-    folder: Path
-    config: Config
-    command: str
-    progress: Progress
+    Args:
+        path: ``RUN/stages/NUMBER-NAME``.
+    """
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @property
-    def name(self) -> str:
-        """What the settings call the run; without a name there the folder's."""
-        return self.config.name or self.folder.resolve().name
+    def number(self) -> int:
+        """Which stage of the strategy it is, from 1 on; 0 for the language model's own training."""
+        return int(self.path.name.partition("-")[0])
 
     @property
-    def stages(self) -> dict[str, Stage]:
-        """Name -> stage, in order."""
-        return run_stages(self.config)
+    def about(self) -> Path:
+        """What the stage was and cost; written last, so a stage that has it is finished."""
+        return self.path / "stage.json"
 
     @property
-    def uses_language_model(self) -> bool:
-        """Whether any stage asks the language model; an encoder alone builds none."""
-        return uses_language_model(self.config)
+    def scores(self) -> Path:
+        """Scores of the validation and the test rows, a committed folder."""
+        return self.path / "scores"
 
     @property
-    def fused(self) -> list[str]:
-        """The fusion's components, less the models that no stage of this strategy trains or loads."""
-        tasks = {s.task for s in self.stages.values()}
-        loaded = {part for s in self.stages.values() for part in s.load}
-        absent = set() if "answer" in tasks else {"llm"}
-        absent |= set() if "encode" in tasks or "encoder" in loaded else {"encoder"}
-        return [name for name in self.config.fusion.components if name not in absent]
+    def metrics(self) -> Path:
+        """Losses and validations, a record a line."""
+        return self.path / METRICS
 
     @property
-    def worded(self) -> list[str]:
-        """Of the fusion's components those that know an item without training rows by its words."""
-        prior = any(s.task == "prior" or "encoder" in s.load for s in self.stages.values())
-        readers = {"llm", "item quality", "user taste", "user regression"}
-        readers |= {"encoder"} if prior else set()
-        return [name for name in self.fused if name in readers]
+    def checkpoints(self) -> Path:
+        """What an interrupted training goes on from."""
+        return self.path / CHECKPOINTS
 
-    def loop(self, base: Loop, changes: Mapping[str, Any] | None = None) -> LoopSettings:
-        """Loop settings of a stage: the section's, with the stage's own on top."""
-        try:
-            chosen = Loop.model_validate({**base.model_dump(), **(changes or {})})
-        except ValueError as error:
-            raise ConfigError(f"strategy: a stage's loop is wrong: {error}", "correct it") from None
-        return LoopSettings(**chosen.model_dump(), seed=self.config.seed)
+    def store(self) -> CheckpointFolder:
+        """The checkpoints, as the training loop takes them."""
+        return CheckpointFolder(self.checkpoints)
+
+    def part(self, name: str) -> Path:
+        """Where the stage keeps a part that it trained."""
+        return self.path / PARTS / name.replace(SEPARATOR, ON_DISK)
+
+    def loaded_part(self, name: str) -> Path:
+        """Where the stage keeps its copy of a part that it took from elsewhere."""
+        return self.path / LOADED / name.replace(SEPARATOR, ON_DISK)
+
+    def fold(self, number: int) -> StageFolder:
+        """Where a fold encoder is trained before it is a part."""
+        return StageFolder(self.path / f"{FOLD}{number}")
+
+    def trained_parts(self) -> list[Path]:
+        """Folders of everything that the stage trained, fold encoders too."""
+        return [p for p in sorted((self.path / PARTS).glob("*")) if p.is_dir()]
+
+    def kept_parts(self) -> dict[str, Path]:
+        """Part -> its folder; what the stage trained comes before what it loaded."""
+        return {
+            path.name.replace(ON_DISK, SEPARATOR): path
+            for group in (LOADED, PARTS)
+            for path in sorted((self.path / group).glob("*/"))
+            if path.is_dir() and not path.name.endswith(".tmp")
+        }
 
 
-@contextmanager
-def run_at_work(
-    folder: Path, config: Config, command: str, *, quiet: bool = False, force: bool = False
-) -> Iterator[Run]:
-    """:func:`open_run` for this process alone, while the block runs.
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder by the names of what is in it; asking creates nothing.
 
-    A run that is finished under these settings is only read, so nothing is written or locked.
-
-    Raises:
-        InUseError: another process works in the folder.
-        ConfigError: the folder holds a run of another configuration.
+    Args:
+        path: of the folder.
     """
-    with nullcontext() if not force and is_finished(folder, config) else in_use(folder):
-        yield open_run(folder, config, command, quiet=quiet, force=force)
 
+    path: Path
 
-@contextmanager
-def run_again(folder: Path, *, quiet: bool = False) -> Iterator[Run]:
-    """:func:`reopen_run` for this process alone, while the block runs.
+    def __fspath__(self) -> str:
+        return str(self.path)
 
-    Raises:
-        InUseError: another process works in the folder.
-        CheckpointError: there is no run.
-    """
-    if not folder.is_dir():
-        choose_run(folder)
-    with in_use(folder):
-        yield reopen_run(folder, quiet=quiet)
+    def __str__(self) -> str:
+        return str(self.path)
 
+    # Files -----------------------------------------------------------------------------------------
 
-def open_run(
-    folder: Path, config: Config, command: str, *, quiet: bool = False, force: bool = False
-) -> Run:
-    """A run folder to begin in, or the one that stands there for going on; writes nothing yet.
+    @property
+    def config(self) -> Path:
+        """The settings, resolved."""
+        return self.path / "config.yaml"
 
-    Raises:
-        ConfigError: the folder holds a run of another configuration (:func:`refuse_changed`).
-    """
-    refuse_links(folder)
-    config = with_absolute_paths(config)
-    run_stages(config)  # a misspelt strategy leaves no folder behind
-    if is_main_process():
-        if force:
-            _delete_run(folder)
-        refuse_half_forgotten(folder)
-        refuse_changed(folder, config)
-    wait_for_all()
-    return _run(folder, config, command, quiet)
+    @property
+    def environment(self) -> Path:
+        """The command, versions and commit that trained the run."""
+        return self.path / "env.json"
 
+    @property
+    def log(self) -> Path:
+        """What happened, for people."""
+        return self.path / "log.txt"
 
-def claim(run: Run) -> None:
-    """Write down whose the folder is, once its settings have been checked.
+    @property
+    def quarantine(self) -> Path:
+        """Rows of the log that were set aside, with their reasons."""
+        return self.path / "quarantine.jsonl"
 
-    Where nothing was trained yet the folder is free: these settings take the place of older ones.
-    """
-    folder, config = run.folder, run.config
-    if is_finished(folder, config):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    if not is_trained(folder):  # what an earlier start with perhaps other settings left half done
-        for name in ("stages", "llm", KEPT):
-            shutil.rmtree(folder / name, ignore_errors=True)
-    if not (folder / "run.json").is_file():
-        keep_templates(folder, config)
-    resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-    path = folder / "config.yaml"
-    if not path.is_file() or path.read_text(encoding="utf-8") != resolved:
-        unseal(folder)
-        write_text(path, resolved)
-    if not (folder / "run.json").is_file():  # which says what trained the run, not what judged it
-        about = {"command": run.command, "git": git_revision(), **versions()}
-        write_json(folder / "env.json", about)
+    @property
+    def language_seconds(self) -> Path:
+        """How long the language model that the run built took."""
+        return self.path / "language.json"
 
+    @property
+    def results(self) -> Path:
+        """The results table."""
+        return self.path / "results.json"
 
-def is_finished(folder: Path, config: Config) -> bool:
-    """Whether a run folder is finished under these settings of evaluation."""
-    return is_sealed(folder) and standing(folder / "run.json", config) is not None
+    @property
+    def results_table(self) -> Path:
+        """The results table, for people."""
+        return self.path / "results.md"
 
+    @property
+    def showcase(self) -> Path:
+        """The recommendation lists that the report shows."""
+        return self.path / "showcase.json"
 
-def is_trained(folder: Path) -> bool:
-    """Whether anything learnt lies in a run folder: a language model, a part, a checkpoint of one."""
-    learnt = (
-        "run.json",
-        f"llm/{MANIFEST}",
-        "stages/*/stage.json",
-        f"stages/*/parts/*/{MANIFEST}",
-        f"stages/**/step-*/{MANIFEST}",
-    )
-    return any(next(folder.glob(pattern), None) for pattern in learnt)
+    @property
+    def report(self) -> Path:
+        """The report, for people."""
+        return self.path / "report.html"
 
+    @property
+    def summary(self) -> Path:
+        """What the run was and cost; it stands when all stages are trained and judged."""
+        return self.path / "run.json"
 
-def refuse_changed(folder: Path, config: Config) -> None:
-    """Refuse settings that would train something else than what was trained in ``folder``, if anything.
+    @property
+    def manifest(self) -> Path:
+        """Written last: the run is finished, and this is all of it."""
+        return self.path / MANIFEST
 
-    ``evaluation`` alone may differ: what is trained stays, and is judged again.
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works in the folder."""
+        return self.path / LOCK
 
-    Raises:
-        ConfigError: the folder holds a run of another configuration.
-    """
-    path = folder / "config.yaml"
-    if not path.exists() or not is_trained(folder):
-        return
-    # Parsed, so that a setting which a newer version added has its default there.
-    old, new = (
-        with_absolute_paths(c).model_dump(exclude={"evaluation"})
-        for c in (stored_config(folder, None), config)
-    )
-    if difference := first_difference(old, new) or edited_template(folder, config):
-        raise ConfigError(
-            f"{folder} holds a run of another configuration: {difference}",
-            "give another --out, or --force to delete what was trained there; settings of evaluation"
-            " alone may change in it",
+    # Folders ---------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Path:
+        """The prepared data, a committed folder."""
+        return self.path / "data"
+
+    @property
+    def prompts(self) -> Path:
+        """The words of both prompts, a committed folder."""
+        return self.path / "prompts"
+
+    @property
+    def language_model(self) -> Path:
+        """The language model that the run built, a committed folder in Hugging Face's form."""
+        return self.path / "llm"
+
+    @property
+    def stages(self) -> Path:
+        """Holds a folder for every stage."""
+        return self.path / "stages"
+
+    @property
+    def baselines(self) -> Path:
+        """Holds the scores of every baseline, a committed folder each."""
+        return self.path / "baselines"
+
+    @property
+    def plots(self) -> Path:
+        """The report's pictures."""
+        return self.path / "plots"
+
+    @property
+    def forgetting(self) -> Path:
+        """What forgetting a user changes, until it is moved into place."""
+        return self.path / "forget.tmp"
+
+    @property
+    def forgetting_complete(self) -> Path:
+        """Stands while that is moved into place."""
+        return self.forgetting / "complete.json"
+
+    def baseline(self, number: int, name: str) -> Path:
+        """Scores of the ``number``-th baseline."""
+        return self.baselines / f"{number:02d}-{re.sub('[ /:]', '-', name)}"
+
+    # Stages ----------------------------------------------------------------------------------------
+
+    def stage(self, number: int, name: str) -> StageFolder:
+        """The folder of the ``number``-th stage, from 1 on."""
+        return StageFolder(self.stages / f"{number}-{name}")
+
+    def language_stage(self, phase: str) -> StageFolder:
+        """Where a phase of the language model's own training keeps its checkpoints."""
+        return self.stage(0, f"language-{phase}")
+
+    def of_stages(self, stages: Mapping[str, T]) -> Iterator[tuple[StageFolder, T]]:
+        """Folder and stage of every stage (name -> stage, in order) of a strategy."""
+        for number, (name, stage) in enumerate(stages.items(), 1):
+            yield self.stage(number, name), stage
+
+    def stage_folders(self) -> list[StageFolder]:
+        """Those on disk, in the order of the strategy."""
+        found = [StageFolder(p) for p in self.stages.glob("[0-9]*-*") if p.is_dir()]
+        return sorted(found, key=lambda stage: (stage.number, stage.path.name))
+
+    def newest_parts(self, before: int | None = None) -> dict[str, Path]:
+        """Part -> folder of its newest version; of the stages before number ``before`` only."""
+        found: dict[str, Path] = {}
+        for stage in self.stage_folders():
+            if before is None or stage.number < before:
+                found |= {k: v for k, v in stage.kept_parts().items() if not k.startswith(FOLD)}
+        return found
+
+    def trained_part(self, part: str) -> Path | None:
+        """Where the newest ``part`` that a stage of this run trained lies; None where none did."""
+        found = [p for s in self.stage_folders() if (p := s.part(part)).is_dir()]
+        return found[-1] if found else None
+
+    def newest_folds(self, before: int | None = None) -> list[Path]:
+        """The newest fold encoders among the parts, in order; none where no stage kept any."""
+        found: list[Path] = []
+        for stage in self.stage_folders():
+            for group in (LOADED, PARTS):
+                if before is None or stage.number < before:
+                    found = folds_beside(stage.path / group / "encoder") or found
+        return found
+
+    # What state it is in ---------------------------------------------------------------------------
+
+    def is_sealed(self) -> bool:
+        """Whether the run was finished and is not being changed."""
+        return self.manifest.is_file()
+
+    def is_trained(self) -> bool:
+        """Whether anything learnt lies here: a language model, a part, a checkpoint of one."""
+        learnt = (
+            self.summary.name,
+            f"{self.language_model.name}/{MANIFEST}",
+            f"{self.stages.name}/*/stage.json",
+            f"{self.stages.name}/*/{PARTS}/*/{MANIFEST}",
+            f"{self.stages.name}/**/step-*/{MANIFEST}",
         )
+        return any(next(self.path.glob(pattern), None) for pattern in learnt)
+
+    def is_finished(self, config: Config) -> bool:
+        """Whether the run is finished under these settings of evaluation."""
+        return self.is_sealed() and standing(self.summary, config) is not None
+
+    def digest(self) -> str:
+        """Identity of a run: its settings, its summary and its results."""
+        summed = hashlib.sha256()
+        for path in (self.config, self.summary, self.results):
+            summed.update(path.read_bytes() if path.is_file() else b"")
+        return summed.hexdigest()[:16]
 
 
 def standing(path: Path, config: Config) -> dict[str, Any] | None:
     """What a file of a run folder says, if it was written under these settings of evaluation."""
     values = read_json(path) if path.is_file() else {}
-    return values if values.get("evaluation") == config.evaluation.model_dump() else None
+    there = translated(values).get("evaluation")  # of an earlier version, perhaps
+    return values if there == config.evaluation.model_dump() else None
 
 
-def reopen_run(folder: Path, *, quiet: bool = False) -> Run:
-    """A run folder that was trained before, with its own settings and command.
-
-    Raises:
-        CheckpointError: there is no run, or a file of it is damaged.
-        ConfigError: it names a plug-in that is not allowed.
-    """
-    refuse_half_forgotten(folder)
-    if not (folder / "config.yaml").is_file():
-        choose_run(folder)
-    refuse_links(folder)
-    if is_sealed(folder):
-        verify_run(folder)
-    config = stored_config(folder)
-    return _run(folder, config, read_json(folder / "env.json", command=str)["command"], quiet)
-
-
-def _run(folder: Path, config: Config, command: str, quiet: bool) -> Run:
-    """A run whose progress goes to its log too."""
-
-    def write(text: str) -> None:
-        with (folder / "log.txt").open("a", encoding="utf-8") as stream:
-            stream.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
-
-    return Run(folder, config, command, Progress(write, quiet))
-
-
-def _delete_run(folder: Path) -> None:
-    """Remove a run folder, and only a run folder."""
-    if not folder.exists():
-        return
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(
-            f"--force: {folder} holds no config.yaml, so it is not a run folder",
-            "delete it by hand if you mean it, or give another --out",
-        )
-    for path in folder.iterdir():
-        if path.name == LOCK:
-            continue  # which this process holds
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def first_difference(old: Any, new: Any, path: str = "") -> str:
-    """The first key in which two nested settings differ, with both values; empty if none does."""
-    for key in {**old, **new}:
-        a, b = old.get(key), new.get(key)
-        if a != b:
-            if isinstance(a, dict) and isinstance(b, dict):
-                return first_difference(a, b, f"{path}{key}.")
-            return f"{path}{key} is {a!r} there, {b!r} here"
-    return ""
+def folds_beside(encoder: Path) -> list[Path]:
+    """The fold encoders that lie beside a stage's ``encoder``, in order."""
+    return sorted(
+        (p for p in encoder.parent.glob(f"{FOLD}*") if p.name[len(FOLD) :].isdigit()),
+        key=lambda p: int(p.name[len(FOLD) :]),
+    )

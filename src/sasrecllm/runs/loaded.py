@@ -6,27 +6,56 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from sasrecllm.checkpoint import commit_folder, is_whole
+from sasrecllm.checkpoint import commit_folder, is_part, is_whole
+from sasrecllm.errors import CheckpointError
 from sasrecllm.manifest import read_manifest, verify_folder
-from sasrecllm.runs.stored import LOADED, foreign_part, stage_folder
-from sasrecllm.stages.plan import Stage
+from sasrecllm.runs.folder import RunFolder, StageFolder, folds_beside
 
 
-def keep_part(run: Path, number: int, stage: Stage, part: str) -> None:
-    """Copy a part that a stage loads into the run, with the fold encoders that go with an encoder.
+def keep_part(stage: StageFolder, part: str, place: str) -> None:
+    """Copy a part of another run into a stage's folder, with the fold encoders that go with it.
+
+    Args:
+        place: what the stage's ``load`` says: a run folder, or the folder of the part itself.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    own = stage_folder(run, number, stage.name) / LOADED
-    if is_whole(own / part):
+    own = stage.loaded_part(part)
+    if is_whole(own):
         return
-    source = foreign_part(Path(stage.load[part]), part)
-    folds = source.parent.glob("fold-*") if part == "encoder" else ()
-    for target, there in [*((own / f.name, f) for f in folds), (own / part, source)]:
+    source = foreign_part(part, place)
+    folds = folds_beside(source) if part == "encoder" else []
+    for target, there in [*((own.parent / f.name, f) for f in folds), (own, source)]:
         verify_folder(there)
         shutil.rmtree(target, ignore_errors=True)
         commit_folder(target, partial(_copy_files, there))
+
+
+def loaded_part(stage: StageFolder, part: str, place: str) -> Path:
+    """A part that a stage takes from elsewhere: the run's own copy of it, or its place.
+
+    Raises:
+        CheckpointError: the run has none yet, and there is none at ``place``.
+    """
+    own = stage.loaded_part(part)
+    return own if own.is_dir() else foreign_part(part, place)
+
+
+def foreign_part(part: str, place: str) -> Path:
+    """Where another run (or a folder of parts) keeps its newest ``part``.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    folder = Path(place)
+    found = folder if is_part(folder) else RunFolder(folder).trained_part(part)
+    if found is None:
+        raise CheckpointError(
+            f"load: {folder} has no trained {part}",
+            f"give a run folder whose strategy trained its {part}, or the part's own folder",
+        )
+    return found
 
 
 def _copy_files(source: Path, target: Path) -> None:

@@ -1,7 +1,7 @@
 """A run folder that is whole or refused: one manifest over everything in it that is read again.
 
 ``RUN/MANIFEST.sha256`` is written last.  It lists the run's own files that are read again
-(``READ_AGAIN``), and of each committed folder inside (data, language model, parts, scores) that
+(:func:`read_again`), and of each committed folder inside (data, language model, parts, scores) that
 folder's own manifest; so a folder of another run, however whole, is found too.  A step that changes a
 finished run does so inside :func:`resealed`.
 """
@@ -16,18 +16,19 @@ from pathlib import Path
 from sasrecllm.checkpoint import sync, write_text
 from sasrecllm.errors import CheckpointError, did_you_mean
 from sasrecllm.manifest import MANIFEST, manifest_of, read_manifest, verify_files
-
-READ_AGAIN = frozenset(
-    {"config.yaml", "env.json", "language.json", "results.json", "run.json", "showcase.json"}
-    | {"data", "llm", "prompts", "stages", "baselines"}
-)
-"""Files and folders of a run that are read again.  What else lies in it is for people (the log, the
-report), or theirs: it may change, and go."""
-FORGETTING = "forget.tmp/complete.json"
-"""Stands while what forgetting a user changes is moved into place."""
+from sasrecllm.runs.folder import CHECKPOINTS, RunFolder
 
 
-def choose_run(path: Path) -> Path:
+def read_again(run: RunFolder) -> set[Path]:
+    """Files and folders of a run that are read again.
+
+    What else lies in it is for people (the log, the report), or theirs: it may change, and go.
+    """
+    files = {run.config, run.environment, run.language_seconds, run.results, run.summary, run.showcase}
+    return files | {run.data, run.language_model, run.prompts, run.stages, run.baselines}
+
+
+def choose_run(path: Path) -> RunFolder:
     """A run folder that is finished and whole, ready to be opened.
 
     Checks the run's own files and the manifests of the folders inside; who reads such a folder checks
@@ -37,54 +38,50 @@ def choose_run(path: Path) -> Path:
         CheckpointError: it is not finished (with the nearest name when it was misspelt), a file of it
             is missing or changed, or a symbolic link stands in it.
     """
-    refuse_half_forgotten(path)
-    if not (path / "run.json").is_file():
-        near = [p.parent.name for p in path.parent.glob("*/run.json")]
-        why = "run.json is missing" if path.is_dir() else "there is no such folder"
+    run = RunFolder(path)
+    refuse_half_forgotten(run)
+    if not run.summary.is_file():
+        near = [p.parent.name for p in path.parent.glob(f"*/{run.summary.name}")]
+        why = f"{run.summary.name} is missing" if path.is_dir() else "there is no such folder"
         raise CheckpointError(
             f"{path} is not a finished run folder: {why}" + did_you_mean(path.name, near),
             "give the folder that `sasrecllm run` printed; an interrupted run goes on when the same"
             " command is given again",
         )
-    if not is_sealed(path):
+    if not run.is_sealed():
         raise CheckpointError(
             f"{path} is not a finished run folder: {MANIFEST} is missing; a command that changes the"
             " run was interrupted, or an older version of sasrecllm wrote it",
             "give the interrupted command again; train a run of an older version again",
         )
-    verify_run(path)
-    return path
+    verify_run(run)
+    return run
 
 
-def refuse_half_forgotten(run: Path) -> None:
+def refuse_half_forgotten(run: RunFolder) -> None:
     """Refuse a run from which a user is being taken (:mod:`sasrecllm.pipeline.forget`).
 
     Raises:
         CheckpointError: that was interrupted.
     """
-    if (run / FORGETTING).is_file():
+    if run.forgetting_complete.is_file():
         raise CheckpointError(
             f"{run}: `sasrecllm forget` was interrupted while it changed the run",
             "give it again, with the same users: it goes on where it stopped",
         )
 
 
-def is_sealed(run: Path) -> bool:
-    """Whether a run folder was finished and is not being changed."""
-    return (run / MANIFEST).is_file()
-
-
-def verify_run(run: Path) -> None:
+def verify_run(run: RunFolder) -> None:
     """Check the run's own files and the manifests of its folders against the run's manifest.
 
     Raises:
         CheckpointError: one is missing or changed, or a symbolic link stands in the folder.
     """
     refuse_links(run)
-    verify_files(run, read_manifest(run))
+    verify_files(run.path, read_manifest(run.path))
 
 
-def refuse_links(run: Path) -> None:
+def refuse_links(run: RunFolder) -> None:
     """Refuse a run folder with a symbolic link inside: nothing is read or written through one.
 
     Raises:
@@ -99,14 +96,14 @@ def refuse_links(run: Path) -> None:
                 )
 
 
-def seal(run: Path) -> None:
+def seal(run: RunFolder) -> None:
     """Write the manifest of a finished run over everything that lies in it now."""
-    write_text(run / MANIFEST, manifest_of(run, sorted(_read_again(run))))
-    sync(run)
+    write_text(run.manifest, manifest_of(run.path, sorted(_listed(run))))
+    sync(run.path)
 
 
 @contextmanager
-def resealed(run: Path) -> Iterator[None]:
+def resealed(run: RunFolder) -> Iterator[None]:
     """A block that changes files of a run; a finished run is sealed again at its end.
 
     The run is not finished meanwhile: nobody opens it.  If the block raises or is killed it stays so
@@ -114,28 +111,29 @@ def resealed(run: Path) -> Iterator[None]:
     """
     unseal(run)
     yield
-    if (run / "run.json").is_file():
+    if run.summary.is_file():
         seal(run)
 
 
-def unseal(run: Path) -> None:
+def unseal(run: RunFolder) -> None:
     """Say that a run is being changed; nobody opens it before it is sealed again."""
-    if is_sealed(run):
-        (run / MANIFEST).unlink()
-        sync(run)
+    if run.is_sealed():
+        run.manifest.unlink()
+        sync(run.path)
 
 
-def _read_again(run: Path) -> Iterator[Path]:
+def _listed(run: RunFolder) -> Iterator[Path]:
     """Every file of a run that is read again; of a committed folder its manifest."""
+    again = {path.name for path in read_again(run)}
     for name, folders, files in os.walk(run):
         folder = Path(name)
-        if folder != run and MANIFEST in files:
+        if folder != run.path and MANIFEST in files:
             folders.clear()
             yield folder / MANIFEST
             continue
-        if folder == run:
-            folders[:], files[:] = READ_AGAIN.intersection(folders), READ_AGAIN.intersection(files)
-        folders[:] = [f for f in folders if not _is_temporary(f) and f != "checkpoints"]
+        if folder == run.path:
+            folders[:], files[:] = again.intersection(folders), again.intersection(files)
+        folders[:] = [f for f in folders if not _is_temporary(f) and f != CHECKPOINTS]
         yield from (folder / f for f in files if not _is_temporary(f))
 
 

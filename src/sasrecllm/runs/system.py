@@ -1,7 +1,7 @@
 """The parts of one run, put together: the only place where settings, data and weights meet.
 
 Training stages, the results table and the served recommender all take their parts from here, so
-there is no second way to build or to load one.
+there is no second way to build or to load one (:mod:`sasrecllm.runs.parts` says how each is kept).
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sasrecllm.baselines.features import ItemFeatures
-from sasrecllm.baselines.table import BASELINES
+from sasrecllm.baselines.table import baseline_of
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.baselines.user_regression import Taste
-from sasrecllm.baselines.user_regression_terms import TASTES
 from sasrecllm.checkpoint import load_part, save_part
-from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
-from sasrecllm.errors import CheckpointError, ConfigError, DataError
+from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.ablations import StrangersVectors
-from sasrecllm.llm.backbone import Backbone, add_lora
-from sasrecllm.llm.fusion import Fusion, FusionWeights
-from sasrecllm.llm.loading import load_backbone
+from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.fusion import FusionWeights
+from sasrecllm.llm.hub import cache_only
 from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.scorer import LLMScorer
-from sasrecllm.llm.sources import located
+from sasrecllm.machine.device import pick_device
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.stages.plan import Stage
-from sasrecllm.types import FloatArray, Histories, Scorer
+from sasrecllm.runs.folder import FOLD, RunFolder, folds_beside
+from sasrecllm.runs.language_model import adapted, backbone_path
+from sasrecllm.runs.parts import PARTS, part_of
+from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.runs.templates import stored_templates
+from sasrecllm.settings import Config
+from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,8 @@ class Change:
     """Histories whose users' vectors stand in for the asked user's."""
 
 
-def base_model(config: Config, path: str, device: str) -> Backbone:
-    """The language model at ``path`` as configured, without an adapter."""
-    c = config.llm
-    quantize = None if c.quantize == "none" else c.quantize
-    return load_backbone(located(path), dtype=c.dtype, quantize=quantize, device=device)
-
-
-def adapt(backbone: Backbone, config: Config) -> Backbone:
-    """The same language model with the configured adapter."""
-    c = config.llm.lora
-    add_lora(backbone, r=c.r, alpha=c.alpha, dropout=c.dropout, targets=c.targets, seed=config.seed)
-    return backbone
-
-
-class Assembly:
-    """Parts are built when first asked for; a stage's :class:`~sasrecllm.types.Scorer` is made here.
+class System:
+    """Parts are built when first asked for.
 
     Args:
         config: the run's settings.
@@ -90,6 +76,11 @@ class Assembly:
         self.config, self.dataset, self.device = config, dataset, device
         self.backbone_path, self.templates = backbone_path, templates
         self.fusion: FusionWeights | None = None
+        self.folds: list[SequentialEncoder] = []
+        self.own: dict[str, Any] = {}
+        """What parts that are not ours are made of."""
+        self.origin: dict[str, Path] = {}
+        """Part -> the folder whose weights it has now."""
         self._titles: dict[str, TitleTokens] = {}
         train = dataset.rows("train")
         self.train_rows = TrainRows(
@@ -100,12 +91,47 @@ class Assembly:
             n_items=dataset.n_items,
             seed=config.seed,
             times=dataset.times[train] if dataset.has_times else None,
+            features=lambda: self.item_features,
         )
+
+    @classmethod
+    def new(cls, folder: RunFolder, config: Config, dataset: Dataset, device: str = "auto") -> System:
+        """Untrained parts for a run that lies, or will lie, in ``folder``.
+
+        Raises:
+            CheckpointError: the run's own prompts are damaged.
+        """
+        path = backbone_path(folder, config)
+        return cls(config, dataset, path, pick_device(device), stored_templates(folder, config))
+
+    @classmethod
+    def load(
+        cls,
+        folder: RunFolder,
+        device: str = "auto",
+        config: Config | None = None,
+        dataset: Dataset | None = None,
+        until: int | None = None,
+    ) -> System:
+        """All parts of a trained run, each as the last stage that has it left it; no hub is asked.
+
+        Args:
+            config, dataset: the run's, where the caller has them; else those in the folder.
+            until: number of the last stage that counts; all without.
+
+        Raises:
+            CheckpointError: a part, the data or the settings are damaged.
+        """
+        config = config or stored_config(folder)
+        system = cls.new(folder, config, dataset or stored_data(folder), device)
+        with cache_only():
+            system.bring_in(folder.newest_parts(None if until is None else until + 1))
+        return system
 
     @cached_property
     def features(self) -> ItemFeatures:
         """Columns for attributes, years and title words, fixed on the catalogue."""
-        c, catalog = self.config.taste, self.dataset.catalog
+        c, catalog = self.config.item_features, self.dataset.catalog
         chosen = {name: catalog.attributes[name] for name in c.attributes}
         return ItemFeatures.fit(catalog.titles, chosen, words=c.words)
 
@@ -118,20 +144,6 @@ class Assembly:
         """Feature groups of the items of ``catalog`` from index ``start`` on."""
         chosen = {name: values[start:] for name, values in catalog.attributes.items()}
         return self.features.groups(catalog.titles[start:], chosen)
-
-    @cached_property
-    def taste(self) -> Taste:
-        """The per-user regression, its shared part fitted on the training split."""
-        data = self.dataset
-        train = data.rows("train")
-        return Taste.fit(
-            data.users[train],
-            data.items[train],
-            data.labels[train],
-            self.item_features,
-            n_users=data.n_users,
-            n_items=data.n_items,
-        )
 
     def new_encoder(self, seed: int) -> SequentialEncoder:
         """A fresh encoder as configured, which knows the items of the training split."""
@@ -150,6 +162,7 @@ class Assembly:
             item_bias=c.item_bias,
             user_bias=c.user_bias,
             seen_items=self.dataset.seen_items,
+            **c.args,
         ).to(self.device)
 
     @cached_property
@@ -160,15 +173,7 @@ class Assembly:
     @cached_property
     def backbone(self) -> Backbone:
         """The language model with its adapter; the adapter starts as the identity."""
-        try:
-            return adapt(base_model(self.config, self.backbone_path, self.device), self.config)
-        except (ConfigError, DataError) as error:
-            if self.config.llm.backbone != "offline":
-                raise
-            raise CheckpointError(  # nobody chose these files: we wrote them
-                f"the run's own language model is damaged: {error.what}",
-                "restore the run from a copy, or train it again",
-            ) from error
+        return adapted(self.config, self.backbone_path, self.device)
 
     @cached_property
     def model(self) -> SoftTokenLLM:
@@ -180,7 +185,7 @@ class Assembly:
             hidden=c.hidden,
             llm_width=self.backbone.hidden_size,
             tokens=c.tokens,
-            logit=c.logit,
+            encoder_logit=c.encoder_logit,
             embedding_norm=self.backbone.embedding_norm,
             seed=self.config.seed,
         )
@@ -210,79 +215,65 @@ class Assembly:
             item_slots=slots,
         )
 
-    # Parts on disk -------------------------------------------------------------------------------
+    # Fold encoders -------------------------------------------------------------------------------
 
-    def requires(self, part: str) -> dict[str, str]:
-        """Digests that a part on disk must have been trained with."""
-        catalog = {"catalog": self.dataset.catalog.digest}
-        if part in ("adapter", "mapper"):
-            return {"backbone": self.backbone.digest}
-        return catalog
+    @cached_property
+    def fold_of_user(self) -> IntArray:
+        """Which fold encoder never sees each user, [n_users]."""
+        return fold_of_user(self.dataset.n_users, self.config.encoder.folds, self.config.seed)
+
+    def new_folds(self) -> list[SequentialEncoder]:
+        """Fresh fold encoders, from the full encoder's seed: equal beginnings keep the spaces close."""
+        self.folds = [self.new_encoder(self.config.seed) for _ in range(self.config.encoder.folds)]
+        return self.folds
+
+    def crossfitted(self) -> CrossFitted | None:
+        """The fold encoders with the encoder that they go with, or None where there are none."""
+        return CrossFitted(self.encoder, self.folds, self.fold_of_user) if self.folds else None
+
+    def bring_in_folds(self, folder: RunFolder, before: int) -> None:
+        """Load those beside the encoder in use; where it learnt jointly, the run's newest.
+
+        Args:
+            before: number of the stage that asks.
+        """
+        beside = folds_beside(self.origin["encoder"]) if "encoder" in self.origin else []
+        found = beside or folder.newest_folds(before)
+        self.folds = [self.new_encoder(self.config.seed) for _ in found if self.config.encoder.folds]
+        for number, path in enumerate(found[: len(self.folds)]):
+            self._load(f"{FOLD}{number}", path)
+
+    # Parts on disk -------------------------------------------------------------------------------
 
     def save(self, part: str, folder: Path) -> None:
         """Commit one part."""
-        if part == "encoder":
-            tensors, about = self.encoder.state_dict(), self.encoder.config
-        elif part == "mapper":
-            tensors, about = self.model.mapper.state_dict(), self.model.mapper.config
-        elif part == "adapter":
-            tensors, about = self.backbone.adapter_tensors(), self.backbone.adapter_config
-        else:
-            assert self.fusion is not None
-            tensors, about = {}, self.fusion.to_dict()
-        save_part(folder, tensors, about, self.requires(part))
+        row = part_of(part)
+        tensors, about = row.save(self)
+        save_part(folder, tensors, about, row.requires(self))
 
-    def read(self, part: str, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Tensors and config of a part on disk, checked against this run's data and LLM."""
-        return load_part(folder, self.requires(part))
-
-    def load(self, part: str, folder: Path) -> None:
-        """Load one part, strictly.
+    def bring_in(self, parts: Mapping[str, Path]) -> None:
+        """Load each of ``parts`` (name -> folder) that does not have those weights already, strictly.
 
         Raises:
             CheckpointError: damaged, of another shape, or trained with other data or another LLM.
         """
-        tensors, about = self.read(part, folder)
+        for part, folder in parts.items():
+            if self.origin.get(part) != folder:
+                self._load(part, folder)
+                self.origin[part] = folder
+
+    def _load(self, part: str, folder: Path) -> None:
+        row = part_of(part)
+        tensors, about = load_part(folder, row.requires(self))
         try:
-            self._take(part, tensors, about)
+            row.load(self, tensors, about)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{folder} does not describe the part {part}: {type(error).__name__}: {error}",
                 "use a part that sasrecllm wrote, or train this part here",
             ) from error
 
-    def _take(self, part: str, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-        if part == "encoder":
-            load_checked(self.encoder, tensors, about)
-        elif part == "mapper":
-            self.model.mapper.load_checked(tensors, about)
-        elif part == "adapter":
-            self.backbone.load_adapter(tensors, about)
-        else:
-            self.fusion = FusionWeights.from_dict(about)
-            for name in self.fusion.components:
-                if name not in ("llm", "encoder", *TASTES, *BASELINES):
-                    raise ValueError(f"there is no component {name!r}")
-
     # Scorers -------------------------------------------------------------------------------------
-
-    def scorer(self, stage: Stage, prompt: str, change: Change | None = None) -> Scorer:
-        """The scorer that ``stage`` ends with.
-
-        Args:
-            prompt: of the last answer stage up to this one; used by the fusion.
-        """
-        if stage.task in ("encode", "prior"):
-            return EncoderScorer(stage.row, self.encoder)
-        if stage.task == "answer":
-            return self.llm_scorer(stage.row, stage.prompt, change)
-        assert self.fusion is not None
-        return Fusion(
-            stage.row,
-            self.fusion,
-            [self.component(name, prompt, change) for name in self.fusion.components],
-            self.dataset.seen_items,
-        )
 
     def llm_scorer(self, name: str, prompt: str, change: Change | None = None) -> LLMScorer:
         """The language model as a scorer, with the weights that it has now."""
@@ -310,20 +301,18 @@ class Assembly:
             return self.llm_scorer("llm", prompt, change)
         if name == "encoder":
             return EncoderScorer("encoder", self.encoder)
-        if name in TASTES:
-            return TASTES[name](self.taste)
-        return BASELINES[name](self.train_rows)
+        return baseline_of(name, "a baseline")(self.train_rows)
 
-    def trainable_counts(self, *, llm: bool = True) -> dict[str, int]:
-        """Parameters of each part (the adapter's and the mapper's are what the paper trains)."""
-        encoder = sum(p.numel() for p in self.encoder.parameters())
-        if not llm:
-            return {"encoder": encoder}
-        adapter = sum(t.numel() for t in self.backbone.adapter_tensors().values())
-        return {
-            "encoder": encoder,
-            "adapter": adapter,
-            "mapper": sum(p.numel() for p in self.model.mapper.parameters()),
-            "language model without adapter": sum(p.numel() for p in self.backbone.parameters())
-            - adapter,
-        }
+    def parameter_counts(self, *, llm: bool = True) -> dict[str, int]:
+        """Parameters of each part (the adapter's and the mapper's are what the paper trains).
+
+        Args:
+            llm: whether the run has a language model.
+        """
+        names = ("encoder", "adapter", "mapper") if llm else ("encoder",)
+        others = [name for name in self.origin if name not in PARTS]
+        counts = {name: part_of(name).count(self) for name in (*names, *others)}
+        if llm:
+            whole = sum(p.numel() for p in self.backbone.parameters())
+            counts["language model without adapter"] = whole - counts["adapter"]
+        return counts

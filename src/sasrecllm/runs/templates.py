@@ -9,13 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sasrecllm.checkpoint import commit_folder, is_whole
-from sasrecllm.config import Config
 from sasrecllm.errors import ConfigError
 from sasrecllm.manifest import verify_folder
 from sasrecllm.prompts.template import Template, is_shipped, parse_template, template_text
-from sasrecllm.runs.stored import uses_language_model
-
-KEPT = "prompts"
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.settings import Config
 
 
 def named_templates(config: Config) -> dict[str, str]:
@@ -23,13 +21,13 @@ def named_templates(config: Config) -> dict[str, str]:
     return {"text": config.llm.text_prompt, "soft": config.llm.soft_prompt}
 
 
-def keep_templates(folder: Path, config: Config) -> None:
+def keep_templates(folder: RunFolder, config: Config) -> None:
     """Copy the templates into a run folder that has none yet.
 
     Raises:
         ConfigError: a template cannot be read, or breaks a rule.
     """
-    if not uses_language_model(config) or is_whole(folder / KEPT):
+    if is_whole(folder.prompts):
         return
     texts = {prompt: template_text(name) for prompt, name in named_templates(config).items()}
     for prompt, name in named_templates(config).items():
@@ -37,12 +35,12 @@ def keep_templates(folder: Path, config: Config) -> None:
 
     def write(temporary: Path) -> None:
         for prompt, text in texts.items():
-            (temporary / f"{prompt}.txt").write_text(text, encoding="utf-8", newline="")
+            (temporary / _file(prompt)).write_text(text, encoding="utf-8", newline="")
 
-    commit_folder(folder / KEPT, write)
+    commit_folder(folder.prompts, write)
 
 
-def stored_templates(folder: Path | None, config: Config) -> dict[str, Template]:
+def stored_templates(folder: RunFolder | None, config: Config) -> dict[str, Template]:
     """``text`` and ``soft`` -> template: a run's own copies; what the settings name where it has none.
 
     Args:
@@ -52,23 +50,23 @@ def stored_templates(folder: Path | None, config: Config) -> dict[str, Template]
         CheckpointError: a copy is damaged.
         ConfigError: the settings name a template that is not there.
     """
-    kept = folder / KEPT if folder is not None and (folder / KEPT).exists() else None
+    kept = folder.prompts if folder is not None and folder.prompts.exists() else None
     if kept is not None:
         verify_folder(kept)
     found = {}
     for prompt, name in named_templates(config).items():
-        text = template_text(name) if kept is None else _read(kept / f"{prompt}.txt")
+        text = template_text(name) if kept is None else _read(kept / _file(prompt))
         found[prompt] = parse_template(text, name)
     return found
 
 
-def edited_template(folder: Path, config: Config) -> str:
+def edited_template(folder: RunFolder, config: Config) -> str:
     """How a template given by path differs from the copy that a run keeps; empty where it does not.
 
     A file that is no longer there differs in nothing: the copy is what the run goes by.
     """
     for prompt, name in named_templates(config).items():
-        copy = folder / KEPT / f"{prompt}.txt"
+        copy = folder.prompts / _file(prompt)
         if is_shipped(name) or not copy.is_file():
             continue
         try:
@@ -78,6 +76,10 @@ def edited_template(folder: Path, config: Config) -> str:
         if now != _read(copy):
             return f"llm.{prompt}_prompt: {name} was changed since; the run keeps its words in {copy}"
     return ""
+
+
+def _file(prompt: str) -> str:
+    return f"{prompt}.txt"
 
 
 def _read(path: Path) -> str:

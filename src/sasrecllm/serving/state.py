@@ -290,7 +290,7 @@ def load_run(folder: Path, workers: int, seconds: float = SECONDS) -> Loaded:
         CheckpointError: not a finished run, or a part of it is damaged.
     """
     where = choose_run(folder.resolve())  # a link may point elsewhere at the next reload
-    processes = Workers(where, workers, seconds)
+    processes = Workers(where.path, workers, seconds)
     data = stored_data(where)
     system: Any = RemoteSystem(processes, data.catalog, data)
-    return Loaded(system, where.name, processes.model, NewItem, Title, processes.ready)
+    return Loaded(system, where.path.name, processes.model, NewItem, Title, processes.ready)

@@ -8,45 +8,55 @@ from __future__ import annotations
 import numpy as np
 
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.runs.folder import Run
-from sasrecllm.stages.plan import Stage, uses_crossfit
-from sasrecllm.types import BoolArray, IntArray, Questions
+from sasrecllm.seeds import LLM_HOLDOUT_USERS
+from sasrecllm.settings import Config
+from sasrecllm.stages.kind import Stage, Stages
+from sasrecllm.types import BoolArray, Questions
 
 
-def fold_of_user(run: Run, dataset: Dataset) -> IntArray:
-    """Seeded fold of every user, [n_users]: which cross-fitted encoder never sees them."""
-    rng = np.random.default_rng([run.config.seed, 7])
-    return rng.permutation(dataset.n_users) % max(1, run.config.encoder.folds)
+def uses_crossfit(stages: Stages) -> bool:
+    """Whether a stage has cross-fitted soft tokens; only there users kept from the words are of use."""
+    return any(s.reads_crossfit for s in stages.values())
 
 
-def text_questions(run: Run, dataset: Dataset) -> Questions:
-    """Training questions of the language model and of text-only stages."""
+def holdout_share(config: Config, stages: Stages) -> float:
+    """Share of the training users kept for the stages with cross-fitted soft tokens."""
+    return config.mapper.llm_holdout_users if uses_crossfit(stages) else 0.0
+
+
+def text_questions(dataset: Dataset, share: float, seed: int) -> Questions:
+    """Training questions of the language model and of text-only stages.
+
+    Args:
+        share: of :func:`holdout_share`; these users are left out.
+    """
     questions = dataset.questions("train")
-    return questions.take(np.flatnonzero(~_fresh(run, questions)))
+    return questions.take(np.flatnonzero(~_held_out(questions, share, seed)))
 
 
-def answer_questions(run: Run, dataset: Dataset, stage: Stage) -> Questions:
+def answer_questions(dataset: Dataset, stage: Stage, share: float, seed: int) -> Questions:
     """Training questions of an answer stage.
 
     A language model knows by heart some of the answers that it was trained on, so a mapper that is
     taught on the same rows learns to trust the words and to leave the soft tokens alone
     (docs/findings.md).
-    With ``mapper.fresh_users``, cross-fitted soft tokens meet users whom neither their encoder nor
-    the language model has seen.  A live encoder has seen all users anyway.
+    With ``mapper.llm_holdout_users``, cross-fitted soft tokens meet users whom neither their encoder
+    nor the language model has seen.  A live encoder has seen all users anyway.
+
+    Args:
+        share: of :func:`holdout_share`.
     """
     if stage.prompt == "text":
-        return text_questions(run, dataset)
+        return text_questions(dataset, share, seed)
     questions = dataset.questions("train")
-    fresh = _fresh(run, questions)
-    if stage.vectors == "encoder" or not fresh.any():
+    kept = _held_out(questions, share, seed)
+    if stage.vectors == "encoder" or not kept.any():
         return questions
-    return questions.take(np.flatnonzero(fresh))
+    return questions.take(np.flatnonzero(kept))
 
 
-def _fresh(run: Run, questions: Questions) -> BoolArray:
+def _held_out(questions: Questions, share: float, seed: int) -> BoolArray:
     """Whether each question's user is kept for the stages with cross-fitted soft tokens, [B]."""
     users = np.unique(questions.histories.users)
-    wanted = uses_crossfit(run.stages.values())
-    count = round(run.config.mapper.fresh_users * len(users)) if wanted else 0
-    rng = np.random.default_rng([run.config.seed, 11])
-    return np.isin(questions.histories.users, rng.permutation(users)[:count])
+    rng = np.random.default_rng([seed, LLM_HOLDOUT_USERS])
+    return np.isin(questions.histories.users, rng.permutation(users)[: round(share * len(users))])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sasrecllm.baselines.table import RANKED
 from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
@@ -16,10 +17,12 @@ from sasrecllm.evaluation.comparison import Judge
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.machine.environment import versions
 from sasrecllm.machine.progress import Progress
-from sasrecllm.runs.folder import Run
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import row_scores
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config, stored_data
+from sasrecllm.stages.plan import planned
 from sasrecllm.studies import report
 from sasrecllm.studies.plan import Cell, cells_of
 from sasrecllm.studies.run import Study, failures, tuning_of
@@ -54,7 +57,7 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
     runs = {
         cell: _reopened(cell.folder(study.out))
         for cell in cells_of(study.plan)
-        if cell.dataset == name and (cell.folder(study.out) / "run.json").is_file()
+        if cell.dataset == name and RunFolder(cell.folder(study.out)).summary.is_file()
     }
     if not runs:
         return {"rows": {}, "slices": {}, "test_rows": 0, "users": 0, "trivial": [], "ranking": {}}
@@ -84,8 +87,8 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
 
 def _reopened(folder: Path) -> Run:
     """A finished cell, checked whole."""
-    choose_run(folder)
-    return Run(folder, stored_config(folder, None), "", Progress(quiet=True))
+    run = choose_run(folder)
+    return Run(run, stored_config(run, None), "", Progress(quiet=True))
 
 
 def _collect(
@@ -97,13 +100,13 @@ def _collect(
     trivial: list[str] = []
     first = next(iter(runs)).row
     for cell, run in runs.items():
-        results, about = read_json(run.folder / "results.json"), read_json(run.folder / "run.json")
-        trained = {s.row for s in run.stages.values()}
+        results, about = read_json(run.folder.results), read_json(run.folder.summary)
+        trained = {s.row for s in planned(run.config).values()}
         shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
         if cell.row == first:
             trivial = results["trivial"]
             shown = {r: r for r in results["rows"] if r not in trained} | shown
-        found = row_scores(run)
+        found = row_scores(run.folder)
         for inside, outside in shown.items():
             if inside not in found:
                 raise DataError(
@@ -111,7 +114,7 @@ def _collect(
                     "name one of its rows",
                 )
             test: FloatArray = found[inside]["test"]
-            calibration = stored_calibration(run.folder / "results.json", inside)
+            calibration = stored_calibration(run.folder, inside)
             one = SeedScores(cell.seed, test, calibration.probabilities(test))
             scores.setdefault(outside, []).append(one)
             cost = dict(about["costs"][inside]) | {"peak_megabytes": about["peak_megabytes"]}
@@ -128,11 +131,11 @@ def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     first = next(iter(runs)).row
     for cell, run in runs.items():
-        results = read_json(run.folder / "results.json")
-        trained = {s.row for s in run.stages.values()}
+        results = read_json(run.folder.results)
+        trained = {s.row for s in planned(run.config).values()}
         shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
         if cell.row == first:  # whose baselines stand for all
-            shown = {r: r for r in ("popularity", *results["rows"]) if r not in trained} | shown
+            shown = {r: r for r in (*RANKED, *results["rows"]) if r not in trained} | shown
         for kind, lists in results.get("ranking", {}).items():
             counts = {"lists": lists["lists"], "left_out": lists.get("left_out", 0)}
             into = found.setdefault(kind, counts | {"rows": {}, "reranked": {}})
@@ -152,7 +155,7 @@ def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
 
 def _refuse_other_data(runs: Mapping[Cell, Run], dataset: Dataset) -> None:
     for cell, run in runs.items():
-        got = read_json(run.folder / "run.json")["data"]
+        got = read_json(run.folder.summary)["data"]
         if got != dataset.digest:
             raise DataError(
                 f"{run.folder} has other data than the first run of {cell.dataset}"
@@ -162,5 +165,5 @@ def _refuse_other_data(runs: Mapping[Cell, Run], dataset: Dataset) -> None:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+    defined = [v for v in values if v is not None]
+    return float(np.mean(defined)) if defined else None

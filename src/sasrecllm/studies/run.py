@@ -19,12 +19,15 @@ from typing import Any
 import yaml
 
 from sasrecllm.checkpoint import read_json, write_json, write_text
-from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config
+from sasrecllm.config import NOT_SETTINGS
 from sasrecllm.errors import ConfigError, SasrecllmError
 from sasrecllm.machine import signals
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress, readable_seconds
-from sasrecllm.runs.folder import refuse_changed, standing
+from sasrecllm.names import ENV_PREFIX
+from sasrecllm.runs.folder import RunFolder, standing
+from sasrecllm.runs.opening import refuse_changed
+from sasrecllm.settings import Config
 from sasrecllm.studies.plan import Cell, Plan, cells_of, settings_of, slug
 from sasrecllm.studies.tune import refuse_other_search, what_is_asked
 
@@ -102,13 +105,13 @@ def check_study(study: Study) -> list[Cell]:
     cells = cells_of(study.plan)
     for cell in cells:
         if not _starts_afresh(study, cell):
-            refuse_changed(cell.folder(study.out), study.settings(cell))
+            refuse_changed(RunFolder(cell.folder(study.out)), study.settings(cell))
         _refuse_other_tuning(study, cell)
     return cells
 
 
 def estimate_study(study: Study) -> float:
-    """Say what every unfinished row would cost here; returns the seconds of those that can be told.
+    """Say what every unfinished row would cost here; returns the seconds of those that can be timed.
 
     Raises:
         ConfigError: as :func:`check_study`.
@@ -139,12 +142,12 @@ def _estimated(study: Study, cell: Cell) -> float | None:
     import tempfile
 
     from sasrecllm.pipeline.estimate import estimate
-    from sasrecllm.runs.folder import Run
+    from sasrecllm.runs.opening import Run
 
     with tempfile.TemporaryDirectory() as scratch:
         quiet = Progress(quiet=True)
         try:
-            return estimate(Run(Path(scratch), study.settings(cell), "study", quiet))
+            return estimate(Run(RunFolder(Path(scratch)), study.settings(cell), "study", quiet))
         except SasrecllmError:
             return None
 
@@ -221,29 +224,31 @@ def _starts_afresh(study: Study, cell: Cell) -> bool:
     if not path.is_file() or read_json(path)["exit"] not in FAILED_BY_SETTINGS:
         return False
     try:
-        refuse_changed(cell.folder(study.out), study.settings(cell))
+        refuse_changed(RunFolder(cell.folder(study.out)), study.settings(cell))
     except ConfigError:
         return True
     return False
 
 
 def _finished(study: Study, cell: Cell) -> bool:
-    return standing(cell.folder(study.out) / "run.json", study.settings(cell)) is not None
+    return standing(RunFolder(cell.folder(study.out)).summary, study.settings(cell)) is not None
 
 
 def _seconds(study: Study, cell: Cell) -> float:
-    about = read_json(cell.folder(study.out) / "run.json", seconds=(int, float))
+    about = read_json(RunFolder(cell.folder(study.out)).summary, seconds=(int, float))
     return float(about["seconds"])
 
 
 def _left(cells: Sequence[Cell], seconds: Mapping[Cell, float]) -> str:
     """What is still to do, by the mean time of the finished runs of each row."""
-    known: dict[tuple[str, str], list[float]] = {}
+    seconds_of: dict[tuple[str, str], list[float]] = {}
     for cell, value in seconds.items():
-        known.setdefault((cell.dataset, cell.row), []).append(value)
-    told = [known[c.dataset, c.row] for c in cells if (c.dataset, c.row) in known]
-    total = sum(sum(values) / len(values) for values in told)
-    unknown = f" and {len(cells) - len(told)} runs of unknown length" if len(told) < len(cells) else ""
+        seconds_of.setdefault((cell.dataset, cell.row), []).append(value)
+    timed = [seconds_of[c.dataset, c.row] for c in cells if (c.dataset, c.row) in seconds_of]
+    total = sum(sum(values) / len(values) for values in timed)
+    unknown = (
+        f" and {len(cells) - len(timed)} runs of unknown length" if len(timed) < len(cells) else ""
+    )
     return f"ETA {readable_seconds(total)}{unknown}"
 
 

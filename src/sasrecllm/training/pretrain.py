@@ -13,9 +13,11 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.encoders.negatives import Negatives, uniform_negatives
-from sasrecllm.encoders.sequence import Places
+from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.distributed import process_count
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
@@ -119,7 +121,7 @@ class EncoderTask(Task):
         longest = max(1, int(self.entries[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
-        places = Places(
+        queries = WindowQueries(
             self.users[at],
             self.items[at, :longest],
             self.feedback[at, :longest],
@@ -127,12 +129,12 @@ class EncoderTask(Task):
             torch.from_numpy(self.state[question]).to(self.device),
         )
         if self.loss == "softmax":
-            return self.encoder.window_softmax(places, target)
+            return self.encoder.window_softmax(queries, target)
         drawn = self._negatives(target)
         asked = target[:, None]
         if drawn is not None:
             asked = torch.cat([asked, drawn.items_QN], dim=1)
-        logits = self.encoder.window_logits(places, asked).float()
+        logits = self.encoder.window_logits(queries, asked).float()
         if self.loss == "sampled-softmax":
             assert drawn is not None
             log_q_QN = drawn.log_q_QN
@@ -151,12 +153,8 @@ class EncoderTask(Task):
         return uniform_negatives(target, count, self.pool) if count else None
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
-        out = np.empty(len(positions))
-        for start in range(0, len(positions), 2048):
-            part = self.validation.take(positions[start : start + 2048])
-            logits = self.encoder.logits(part.histories, part.targets[:, None])
-            out[start : start + 2048] = logits[:, 0].double().cpu().numpy()
-        return out
+        scorer = EncoderScorer(self.name, self.encoder)
+        return score_questions(scorer, self.validation.take(positions), chunk=2048)
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
         return ranking_metrics(scores, self.validation)

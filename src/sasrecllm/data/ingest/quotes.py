@@ -101,21 +101,27 @@ class Marks:
                 return place + 1
         return -1
 
+    def short(self) -> tuple[int, int] | None:
+        """The first line that does not have the header's number of fields, and its number of them."""
+        for number, start in enumerate(self._starts(), 1):
+            line = self._text(start)
+            fields = line.count(self.separator) + 1
+            if line and fields != self.width:
+                return number, fields
+        return None
+
     def check_full(self, fault: int) -> None:
         """Refuse a file without quoting in which a line does not have all fields.
 
         Raises:
             DataError: with that line, and the line ``fault`` of the mark that pairs with none.
         """
-        for number, start in enumerate(self._starts(), 1):
-            line = self._text(start)
-            fields = line.count(self.separator) + 1
-            if line and fields != self.width:
-                raise DataError(
-                    f"{self.path}, line {number}: {fields} fields; the header has {self.width}, and"
-                    f" the quotation mark on line {fault} pairs with none",
-                    MENDING,
-                )
+        if short := self.short():
+            raise DataError(
+                f"{self.path}, line {short[0]}: {short[1]} fields; the header has {self.width}, and"
+                f" the quotation mark on line {fault} pairs with none",
+                MENDING,
+            )
 
     def rewritten(self) -> tuple[bytes, int]:
         """The file with every mark written by the strict rule, and its line feeds in quoted fields.
@@ -262,7 +268,10 @@ class RowShape:
         return cls(
             separator,
             width,
-            tuple(sum(map(bool, c)) >= SOME and all(NUMBER.fullmatch(v) for v in c) for c in columns),
+            tuple(
+                sum(bool(v.strip()) for v in c) >= SOME and all(NUMBER.fullmatch(v) for v in c)
+                for c in columns
+            ),
             tuple(len(c) >= MANY and not any(" " in v for v in c) for c in columns),
         )
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
 from sasrecllm.data.catalog import whole_titles
-from sasrecllm.data.ingest import archives, columns
+from sasrecllm.data.ingest import archives, columns, frames
 from sasrecllm.data.ingest.download import Report
 from sasrecllm.data.ingest.readers import read_table
-from sasrecllm.data.interactions import LINE, PLAIN_WORDS, ROW, Order, Tables
+from sasrecllm.data.interactions import FILM_WORDS, LINE, PLAIN_WORDS, ROW, Order, Tables
+from sasrecllm.data.synthetic.world import known_world
+from sasrecllm.data.truth import Truth
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.plugins import resolve
 
@@ -27,6 +29,9 @@ class Request:
     columns: Mapping[str, str | None] = field(default_factory=dict)
     cache: Path | None = None
     report: Report | None = None
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of a source that makes its rows up, and below their seed."""
+    seed: int = 0
 
 
 class Source(Protocol):
@@ -48,12 +53,15 @@ def load_tables(
     name: str | None = None,
     cache: Path | None = None,
     report: Report | None = None,
+    world: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> Tables:
     """The tables of a source.
 
     Args:
-        source: ``files``, ``two-table``, ``ml-1m``, ``ml-100k``, ``ml-latest-small``,
-            ``amazon-books``, or ``package.module:function`` that takes a :class:`Request`.
+        source: ``known-world``, ``files``, ``frames`` (of :func:`sasrecllm.fit`), ``two-table``,
+            ``ml-1m``, ``ml-100k``, ``ml-latest-small``, ``amazon-books``, or
+            ``package.module:function`` that takes a :class:`Request`.
         path: file, folder or archive; named archives are downloaded where it is None.
         items_path: file with item ids and titles, for ``files``.
         columns: our column name -> name in the file; None leaves out a column that is named like
@@ -63,6 +71,8 @@ def load_tables(
         name: name of the data set for reports; the source's own by default.
         cache: folder for downloaded archives.
         report: is told how a download goes: what, megabytes done, megabytes in all.
+        world: parameters of ``known-world`` (:class:`~sasrecllm.data.synthetic.world.WorldSettings`).
+        seed: of the rows that a source makes up.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -78,7 +88,9 @@ def load_tables(
                 "rename or remove it",
             )
     reader = resolve(source, SOURCES, "data.source")
-    request = Request(_path(path), _path(items_path), dict(columns or {}), cache, report)
+    request = Request(
+        _path(path), _path(items_path), dict(columns or {}), cache, report, dict(world or {}), seed
+    )
     tables = reader(request)
     return replace(
         tables,
@@ -92,36 +104,64 @@ def _path(value: str | Path | None) -> Path | None:
     return None if value is None else Path(value).expanduser()
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table as it was read.
+
+    Args:
+        file: what to call it in a refusal.
+        name: of the data set, for reports.
+        note: what a reader must know of how it was read.
+        first_row: the number of its first row, as its owner counts.
+    """
+
+    frame: pl.DataFrame
+    file: str
+    name: str
+    note: str = ""
+    first_row: int = 1
+
+
+def _read(path: Path) -> _Table:
+    """A file, or a frame that a Python caller lends."""
+    if found := frames.held(path):
+        frame, name = found
+        return _Table(frame, name, "frame", first_row=0)
+    frame, note = read_table(path)
+    return _Table(frame, str(path), path.stem, note)
+
+
 def files(request: Request) -> Tables:
-    """Own CSV, Parquet or JSON Lines; the titles in a file of their own or in the same one."""
+    """Own CSV, Parquet or JSON Lines, or frames; titles in a table of their own or in the same one."""
     columns.check_map(request.columns)
     if request.path is None:
         raise ConfigError("source files needs a file", "set data.path=<your interactions file>")
-    frame, note = read_table(request.path)
-    file, shelf_note = str(request.path), ""
+    table = _read(request.path)
     if request.items_path is None:
-        titled, shelf = columns.items(frame, request.columns, file, own_file=False)
+        titled, shelf = columns.items(table.frame, request.columns, table.file, own_file=False)
         if "title" not in titled.columns:
             raise DataError(
-                f"{file}: no file with item titles was named, and no title column is here; its"
-                f" columns: {', '.join(c for c in frame.columns if c != LINE)}",
+                f"{table.file}: no file with item titles was named, and no title column is here; its"
+                f" columns: {', '.join(c for c in table.frame.columns if c != LINE)}",
                 "set data.items_path=<file with item_id and title>, or data.columns.title=...",
             )
-        items = _each_title_once(titled)
-        items_file = file
+        items, items_table = _each_title_once(titled), table
     else:
-        items_file = str(request.items_path)
-        table, shelf_note = read_table(request.items_path)
-        items, shelf = columns.items(table, request.columns, items_file)
+        items_table = _read(request.items_path)
+        items, shelf = columns.items(items_table.frame, request.columns, items_table.file)
     one = request.items_path is None
-    log, seen = columns.interactions(frame, request.columns, file, titled=one)
+    log, seen = columns.interactions(table.frame, request.columns, table.file, titled=one)
+    notes = (table.note, "" if one else items_table.note)
     return Tables(
         interactions=log,
         items=items,
-        name=request.path.stem,
-        files=(file, items_file),
-        columns=(seen, shelf),
-        notes=(*filter(None, (note, shelf_note)), *columns.notes(seen, request.path.name)),
+        name=table.name,
+        files=(table.file, items_table.file),
+        columns=(
+            replace(seen, first_row=table.first_row),
+            replace(shelf, first_row=items_table.first_row),
+        ),
+        notes=(*filter(None, notes), *columns.notes(seen, Path(table.file).name)),
     )
 
 
@@ -163,6 +203,20 @@ def two_table(request: Request) -> Tables:
     )
 
 
+def made_up(request: Request) -> Tables:
+    """The known world: films that nobody made, rated by nobody, and the truth behind every rating."""
+    world = known_world(**{"seed": request.seed, **request.world})
+    log = world.interactions
+    pairs = zip(log["user_id"], log["item_id"], strict=True)
+    return Tables(
+        interactions=log,
+        items=world.items,
+        name="known-world",
+        words=dict(FILM_WORDS),
+        truth=Truth(world.truth, dict(zip(pairs, world.probability.tolist(), strict=True))),
+    )
+
+
 def _archive(name: str) -> Source:
     def read(request: Request) -> Tables:
         return archives.read(name, path=request.path, cache=request.cache, report=request.report)
@@ -171,7 +225,9 @@ def _archive(name: str) -> Source:
 
 
 SOURCES: Mapping[str, Source] = {
+    "known-world": made_up,
     "files": files,
+    "frames": files,  # of a Python caller, named by their digests
     "two-table": two_table,
     **{name: _archive(name) for name in archives.ARCHIVES},
 }

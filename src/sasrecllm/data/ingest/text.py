@@ -6,7 +6,8 @@ the next one.  So the marks are looked at before it reads:
 - No mark: nothing is quoted.
 - Every mark keeps the strict rule (:mod:`.quotes`), and no quoted field runs over lines
   that look like rows: fields are quoted.
-- Else a tab-separated or RecBole file has no quoting at all, and a mark is a character like any other.
+- Else, and wherever each of its lines is a row, a tab-separated or RecBole file has no quoting at all,
+  and a mark is a character like any other.
   In other files a mark inside an unquoted field (``12" Mix``) is one, as Python's ``csv`` has it; what
   is left is refused with its line.
 
@@ -108,6 +109,8 @@ def unquoted(path: Path, text: Text, line: int) -> Text:
 def _decided(text: Text, marks: Marks) -> Text:
     """What the quotation marks mean."""
     fault, breaks = marks.strict()
+    if fault < 0 and text.plain and len(breaks) and not marks.short():
+        return unquoted(marks.path, text, marks.line(int(breaks[0]) + 1))
     swallowed = marks.swallowed(breaks) if fault < 0 else -1
     if fault < 0 and swallowed < 0:
         note = f"{len(breaks):,} line breaks stand inside quoted fields and begin no rows"

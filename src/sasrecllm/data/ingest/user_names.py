@@ -12,6 +12,7 @@ import polars as pl
 
 USER = "user_id"
 TABLES = (".parquet", ".csv", ".tsv")
+LINES = (".jsonl", ".txt", ".log")
 
 
 def named_in(text: str, user: str) -> bool:
@@ -77,3 +78,28 @@ def table_without(path: Path, users: Collection[str], out: Path) -> bool:
     else:
         kept.write_csv(out, separator="\t" if path.suffix == ".tsv" else ",")
     return True
+
+
+def file_without(path: Path, user: str, out: Path) -> bool:
+    """Write a table, a log or JSON lines without the lines that name ``user`` to ``out``.
+
+    Returns:
+        Whether there was such a line; without one, or for another kind of file, nothing is written.
+    """
+    if path.suffix in TABLES:
+        return table_without(path, [user], out)
+    if path.suffix not in LINES:
+        return False
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if not _line_names(line, user, path.suffix == ".jsonl")]
+    if len(kept) < len(lines):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("".join(kept), encoding="utf-8")
+    return len(kept) < len(lines)
+
+
+def _line_names(line: str, user: str, is_json: bool) -> bool:
+    try:
+        return names_a_user(json.loads(line), [user]) if is_json else named_in(line, user)
+    except ValueError:  # a line that somebody else wrote
+        return named_in(line, user)

@@ -17,7 +17,7 @@ from sasrecllm.data.ingest.repeats import Repeats, repeat_key, surplus
 from sasrecllm.data.ingest.times import seconds
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 
 OnBadRows = Literal["refuse", "quarantine"]
 NUMBERS = {
@@ -261,6 +261,7 @@ def _raise_first(refused: pl.DataFrame, height: int) -> None:
         return
     first = refused.sort(ROW).row(0, named=True)
     line = "" if first["line"] is None else f" (line {first['line']})"
+    line = " (counted from 0)" if first["row"] == first[ROW] else line
     many = f"{refused.height:,} of {height:,} rows"
     more = f"; {many} are bad" if refused.height > 1 else ""
     go_on = f"; or set data.on_bad_rows=quarantine to go on without {many}"
@@ -274,7 +275,7 @@ def _raise_first(refused: pl.DataFrame, height: int) -> None:
 
 def _write(refused: pl.DataFrame, path: Path) -> None:
     """Write the refused rows; without any, no file of an earlier run stays to be mistaken for it."""
-    with told(path):
+    with as_refusals(path):
         if refused.is_empty():
             return path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ import polars as pl
 
 from sasrecllm.data.synthetic.words import THEMES, make_titles, titles_of_a_theme
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.seeds import WORLD_TITLES
 from sasrecllm.types import FloatArray, IntArray
 
 START = 1_577_836_800  # 2020-01-01 UTC
@@ -180,7 +181,7 @@ class _Generator:
         self.item_theme = rng.permutation(np.arange(s.items) % s.themes)
         self.item_cluster = rng.permutation(np.arange(s.items) % s.clusters)
         # Titles have a generator of their own: other words leave the rest of the world as it is.
-        own = np.random.default_rng([s.seed, 1])
+        own = np.random.default_rng([s.seed, WORLD_TITLES])
         names = [self.themes[t] for t in self.item_theme]
         self.titles, self.item_appeal = make_titles(own, names, s.nouns)
         self.item_quality = rng.normal(size=s.items)

@@ -11,7 +11,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.machine.lock import NAME as LOCK
 from sasrecllm.machine.lock import InUseError
 from sasrecllm.pipeline.prepare import prepare
-from sasrecllm.runs.folder import claim, open_run, reopen_run, run_at_work
+from sasrecllm.runs.opening import claim, open_run, reopen_run, run_at_work
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+"""The language model of a run: one that it built itself and keeps, or one that lies elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sasrecllm.checkpoint import read_json
+from sasrecllm.errors import CheckpointError, ConfigError, DataError
+from sasrecllm.llm.backbone import Backbone, add_lora
+from sasrecllm.llm.loading import load_backbone
+from sasrecllm.llm.sources import located, source_of
+from sasrecllm.manifest import verify_folder
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.settings import Config
+
+
+def is_own(config: Config) -> bool:
+    """Whether the run builds its language model, from nothing but its own training data."""
+    return source_of(config.llm.backbone).in_run
+
+
+def backbone_path(folder: RunFolder, config: Config) -> str:
+    """Where the language model lies: in the run's own folder, else what the settings name."""
+    return str(folder.language_model) if is_own(config) else config.llm.backbone
+
+
+def base_model(config: Config, path: str, device: str) -> Backbone:
+    """The language model at ``path`` as configured, without an adapter."""
+    c = config.llm
+    quantize = None if c.quantize == "none" else c.quantize
+    return load_backbone(located(path), dtype=c.dtype, quantize=quantize, device=device)
+
+
+def with_adapter(backbone: Backbone, config: Config) -> Backbone:
+    """The same language model with the configured adapter, which starts as the identity."""
+    c = config.llm.lora
+    add_lora(backbone, r=c.r, alpha=c.alpha, dropout=c.dropout, targets=c.targets, seed=config.seed)
+    return backbone
+
+
+def adapted(config: Config, path: str, device: str) -> Backbone:
+    """The language model at ``path`` with its adapter.
+
+    Raises:
+        CheckpointError: the run's own is damaged, or names code.
+    """
+    if not is_own(config):
+        return with_adapter(base_model(config, path, device), config)
+    verify_folder(Path(path))
+    _refuse_code(Path(path) / "config.json")
+    try:
+        return with_adapter(base_model(config, path, device), config)
+    except (ConfigError, DataError) as error:  # nobody chose these files: we wrote them
+        raise CheckpointError(
+            f"the run's own language model is damaged: {error.what}",
+            "restore the run from a copy, or train it again",
+        ) from error
+
+
+def _refuse_code(path: Path) -> None:
+    """Refuse a language model of a run that names code: we write none that does."""
+    for key in read_json(path):
+        if key == "auto_map" or key.endswith("attn_implementation"):
+            raise CheckpointError(
+                f"{path} has {key}, with which a model names code to be run",
+                "remove the run: sasrecllm writes no such file",
+            )

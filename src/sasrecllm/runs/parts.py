@@ -1,0 +1,160 @@
+"""The parts that a run learns, and how each is kept: one row of ``PARTS`` for each.
+
+A part of your own is a :class:`Part` named ``package.module:OBJECT`` in a stage's ``train`` or
+``load``; what it is made of it keeps in ``system.own``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from sasrecllm.baselines.table import BASELINES
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.fusion import FusionWeights
+from sasrecllm.llm.model import SoftTokenLLM
+from sasrecllm.plugins import resolve
+from sasrecllm.runs.folder import FOLD
+from sasrecllm.settings import Config
+from sasrecllm.types import IntArray
+
+MODELS = ("llm", "encoder")
+"""What a fusion calls the models of a run; its other components are baselines."""
+
+
+class HasParts(Protocol):
+    """What holds the parts: :class:`~sasrecllm.runs.system.System`."""
+
+    fusion: FusionWeights | None
+    folds: list[SequentialEncoder]
+    own: dict[str, Any]
+
+    @property
+    def config(self) -> Config:
+        """The run's settings."""
+        ...
+
+    @property
+    def dataset(self) -> Dataset:
+        """The prepared data."""
+        ...
+
+    @property
+    def encoder(self) -> SequentialEncoder:
+        """The collaborative encoder."""
+        ...
+
+    @property
+    def backbone(self) -> Backbone:
+        """The language model with its adapter."""
+        ...
+
+    @property
+    def model(self) -> SoftTokenLLM:
+        """Language model and mapper."""
+        ...
+
+    @property
+    def fold_of_user(self) -> IntArray:
+        """Which fold encoder never saw each user, [n_users]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """How one part is kept.
+
+    Args:
+        save: its tensors, and what rebuilds it.
+        load: takes both back; raises ``CheckpointError`` or ``ValueError`` where they do not fit.
+        requires: name -> digest of what it must have been trained with.
+        count: how many parameters it has.
+    """
+
+    save: Callable[[HasParts], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
+    load: Callable[[HasParts, Mapping[str, Tensor], dict[str, Any]], None]
+    requires: Callable[[HasParts], dict[str, str]]
+    count: Callable[[HasParts], int]
+
+
+def part_of(name: str) -> Part:
+    """The row of a part: ours, a fold encoder's (``fold-0``), or ``package.module:OBJECT``.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    number = name.removeprefix(FOLD)
+    if number != name and number.isdigit():
+        return _fold_encoder(int(number))
+    return resolve(name, PARTS, "a stage's part")
+
+
+def of_catalog(system: HasParts) -> dict[str, str]:
+    """What a part that knows items by number is trained with."""
+    return {"catalog": system.dataset.catalog.digest}
+
+
+def of_backbone(system: HasParts) -> dict[str, str]:
+    """What a part of the language model is trained with."""
+    return {"backbone": system.backbone.digest}
+
+
+def _of_folds(system: HasParts) -> dict[str, str]:
+    """Another division of the users would let a fold encoder read users that it has seen."""
+    division = hashlib.sha256(system.fold_of_user.tobytes()).hexdigest()
+    return of_catalog(system) | {"division of the users into folds": division}
+
+
+def _encoder(
+    which: Callable[[HasParts], SequentialEncoder], requires: Callable[[HasParts], dict[str, str]]
+) -> Part:
+    return Part(
+        save=lambda s: (which(s).state_dict(), which(s).config),
+        load=lambda s, tensors, about: load_checked(which(s), tensors, about),
+        requires=requires,
+        count=lambda s: sum(p.numel() for p in which(s).parameters()),
+    )
+
+
+def _fold_encoder(number: int) -> Part:
+    """Encoder ``number`` of those that never saw the users of a fold."""
+    return _encoder(lambda s: s.folds[number], _of_folds)
+
+
+def _fusion_tensors(system: HasParts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    assert system.fusion is not None
+    return {}, system.fusion.to_dict()
+
+
+def _load_fusion(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
+    weights = FusionWeights.from_dict(about)
+    for name in weights.components:
+        if name not in (*MODELS, *BASELINES, *system.config.fusion.components):
+            raise ValueError(f"there is no component {name!r}")
+    system.fusion = weights
+
+
+PARTS: dict[str, Part] = {
+    "encoder": _encoder(lambda s: s.encoder, of_catalog),
+    "adapter": Part(
+        save=lambda s: (s.backbone.adapter_tensors(), s.backbone.adapter_config),
+        load=lambda s, tensors, about: s.backbone.load_adapter(dict(tensors), about),
+        requires=of_backbone,
+        count=lambda s: sum(t.numel() for t in s.backbone.adapter_tensors().values()),
+    ),
+    "mapper": Part(
+        save=lambda s: (s.model.mapper.state_dict(), s.model.mapper.config),
+        load=lambda s, tensors, about: s.model.mapper.load_checked(tensors, about),
+        requires=of_backbone,
+        count=lambda s: sum(p.numel() for p in s.model.mapper.parameters()),
+    ),
+    "fusion": Part(save=_fusion_tensors, load=_load_fusion, requires=of_catalog, count=lambda _: 0),
+}
+"""What can be trained, loaded and swapped on its own."""

@@ -1,0 +1,86 @@
+"""``answer``: the language model answers Yes or No, with adapter, mapper and encoder as parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sasrecllm.errors import ConfigError
+from sasrecllm.runs.folder import StageFolder
+from sasrecllm.runs.system import Change, System
+from sasrecllm.settings import LoopSettings
+from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work, loop_settings
+from sasrecllm.stages.user_partition import answer_questions, holdout_share
+from sasrecllm.training.finetune import AnswerTask, encoded_slots
+from sasrecllm.training.loop import Task
+from sasrecllm.types import Scorer
+
+
+class Answer(Kind):
+    """Yes/No answers; the score is logit(Yes) − logit(No)."""
+
+    name = "answer"
+    may_train = (
+        frozenset({"adapter"}),
+        frozenset({"mapper"}),
+        frozenset({"adapter", "mapper"}),
+        frozenset({"encoder", "mapper"}),
+        frozenset({"encoder", "adapter", "mapper"}),
+    )
+    component = "llm"
+    asks_language_model = True
+    reads_words = True
+
+    def check(self, stage: Stage) -> None:
+        """A live encoder cannot be cross-fitted."""
+        if "encoder" in stage.train and stage.vectors != "encoder":
+            raise ConfigError(
+                f"stage {stage.name!r}: the encoder learns, but vectors is {stage.vectors!r}",
+                "set the stage's vectors to encoder",
+            )
+
+    def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
+        """Train on the answers of the users that the stage may learn from."""
+        if stage.reads_crossfit:
+            work.system.bring_in_folds(work.run.folder, folder.number)
+        task, settings, _ = self.task(work, stage)
+        return work.fit(task, settings, folder)
+
+    def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
+        """The answers as a task of the one loop."""
+        c, system = work.config, work.system
+        soft = stage.prompt == "soft"
+        crossfitted = system.crossfitted() if stage.reads_crossfit else None
+        share = holdout_share(c, work.stages)
+        asked = answer_questions(work.dataset, stage, share, c.seed)
+        if "mapper" in stage.train:
+            slots = encoded_slots(crossfitted or system.encoder, asked)
+            system.model.mapper.fit_normalisation(*slots)
+        task = AnswerTask(
+            stage.name,
+            system.model,
+            system.builder(stage.prompt),
+            asked,
+            work.questions("valid"),
+            parts=stage.train,
+            encoder=system.encoder if soft else None,
+            train_encoder=crossfitted,
+            cold_item_dropout=c.mapper.cold_item_dropout if soft else 0.0,
+            score_batch=c.llm.score_batch,
+            device=system.device,
+        )
+        return task, loop_settings(c, c.llm.loop, stage.loop), 1
+
+    def scorer(
+        self, system: System, stage: Stage, stages: Stages, change: Change | None = None
+    ) -> Scorer:
+        """The language model with the stage's prompt."""
+        return system.llm_scorer(stage.row, stage.prompt, change)
+
+    def cost(self, stage: Stage, spent: Spent, per_row: float, parameters: Mapping[str, int]) -> Cost:
+        """A text prompt needs the language model alone, a soft one the encoder and all before too."""
+        if stage.prompt == "soft":
+            everything = sum(parameters.values())
+            return Cost(spent.language + spent.everything, everything, spent.asking + per_row)
+        llm = sum(n for part, n in parameters.items() if part not in ("encoder", "mapper"))
+        return Cost(spent.language + spent.own, llm, per_row)

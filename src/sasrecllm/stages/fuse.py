@@ -1,0 +1,111 @@
+"""``fuse``: a calibrated sum of the models' logits and of baselines, fitted on the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sasrecllm.baselines.table import baseline_of
+from sasrecllm.llm.fusion import Fusion, fit_fusion
+from sasrecllm.runs.folder import StageFolder
+from sasrecllm.runs.parts import MODELS
+from sasrecllm.runs.scores import load_scores
+from sasrecllm.runs.system import Change, System
+from sasrecllm.settings import Config
+from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
+from sasrecllm.types import FloatArray, Scorer
+
+COMPONENTS = "fusion.components"
+
+
+class Fuse(Kind):
+    """No training of any model: one weight for each score."""
+
+    name = "fuse"
+    may_train = (frozenset({"fusion"}),)
+
+    def prompt(self, stage: Stage, stages: Stages) -> str | None:
+        """The prompt of the last stage that asks the language model."""
+        return last_prompt(stages)
+
+    def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
+        """The weights, from the validation scores of the stages before and of baselines."""
+        c, valid = work.config.fusion, work.questions("valid")
+        work.system.fusion = fit_fusion(
+            _columns(work, stage, "valid"),
+            valid.labels,
+            valid.histories.users,
+            ~work.dataset.seen_items[valid.targets],
+            components=tuple(fused(work.config, work.stages)),
+            pairwise=c.pairwise,
+            worded=worded(work.config, work.stages),
+            most=c.new_item_words,
+        )
+        return {"weights": work.system.fusion.to_dict()}
+
+    def scorer(
+        self, system: System, stage: Stage, stages: Stages, change: Change | None = None
+    ) -> Scorer:
+        """The sum, each of whose models is asked anew."""
+        assert system.fusion is not None
+        prompt = last_prompt(stages) or "text"
+        parts = [system.component(name, prompt, change) for name in system.fusion.components]
+        return Fusion(stage.row, system.fusion, parts, system.dataset.seen_items)
+
+    def scores(self, work: Work, stage: Stage, split: str) -> FloatArray:
+        """The sum of the scores that the stages before wrote: no model is asked twice."""
+        assert work.system.fusion is not None
+        unseen = ~work.dataset.seen_items[work.questions(split).targets]
+        return work.system.fusion.combine(_columns(work, stage, split), unseen)
+
+    def cost(self, stage: Stage, spent: Spent, per_row: float, parameters: Mapping[str, int]) -> Cost:
+        """Everything that the run trained, and the time of the slowest model."""
+        everything = sum(parameters.values())
+        return Cost(spent.language + spent.everything, everything, spent.asking + spent.last)
+
+
+def fused(config: Config, stages: Stages) -> list[str]:
+    """The fusion's components, less the models that no stage of this strategy trains or loads."""
+    given = {s.kind.component for s in stages.values()} | _loaded_models(stages)
+    return [name for name in config.fusion.components if name in given or name not in MODELS]
+
+
+def worded(config: Config, stages: Stages) -> list[str]:
+    """Of the fusion's components those that know an item without training rows by its words."""
+    readers = {s.kind.component for s in stages.values() if s.kind.reads_words} | _loaded_models(stages)
+    return [
+        name
+        for name in fused(config, stages)
+        if name in readers or (name not in MODELS and baseline_of(name, COMPONENTS).reads_words)
+    ]
+
+
+def last_prompt(stages: Stages) -> str | None:
+    """Prompt of the last stage that asks the language model; None where none does."""
+    prompts = [s.prompt for s in stages.values() if s.kind.asks_language_model]
+    return prompts[-1] if prompts else None
+
+
+def _loaded_models(stages: Stages) -> set[str]:
+    """An encoder from another run is one, and may have a title prior of its own."""
+    return {"encoder"} if any("encoder" in s.load for s in stages.values()) else set()
+
+
+def _columns(work: Work, stage: Stage, split: str) -> FloatArray:
+    """Scores of each component for every question of a split, [Q, F]."""
+    key = (stage.name, split)
+    if key not in work.cache:
+        names = fused(work.config, work.stages)
+        work.cache[key] = np.stack([_component(work, stage, name, split) for name in names], axis=1)
+    found: FloatArray = work.cache[key]
+    return found
+
+
+def _component(work: Work, stage: Stage, name: str, split: str) -> FloatArray:
+    """Scores of one summand: those of the newest stage that gives it, or asked for now."""
+    given = [folder for folder, s in work.before(stage) if s.kind.component == name]
+    if given:
+        return load_scores(given[-1])[split]
+    return work.score(work.system.component(name, last_prompt(work.stages) or "text"), split)

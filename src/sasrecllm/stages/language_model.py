@@ -1,0 +1,56 @@
+"""The language model that a run builds itself, before any stage is trained."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from sasrecllm.checkpoint import commit_folder, is_whole, write_json
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.llm.loading import save_backbone
+from sasrecllm.machine.device import pick_device
+from sasrecllm.machine.distributed import is_main_process, wait_for_all
+from sasrecllm.runs.language_model import is_own
+from sasrecllm.runs.opening import Run
+from sasrecllm.runs.templates import stored_templates
+from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.user_partition import holdout_share, text_questions
+from sasrecllm.training.language import pretrain_offline
+
+
+def language_model(run: Run, dataset: Dataset) -> None:
+    """Build and pretrain the offline language model into the run, where the run needs one.
+
+    It reads the training split's histories, less those of
+    ``mapper.llm_holdout_users``, and the catalogue's titles,
+    nothing else of validation or test.
+    """
+    c = run.config.llm
+    if not is_own(run.config) or not asks_language_model(run.config):
+        return
+    folder = run.folder.language_model
+    if not is_whole(folder):
+        started = time.monotonic()
+        templates = stored_templates(run.folder, run.config)
+        share = holdout_share(run.config, planned(run.config))
+        backbone = pretrain_offline(
+            dataset.catalog.titles,
+            dataset.words,
+            text_questions(dataset, share, run.config.seed),
+            text_prompt=templates["text"],
+            soft_prompt=templates["soft"],
+            settings=c.offline,
+            title_tokens=c.title_tokens,
+            seed=run.config.seed,
+            stores=(
+                run.folder.language_stage("titles").store(),
+                run.folder.language_stage("answers").store(),
+            ),
+            progress=run.progress,
+            device=pick_device(run.config.device),
+        )
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)
+            write_json(run.folder.language_seconds, {"seconds": time.monotonic() - started})
+            commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))
+        wait_for_all()

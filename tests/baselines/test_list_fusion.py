@@ -1,0 +1,171 @@
+"""The fusion on planted choices, against another optimiser, and where single channels are better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from sasrecllm.baselines.catalogue import ListChannel
+from sasrecllm.baselines.list_fusion import (
+    Contests,
+    ListFusion,
+    compete,
+    fit_weights,
+    servable,
+)
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.types import Histories, Scorer
+
+USERS, ITEMS = 300, 40
+
+
+@dataclass(frozen=True)
+class Table:
+    """A channel that knows what it says of every user."""
+
+    table: np.ndarray
+    name: str = "table"
+
+    def scores(self, histories):
+        return self.table[histories.users]
+
+
+def asked(users, met=()):
+    n = len(users)
+    items = np.array([i for row in met for i in row] if len(met) else [], dtype=np.int64)
+    offsets = np.cumsum([0, *map(len, met)]) if len(met) else np.zeros(n + 1, dtype=np.int64)
+    return Histories(
+        np.asarray(users), items, np.ones(len(items), dtype=np.int8), np.arange(len(items)), offsets,
+        np.full(n, 99),
+    )  # fmt: skip
+
+
+def world(weights, seed=0, users=USERS):
+    """Channels of normal scores, and likes drawn by the logit of their weighted sum."""
+    rng = np.random.default_rng(seed)
+    tables = [rng.normal(size=(users, ITEMS)) for _ in weights]
+    logits = sum(w * t for w, t in zip(weights, tables, strict=True))
+    targets = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    channels = [Table(10.0**k * t, f"channel {k}") for k, t in enumerate(tables)]
+    return channels, asked(np.arange(users)), targets
+
+
+def test_the_planted_weights_come_back_whatever_the_scales():
+    channels, histories, targets = world([1.0, 0.5, 0.0], users=2000)
+    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS, ridge=0.0)
+    assert isinstance(fusion, ListChannel) and isinstance(fusion, Scorer)
+    assert fusion.scales == pytest.approx([1, 10, 100], rel=0.02)
+    # Three standard errors of 2,000 choices are about .1.
+    assert fusion.weights == pytest.approx([1.0, 0.5, 0.0], abs=0.1)
+    assert fusion.drawn == 0.0 and fusion.likes == 2000
+    assert fusion.judged["fusion"] > max(fusion.judged[c.name] for c in channels)
+
+
+def test_the_weights_are_those_of_a_general_optimiser():
+    channels, histories, targets = world([0.7, -0.4, 0.2])
+    contests, _ = compete(channels, histories, targets, n_items=ITEMS, best=10)
+    part = contests.found()
+
+    def objective(weights):
+        scores = np.split(part.features @ weights, part.offsets[1:-1])
+        likes = np.split(np.isin(np.arange(len(part.features)), part.liked), part.offsets[1:-1])
+        terms = [np.log(np.exp(s).sum()) - s[y][0] for s, y in zip(scores, likes, strict=True)]
+        return sum(terms) + 5.0 / 2 * (weights**2).sum()
+
+    other = minimize(objective, np.full(3, 0.1), bounds=[(0, None)] * 3, method="L-BFGS-B")
+    got = fit_weights(contests, ridge=5.0)
+    assert got == pytest.approx(other.x, abs=1e-3) and got[1] == 0
+    assert objective(got) <= other.fun + 1e-6
+
+
+def test_likes_compete_with_the_best_of_every_channel_alone():
+    one = np.tile(np.arange(6.0), (2, 1))
+    two = -one
+    contests, scales = compete(
+        [Table(one), Table(two)], asked([0, 1], [[5], []]), np.array([4, 2]), n_items=6, best=2
+    )
+    # Item 5 is met before: 4 and 3 against 0 and 1; then 5 and 4, and the like of 2 is not found.
+    assert contests.offsets.tolist() == [0, 4, 8]
+    assert (contests.features[:, 0] * scales[0]).tolist() == [0, 1, 3, 4, 0, 1, 4, 5]
+    assert contests.liked.tolist() == [3, -1]
+    assert contests.gains(np.array([1.0, 0.0])) == pytest.approx([1, 0])
+    assert contests.gains(np.array([0.0, 1.0])) == pytest.approx([1 / np.log2(5), 0])
+    assert len(contests.found().liked) == 1
+    # All four tie: half of the three others stand ahead.
+    assert contests.gains(np.zeros(2))[0] == pytest.approx(1 / np.log2(3.5))
+
+
+def test_met_items_are_served_again_only_where_they_may_be():
+    free = servable(asked([0], [[1, -1, 9]]), 3, allow_seen=False)
+    assert free.tolist() == [[True, False, True]]
+    assert servable(asked([0], [[1]]), 3, allow_seen=True).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_likes_and_many_useless_channels_end_near_the_best_one(seed):
+    channels, histories, targets = world([2.0] + [0.0] * 12, seed, users=30)
+    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS)
+    test = world([2.0] + [0.0] * 12, seed + 100)
+    contests, _ = compete(*test, n_items=ITEMS)
+    alone = np.eye(13)[0]
+    assert fusion.weights[0] > 0.6 * fusion.weights.sum()
+    assert contests.gains(fusion.weights).mean() > contests.gains(alone).mean() - 0.05
+
+
+def test_the_guard_serves_the_best_channel_where_the_likelihood_misleads():
+    # Channel 0 puts 60 of 100 likes first and the others last, where their likelihood is a
+    # catastrophe; channel 1 is vague about all.  Likelihood wants the vague one.
+    users = 100
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, ITEMS, users)
+    sharp = rng.normal(size=(users, ITEMS))
+    sharp[np.arange(users), targets] = np.where(np.arange(users) < 60, 9.0, -9.0)
+    vague = rng.normal(size=(users, ITEMS))
+    vague[np.arange(users), targets] += 1.0
+    channels = [Table(sharp, "sharp"), Table(vague, "vague")]
+    fusion = ListFusion.fit(channels, asked(np.arange(users)), targets, n_items=ITEMS)
+    assert fusion.judged["served"] >= fusion.judged["fusion"]
+    assert fusion.judged["served"] >= fusion.judged["sharp"] - 0.05
+    assert fusion.drawn > 0
+
+
+def test_no_like_that_a_channel_finds_leaves_the_best_channel():
+    flat = Table(np.tile(np.arange(ITEMS, dtype=float), (3, 1)))
+    fusion = ListFusion.fit([flat, flat], asked([0, 1, 2]), np.array([0, 0, 1]), n_items=ITEMS, best=5)
+    assert fusion.likes == 0 and (fusion.weights >= 0).all() and fusion.weights.sum() > 0
+
+
+def test_scores_are_the_weighted_sum_and_a_channel_of_no_weight_is_not_asked():
+    class Broken:
+        name = "broken"
+
+        def scores(self, histories):
+            raise AssertionError("asked")
+
+    table = Table(np.arange(12.0).reshape(2, 6))
+    fusion = ListFusion((table, Broken()), 6, np.array([2.0, 1.0]), np.array([3.0, 0.0]))
+    got = fusion.scores(asked([1, 0]))
+    np.testing.assert_allclose(got, 1.5 * table.table[[1, 0]])
+    assert fusion.score(asked([1]), np.array([[5, -1, 99]])).tolist() == [[16.5, 0, 0]]
+    moved = fusion.with_channels([Table(-table.table), Broken()])
+    np.testing.assert_allclose(moved.scores(asked([1, 0])), -got)
+
+
+def test_nothing_to_fuse_is_refused():
+    channels, histories, targets = world([1.0])
+    with pytest.raises(ConfigError, match="without channels"):
+        ListFusion.fit([], histories, targets, n_items=ITEMS)
+    with pytest.raises(DataError, match="no validation like"):
+        ListFusion.fit(channels, asked([]), targets[:0], n_items=ITEMS)
+
+
+def test_taking_contests_keeps_their_likes():
+    channels, histories, targets = world([1.0, 1.0])
+    contests, _ = compete(channels, histories, targets, n_items=ITEMS, best=5)
+    picked = contests.take(np.array([7, 3]))
+    assert isinstance(picked, Contests)
+    weights = np.array([1.0, 0.3])
+    np.testing.assert_array_equal(picked.gains(weights), contests.gains(weights)[[7, 3]])
