@@ -40,9 +40,11 @@ def check_settings(run: Run) -> None:
     loss_of(c.encoder.loss)
     further_metrics(c.evaluation.metrics)
     asked_templates(run)
-    _check_names("fusion.components", c.fusion.components, MODELS)
+    stages = planned(c)
+    given = {stage.kind.component for stage in stages.values()} - {""}
+    _check_names("fusion.components", c.fusion.components, [*MODELS, *sorted(given - {*MODELS})])
     _check_names("evaluation.baselines", c.evaluation.baselines)
-    for folder, stage in run.folder.of_stages(planned(c)):
+    for folder, stage in run.folder.of_stages(stages):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
 
