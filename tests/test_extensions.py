@@ -181,8 +181,8 @@ def test_it_is_judged_again(trained, monkeypatch):
     ("changed", "says"),
     [
         ({"encoder": {"args": {"sharp": 1}}}, "sharpness"),
-        ({"encoder": {"args": {"width": 1}}}, r"set encoder\.width"),
-        ({"encoder": {"kind": "sasrec", "args": {"sharpness": 1}}}, "no further arguments"),
+        ({"encoder": {"args": {"width": 1}}}, r"write encoder\.width"),
+        ({"encoder": {"kind": "sasrec", "args": {"sharpness": 1}}}, "allowed for sasrec: none"),
         ({"encoder": {"loss": "outside:NOTHING"}}, "no Loss"),
         ({"encoder": {"loss": "bcee"}}, "did you mean 'bce'"),
         ({"evaluation": {"metrics": ["outside:NOTHING"]}}, "no function"),
