@@ -207,10 +207,10 @@ class SASRecLLM:
             DataError: an unknown item; an unknown user without a history.
         """
         ids = ids_of(items, "items")
-        system, known = self._asked(history, user, strict)
+        system, histories = self._asked(history, user, strict)
         candidates = items_of(system.catalog, ids, "items")[None, :]
-        probabilities = self.calibration.probabilities(system.score(known, candidates))[0]
-        (flags,) = self._flags(known, candidates)
+        probabilities = self.calibration.probabilities(system.score(histories, candidates))[0]
+        (flags,) = self._flags(histories, candidates)
         return [
             Scored(item, float(p), up) for item, p, up in zip(ids, probabilities, flags, strict=True)
         ]
@@ -250,23 +250,23 @@ class SASRecLLM:
         """
         length, count = count_of(k, "k"), count_of(retrieve, "retrieve")
         again = flag_of(rerank, "rerank")
-        system, known = self._asked(history, user, strict)
+        system, histories = self._asked(history, user, strict)
         allowed = allowed_items(system.catalog, only, where)
         length, count = min(length, len(allowed)), min(count, len(allowed))
-        best = system.recommend_many(known, length, count, allowed, rerank=again, seen=seen)
-        return system.lists(known, best)[0]
+        best = system.recommend_many(histories, length, count, allowed, rerank=again, seen=seen)
+        return system.lists(histories, best)[0]
 
-    def lists(self, known: Histories, best: Lists) -> list[list[Recommendation]]:
+    def lists(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
         """What :meth:`recommend_many` found for B histories, written out."""
         probabilities = self.calibration.probabilities(best.scores)
-        return recommendations(self.catalog, best, probabilities, self._flags(known, best.items))
+        return recommendations(self.catalog, best, probabilities, self._flags(histories, best.items))
 
-    def _flags(self, known: Histories, items: IntArray) -> list[list[tuple[str, ...]]]:
-        return flags_of(known, items, self.dataset.seen_users, self.dataset.seen_items)
+    def _flags(self, histories: Histories, items: IntArray) -> list[list[tuple[str, ...]]]:
+        return flags_of(histories, items, self.dataset.seen_users, self.dataset.seen_items)
 
     def recommend_many(
         self,
-        known: Histories,
+        histories: Histories,
         k: int = 10,
         count: int = 100,
         allowed: BoolArray | None = None,
@@ -284,7 +284,7 @@ class SASRecLLM:
         """
         repeats = may_repeat(seen, self.dataset.allow_seen)
         stages = self.two_stage(count)
-        return stages.lists(known, k, allowed_I=allowed, seen=repeats, rerank=rerank)
+        return stages.lists(histories, k, allowed_I=allowed, seen=repeats, rerank=rerank)
 
     def two_stage(self, count: int = 100) -> TwoStage:
         """Candidate generator and reranker: what every list comes from, and every ranking table.
@@ -316,8 +316,8 @@ class SASRecLLM:
         Raises:
             DataError: an unknown item; an unknown user without a history.
         """
-        system, known = self._asked(history, user, strict)
-        return explained(system, known, int(items_of(system.catalog, [item], "item")[0]))
+        system, histories = self._asked(history, user, strict)
+        return explained(system, histories, int(items_of(system.catalog, [item], "item")[0]))
 
     def audience(self, item: Id, k: int = 10, *, seen: Seen | None = None) -> list[dict[str, Any]]:
         """The ``k`` known users most likely to like an item, with the title they liked last.

@@ -10,7 +10,7 @@ import numpy as np
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.evaluation.slices import known as is_known
+from sasrecllm.evaluation.slices import is_member
 from sasrecllm.inference.values import id_of, liked_of, listed, shown
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, LabelArray
 
@@ -170,7 +170,7 @@ def recommendations(
 
 
 def flags_of(
-    known: Histories, items: IntArray, seen_users: BoolArray, seen_items: BoolArray
+    histories: Histories, items: IntArray, seen_users: BoolArray, seen_items: BoolArray
 ) -> list[list[tuple[str, ...]]]:
     """The flags of items [B, K] for B histories.
 
@@ -178,9 +178,9 @@ def flags_of(
         seen_users, seen_items: whether the training split shows them, by index.
     """
     flags = {
-        "cold_user": np.broadcast_to(~is_known(known.users, seen_users)[:, None], items.shape),
-        "fallback": np.broadcast_to((np.diff(known.offsets) == 0)[:, None], items.shape),
-        "cold_item": ~is_known(items, seen_items),
+        "cold_user": np.broadcast_to(~is_member(histories.users, seen_users)[:, None], items.shape),
+        "fallback": np.broadcast_to((np.diff(histories.offsets) == 0)[:, None], items.shape),
+        "cold_item": ~is_member(items, seen_items),
     }
     rows, columns = items.shape
     return [
