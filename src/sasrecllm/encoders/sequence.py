@@ -91,7 +91,7 @@ class SequentialEncoder(nn.Module, ABC):
     label: ClassVar[str] = ""  # what tables call it; its kind where that is empty
     seen_items: Tensor
     touched_rows: bool = False
-    """Whether the item table's gradient holds the rows alone that a batch reads (``ops.sparse_adamw``)."""
+    """Whether the item table's gradient holds the rows of a batch alone (``ops.sparse_adamw``)."""
 
     def __init__(
         self,
