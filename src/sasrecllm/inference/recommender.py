@@ -191,10 +191,10 @@ class SASRecLLM:
             DataError: an unknown item; an unknown user without a history.
         """
         ids = ids_of(items, "items")
-        system, known = self._asked(history, user, strict)
+        system, histories = self._asked(history, user, strict)
         candidates = items_of(system.catalog, ids, "items")[None, :]
-        probabilities = self.calibration.probabilities(system.score(known, candidates))[0]
-        (flags,) = flags_of(known, candidates, self.dataset)
+        probabilities = self.calibration.probabilities(system.score(histories, candidates))[0]
+        (flags,) = flags_of(histories, candidates, self.dataset)
         return [
             Scored(item, float(p), up) for item, p, up in zip(ids, probabilities, flags, strict=True)
         ]
@@ -234,21 +234,21 @@ class SASRecLLM:
         """
         length, count = count_of(k, "k"), count_of(retrieve, "retrieve")
         again = flag_of(rerank, "rerank")
-        system, known = self._asked(history, user, strict)
+        system, histories = self._asked(history, user, strict)
         allowed = allowed_items(system.catalog, only, where)
         length, count = min(length, len(allowed)), min(count, len(allowed))
-        best = system.recommend_many(known, length, count, allowed, rerank=again, seen=seen)
-        return system.lists(known, best)[0]
+        best = system.recommend_many(histories, length, count, allowed, rerank=again, seen=seen)
+        return system.lists(histories, best)[0]
 
-    def lists(self, known: Histories, best: Lists) -> list[list[Recommendation]]:
+    def lists(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
         """What :meth:`recommend_many` found for B histories, written out."""
         probabilities = self.calibration.probabilities(best.scores)
-        flags = flags_of(known, best.items, self.dataset)
+        flags = flags_of(histories, best.items, self.dataset)
         return recommendations(self.catalog, best, probabilities, flags)
 
     def recommend_many(
         self,
-        known: Histories,
+        histories: Histories,
         k: int = 10,
         count: int = 100,
         allowed: BoolArray | None = None,
@@ -264,8 +264,8 @@ class SASRecLLM:
             rerank: order by the system's own score; else by the encoder alone.
             seen: as for :meth:`recommend`.
         """
-        repeats = may_repeat(seen, self.dataset.allow_seen)
-        return self.two_stage(count).lists(known, k, allowed_I=allowed, seen=repeats, rerank=rerank)
+        met = may_repeat(seen, self.dataset.allow_seen)
+        return self.two_stage(count).lists(histories, k, allowed_I=allowed, seen=met, rerank=rerank)
 
     def two_stage(self, count: int = 100) -> TwoStage:
         """Candidate generator and reranker: what every list comes from, and every ranking table.
@@ -297,8 +297,8 @@ class SASRecLLM:
         Raises:
             DataError: an unknown item; an unknown user without a history.
         """
-        system, known = self._asked(history, user, strict)
-        return explained(system, known, int(items_of(system.catalog, [item], "item")[0]))
+        system, histories = self._asked(history, user, strict)
+        return explained(system, histories, int(items_of(system.catalog, [item], "item")[0]))
 
     def audience(self, item: Id, k: int = 10, *, seen: Seen | None = None) -> list[dict[str, Any]]:
         """The ``k`` known users most likely to like an item, with the title they liked last.

@@ -10,7 +10,7 @@ import numpy as np
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.evaluation.slices import known as is_known
+from sasrecllm.evaluation.slices import is_member
 from sasrecllm.inference.values import id_of, liked_of, listed, shown
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, LabelArray
 
@@ -183,16 +183,18 @@ def recommendations(
     ]
 
 
-def flags_of(known: Histories, items: IntArray, trained: HasSeen) -> list[list[tuple[str, ...]]]:
+def flags_of(histories: Histories, items: IntArray, trained: HasSeen) -> list[list[tuple[str, ...]]]:
     """The flags of items [B, K] for B histories.
 
     Args:
         trained: says which users and items the training split shows.
     """
     flags = {
-        "cold_user": np.broadcast_to(~is_known(known.users, trained.seen_users)[:, None], items.shape),
-        "fallback": np.broadcast_to((np.diff(known.offsets) == 0)[:, None], items.shape),
-        "cold_item": ~is_known(items, trained.seen_items),
+        "cold_user": np.broadcast_to(
+            ~is_member(histories.users, trained.seen_users)[:, None], items.shape
+        ),
+        "fallback": np.broadcast_to((np.diff(histories.offsets) == 0)[:, None], items.shape),
+        "cold_item": ~is_member(items, trained.seen_items),
     }
     rows, columns = items.shape
     return [

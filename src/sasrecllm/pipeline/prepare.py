@@ -53,14 +53,14 @@ def asked_templates(run: Run) -> dict[str, Template]:
 
 def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:
     """Refuse a name that is no model's and no baseline's; an object from elsewhere is imported."""
-    known = (*models, *BASELINES)
+    allowed = (*models, *BASELINES)
     for name in names:
         if ":" in name:
             baseline_of(name, key)
-        elif name not in known:
+        elif name not in allowed:
             raise ConfigError(
-                f"{key} has {name!r}; allowed: {', '.join(known)}, or package.module:Name"
-                + did_you_mean(name, known),
+                f"{key} has {name!r}; allowed: {', '.join(allowed)}, or package.module:Name"
+                + did_you_mean(name, allowed),
                 "rename or remove it",
             )
 
@@ -193,14 +193,14 @@ def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:
 
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
-    known = dataset.catalog.attributes
+    allowed = dataset.catalog.attributes
     for name in run.config.item_features.attributes:
-        if name not in known:
+        if name not in allowed:
             left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
             raise ConfigError(
                 f"item_features.attributes has {name!r}; the items table has:"
-                f" {', '.join(known) or 'no further columns'}"
-                + ("; ".join(["", *left_out]) or did_you_mean(name, known)),
+                f" {', '.join(allowed) or 'no further columns'}"
+                + ("; ".join(["", *left_out]) or did_you_mean(name, allowed)),
                 "correct the name or leave it out; such columns stand in the file of the items"
                 " (data.items_path), as text or lists of words",
             )
