@@ -46,6 +46,16 @@ def test_imports_go_down_only(path):
             assert FLOORS[other] < FLOORS[own] or FLOORS[own] == 1, f"{relative} imports {module}"
 
 
+def test_what_answers_is_not_what_trains():
+    """A run is opened and asked without what trains one, and no stage is built of what answers."""
+    for path in FILES:
+        relative = str(path.relative_to(SOURCE))
+        if relative.startswith(("runs/", "inference/")):
+            assert not any(m.startswith("sasrecllm.training") for m in imports(path)), relative
+        if relative.startswith(("training/", "stages/")):
+            assert not any(m.startswith("sasrecllm.inference") for m in imports(path)), relative
+
+
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     """Every group of names that reach each other, by Tarjan's algorithm."""
     index: dict[str, int] = {}

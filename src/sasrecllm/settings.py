@@ -134,10 +134,10 @@ class Encoder(Section):
     item_bias: bool = Field(True, description="a learnt popularity of each item in the logit")
     user_bias: bool = Field(False, description="a learnt level of each user in the logit")
     prior: Literal["none", "titles"] = Field("none", description="titles: rare items borrow by words")
-    loss: Literal["bce", "softmax", "sampled-softmax", "gbce"] = Field(
+    loss: str = Field(
         "bce",
-        description="bce learns likes against dislikes of the log; the others learn the next like"
-        " against the catalogue or sampled items",
+        description="bce learns likes against dislikes of the log; softmax, sampled-softmax and gbce"
+        " learn the next like against the catalogue or sampled items; or package.module:LOSS",
     )
     negatives: int = Field(64, ge=1, description="sampled items of sampled-softmax and gbce")
     item_updates: Literal["auto", "all", "touched"] = Field(
@@ -284,10 +284,14 @@ class Evaluation(Section):
     """How results are measured."""
 
     resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
+    metrics: list[str] = Field(
+        default_factory=list, description="further ones, each package.module:function"
+    )
     ablations: bool = Field(True, description="score the last row with one thing taken away, too")
     ranking: Ranking = Field(Ranking(), description="lists over drawn others and the whole catalogue")
     baselines: list[str] = Field(
-        default_factory=list, description="rows beside the trivial ones, ItemKNN say (docs/protocol.md)"
+        default_factory=list,
+        description="rows beside the trivial ones: ItemKNN say, or package.module:Class",
     )
 
 

@@ -8,10 +8,15 @@ Shape legend: Q questions, I items of the catalogue, N negatives of a question, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sasrecllm.errors import ConfigError
+from sasrecllm.plugins import resolve
 
 
 def bce(logits_Q: Tensor, labels_Q: Tensor) -> Tensor:
@@ -93,3 +98,79 @@ def gbce_rest(n_negatives: int, n_items: int, t: float = 0.75) -> float:
 def _beta(n_negatives: int, n_items: int, t: float) -> float:
     rate = n_negatives / (n_items - 1)
     return rate * (t * (1 - 1 / rate) + 1 / rate)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An encoder's answers to a batch of questions.
+
+    Args:
+        logits_QC: of the target, then of the drawn items, if any.
+        labels_Q: 1 liked, 0 not.
+        log_q_QN: log-probability of each draw; None where nothing was drawn.
+        pool: items that are drawn from.
+    """
+
+    logits_QC: Tensor
+    labels_Q: Tensor
+    log_q_QN: Tensor | None
+    pool: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of the encoder's own task: a row of ``LOSSES``, or ``package.module:NAME``.
+
+    Args:
+        summed: loss of a batch, summed over its questions; None where ``catalogue``.
+        likes_only: whether liked rows alone are asked about; else every row, with its label.
+        drawn: items drawn beside each target, of ``encoder.negatives`` and of whether all feedback is
+            likes.
+        catalogue: cross-entropy against the whole catalogue at once, which moves every item.
+    """
+
+    summed: Callable[[Answered], Tensor] | None
+    likes_only: bool = True
+    drawn: Callable[[int, bool], int] = lambda asked, implicit: asked
+    catalogue: bool = False
+
+
+def _labelled(answered: Answered) -> Tensor:
+    logits_QC = answered.logits_QC
+    value = bce(logits_QC[:, 0], answered.labels_Q).sum()
+    if logits_QC.shape[1] > 1:
+        value = value + bce(logits_QC[:, 1], torch.zeros_like(answered.labels_Q)).sum()
+    return value
+
+
+def _sampled(answered: Answered) -> Tensor:
+    logits_QC = answered.logits_QC
+    return sampled_softmax(logits_QC[:, 0], logits_QC[:, 1:], log_q_QN=answered.log_q_QN).sum()
+
+
+def _gbce(answered: Answered) -> Tensor:
+    logits_QC, pool = answered.logits_QC, answered.pool
+    logits_QC = logits_QC + gbce_rest(logits_QC.shape[1] - 1, pool)
+    return gbce(logits_QC[:, 0], logits_QC[:, 1:], n_items=pool).sum()
+
+
+LOSSES: Mapping[str, Loss] = {
+    "bce": Loss(_labelled, likes_only=False, drawn=lambda asked, implicit: int(implicit)),
+    "softmax": Loss(None, drawn=lambda asked, implicit: 0, catalogue=True),
+    "sampled-softmax": Loss(_sampled),
+    "gbce": Loss(_gbce),
+}
+
+
+def loss_of(name: str) -> Loss:
+    """The row ``name``, or a :class:`Loss` named ``package.module:NAME``.
+
+    Raises:
+        ConfigError: there is none, or the object is none.
+    """
+    found = resolve(name, LOSSES, "encoder.loss")
+    if not isinstance(found, Loss):
+        raise ConfigError(
+            f"encoder.loss is {name!r}, which is no Loss", "name a sasrecllm.encoders.losses.Loss"
+        )
+    return found

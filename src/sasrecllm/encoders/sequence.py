@@ -90,8 +90,7 @@ class SequentialEncoder(nn.Module, ABC):
     """
 
     kind: ClassVar[str] = ""
-    label: ClassVar[str] = ""
-    """What tables call it; its kind where that is empty."""
+    label: ClassVar[str] = ""  # what tables call it; its kind where that is empty
     seen_items: Tensor
     touched_rows: bool = False
     """Whether the item table's gradient holds the rows alone that a batch reads (``training.rows``)."""

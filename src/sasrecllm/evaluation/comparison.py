@@ -11,19 +11,11 @@ import numpy as np
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.intervals import Interval, UserBootstrap, interval
-from sasrecllm.evaluation.metrics import (
-    auc,
-    ece,
-    log_loss,
-    row_log_loss,
-    threshold_metrics,
-    uauc,
-)
-from sasrecllm.evaluation.ranking import hr_at_k, ndcg_at_k
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray, LabelArray, Questions
+from sasrecllm.evaluation.metrics import auc, log_loss, row_log_loss, uauc
+from sasrecllm.evaluation.table import CUTOFFS, METRICS, Answers, Metric
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, LabelArray, Questions
 
 NEW_ITEMS = "any new item"
-CUTOFFS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,7 @@ class Judge:
 
     Args:
         intervals_on: slices that get intervals and differences too (under ``METRIC on SLICE``).
+        metrics: overall numbers, beside those of :data:`~sasrecllm.evaluation.table.METRICS`.
     """
 
     def __init__(
@@ -68,8 +61,10 @@ class Judge:
         resamples: int,
         seed: int,
         intervals_on: Collection[str] = (NEW_ITEMS,),
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         self.questions, self.slices = questions, slices
+        self.metrics = {**METRICS, **(metrics or {})}
         self.labels, self.users = questions.labels, questions.histories.users
         nameless = int((self.users < 0).sum())
         if nameless:
@@ -94,7 +89,8 @@ class Judge:
         require_whole(name, "judged", scores, self.labels)
         p = calibration.probabilities(scores)
         self.draws[name] = self.resampled(scores, p)
-        metrics = _metrics(scores, p, self.labels, self.users)
+        answers = Answers(scores, p, self.labels, self.users)
+        metrics = {name: metric(answers) for name, metric in self.metrics.items()}
         return Evaluation(
             name,
             len(scores),
@@ -142,26 +138,6 @@ class Judge:
             "scored_users": per_user.scored,
             "log_loss": log_loss(p, labels),
         }
-
-
-def _metrics(
-    scores: FloatArray, p: FloatArray, labels: LabelArray, users: IntArray
-) -> dict[str, float | None]:
-    per_user = uauc(scores, labels, users)
-    ranking: dict[str, float | None] = {}
-    for k in CUTOFFS:
-        ranking[f"hr@{k}"] = hr_at_k(scores, labels, users, k).value
-        ranking[f"ndcg@{k}"] = ndcg_at_k(scores, labels, users, k).value
-    return {
-        "auc": auc(scores, labels),
-        "uauc": per_user.value,
-        "log_loss": log_loss(p, labels),
-        **threshold_metrics(p, labels),
-        "ece": ece(p, labels),
-        **ranking,
-        "scored_users": per_user.scored,
-        "users": per_user.total,
-    }
 
 
 def _reasons(metrics: Mapping[str, float | None]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from sasrecllm.errors import ConfigError, DivergedError
 from sasrecllm.evaluation.calibration import Calibration, fit_calibration
 from sasrecllm.evaluation.comparison import Evaluation, Judge, require_whole
 from sasrecllm.evaluation.ranking import metrics_of_ranks, positive_ranks
+from sasrecllm.evaluation.table import Metric
 from sasrecllm.types import (
     UNKNOWN,
     BoolArray,
@@ -83,12 +84,14 @@ def compare(
     slices: Mapping[str, BoolArray] | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, Evaluation]:
     """Judge every row of a table on the same questions, with paired differences between all rows.
 
     Args:
         scores: name -> score of every question, in the order of the table.
         validation_scores, validation_labels: each row's calibration is fitted on these.
+        metrics: further ones (:mod:`sasrecllm.evaluation.table`), by their names.
 
     Raises:
         ConfigError: a row lacks validation scores, or has not one finite score for every question.
@@ -100,7 +103,7 @@ def compare(
                 f"score the validation split with {name!r} too: its calibration is fitted there",
             )
         require_whole(name, "validation", validation_scores[name], validation_labels)
-    judge = Judge(questions, slices or {}, resamples, seed)
+    judge = Judge(questions, slices or {}, resamples, seed, metrics=metrics)
     out = {}
     for name, values in scores.items():
         calibration = fit_calibration(validation_scores[name], validation_labels)

@@ -13,6 +13,7 @@ from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
+from sasrecllm.evaluation.table import further_metrics
 from sasrecllm.pipeline.rank_lists import rank, wants_ranking
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import save_scores
@@ -60,6 +61,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         ),
         resamples=run.config.evaluation.resamples,
         seed=run.config.seed,
+        metrics=further_metrics(run.config.evaluation.metrics),
     )
     final = list(stages.values())[-1]
     results = {

@@ -12,9 +12,11 @@ from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
 from sasrecllm.data.truth import Truth
+from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
+from sasrecllm.evaluation.table import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
@@ -35,10 +37,14 @@ def check_settings(run: Run) -> None:
     """
     c = run.config
     refuse_arguments(c.encoder.kind, c.encoder.args)
+    loss_of(c.encoder.loss)
+    further_metrics(c.evaluation.metrics)
     asked_templates(run)
-    _check_names("fusion.components", c.fusion.components, MODELS)
+    stages = planned(c)
+    given = {stage.kind.component for stage in stages.values()} - {""}
+    _check_names("fusion.components", c.fusion.components, [*MODELS, *sorted(given - {*MODELS})])
     _check_names("evaluation.baselines", c.evaluation.baselines)
-    for folder, stage in run.folder.of_stages(planned(c)):
+    for folder, stage in run.folder.of_stages(stages):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
 

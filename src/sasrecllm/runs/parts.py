@@ -17,6 +17,7 @@ from sasrecllm.baselines.table import BASELINES
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.errors import ConfigError
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.model import SoftTokenLLM
@@ -88,12 +89,17 @@ def part_of(name: str) -> Part:
     """The row of a part: ours, a fold encoder's (``fold-0``), or ``package.module:OBJECT``.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or the object is none.
     """
     number = name.removeprefix(FOLD)
     if number != name and number.isdigit():
         return _fold_encoder(int(number))
-    return resolve(name, PARTS, "a stage's part")
+    found = resolve(name, PARTS, "a stage's part")
+    if not isinstance(found, Part):
+        raise ConfigError(
+            f"a stage's part is {name!r}, which is no Part", "name a sasrecllm.runs.parts.Part"
+        )
+    return found
 
 
 def of_catalog(system: HasParts) -> dict[str, str]:

@@ -46,6 +46,11 @@ def row_scores(folder: RunFolder) -> dict[str, dict[str, FloatArray]]:
     return {row: found[row] for row in order}
 
 
+def stage_rows(folder: RunFolder) -> set[str]:
+    """Rows of the table that stages of the run trained."""
+    return {_row(stage) for stage in folder.stage_folders() if stage.number}
+
+
 def baseline_rates(folder: RunFolder) -> dict[str, float]:
     """Row of every baseline -> rows that it scored in a second."""
     found = [load_part(p, {})[1] for p in sorted(folder.baselines.glob("*")) if p.is_dir()]

@@ -52,6 +52,8 @@ def named_objects(config: Config) -> Iterator[tuple[str, str]]:
         yield "fusion.components", name
     for name in config.evaluation.baselines:
         yield "evaluation.baselines", name
+    for name in config.evaluation.metrics:
+        yield "evaluation.metrics", name
     for stage in config.strategy if not isinstance(config.strategy, str) else ():
         yield "strategy: task", str(stage.get("task", ""))
         for key in ("train", "load"):

@@ -19,10 +19,9 @@ from sasrecllm.machine.environment import versions
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run
-from sasrecllm.runs.scores import row_scores
+from sasrecllm.runs.scores import row_scores, stage_rows
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config, stored_data
-from sasrecllm.stages.plan import planned
 from sasrecllm.studies import report
 from sasrecllm.studies.plan import Cell, cells_of
 from sasrecllm.studies.run import Study, failures, tuning_of
@@ -101,7 +100,7 @@ def _collect(
     first = next(iter(runs)).row
     for cell, run in runs.items():
         results, about = read_json(run.folder.results), read_json(run.folder.summary)
-        trained = {s.row for s in planned(run.config).values()}
+        trained = stage_rows(run.folder)
         shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
         if cell.row == first:
             trivial = results["trivial"]
@@ -132,7 +131,7 @@ def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
     first = next(iter(runs)).row
     for cell, run in runs.items():
         results = read_json(run.folder.results)
-        trained = {s.row for s in planned(run.config).values()}
+        trained = stage_rows(run.folder)
         shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
         if cell.row == first:  # whose baselines stand for all
             shown = {r: r for r in (*RANKED, *results["rows"]) if r not in trained} | shown

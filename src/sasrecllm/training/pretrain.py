@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sasrecllm.encoders import losses
-from sasrecllm.encoders.negatives import Negatives, uniform_negatives
+from sasrecllm.encoders.losses import Answered, loss_of
+from sasrecllm.encoders.negatives import uniform_negatives
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.errors import ConfigError
@@ -49,7 +49,7 @@ def moves_touched_rows(asked: str, loss: str, n_items: int) -> bool:
             "set encoder.item_updates: all, or start one process",
         )
     return asked == "touched" or (
-        asked == "auto" and alone and loss != "softmax" and n_items >= LARGE_CATALOGUE
+        asked == "auto" and alone and not loss_of(loss).catalogue and n_items >= LARGE_CATALOGUE
     )
 
 
@@ -57,7 +57,7 @@ class EncoderTask(Task):
     """(history, target, label) with BCE, or next liked item with a softmax; one causal pass a window.
 
     Args:
-        loss: ``bce``, ``softmax``, ``sampled-softmax`` or ``gbce``.
+        loss: a row of :data:`~sasrecllm.encoders.losses.LOSSES`, or ``package.module:NAME``.
         negatives: sampled items per positive for ``sampled-softmax`` and ``gbce``.  With ``bce`` one
             negative per positive is drawn where every label is 1 (implicit feedback).
         touched_rows: only the items of a batch move in its step (:mod:`sasrecllm.ops.sparse_adamw`).
@@ -81,9 +81,9 @@ class EncoderTask(Task):
         self.touched_rows = touched_rows
         self.name, self.encoder, self.validation = name, encoder.to(device), validation
         self.encoder.requires_grad_(True)
-        self.loss, self.negatives = loss, negatives
-        self.implicit = bool((windows.label == 1).all())
-        used = (windows.label == 1) if loss != "bce" else np.ones(len(windows.label), dtype=bool)
+        self.loss = loss_of(loss)
+        self.drawn = self.loss.drawn(negatives, bool((windows.label == 1).all()))
+        used = windows.label == 1 if self.loss.likes_only else np.ones(len(windows.label), dtype=bool)
         self.device = device
         self.pool = torch.nonzero(self.encoder.seen_items)[:, 0]
         self.users = torch.from_numpy(windows.users).to(device)
@@ -128,29 +128,15 @@ class EncoderTask(Task):
             torch.from_numpy(window).to(self.device),
             torch.from_numpy(self.state[question]).to(self.device),
         )
-        if self.loss == "softmax":
+        if self.loss.summed is None:
             return self.encoder.window_softmax(queries, target)
-        drawn = self._negatives(target)
+        drawn = uniform_negatives(target, self.drawn, self.pool) if self.drawn else None
         asked = target[:, None]
         if drawn is not None:
             asked = torch.cat([asked, drawn.items_QN], dim=1)
         logits = self.encoder.window_logits(queries, asked).float()
-        if self.loss == "sampled-softmax":
-            assert drawn is not None
-            log_q_QN = drawn.log_q_QN
-            return losses.sampled_softmax(logits[:, 0], logits[:, 1:], log_q_QN=log_q_QN).sum()
-        if self.loss == "gbce":
-            logits = logits + losses.gbce_rest(self.negatives, len(self.pool))
-            return losses.gbce(logits[:, 0], logits[:, 1:], n_items=len(self.pool)).sum()
-        value = losses.bce(logits[:, 0], label).sum()
-        if self.implicit:
-            value = value + losses.bce(logits[:, 1], torch.zeros_like(label)).sum()
-        return value
-
-    def _negatives(self, target: Tensor) -> Negatives | None:
-        """Sampled items for each question, where the loss wants some."""
-        count = self.negatives if self.loss != "bce" else int(self.implicit)
-        return uniform_negatives(target, count, self.pool) if count else None
+        log_q_QN = None if drawn is None else drawn.log_q_QN
+        return self.loss.summed(Answered(logits, label, log_q_QN, len(self.pool)))
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         scorer = EncoderScorer(self.name, self.encoder)

@@ -1,0 +1,235 @@
+"""Everything that can vary can come from outside the package: a stage, a part, an encoder with an
+argument of its own, a loss, a baseline and a metric, out of one module that the package never saw."""
+
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from sasrecllm import SASRecLLM, plugins
+from sasrecllm.checkpoint import read_json
+from sasrecllm.config import parse_config
+from sasrecllm.errors import ConfigError
+from sasrecllm.pipeline.prepare import check_settings
+from sasrecllm.pipeline.run import evaluate_again, run_all
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import open_run, reopen_run
+from sasrecllm.runs.scores import load_scores
+from sasrecllm.runs.stored import stored_config
+from sasrecllm.stages.plan import planned
+
+OUTSIDE = """
+import numpy as np
+import torch
+from sasrecllm.encoders.losses import Loss
+from sasrecllm.encoders.mf import MF
+from sasrecllm.runs.parts import Part, of_catalog
+from sasrecllm.stages.kind import Kind
+
+COUNTS = Part(
+    save=lambda system: ({"counts": system.own["counts"]}, {"what": "likes of each item"}),
+    load=lambda system, tensors, about: system.own.update(counts=tensors["counts"]),
+    requires=of_catalog,
+    count=lambda system: len(system.own["counts"]),
+)
+
+
+class Counter:
+    def __init__(self, name, counts):
+        self.name, self.counts = name, counts.numpy()
+
+    def score(self, histories, candidates):
+        inside = (candidates >= 0) & (candidates < len(self.counts))
+        return np.where(inside, self.counts[np.where(inside, candidates, 0)], 0.0)
+
+
+class Count(Kind):
+    may_train = (frozenset({"outside:COUNTS"}),)
+    component = "likes"
+    ranks_catalogue = True
+
+    def fit(self, work, stage, folder):
+        rows = work.dataset.rows("train")
+        liked = np.bincount(work.dataset.items[rows], work.dataset.labels[rows], work.dataset.n_items)
+        work.system.own["counts"] = torch.from_numpy(liked)
+        return {"likes": float(liked.sum())}
+
+    def scorer(self, system, stage, stages, change=None):
+        return Counter(stage.row, system.own["counts"])
+
+
+class Sharp(MF):
+    kind = ""
+
+    def __init__(self, *, sharpness, **shared):
+        super().__init__(**shared)
+        self.sharpness = sharpness
+
+    @property
+    def config(self):
+        return super().config | {"sharpness": self.sharpness}
+
+    def score(self, user_BD, users_B, items_BC):
+        return super().score(user_BD, users_B, items_BC) * self.sharpness
+
+
+SQUARES = Loss(lambda a: (a.logits_QC[:, 0] - a.labels_Q).square().sum(), likes_only=False,
+               drawn=lambda asked, implicit: 0)
+
+
+class Newest:
+    name = "highest index"
+
+    def __init__(self, rows):
+        self.n_items = rows.n_items
+
+    def score(self, histories, candidates):
+        return candidates / self.n_items
+
+
+def mean_score(answers):
+    return float(answers.scores.mean())
+
+
+NOTHING = 3
+"""
+
+STAGES = [
+    {"name": "encoder", "task": "encode", "train": ["encoder"], "row": "sharp"},
+    {"name": "counts", "task": "outside:Count", "train": ["outside:COUNTS"], "row": "counted"},
+]
+NAMED = {
+    "data": {"source": "known-world", "world": {"users": 60, "items": 60, "rows": 12}},
+    "encoder": {
+        "kind": "outside:Sharp",
+        "args": {"sharpness": 2.0},
+        "loss": "outside:SQUARES",
+        "width": 8,
+        "length": 5,
+        "loop": {"epochs": 1},
+    },
+    "strategy": STAGES,
+    "fusion": {"components": ["llm", "encoder", "likes", "outside:Newest"]},
+    "evaluation": {
+        "resamples": 100,
+        "baselines": ["outside:Newest"],
+        "metrics": ["outside:mean_score"],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "outside.py").write_text(OUTSIDE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
+        sys.modules.pop("outside", None)
+
+
+@pytest.fixture(scope="module")
+def trained(modules, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extended") / "run"
+    run_all(open_run(folder, parse_config(NAMED, "test"), "test", quiet=True))
+    return folder
+
+
+def test_a_run_made_of_what_is_not_ours_has_its_rows_metrics_and_parameters(trained):
+    results = read_json(trained / "results.json")
+    assert list(results["rows"])[-4:] == ["outside:Newest", "sharp", "counted", "SASRecLLM + fusion"]
+    for row in results["rows"].values():
+        assert isinstance(row["metrics"]["mean_score"], float)
+    assert results["final"] == "SASRecLLM + fusion" and list(results["ablations"]) == [
+        "history shuffled"
+    ]
+    fusion = read_json(trained / "stages/3-fusion/parts/fusion/part.json")["config"]
+    assert fusion["components"] == ["encoder", "likes", "outside:Newest"] and fusion["worded"] == []
+    assert results["parameters"]["outside:COUNTS"] == 60
+    stage = read_json(trained / "stages/2-counts/stage.json")
+    assert stage["task"] == "outside:Count" and stage["result"]["likes"] > 0
+    part = read_json(trained / "stages/1-encoder/parts/encoder/part.json")
+    assert part["config"]["kind"] == "outside:Sharp" and part["config"]["sharpness"] == 2.0
+
+
+def test_it_answers_from_its_folder_once_its_module_is_allowed(trained, monkeypatch):
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    with pytest.raises(ConfigError, match="allow-plugin outside"):
+        SASRecLLM.from_pretrained(trained)
+    system = SASRecLLM.from_pretrained(trained, allow_plugins=["outside"])
+    assert system.parts.encoder.sharpness == 2.0
+    assert len(system.recommend(user=system.catalog.user_ids[0], k=3)) == 3
+    asked = system.dataset.questions("test")
+    rows = system.dataset.rows("train")
+    likes = np.bincount(system.dataset.items[rows], system.dataset.labels[rows], system.catalog.n_items)
+    stages = RunFolder(trained).stage_folders()
+    assert load_scores(stages[1])["test"].tolist() == likes[asked.targets].tolist()
+    live = system.score(asked.histories, asked.targets[:, None])[:, 0]
+    # Batches of another size are other kernels: single precision, added in another order.
+    np.testing.assert_allclose(live, load_scores(stages[2])["test"], rtol=0, atol=1e-5)
+
+
+def test_it_is_judged_again(trained, monkeypatch):
+    monkeypatch.setenv(plugins.VARIABLE, "outside")
+    before = read_json(trained / "results.json")
+    evaluate_again(reopen_run(trained, quiet=True))
+    assert read_json(trained / "results.json") == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"encoder": {"args": {"sharp": 1}}}, "sharpness"),
+        ({"encoder": {"args": {"width": 1}}}, r"write encoder\.width"),
+        ({"encoder": {"kind": "sasrec", "args": {"sharpness": 1}}}, "allowed for sasrec: none"),
+        ({"encoder": {"loss": "outside:NOTHING"}}, "no Loss"),
+        ({"encoder": {"loss": "bcee"}}, "did you mean 'bce'"),
+        ({"evaluation": {"metrics": ["outside:NOTHING"]}}, "no function"),
+        ({"evaluation": {"metrics": ["outside:nowhere"]}}, "cannot be imported"),
+        ({"evaluation": {"baselines": ["outside:nowhere"]}}, "cannot be imported"),
+        ({"strategy": [STAGES[0] | {"task": "outside:NOTHING"}]}, "no Kind"),
+        ({"strategy": [STAGES[0] | {"train": ["outside:NOTHING"]}]}, "no Part"),
+        ({"strategy": [STAGES[1] | {"train": ["encoder"]}]}, r"allowed: \[outside:COUNTS\]"),
+    ],
+)
+def test_what_is_no_such_thing_is_refused_before_anything_is_trained(modules, tmp_path, changed, says):
+    values = {k: {**v, **changed.get(k, {})} if isinstance(v, dict) else v for k, v in NAMED.items()}
+    values |= {k: v for k, v in changed.items() if k == "strategy"}
+    if "kind" in changed.get("encoder", {}):
+        values["strategy"], values["encoder"]["loss"] = STAGES[:1], "bce"
+    with pytest.raises(ConfigError, match=says):
+        check_settings(open_run(tmp_path / "run", parse_config(values, "test"), "test", quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("encoder.kind", "somebodys:Thing"),
+        ("encoder.loss", "somebodys:Thing"),
+        ("evaluation.baselines", ["item mean", "somebodys:Thing"]),
+        ("evaluation.metrics", ["somebodys:Thing"]),
+        ("fusion.components", ["encoder", "somebodys:Thing"]),
+        ("strategy", [STAGES[0] | {"task": "somebodys:Thing"}]),
+        ("strategy", [STAGES[0] | {"train": ["somebodys:Thing"]}]),
+        ("strategy", [STAGES[0] | {"load": {"somebodys:Thing": "runs/other"}}]),
+    ],
+)
+def test_nothing_that_a_run_names_is_imported_by_opening_it(tmp_path, monkeypatch, key, value):
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "somebodys.py").write_text("raise SystemExit('imported')")
+    section, _, name = key.partition(".")
+    values = {section: {name: value}} if name else {section: value}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=r"somebodys:Thing.*opening it would import") as refusal:
+        stored_config(RunFolder(tmp_path))
+    assert key in str(refusal.value)
+    assert stored_config(RunFolder(tmp_path), ["somebodys"])
+
+
+def test_an_outside_kind_serves_several_stages(modules):
+    twice = [*STAGES, STAGES[1] | {"name": "again", "row": "again"}]
+    stages = planned(parse_config(NAMED | {"strategy": twice}, "test"))
+    assert [s.kind.name for s in stages.values()][1:3] == ["outside:Count", "outside:Count"]
