@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.metrics import refuse_nan
 from sasrecllm.inference.retrieve import Channel, Retrieved, retrieve
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
@@ -147,6 +148,20 @@ def free_items(histories: Histories, allowed_I: BoolArray, *, seen: bool) -> Boo
         inside = (histories.items >= 0) & (histories.items < len(allowed_I))
         free_BI[histories.owners[inside], histories.items[inside]] = False
     return free_BI
+
+
+def finite(name: str, scores: FloatArray) -> FloatArray:
+    """The scores of a loaded system.
+
+    Raises:
+        CheckpointError: one is not finite.
+    """
+    if not np.isfinite(scores).all():
+        raise CheckpointError(
+            f"{name} gives a score that is not finite: its weights or numbers are damaged",
+            "restore the run from a copy, or train it again",
+        )
+    return scores
 
 
 def dense_ranks(scores_BC: FloatArray) -> FloatArray:
