@@ -16,7 +16,7 @@ from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
-from sasrecllm.evaluation.table import further_metrics
+from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
