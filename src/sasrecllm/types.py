@@ -72,6 +72,13 @@ class Histories:
         """Only the liked entries, in the same order."""
         return self.keep(self.labels == 1)
 
+    def met(self, n_items: int) -> BoolArray:
+        """Whether each of ``n_items`` items stands in each history, [B, I]; others are passed over."""
+        met_BI = np.zeros((len(self), n_items), dtype=np.bool_)
+        inside = (self.items >= 0) & (self.items < n_items)
+        met_BI[self.owners[inside], self.items[inside]] = True
+        return met_BI
+
     def last(self, length: int) -> Histories:
         """At most the ``length`` newest entries of every row."""
         ends = np.repeat(self.offsets[1:], np.diff(self.offsets))

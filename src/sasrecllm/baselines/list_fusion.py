@@ -164,11 +164,9 @@ class ListFusion:
 
 def servable(histories: Histories, n_items: int, allow_seen: bool) -> BoolArray:
     """Whether each item may be served to each history, [B, I]."""
-    free = np.ones((len(histories), n_items), dtype=np.bool_)
-    if not allow_seen:
-        inside = (histories.items >= 0) & (histories.items < n_items)
-        free[histories.owners[inside], histories.items[inside]] = False
-    return free
+    if allow_seen:
+        return np.ones((len(histories), n_items), dtype=np.bool_)
+    return ~histories.met(n_items)
 
 
 def compete(

@@ -143,11 +143,9 @@ class TwoStage:
 
 def free_items(histories: Histories, allowed_I: BoolArray, *, seen: bool) -> BoolArray:
     """Whether each item may be recommended to each history, [B, I]: allowed; not met, or ``seen``."""
-    free_BI = np.broadcast_to(allowed_I, (len(histories), len(allowed_I))).copy()
-    if not seen:
-        inside = (histories.items >= 0) & (histories.items < len(allowed_I))
-        free_BI[histories.owners[inside], histories.items[inside]] = False
-    return free_BI
+    if seen:
+        return np.broadcast_to(allowed_I, (len(histories), len(allowed_I))).copy()
+    return allowed_I & ~histories.met(len(allowed_I))
 
 
 def finite(name: str, scores: FloatArray) -> FloatArray:

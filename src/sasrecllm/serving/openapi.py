@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, with the errors that the gate adds to every operation."""
+"""The OpenAPI document: FastAPI's own, with the errors that the middleware adds to every operation."""
 
 from __future__ import annotations
 

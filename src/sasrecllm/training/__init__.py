@@ -1,1 +1,1 @@
-"""The one training loop, its tasks, and the strategies as data."""
+"""The one training loop, and its tasks."""
