@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import io
 import json
@@ -36,44 +37,67 @@ VERBS = ("run", "prepare", "train", "evaluate", "report", "recommend", "tune", "
 class Shim:
     """Acts at the n-th file operation that would change something below a folder.
 
-    It hears of what Python itself opens, makes and renames; not of what is written by Rust.
+    It hears of what Python itself opens, makes and renames; not of what is written by Rust.  The
+    functions are replaced only while it waits: an audit hook would stay for good, and where threads start
+    under coverage's tracer, one in Python makes CPython 3.11 refuse to set the trace function of a thread.
     """
 
-    def __init__(self):
-        self.act, self.under, self.left = None, "", 0
-        sys.addaudithook(self)
+    PLACES = (
+        (builtins, "open"),
+        (io, "open"),
+        (os, "open"),
+        (os, "mkdir"),
+        (os, "rename"),
+        (os, "replace"),
+    )
 
-    def __call__(self, event, arguments):
-        if self.act is None or not self._changes(event, arguments):
-            return
-        paths = [os.fsdecode(p) for p in arguments[:2] if isinstance(p, (str, bytes, os.PathLike))]
-        if any(path.startswith(self.under) for path in paths):
-            self.left -= 1
-            if self.left == 0:
-                act, self.act = self.act, None
-                act(paths[0])
+    def __init__(self, monkeypatch):
+        self.monkeypatch, self.act = monkeypatch, None
+
+    def _heard(self, function, name):
+        def call(*arguments, **named):
+            if self.act is not None and self._changes(name, arguments, named):
+                paths = [
+                    os.fsdecode(p) for p in arguments[:2] if isinstance(p, (str, bytes, os.PathLike))
+                ]
+                if any(path.startswith(self.under) for path in paths):
+                    self.left -= 1
+                    if self.left == 0:
+                        act, self.act = self.act, None
+                        act(paths[0])
+            return function(*arguments, **named)
+
+        return call
 
     @staticmethod
-    def _changes(event, arguments):
-        if event == "os.mkdir":
+    def _changes(name, arguments, named):
+        if name == "mkdir":
             return not os.path.isdir(arguments[0])  # else it was mkdir(exist_ok=True)
-        if event == "open":
-            _, mode, flags = arguments
-            return bool(flags & (os.O_WRONLY | os.O_RDWR)) if mode is None else "r" not in mode
-        return event == "os.rename"
+        if name != "open":
+            return True
+        how = named.get("mode", named.get("flags", arguments[1] if len(arguments) > 1 else "r"))
+        return (
+            any(c in how for c in "wax+")
+            if isinstance(how, str)
+            else bool(how & (os.O_WRONLY | os.O_RDWR))
+        )
 
     def arm(self, act, under, nth):
         self.act, self.under, self.left = act, str(under), nth
+        for room, name in self.PLACES:
+            self.monkeypatch.setattr(room, name, self._heard(getattr(room, name), name))
 
     def has_struck(self):
         """Whether it has acted; it does not any more, in any case."""
         struck, self.act = self.act is None, None
+        self.monkeypatch.undo()
         return struck
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def shim():
-    return Shim()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield Shim(monkeypatch)
 
 
 @pytest.fixture(scope="session")
