@@ -38,17 +38,14 @@ class Shim:
     """Acts at the n-th file operation that would change something below a folder.
 
     It hears of what Python itself opens, makes and renames; not of what is written by Rust.  The
-    functions are replaced only while it waits: an audit hook would stay for good, and where threads start
-    under coverage's tracer, one in Python makes CPython 3.11 refuse to set the trace function of a thread.
+    functions are replaced only while it waits: an audit hook would stay for good, and one in Python
+    lets CPython 3.11 refuse coverage's trace function to threads that start at the same time.
     """
 
     PLACES = (
         (builtins, "open"),
         (io, "open"),
-        (os, "open"),
-        (os, "mkdir"),
-        (os, "rename"),
-        (os, "replace"),
+        *((os, n) for n in ("open", "mkdir", "rename", "replace")),
     )
 
     def __init__(self, monkeypatch):
