@@ -14,7 +14,7 @@ from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.evaluation.table import further_metrics
-from sasrecllm.pipeline.rank_lists import rank, wants_ranking
+from sasrecllm.pipeline.rank_lists import rank
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
@@ -76,7 +76,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         if run.config.evaluation.ablations
         else {},
         "parameters": system.parameter_counts(llm=asks_language_model(run.config)),
-        "ranking": rank(run, dataset, system) if wants_ranking(run, dataset) else {},
+        "ranking": rank(run, dataset, system),
     }
     with resealed(run.folder):  # nothing is changed before everything is known
         for place, found, about in kept:

@@ -10,7 +10,7 @@ from typing import IO, Any, cast
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.machine.output import Output, is_unicode, say
-from sasrecllm.reports import run_report
+from sasrecllm.reports import list_tables, run_report
 from sasrecllm.runs.folder import RunFolder
 
 
@@ -41,6 +41,8 @@ def print_results(folder: Path) -> None:
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
     _show(run_report.console_table(rows, results["final"], title))
+    if lists := results.get("ranking", {}).get(list_tables.WHOLE):
+        _show(list_tables.console_lists(lists))
 
 
 def _show(table: Any) -> None:

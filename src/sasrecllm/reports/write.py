@@ -12,6 +12,7 @@ from sasrecllm.checkpoint import read_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.reports import plots, run_report
+from sasrecllm.reports.list_tables import ranking_tables
 from sasrecllm.runs.folder import TRUTH
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
@@ -72,7 +73,7 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         config_yaml=yaml.safe_dump(run.config.model_dump(), sort_keys=False, allow_unicode=True),
     )
     table = run_report.markdown_table(results["rows"], results["final"])
-    table += "\n" + run_report.ranking_tables(results.get("ranking", {}))
+    table += "\n" + ranking_tables(results.get("ranking", {}))
     write_text(run.folder.results_table, table.strip() + "\n")
     write_text(run.folder.report, run_report.html_report(inputs))
 
