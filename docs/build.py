@@ -1,27 +1,35 @@
-"""What is made from other things: docs/settings.md, and the site from the Markdown.
+"""What is made from other things: settings, the list of files, and the site from the Markdown.
 
 python docs/build.py settings     # writes docs/settings.md; a test compares
+python docs/build.py files        # writes the list of files in docs/architecture.md; a test compares
 python docs/build.py site         # writes build/site, without network; needs sasrecllm[docs]
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
-from sasrecllm.config import Config, Section
+from pydantic.fields import FieldInfo
+
+from sasrecllm.settings import Config, Section
 
 DOCS = Path(__file__).parent
+SOURCE = DOCS.parent / "src" / "sasrecllm"
+FILES, FILES_END = "<!-- files: python docs/build.py files -->\n", "<!-- end of files -->"
 HEAD = """# Settings
 
-Every setting with its default. A YAML file (`--config`) holds what differs; `SASRECLLM_SECTION__KEY` in
-the environment and `section.key=value` on the command line come on top. `sasrecllm run --print-config`
-prints a whole configuration. This page is generated (`python docs/build.py settings`).
+Every setting with its default and what it may be. A YAML file (`--config`) holds what differs;
+`SASRECLLM_SECTION__KEY` in the environment and `section.key=value` on the command line come on top.
+`sasrecllm run --print-config` prints a whole configuration. A name of an earlier version is refused
+with today's. This page is generated (`python docs/build.py settings`).
 """
 MKDOCS = """site_name: sasrecllm
 theme: {name: readthedocs, highlightjs: false}
@@ -45,9 +53,71 @@ def _tables(section: Any, path: str, title: str) -> list[str]:
         else:
             shown = default if default and isinstance(default, str) else json.dumps(default)
             meaning = str(field.description).replace("|", "\\|")
-            rows.append(f"| `{path}{name}` | `{shown}` | {meaning} |\n")
+            rows.append(f"| `{path}{name}` | `{shown}` | {_values(field)} | {meaning} |\n")
     heading = f"\n## {path.rstrip('.') or 'run'}: {title}\n\n"
-    return [heading, "| setting | default | meaning |\n|---|---|---|\n", *rows, *inner]
+    return [heading, "| setting | default | values | meaning |\n|---|---|---|---|\n", *rows, *inner]
+
+
+def _values(field: FieldInfo) -> str:
+    """What a setting may be, in words."""
+    annotation = field.annotation
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = ", ".join(
+        f"{sign} {getattr(bound, key):g}"
+        for bound in field.metadata
+        for key, sign in signs.items()
+        if hasattr(bound, key)
+    )
+    return " or ".join(f"{_kind(k)} {bounds}".strip() if k in (int, float) else _kind(k) for k in kinds)
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    words = {
+        str: "text",
+        bool: "`true`, `false`",
+        int: "whole number",
+        float: "number",
+        NoneType: "`null`",
+    }
+    return words.get(annotation) or {list: "list", dict: "keys and values"}[get_origin(annotation)]
+
+
+def architecture_page() -> str:
+    """The text of docs/architecture.md with one line a file, out of the first lines of docstrings."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    before, mark, rest = text.partition(FILES)
+    return before + mark + _files() + rest[rest.index(FILES_END) :]
+
+
+def _files() -> str:
+    """A heading a room with its floor, highest first, and a row a file."""
+    tests = (DOCS.parent / "tests" / "test_architecture.py").read_text(encoding="utf-8")
+    floors = ast.literal_eval(re.search(r"^FLOORS = (\{.*?\})", tests, re.M | re.S)[1])
+    rooms: dict[tuple[int, str], list[str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        inside = path.relative_to(SOURCE)
+        own = inside.parts[0].removesuffix(".py")
+        room = str(inside.parent) + "/" if len(inside.parts) > 1 else "single files"
+        floor = floors.get(own, 99) if len(inside.parts) > 1 else 0
+        line = f"`{inside.name if floor else inside}` | {_first_line(path)}"
+        rooms.setdefault((-floor, room), []).append(line)
+    out = []
+    for (floor, room), lines in sorted(rooms.items()):
+        about = [x.split("| ")[1] for x in lines if x.startswith("`__init__.py`")]
+        said = f": {about[0]}" if floor and about else " (their floors stand in the test)"
+        out.append(f"\n**{room.rstrip('/')}**{f', floor {-floor}' if floor else ''}{said}\n")
+        out.append("\n| file | what it is |\n|---|---|\n")
+        out += [f"| {x} |\n" for x in lines if not (floor and x.startswith("`__init__"))]
+    return "".join(out) + "\n"
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    line = docstring.partition("\n")[0].replace("``", "`").replace("|", "\\|")
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?([\w]+)`", r"`\1`", line)
 
 
 def site(out: Path) -> None:
@@ -67,6 +137,8 @@ def site(out: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["settings"]:
         (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
+    elif sys.argv[1:] == ["files"]:
+        (DOCS / "architecture.md").write_text(architecture_page(), encoding="utf-8")
     elif sys.argv[1:] == ["site"]:
         site(DOCS.parent / "build" / "site")
     else:

@@ -1,8 +1,8 @@
-"""A scorer over a catalogue that has grown: new titles for those that read, new features for tastes."""
+"""A scorer over a catalogue with new items: titles for those that read, features for the regression."""
 
 from __future__ import annotations
 
-from sasrecllm.baselines.user_regression_terms import TasteScorer
+from sasrecllm.baselines.user_regression_terms import RegressionTerm
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.llm.fusion import Fusion, with_new_titles
 from sasrecllm.runs.system import System
@@ -18,7 +18,7 @@ def grown(scorer: Scorer, parts: System, catalog: Catalog, start: int) -> Scorer
 
 
 def _with_features(scorer: Scorer, parts: System, catalog: Catalog, start: int) -> Scorer:
-    if isinstance(scorer, TasteScorer):
+    if isinstance(scorer, RegressionTerm):
         groups = parts.features_from(catalog, start)
         return scorer.with_new_items(groups, catalog.n_items - start)
     if isinstance(scorer, Fusion):

@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 
 from sasrecllm.errors import ConfigError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.seal import choose_run
 
 
@@ -39,6 +39,19 @@ class Place:
         return self._folder
 
 
+def refuse_added(count: int) -> None:
+    """Refuse to save a system with so many items that its run does not have.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    if count:
+        raise ConfigError(
+            f"{count} items were added after training, and a run has no place for them",
+            "save the system without them, and add them again after loading",
+        )
+
+
 def copy_run(run: Path, folder: Path) -> None:
     """Copy the finished run to ``folder``, without the checkpoints that it no longer needs.
 
@@ -47,7 +60,7 @@ def copy_run(run: Path, folder: Path) -> None:
         CheckpointError: the run is damaged.
         ResourceError: the disk is full.
     """
-    with told(folder):
+    with as_refusals(folder):
         if folder.is_symlink() or (folder.exists() and not _is_empty(folder)):
             raise ConfigError(
                 f"{folder} exists already, and nothing is written over it",

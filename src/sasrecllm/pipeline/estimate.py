@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sasrecllm.config import Offline
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.pipeline.language import check_language_model, check_prompts
@@ -19,11 +18,11 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
+from sasrecllm.settings import LoopSettings, Offline
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.language_model import language_model
 from sasrecllm.stages.plan import asks_language_model, planned
 from sasrecllm.training.loop import Task, steps_in_all
-from sasrecllm.training.settings import LoopSettings
 
 STEPS = 3
 

@@ -40,12 +40,11 @@ from sasrecllm.runs.seal import choose_run, refuse_links, resealed
 from sasrecllm.runs.stored import stored_config, stored_data
 
 
-def forget(path: Path, users: Sequence[str], told: Collection[str] = ()) -> None:
+def forget(path: Path, users: Sequence[str], in_store: Collection[str] = ()) -> None:
     """Take ``users`` out of a finished run folder, and finish what was interrupted before.
 
     Args:
-        told: those of ``users`` whom somebody else knows (a server's store); not being in the run is
-            no fault of theirs.
+        in_store: those of ``users`` whom a server's store knows; they need not be in the run.
 
     Raises:
         CheckpointError: the folder is no finished run, or is damaged.
@@ -61,7 +60,7 @@ def forget(path: Path, users: Sequence[str], told: Collection[str] = ()) -> None
         choose_run(path)
         _remove_leftovers(folder)
         try:
-            _stage(folder, users, [] if finished else [user for user in users if user not in told])
+            _stage(folder, users, [] if finished else [user for user in users if user not in in_store])
             _finish(folder)
         finally:
             if not folder.forgetting_complete.is_file():
@@ -133,10 +132,10 @@ def _finish(folder: RunFolder) -> bool:
 def _stage_data(folder: RunFolder, dataset: Dataset, users: Sequence[str], new: Path) -> set[str]:
     """Write the data without ``users``, and the encoders without what is theirs alone."""
     index = dataset.catalog.user_index(list(users))
-    known = np.unique(index[index >= 0])
-    if not len(known):
+    present = np.unique(index[index >= 0])
+    if not len(present):
         return set()
-    left = dataset.without_users(known)
+    left = dataset.without_users(present)
     for split in NAMES:
         if len(dataset.rows(split)) and not len(left.rows(split)):
             raise DataError(
@@ -155,7 +154,7 @@ def _stage_data(folder: RunFolder, dataset: Dataset, users: Sequence[str], new: 
     write_json(later.summary, read_json(folder.summary) | {"data": left.digest})
     for part in (p for s in folder.stage_folders() for p in s.trained_parts()):
         tensors, about = load_part(part, {})
-        blanked = without_users(tensors, about, known.tolist())
+        blanked = without_users(tensors, about, present.tolist())
         if blanked is not None:
             requires = read_json(part / PART, requires=dict)["requires"]
             save_part(new / part.relative_to(folder.path), blanked, about, requires)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.runs.language_model import is_own
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import planned
 
 SHARE = 0.1

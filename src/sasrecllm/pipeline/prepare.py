@@ -9,12 +9,11 @@ from typing import Any
 
 from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
-from sasrecllm.config import Encoder
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
 from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.losses import loss_of
-from sasrecllm.encoders.table import refuse_args
+from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table import further_metrics
@@ -37,13 +36,15 @@ def check_settings(run: Run) -> None:
         CheckpointError: a part that a stage loads is not there.
     """
     c = run.config
-    refuse_args(c.encoder.kind, c.encoder.args, Encoder.model_fields)
+    refuse_arguments(c.encoder.kind, c.encoder.args)
     loss_of(c.encoder.loss)
     further_metrics(c.evaluation.metrics)
     asked_templates(run)
-    _check_names("fusion.components", c.fusion.components, MODELS)
+    stages = planned(c)
+    given = {stage.kind.component for stage in stages.values()} - {""}
+    _check_names("fusion.components", c.fusion.components, [*MODELS, *sorted(given - {*MODELS})])
     _check_names("evaluation.baselines", c.evaluation.baselines)
-    for folder, stage in run.folder.of_stages(planned(c)):
+    for folder, stage in run.folder.of_stages(stages):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
 
@@ -58,14 +59,14 @@ def asked_templates(run: Run) -> dict[str, Template]:
 
 def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:
     """Refuse a name that is no model's and no baseline's; an object from elsewhere is imported."""
-    known = (*models, *BASELINES)
+    allowed = (*models, *BASELINES)
     for name in names:
         if ":" in name:
             baseline_of(name, key)
-        elif name not in known:
+        elif name not in allowed:
             raise ConfigError(
-                f"{key} has {name!r}; allowed: {', '.join(known)}, or package.module:Name"
-                + did_you_mean(name, known),
+                f"{key} has {name!r}; allowed: {', '.join(allowed)}, or package.module:Name"
+                + did_you_mean(name, allowed),
                 "rename or remove it",
             )
 
@@ -198,14 +199,14 @@ def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:
 
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
-    known = dataset.catalog.attributes
-    for name in run.config.taste.attributes:
-        if name not in known:
+    allowed = dataset.catalog.attributes
+    for name in run.config.item_features.attributes:
+        if name not in allowed:
             left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
             raise ConfigError(
-                f"taste.attributes has {name!r}; the items table has:"
-                f" {', '.join(known) or 'no further columns'}"
-                + ("; ".join(["", *left_out]) or did_you_mean(name, known)),
+                f"item_features.attributes has {name!r}; the items table has:"
+                f" {', '.join(allowed) or 'no further columns'}"
+                + ("; ".join(["", *left_out]) or did_you_mean(name, allowed)),
                 "correct the name or leave it out; such columns stand in the file of the items"
                 " (data.items_path), as text or lists of words",
             )

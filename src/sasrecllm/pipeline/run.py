@@ -47,7 +47,7 @@ def run_all(run: Run) -> dict[str, Any]:
         found = standing(run.folder.results, run.config) or evaluate_run(run, dataset)
         unseal(run.folder)
         system = SASRecLLM.load(run.folder, run.config.device, run.config)
-        write_json(run.folder.showcase, showcase(system, run.config.evaluation.cutoff))
+        write_json(run.folder.showcase, showcase(system))
         write_report(run, dataset)
         _finish(run, dataset, found, time.monotonic() - started)
     wait_for_all()

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.sequence import SequentialEncoder
@@ -24,6 +23,7 @@ from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.plugins import resolve
 from sasrecllm.runs.folder import FOLD
+from sasrecllm.settings import Config
 from sasrecllm.types import IntArray
 
 MODELS = ("llm", "encoder")

@@ -16,7 +16,6 @@ from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.baselines.table import baseline_of
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
-from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
@@ -40,6 +39,7 @@ from sasrecllm.runs.language_model import adapted, backbone_path
 from sasrecllm.runs.parts import PARTS, part_of
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.templates import stored_templates
+from sasrecllm.settings import Config
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 
@@ -131,7 +131,7 @@ class System:
     @cached_property
     def features(self) -> ItemFeatures:
         """Columns for attributes, years and title words, fixed on the catalogue."""
-        c, catalog = self.config.taste, self.dataset.catalog
+        c, catalog = self.config.item_features, self.dataset.catalog
         chosen = {name: catalog.attributes[name] for name in c.attributes}
         return ItemFeatures.fit(catalog.titles, chosen, words=c.words)
 
@@ -162,7 +162,7 @@ class System:
             item_bias=c.item_bias,
             user_bias=c.user_bias,
             seen_items=self.dataset.seen_items,
-            args=c.args,
+            **c.args,
         ).to(self.device)
 
     @cached_property
@@ -185,7 +185,7 @@ class System:
             hidden=c.hidden,
             llm_width=self.backbone.hidden_size,
             tokens=c.tokens,
-            logit=c.logit,
+            encoder_logit=c.encoder_logit,
             embedding_norm=self.backbone.embedding_norm,
             seed=self.config.seed,
         )

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sasrecllm.config import Config, Loop
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.protocol import score_questions
@@ -19,8 +18,8 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.system import Change, System
+from sasrecllm.settings import Config, Loop, LoopSettings
 from sasrecllm.training.loop import Task, fit
-from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import FloatArray, Questions, Scorer
 
 
@@ -120,10 +119,9 @@ class Work:
             self._questions[split] = self.dataset.questions(split)
         return self._questions[split]
 
-    def before(self, stage: Stage) -> list[tuple[StageFolder, Stage]]:
-        """Folder and stage of every stage before ``stage``."""
-        numbered = list(self.run.folder.of_stages(self.stages))
-        return numbered[: [s.name for _, s in numbered].index(stage.name)]
+    def folder(self, stage: Stage) -> StageFolder:
+        """Where a stage lies."""
+        return next(f for f, s in self.run.folder.of_stages(self.stages) if s.name == stage.name)
 
     def fit(self, task: Task, settings: LoopSettings, folder: StageFolder) -> dict[str, Any]:
         """Train ``task`` with the checkpoints of ``folder``; says how it ended."""
@@ -157,7 +155,7 @@ def loop_settings(config: Config, base: Loop, changes: Mapping[str, Any] | None 
         chosen = Loop.model_validate({**base.model_dump(), **(changes or {})})
     except ValueError as error:
         raise ConfigError(f"strategy: a stage's loop is wrong: {error}", "correct it") from None
-    return LoopSettings(**chosen.model_dump(), seed=config.seed)
+    return chosen.seeded(config.seed)
 
 
 @dataclass

@@ -15,9 +15,6 @@ from sasrecllm.stages.title_prior import TitlePrior
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Encode(), TitlePrior(), Answer(), Fuse())}
 
-RENAMED = {"prior": "title_prior"}
-"""Names of older versions."""
-
 
 def kind_of(task: str, stage: str) -> Kind:
     """The kind that a stage's ``task`` names: a row of ``KINDS``, or ``package.module:NAME``.
@@ -29,10 +26,6 @@ def kind_of(task: str, stage: str) -> Kind:
         ConfigError: there is none, or the object is none.
     """
     what = f"stage {stage!r}: task"
-    if task in RENAMED:
-        raise ConfigError(
-            f"{what} is {task!r}, which is now called {RENAMED[task]!r}", f"write {RENAMED[task]}"
-        )
     found = resolve(task, KINDS, what)
     kind = found() if inspect.isclass(found) and issubclass(found, Kind) else found
     if not isinstance(kind, Kind):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-from sasrecllm.config import Config
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.settings import Config
 from sasrecllm.stages.fuse import Fuse
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.stages.kinds import KINDS, kind_of
@@ -53,15 +53,15 @@ def stages_of(
     fusion: bool,
     encoder: str = "sasrec",
     prior: bool = False,
-    fresh_users: float = 0.0,
+    llm_holdout_users: float = 0.0,
 ) -> tuple[Stage, ...]:
     """The stages of a strategy given by name or spelt out, with the fusion stage where it is on.
 
     Args:
         encoder: the encoder's kind, after which the shipped encoder stage's row is named.
         prior: a prior stage follows the shipped encoder stage.
-        fresh_users: share of the training users that text-only stages leave to soft ones; the row of
-            the shipped text-only stage then says how many it had.
+        llm_holdout_users: share of the training users that text-only stages leave to soft ones; the
+            row of the shipped text-only stage then says how many it had.
 
     Raises:
         ConfigError: an unknown name, field or value; two stages of one name.
@@ -80,10 +80,10 @@ def stages_of(
         stages = tuple(s for stage in stages for s in ((stage, PRIOR) if stage == ENCODE else (stage,)))
     if fusion and not any(isinstance(s.kind, Fuse) for s in stages):
         stages = (*stages, FUSE)
-    kept = fresh_users and uses_crossfit({s.name: s for s in stages})
+    kept = llm_holdout_users and uses_crossfit({s.name: s for s in stages})
     row = {
         "{encoder}": (ENCODERS[encoder].label if encoder in ENCODERS else "") or encoder,
-        "{users}": f", {1 - fresh_users:.0%} of the users" if kept else "",
+        "{users}": f", {1 - llm_holdout_users:.0%} of the users" if kept else "",
     }
     stages = tuple(replace(s, row=_filled(s.row, row)) for s in stages)
     names = [s.name for s in stages]
@@ -109,7 +109,7 @@ def planned(config: Config) -> Stages:
             config.fusion.enabled,
             c.kind,
             c.prior == "titles",
-            config.mapper.fresh_users,
+            config.mapper.llm_holdout_users,
         )
     }
 
@@ -126,12 +126,12 @@ def _filled(row: str, values: dict[str, str]) -> str:
 
 
 def _spelt_out(number: int, given: dict[str, Any]) -> Stage:
-    known = [f.name if f.name != "kind" else "task" for f in fields(Stage)]
+    allowed = [f.name if f.name != "kind" else "task" for f in fields(Stage)]
     for key in given:
-        if key not in known:
+        if key not in allowed:
             raise ConfigError(
-                f"strategy: stage {number} has the field {key!r}; allowed: {', '.join(known)}"
-                + did_you_mean(key, known),
+                f"strategy: stage {number} has the field {key!r}; allowed: {', '.join(allowed)}"
+                + did_you_mean(key, allowed),
                 "rename or remove the field",
             )
     missing = {"name", "task", "train"} - set(given)
