@@ -16,7 +16,7 @@ from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
-from sasrecllm.evaluation.table import further_metrics
+from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
@@ -25,6 +25,7 @@ from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import asks_language_model, planned
 
 
@@ -35,18 +36,26 @@ def check_settings(run: Run) -> None:
         ConfigError: an unknown encoder, template, component or stage.
         CheckpointError: a part that a stage loads is not there.
     """
-    c = run.config
-    refuse_arguments(c.encoder.kind, c.encoder.args)
-    loss_of(c.encoder.loss)
-    further_metrics(c.evaluation.metrics)
+    check_names(run.config)
     asked_templates(run)
-    stages = planned(c)
-    given = {stage.kind.component for stage in stages.values()} - {""}
-    _check_names("fusion.components", c.fusion.components, [*MODELS, *sorted(given - {*MODELS})])
-    _check_names("evaluation.baselines", c.evaluation.baselines)
-    for folder, stage in run.folder.of_stages(stages):
+    for folder, stage in run.folder.of_stages(planned(run.config)):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
+
+
+def check_names(config: Config) -> None:
+    """Refuse names that there are not, before any folder is looked at: nothing is lost by a typo.
+
+    Raises:
+        ConfigError: an unknown encoder, loss, metric, component, baseline or stage.
+    """
+    refuse_arguments(config.encoder.kind, config.encoder.args)
+    loss_of(config.encoder.loss)
+    further_metrics(config.evaluation.metrics)
+    given = {stage.kind.component for stage in planned(config).values()} - {""}
+    models = [*MODELS, *sorted(given - {*MODELS})]
+    _check_names("fusion.components", config.fusion.components, models)
+    _check_names("evaluation.baselines", config.evaluation.baselines)
 
 
 def asked_templates(run: Run) -> dict[str, Template]:
