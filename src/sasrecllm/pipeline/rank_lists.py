@@ -28,10 +28,10 @@ from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
 from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.rerank import TwoStage, free_items
-from sasrecllm.pipeline.list_budget import lists_per_row
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
+from sasrecllm.stages.list_budget import lists_per_row
 from sasrecllm.stages.plan import asks_language_model, planned
 from sasrecllm.types import BoolArray, Histories, Scorer
 

@@ -1,8 +1,8 @@
 """How many lists the language model is asked for: the served row first, no clock."""
 
-from sasrecllm.pipeline.list_budget import FEWEST, ListsPerRow, lists_per_row, prompts_of
 from sasrecllm.runs.opening import reopen_run
 from sasrecllm.runs.stored import stored_data
+from sasrecllm.stages.list_budget import FEWEST, ListsPerRow, lists_per_row, prompts_of
 
 
 def test_lists_take_a_tenth_of_the_prompts_and_the_served_row_goes_first(run):
