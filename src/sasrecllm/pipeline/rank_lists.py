@@ -108,6 +108,7 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
             "users": len(np.unique(dataset.users[drawn])),
             "of_users": len(np.unique(dataset.users[rows])),
             "of_lists": len(rows),
+            "reference": REFERENCE,
             "served": name if name in found else None,
             "rows": found,
             "reranked": reranked,

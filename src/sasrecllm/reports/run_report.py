@@ -34,6 +34,9 @@ class ReportInputs:
         facts: label -> value lists under a heading ("Data", "Training", "Versions", ...).
         truth: parameters and ceiling of the known world, where the data is one.
         recommendations: heading -> list of {"rank", "item_id", "title", "probability", "flags"}.
+        verdict: paragraphs on what to deploy and why.
+        alarms: reasons not to believe the table, which then has no headline.
+        liked: heading of a list -> titles that its user liked last.
         notes: sentences a reader must know (no leakage, what was implicit, ...).
     """
 
@@ -52,6 +55,9 @@ class ReportInputs:
     notes: Sequence[str] = ()
     config_yaml: str = ""
     rivals: Sequence[str] = ()
+    verdict: Sequence[str] = ()
+    alarms: Sequence[str] = ()
+    liked: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def markdown_table(rows: Rows, reference: str) -> str:
@@ -114,6 +120,10 @@ def headline(inputs: ReportInputs) -> str:
     network on AUC *and* the best one on UAUC.
     """
     final = inputs.rows[inputs.final]
+    if inputs.alarms:
+        return "No headline: the table need not show taste. " + " ".join(
+            f"{text[:1].upper()}{text[1:]}." for text in inputs.alarms
+        )
     sentences = [
         f"{inputs.final}: AUC {number(final['metrics']['auc'])}, UAUC"
         f" {number(final['metrics']['uauc'])} on {final['rows']:,} test rows."

@@ -48,7 +48,7 @@ def lists_per_row(config: Config, dataset: Dataset) -> ListsPerRow:
     if each >= min(ENOUGH, ranking.users):
         return ListsPerRow(each, each)
     alone = min(ranking.users, int(budget / prompts))
-    return ListsPerRow(0, alone if alone >= FEWEST else 0)
+    return ListsPerRow(0, alone if alone >= min(FEWEST, ranking.users) else 0)
 
 
 def prompts_of(config: Config, dataset: Dataset) -> int:
