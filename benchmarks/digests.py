@@ -40,10 +40,10 @@ RUNS: dict[str, tuple[str, ...]] = {
     "joint": ("strategy=joint",),
     "spelt-out": (f"strategy=[{SWAPPED}]", f"llm.backbone={BASE}/llm", "fusion.enabled=false"),
     "title-prior": ("encoder.prior=titles",),
-    "fresh-users": ("mapper.fresh_users=0.5",),
+    "fresh-users": ("mapper.llm_holdout_users=0.5",),
     "no-folds": ("encoder.folds=0",),
     "gru4rec": ("encoder.kind=gru4rec", "encoder.likes_only=false"),
-    "mf": ("encoder.kind=mf", "mapper.logit=true"),
+    "mf": ("encoder.kind=mf", "mapper.encoder_logit=true"),
     "ncf": ("encoder.kind=ncf", "strategy=joint"),
     "implicit": ("data.feedback=implicit", *RANKED),
 }

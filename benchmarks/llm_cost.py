@@ -48,7 +48,7 @@ SHAPES = {
 
 def cost(path: Path) -> str:
     """One line of the table for one recipe."""
-    config = load_config(path, environment=False)
+    config = load_config(path)
     shape = dict(SHAPES[config.llm.backbone])
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(shape.pop("model_type"), **shape))

@@ -12,16 +12,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
-from sasrecllm.config import Config, Section
+from pydantic.fields import FieldInfo
+
+from sasrecllm.settings import Config, Section
 
 DOCS = Path(__file__).parent
 HEAD = """# Settings
 
-Every setting with its default. A YAML file (`--config`) holds what differs; `SASRECLLM_SECTION__KEY` in
-the environment and `section.key=value` on the command line come on top. `sasrecllm run --print-config`
-prints a whole configuration. This page is generated (`python docs/build.py settings`).
+Every setting with its default and what it may be. A YAML file (`--config`) holds what differs;
+`SASRECLLM_SECTION__KEY` in the environment and `section.key=value` on the command line come on top.
+`sasrecllm run --print-config` prints a whole configuration. A name of an earlier version is refused
+with today's. This page is generated (`python docs/build.py settings`).
 """
 MKDOCS = """site_name: sasrecllm
 theme: {name: readthedocs, highlightjs: false}
@@ -45,9 +49,36 @@ def _tables(section: Any, path: str, title: str) -> list[str]:
         else:
             shown = default if default and isinstance(default, str) else json.dumps(default)
             meaning = str(field.description).replace("|", "\\|")
-            rows.append(f"| `{path}{name}` | `{shown}` | {meaning} |\n")
+            rows.append(f"| `{path}{name}` | `{shown}` | {_values(field)} | {meaning} |\n")
     heading = f"\n## {path.rstrip('.') or 'run'}: {title}\n\n"
-    return [heading, "| setting | default | meaning |\n|---|---|---|\n", *rows, *inner]
+    return [heading, "| setting | default | values | meaning |\n|---|---|---|---|\n", *rows, *inner]
+
+
+def _values(field: FieldInfo) -> str:
+    """What a setting may be, in words."""
+    annotation = field.annotation
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = ", ".join(
+        f"{sign} {getattr(bound, key):g}"
+        for bound in field.metadata
+        for key, sign in signs.items()
+        if hasattr(bound, key)
+    )
+    return " or ".join(f"{_kind(k)} {bounds}".strip() if k in (int, float) else _kind(k) for k in kinds)
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    words = {
+        str: "text",
+        bool: "`true`, `false`",
+        int: "whole number",
+        float: "number",
+        NoneType: "`null`",
+    }
+    return words.get(annotation) or {list: "list", dict: "keys and values"}[get_origin(annotation)]
 
 
 def site(out: Path) -> None:

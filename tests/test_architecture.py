@@ -10,7 +10,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sasrecllm"
 FLOORS = {
     "errors": 1, "types": 1, "machine": 1, "names": 1, "seeds": 1, "plugins": 1, "ops": 1,
-    "manifest": 1, "config": 2, "data": 2, "encoders": 2, "prompts": 2, "baselines": 2, "evaluation": 2,
+    "settings": 1, "former_settings": 1, "manifest": 1, "config": 2, "data": 2, "encoders": 2,
+    "prompts": 2, "baselines": 2, "evaluation": 2,
     "checkpoint": 2, "llm": 3, "training": 4, "runs": 5, "stages": 6, "inference": 7, "reports": 7,
     "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "fitting": 9, "cli": 10,
     "__main__": 11,

@@ -17,12 +17,14 @@ import pytest
 import torch
 import yaml
 
-from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config, load_config
+from sasrecllm.config import NOT_SETTINGS, load_config
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
+from sasrecllm.names import ENV_PREFIX
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run
+from sasrecllm.settings import Config
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -325,8 +327,8 @@ def test_a_refused_start_claims_nothing(cli, place):
         (["encoder.kind=sasrek"], 2),
         (["data.source=files", "data.path=nowhere.csv"], 4),
         (["evaluation.baselines=[popularityy]"], 2),
-        (["taste.attributes=[nothing]"], 2),
-        (["data.world={users: 60, items: 60, rows: 14}", "taste.attributes=[no]"], 2),
+        (["item_features.attributes=[nothing]"], 2),
+        (["data.world={users: 60, items: 60, rows: 14}", "item_features.attributes=[no]"], 2),
     ):
         cli("run", "-q", "-c", TINY, "-o", place, *FAST, *wrong, expect=code)
     cli("run", "-q", "-c", TINY, "-o", place, *FAST)
@@ -376,3 +378,11 @@ def test_every_variable_that_anything_mentions_is_a_setting_or_known_not_to_be_o
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError):
             patch.setenv(f"{ENV_PREFIX}{wrong}", "1")
             load_config()
+
+
+@pytest.mark.parametrize("verb", ["run", "train", "prepare"])
+def test_a_flag_that_is_gone_is_refused_with_what_to_do(verb, cli, tmp_path):
+    said = cli(verb, "--config", TINY, "--out", tmp_path / "run", "--resume", expect=2)
+    assert "there is no flag --resume any more" in said and "leave it out" in said
+    assert "did you mean '--quiet'" in cli(verb, "--config", TINY, "--quite", expect=2)
+    assert not (tmp_path / "run").exists()

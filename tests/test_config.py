@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.config import Config, load_config
+from sasrecllm.config import load_config, reread_config
 from sasrecllm.errors import ConfigError
+from sasrecllm.settings import Config
 
 
 def leaves(model, path=()):
@@ -30,7 +31,7 @@ def test_file_environment_and_override_in_that_order(tmp_path, monkeypatch):
     monkeypatch.setenv("SASRECLLM_ENCODER__LENGTH", "11")
     config = load_config(path, ["encoder.width=16"])
     assert (config.seed, config.encoder.width, config.encoder.length) == (1, 16, 11)
-    assert load_config(path, environment=False).encoder.length == 9
+    assert reread_config(path).encoder.length == 9
 
 
 @pytest.mark.parametrize(

@@ -252,13 +252,13 @@ def test_a_run_is_judged_again_and_not_trained_again_where_its_evaluation_alone_
     folder = tmp_path / "again"
     shutil.copytree(run, folder)
     before, trained = weights(folder), read_json(folder / "env.json")
-    changes = ["evaluation.cutoff=3", "evaluation.baselines=[popularity]", "evaluation.ablations=false"]
+    changes = ["evaluation.baselines=[popularity]", "evaluation.ablations=false"]
     cli("run", "--config", TINY, "--out", folder, "--quiet", *changes, process=True)
     results = read_json(folder / "results.json")
     assert "popularity" in results["rows"] and not results["ablations"]
     old = read_json(run / "results.json")["rows"]["SASRecLLM"]
     assert results["rows"]["SASRecLLM"]["intervals"] == old["intervals"]
-    assert all(len(found) == 3 for found in read_json(folder / "showcase.json").values())
+    assert all(len(found) == 10 for found in read_json(folder / "showcase.json").values())
     assert "popularity" in read_json(folder / "run.json")["costs"]
     assert weights(folder) == before and read_json(folder / "env.json") == trained
     changed = cli("run", "--config", TINY, "--out", folder, "encoder.width=8", expect=2)
@@ -301,7 +301,12 @@ def test_an_encoder_alone_builds_no_language_model(cli, tmp_path):
     assert not (out / "llm").exists()
     assert set(read_json(out / "results.json")["parameters"]) == {"encoder"}
     part = read_json(out / "stages/2-fusion/parts/fusion/part.json")
-    assert part["config"]["components"] == ["encoder", "item quality", "user taste", "steady level"]
+    assert part["config"]["components"] == [
+        "encoder",
+        "item quality",
+        "user preference",
+        "steady level",
+    ]
     assert "m0" in cli("recommend", out, "--liked", "m0003", "-k", "3")
 
 
@@ -309,7 +314,7 @@ def test_words_of_an_item_nobody_has_rated_are_bounded_wherever_it_is_scored(run
     system = SASRecLLM.from_pretrained(run)
     weights = system.scorer.weights
     assert weights.most == load_config(run / "config.yaml").fusion.new_item_words == 1.5
-    assert weights.worded == ("llm", "item quality", "user taste")
+    assert weights.worded == ("llm", "item quality", "user preference")
     # A tiny language model says little, so the bound is made tight and its weight large.
     loud = tuple(20.0 * w for w in weights.unseen[:-1]) + weights.unseen[-1:]
     tight = replace(weights, unseen=loud, most=0.05)

@@ -19,10 +19,10 @@ from sasrecllm.encoders.losses import full_softmax, gbce, gbce_rest
 from sasrecllm.encoders.negatives import uniform_negatives
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.settings import LoopSettings
 from sasrecllm.training.batches import plan_epoch
 from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
-from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import Histories, IntArray, Questions
 
 USERS, ITEMS, LENGTH, WIDTH, BATCH = 2576, 3000, 50, 64, 128

@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench.measure import Finding, absent
-from sasrecllm.config import Config, Loop
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.sequences import windows
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
+from sasrecllm.settings import Config, Loop, LoopSettings
 from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.training.loop import Task, fit
 from sasrecllm.training.pretrain import EncoderTask
-from sasrecllm.training.settings import LoopSettings
 
 Build = Callable[[System, bool], tuple[Task, Loop]]
 
@@ -79,7 +78,7 @@ def _answers(parts: System, plain: bool) -> tuple[Task, Loop]:
     task = AnswerTask("quality", parts.model, parts.builder("text"), data.questions("train"),
                       data.questions("valid"), parts=["adapter"])  # fmt: skip
     if plain:
-        task.beginnings = None
+        task.prefix_ids = None
     return task, parts.config.llm.loop
 
 

@@ -28,7 +28,7 @@ from benchmarks.bench.random_prompts import SIZES
 from sasrecllm.checkpoint import write_json
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.environment import versions
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.ops.topk import top_items
 
 
@@ -231,7 +231,7 @@ def bench(
 def _refuse_unwritable(path: Path | None) -> None:
     """Find out before hours of measuring whether a file can be written at their end."""
     if path is not None:
-        with told(path):
+        with as_refusals(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab"):
                 pass

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sasrecllm.client import Client
-    from sasrecllm.config import Config, load_config
+    from sasrecllm.config import load_config
     from sasrecllm.data.dataset import Dataset
     from sasrecllm.data.ingest.sources import load_tables
     from sasrecllm.data.prepare import prepare
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from sasrecllm.inference.explain import Explanation
     from sasrecllm.inference.recommender import SASRecLLM
     from sasrecllm.inference.requests import NewItem, Recommendation, Title
+    from sasrecllm.settings import Config
     from sasrecllm.types import Histories, Questions, Scorer, SequenceEncoder
 
 _HOMES = {
     "Client": "client",
-    "Config": "config",
+    "Config": "settings",
     "Dataset": "data.dataset",
     "Explanation": "inference.explain",
     "Histories": "types",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sasrecllm.errors import CheckpointError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import MANIFEST, manifest_of, verify_folder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with told(folder):
+        with as_refusals(folder):
             temporary.mkdir(parents=True)
             write(temporary)
             files = sorted(p for p in temporary.rglob("*") if p.is_file())
@@ -82,7 +82,7 @@ def write_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with told(path):
+        with as_refusals(path):
             temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody laid
             with temporary.open("x", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(text)

@@ -117,9 +117,6 @@ def run(
         bool, typer.Option("--dry-run", help="prepare, time a few steps of each stage, estimate")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="delete the run folder first")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on where the run stopped (done in any case)")
-    ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Data to report in one command; the same command goes on after an interruption.
@@ -313,9 +310,9 @@ def tune(
     _refuse_flags(context.args, ("--config", "--space", "--out", "--trials", "--metric", "--quiet"))
     if metric not in ("auc", "uauc", "auc+uauc"):
         raise ConfigError(f"--metric is {metric!r}; allowed: auc, uauc, auc+uauc", "choose one")
-    chosen, known = _config(config, context.args), load_space(space)
+    chosen, searched = _config(config, context.args), load_space(space)
     progress = Progress(quiet=quiet)
-    found = search(chosen, known, out, trials=trials, metric=metric, progress=progress)
+    found = search(chosen, searched, out, trials=trials, metric=metric, progress=progress)
     say(f"{out / 'best.yaml'}: {found['best']}, validation {found['valid']}")
 
 
@@ -432,10 +429,10 @@ def forget(
     typer.echo(f"{folder}: forgotten")
 
 
-def _forget_in_run(folder: Path, users: Sequence[str], told: Collection[str]) -> None:
+def _forget_in_run(folder: Path, users: Sequence[str], in_store: Collection[str]) -> None:
     from sasrecllm.pipeline.forget import forget as forget_users
 
-    forget_users(folder, users, told)
+    forget_users(folder, users, in_store)
 
 
 @app.command()
@@ -494,7 +491,8 @@ def next_command(words: list[str], program: str = "sasrecllm") -> str:
     return f"{same} {done}:\n  -> {program} {shlex.join(kept)}"
 
 
-FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--resume", "--quiet")
+FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--quiet")
+FORMER_FLAGS = {"--resume": "leave it out: the same command goes on where the run stopped"}
 
 
 def _config(path: Path | None, overrides: list[str]) -> Any:
@@ -504,12 +502,14 @@ def _config(path: Path | None, overrides: list[str]) -> Any:
     return load_config(path, overrides)
 
 
-def _refuse_flags(words: list[str], known: tuple[str, ...]) -> None:
+def _refuse_flags(words: list[str], allowed: tuple[str, ...]) -> None:
     """What is left over and looks like a flag is a misspelt one."""
     for word in words:
+        if word in FORMER_FLAGS:
+            raise ConfigError(f"there is no flag {word} any more", FORMER_FLAGS[word])
         if word.startswith("-") and "=" not in word:
             raise ConfigError(
-                f"unknown flag {word}; allowed: {', '.join(known)}{did_you_mean(word, known)}",
+                f"unknown flag {word}; allowed: {', '.join(allowed)}{did_you_mean(word, allowed)}",
                 "settings are written as section.key=value",
             )
 

@@ -1,9 +1,9 @@
-"""Every setting, checked, in the user's words.
+"""From YAML, environment and command line to checked settings, refused in the user's words.
 
-A configuration is YAML with only what differs from the defaults below; ``section.key=value`` on the
-command line and ``SASRECLLM_SECTION__KEY`` in the environment come on top, in that order of growing
-weight: file, environment, command line.  Typos and impossible values fail here, before torch is
-imported, with the key, the value got, what is allowed and the nearest name.
+A configuration is YAML with only what differs from the defaults (:mod:`sasrecllm.settings`);
+``SASRECLLM_SECTION__KEY`` in the environment comes on top of the file, and ``section.key=value`` on the
+command line on top of both.  Typos, impossible values and names of earlier versions fail here, before
+torch is imported, with the key, the value got, what is allowed and the nearest name.
 """
 
 from __future__ import annotations
@@ -12,24 +12,18 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.former_settings import refuse_former, translated
 from sasrecllm.machine.cache import VARIABLE as CACHE
-from sasrecllm.names import refuse_folder_name
+from sasrecllm.names import ENV_PREFIX
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
+from sasrecllm.settings import Config
 
-ENV_PREFIX = "SASRECLLM_"
 MOST_VALUES = 100_000
 """In a file of settings."""
 NOT_SETTINGS = {
@@ -44,364 +38,37 @@ NOT_SETTINGS = {
 """Variables with the prefix of a setting that mean something else; every verb may run with them."""
 
 
-class Section(BaseModel):
-    """A group of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class Data(Section):
-    """Where the interactions come from and how they become questions."""
-
-    source: str = Field(
-        "known-world",
-        description="known-world, ml-1m, ml-100k, ml-latest-small, amazon-books, two-table or files",
-    )
-    path: str | None = Field(None, description="file, folder or archive of the source")
-    items_path: str | None = Field(None, description="file with item ids and titles (source: files)")
-    columns: dict[str, str | None] = Field(
-        default_factory=dict,
-        description="our column name -> name in your file; null leaves out a column of our name",
-    )
-    order: Literal["auto", "time", "file"] = Field(
-        "auto",
-        description="auto: by the order column, else by time, else as the file stands; time: by time,"
-        " an order column breaks ties only; file: as the file stands, which breaks all other ties too",
-    )
-    repeats: Literal["auto", "keep", "first", "last", "refuse"] = Field(
-        "auto",
-        description="rows of one user, item and moment: keep all, the first or the last of the file, or"
-        " refuse them; auto: last for ratings, else keep",
-    )
-    feedback: Literal["auto", "labels", "ratings", "implicit"] = Field(
-        "auto",
-        description="auto: labels where there is a label column, ratings likewise, else implicit",
-    )
-    threshold: float = Field(4.0, description="a rating of this or more is a like")
-    split: str = Field("auto", description="auto, given, global-time, leave-one-out, collm or tallrec")
-    split_args: dict[str, Any] = Field(
-        default_factory=dict,
-        description="global-time: valid and test as shares or UTC dates; given: last=true asks only"
-        " about each user's last row of a split",
-    )
-    seed: int | None = Field(
-        None, ge=0, description="of the world, held-out shares and negatives; null: the run's seed"
-    )
-    negatives: int = Field(4, ge=1, description="implicit feedback: sampled negatives per positive")
-    cold_items: float = Field(
-        0.0, ge=0, le=0.5, description="share of the items that training and validation never see"
-    )
-    cold_users: float = Field(
-        0.0,
-        ge=0,
-        le=0.5,
-        description="share of the users who are never trained or validated on; their earlier rows"
-        " are the history of their own test rows",
-    )
-    on_bad_rows: Literal["refuse", "quarantine"] = Field(
-        "refuse", description="quarantine: set refused rows aside with their reasons, and go on"
-    )
-    words: dict[str, str] = Field(
-        default_factory=dict, description="domain words of the prompt: item, items, consumed"
-    )
-    world: dict[str, Any] = Field(default_factory=dict, description="parameters of known-world")
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _flat(cls, columns: Any) -> Any:
-        """``items: {item_id: ...}`` is another way to write ``items.item_id: ...``."""
-        if not isinstance(columns, dict):
-            return columns
-        nested = columns.get("items")
-        if isinstance(nested, dict):
-            own = {f"items.{key}": value for key, value in nested.items()}
-            columns = {key: value for key, value in columns.items() if key != "items"} | own
-        # {user_id: 0} is the column "0".
-        return {key: str(value) if type(value) is int else value for key, value in columns.items()}
-
-
-class Loop(Section):
-    """Settings of the training loop (docs: training/settings.py)."""
-
-    epochs: int = Field(3, ge=1, description="passes over the rows, each in another order")
-    max_steps: int = Field(0, ge=0, description="steps at most; 0: the epochs decide")
-    batch_size: int = Field(
-        16, ge=1, description="examples of one optimiser step, over all processes and micro-batches"
-    )
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
-    min_lr: float = Field(8e-5, ge=0, description="learning rate of the last step (cosine)")
-    warmup_steps: int = Field(
-        200, ge=0, description="steps up to the peak rate; at most a fifth of all steps"
-    )
-    weight_decay: float = Field(1e-3, ge=0, description="of AdamW, on matrices only")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    accumulate: int = Field(
-        1, ge=1, description="micro-batches of a step: less memory, the same gradient"
-    )
-    patience: int = Field(
-        3, ge=0, description="validations without a better value before stopping; 0: never stop early"
-    )
-    evals_per_epoch: int = Field(1, ge=1, description="validations of an epoch")
-    save_every: int = Field(200, ge=0, description="steps between checkpoints; 0: at validations only")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="arithmetic of the step; bf16 through autocast"
-    )
-
-
-class Encoder(Section):
-    """The collaborative encoder and how it is trained."""
-
-    kind: str = Field("sasrec", description="sasrec, gru4rec, mf, ncf, or package.module:Class")
-    width: int = Field(64, ge=1, description="size of user and item vectors")
-    blocks: int = Field(2, ge=1, description="attention blocks, or recurrent layers")
-    heads: int = Field(1, ge=1, description="attention heads; width is a multiple of it")
-    length: int = Field(25, ge=1, description="newest history entries that are read")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped in training")
-    likes_only: bool = Field(True, description="false: dislikes are read too, with their feedback")
-    item_bias: bool = Field(True, description="a learnt popularity of each item in the logit")
-    user_bias: bool = Field(False, description="a learnt level of each user in the logit")
-    prior: Literal["none", "titles"] = Field(
-        "none", description="titles: rare and new items borrow from items whose words they share"
-    )
-    prior_rows: float = Field(2.0, gt=0, description="strength of that prior, in training rows")
-    args: dict[str, Any] = Field(
-        default_factory=dict, description="further arguments of an encoder that is not ours"
-    )
-    loss: str = Field(
-        "bce",
-        description="bce learns likes against dislikes of the log; softmax, sampled-softmax and gbce"
-        " learn the next like against the catalogue or sampled items; or package.module:NAME",
-    )
-    negatives: int = Field(
-        64, ge=1, description="sampled items of a question, for sampled-softmax and gbce"
-    )
-    item_updates: Literal["auto", "all", "touched"] = Field(
-        "auto",
-        description="touched: a step moves the items of its batch alone; auto: touched from 100,000"
-        " items on, in one process and without a full softmax",
-    )
-    folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")
-    loop: Loop = Field(
-        Loop(epochs=30, batch_size=16, lr=1e-3, warmup_steps=50, patience=4, save_every=0),
-        description="its training",
-    )
-
-
-class Lora(Section):
-    """LoRA through peft; the defaults are the paper's."""
-
-    r: int = Field(8, ge=1, description="rank")
-    alpha: int = Field(16, ge=1, description="scale: the update is multiplied by alpha / r")
-    dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
-    targets: list[str] | None = Field(None, description="module names; null: the family's own row")
-
-
-class Offline(Section):
-    """The small language model that is built where no pretrained one can be had."""
-
-    vocabulary: int = Field(2000, ge=300, description="tokens of its byte-level BPE tokenizer")
-    width: int = Field(128, ge=8, description="hidden size")
-    layers: int = Field(2, ge=1, description="transformer blocks")
-    heads: int = Field(4, ge=1, description="attention heads")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of attention, in pretraining")
-    positions: int = Field(512, ge=32, description="longest prompt it can read, in tokens")
-    documents: int = Field(13000, ge=20, description="documents of each of the two phases")
-    history: int = Field(10, ge=1, description="titles in one document's history")
-    answered: int = Field(8, ge=1, description="answered targets in a document of the second phase")
-    titles_loop: Loop = Field(
-        Loop(epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=0),
-        description="training on liked titles, the first phase",
-    )
-    answers_loop: Loop = Field(
-        Loop(epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=2, evals_per_epoch=4),
-        description="training on answered questions, the second phase",
-    )
-
-
-class LLM(Section):
-    """The language model, its adapter and its prompts."""
-
-    backbone: str = Field(
-        "offline",
-        description="offline, a hub id, a local folder, a .gguf file, PACKAGE:PATH of one inside an"
-        " installed package, or package.module:function that returns a folder",
-    )
-    dtype: Literal["fp32", "bf16"] = Field("fp32", description="in which its weights are held")
-    quantize: Literal["none", "nf4"] = Field(
-        "none", description="nf4: weights of 4 bits through bitsandbytes"
-    )
-    lora: Lora = Field(Lora(), description="the adapter")
-    offline: Offline = Field(Offline(), description="the model that is built where backbone is offline")
-    text_prompt: str = Field("paper-text", description="template name or path")
-    soft_prompt: str = Field("paper-soft", description="template name or path")
-    history: int = Field(10, ge=1, description="newest liked titles in the prompt")
-    title_tokens: int = Field(48, ge=1, description="longest title in tokens; the rest is cut")
-    max_tokens: int = Field(
-        1024, ge=32, description="longest prompt in tokens; the oldest history goes first"
-    )
-    score_batch: int = Field(128, ge=1, description="prompts scored at once")
-    loop: Loop = Field(Loop(), description="training of the stages that answer questions")
-
-
-class Mapper(Section):
-    """Encoder vectors to soft tokens."""
-
-    kind: Literal["mlp", "linear"] = Field(
-        "mlp", description="mlp is the paper's: linear, ReLU, linear"
-    )
-    tokens: int = Field(1, ge=1, description="soft tokens per slot")
-    hidden: int = Field(320, ge=1, description="width of the mlp's middle layer")
-    logit: bool = Field(
-        False,
-        description="the item's slot is told the encoder's logit of the pair too, not only a vector",
-    )
-    absent: float = Field(
-        0.1, ge=0, lt=1, description="share of training targets shown as new items are"
-    )
-    fresh_users: float = Field(
-        0.0,
-        ge=0,
-        le=0.8,
-        description="share of the training users whom the offline language model and text-only stages"
-        " leave to the stages with cross-fitted soft tokens",
-    )
-    new_items: Literal["vector", "no slot"] = Field(
-        "vector", description="an item without a training row: the encoder's vector for it, or no slot"
-    )
-
-
-class Fusion(Section):
-    """Calibrated sum of the logits of the LLM, the encoder and the bias terms."""
-
-    enabled: bool = Field(True, description="end the strategy with a fusion of all scores")
-    pairwise: float = Field(1.0, ge=0, description="weight of the within-user ranking loss")
-    ridge: float = Field(1.0, ge=0, description="penalty on the squared weights")
-    new_item_words: float | None = Field(
-        1.5,
-        gt=0,
-        description="log-odds that the words of an item without a training row may add to its score, or"
-        " take from it; null: no bound",
-    )
-    components: list[str] = Field(
-        default_factory=lambda: ["llm", "encoder", "item quality", "user taste", "steady level"],
-        description="summands: llm, encoder, and baselines by name",
-    )
-
-
-class Taste(Section):
-    """What the per-user regression reads of an item (baselines/taste.py)."""
-
-    attributes: list[str] = Field(
-        default_factory=list, description="columns of the items table, genres say; values split at |"
-    )
-    words: int = Field(256, ge=0, description="most frequent title words that count; 0 for none")
-
-
-class Ranking(Section):
-    """Lists of one liked test item against others (docs/protocol.md)."""
-
-    when: Literal["auto", "always", "never"] = Field(
-        "auto", description="auto: where the feedback is implicit"
-    )
-    negatives: int = Field(100, ge=0, description="fixed seeded others per list; 0: no such lists")
-    rerank: int = Field(
-        100, ge=0, description="the encoder's best so many are reranked by each later row; 0: none"
-    )
-
-
-class Recommend(Section):
-    """What may be recommended."""
-
-    seen: Literal["auto", "exclude", "allow"] = Field(
-        "auto",
-        description="items that the user has met before; auto: allow where at least a fifth of the"
-        " training rows are on such items (music, groceries), else exclude",
-    )
-
-
-class Evaluation(Section):
-    """How results are measured."""
-
-    resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
-    metrics: list[str] = Field(
-        default_factory=list, description="further metrics, each package.module:function"
-    )
-    ablations: bool = Field(
-        True, description="score the last row again with one thing taken away, and report the change"
-    )
-    cutoff: int = Field(10, ge=1, description="k of recommendations")
-    ranking: Ranking = Field(Ranking(), description="lists over drawn others and the whole catalogue")
-    baselines: list[str] = Field(
-        default_factory=list, description="rows beside the trivial ones, ItemKNN say (docs/protocol.md)"
-    )
-
-
-class Config(Section):
-    """A complete run."""
-
-    name: str = Field("", description="of the run, in its report; without one its folder's name")
-    seed: int = Field(0, ge=0, description="of every random draw")
-    device: str = Field("auto", description="auto, cpu or cuda")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
-    data: Data = Field(Data(), description="the log and the items")
-    encoder: Encoder = Field(Encoder(), description="the collaborative encoder")
-    llm: LLM = Field(LLM(), description="the language model")
-    mapper: Mapper = Field(Mapper(), description="from encoder vectors to soft tokens")
-    strategy: str | list[dict[str, Any]] = Field(
-        "hierarchical-freezing",
-        description="dual-stage, hierarchical-freezing, plug-and-play, encoder-only, text-only,"
-        " mapper-only, joint, or a list of stages (docs/extending.md)",
-    )
-    taste: Taste = Field(Taste(), description="the regression of each user")
-    fusion: Fusion = Field(Fusion(), description="the sum of all scores")
-    recommend: Recommend = Field(Recommend(), description="what may be recommended")
-    evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, name: str) -> str:
-        if not name:
-            return name
-        try:
-            refuse_folder_name("name", name)
-        except ConfigError as error:
-            raise ValueError(f"{error.what}; {error.remedy}") from None
-        return name
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Config:
-        if self.encoder.width % self.encoder.heads:
-            raise ValueError(
-                f"encoder.width {self.encoder.width} is not a multiple of encoder.heads"
-                f" {self.encoder.heads}"
-            )
-        if self.encoder.item_updates == "touched" and self.encoder.loss == "softmax":
-            raise ValueError(
-                "encoder.item_updates is touched, but encoder.loss softmax touches every item;"
-                " allowed with it: auto, all"
-            )
-        return self
-
-
-def load_config(
-    path: Path | None = None, overrides: Iterable[str] = (), *, environment: bool = True
-) -> Config:
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """The checked configuration out of a YAML file, the environment and ``key=value`` overrides.
 
-    Args:
-        environment: read ``SASRECLLM_*``; off for the settings of a finished run.
-
     Raises:
-        ConfigError: with file or flag, key, value, what is allowed and the nearest known name.
+        ConfigError: with file or flag, key, value, what is allowed and the nearest name.
     """
     values: dict[str, Any] = read_yaml(path) if path is not None else {}
-    for name, text in sorted(os.environ.items()):
-        if environment and name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
-            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            put(values, key, _parse(text, name, key), f"environment variable {name}")
-    for key, value, where in read_overrides(overrides):
+    refuse_former(values, f"--config {path}")
+    for key, value, where in (*_read_environment(), *read_overrides(overrides)):
+        alone: dict[str, Any] = {}
+        put(alone, key, value, where)
+        refuse_former(alone, where)
         put(values, key, value, where)
     return parse_config(values, str(path) if path else "configuration")
+
+
+def reread_config(path: Path) -> Config:
+    """The settings that a run folder was made with, perhaps by an earlier version.
+
+    Raises:
+        ConfigError: they cannot be read, or are no settings.
+    """
+    return parse_config(translated(read_yaml(path)), str(path))
+
+
+def _read_environment() -> Iterator[tuple[str, Any, str]]:
+    """Dotted key, value and origin of every variable that is a setting."""
+    for name, text in sorted(os.environ.items()):
+        if name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS:
+            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            yield key, _parse(text, name, key), f"environment variable {name}"
 
 
 def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
@@ -420,7 +87,12 @@ def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> Config:
-    """Check plain values; ``where`` names their origin in a refusal."""
+    """Check plain values; ``where`` names their origin in a refusal.
+
+    Raises:
+        ConfigError: with key, value, what is allowed and the nearest name.
+    """
+    refuse_former(values, where)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -435,8 +107,9 @@ def _explain(error: Any) -> str:
     location = [str(p) for p in error["loc"]]
     key = ".".join(location) or "configuration"
     if error["type"] == "extra_forbidden":
-        known = _keys(location[:-1])
-        return f"unknown key {key}; allowed here: {', '.join(known)}{did_you_mean(location[-1], known)}"
+        allowed = _keys(location[:-1])
+        hint = did_you_mean(location[-1], allowed)
+        return f"unknown key {key}; allowed here: {', '.join(allowed)}{hint}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key} is {error['input']!r}: {message}" if location else message
 

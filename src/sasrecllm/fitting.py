@@ -10,17 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.config import Config, load_config, parse_config, put
+from sasrecllm.config import load_config, parse_config, put
 from sasrecllm.data.ingest.frames import lent
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.saving import Place
 from sasrecllm.inference.values import folder_of, shown
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.machine.signals import interruptible
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import run_at_work
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import planned
 
 COMMAND = "sasrecllm.fit(...)"
@@ -65,7 +66,7 @@ def fit(
         given = data if interactions is not None else {}
         chosen = _chosen(config, given, columns, settings)
         planned(chosen)  # a misspelt strategy leaves no folder behind, and deletes none
-        with _place(out) as folder, told(folder):
+        with _place(out) as folder, as_refusals(folder):
             with interruptible(), run_at_work(folder, chosen, COMMAND, quiet=quiet, force=force) as run:
                 run_all(run)
             system = SASRecLLM.load(RunFolder(folder), chosen.device, run.config)

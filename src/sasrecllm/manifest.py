@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from sasrecllm.errors import CheckpointError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 
 MANIFEST = "MANIFEST.sha256"
 RESTORE = (
@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
             f"{folder} is not a finished folder: {MANIFEST} is missing",
             "point to a folder that sasrecllm finished writing, or train again",
         )
-    with told(manifest):
+    with as_refusals(manifest):
         text = manifest.read_bytes().decode("utf-8", errors="replace")
     body = "".join(text.splitlines(keepends=True)[:-1])
     if text != _sealed(body):
@@ -104,7 +104,9 @@ def _digest_inside(folder: Path, name: str) -> str:
         path = path / part
         if path.is_symlink():
             return "nothing, for it is a symbolic link"
-    with told(path):  # a disk that cannot be read, or no right to: nothing is wrong with the file
+    with as_refusals(
+        path
+    ):  # a disk that cannot be read, or no right to: nothing is wrong with the file
         return file_digest(path) if path.is_file() else "nothing"
 
 

@@ -1,10 +1,20 @@
-"""Names that people give to runs and stages, and that become names of folders."""
+"""Names of runs and stages, which become folders, and of settings in the environment."""
 
 from __future__ import annotations
 
 from sasrecllm.errors import ConfigError
 
 MOST_BYTES = 100
+ENV_PREFIX = "SASRECLLM_"
+
+
+def variable(key: str) -> str:
+    """The environment variable of a setting's dotted key.
+
+    >>> variable("encoder.width")
+    'SASRECLLM_ENCODER__WIDTH'
+    """
+    return ENV_PREFIX + key.upper().replace(".", "__")
 
 
 def refuse_folder_name(what: str, name: str) -> None:

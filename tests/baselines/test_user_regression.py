@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sasrecllm.baselines.features import ItemFeatures, item_features, popularity
-from sasrecllm.baselines.user_regression import Taste, TastePrior, shared_quality
-from sasrecllm.baselines.user_regression_terms import TASTES, doubled
+from sasrecllm.baselines.user_regression import RegressionPrior, UserRegression, shared_quality
+from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS, doubled
 from sasrecllm.types import Histories
 
 TITLES = ["Sea Song (1950)", "Sea Tale (1952)", "War Song (1998)", "War Tale (1999)", "New Sea (1951)"]
@@ -28,60 +28,60 @@ def _history(items, labels, asked_at=None, times=None, user=0):
 
 
 @pytest.fixture
-def taste():
+def regression():
     groups = item_features(TITLES, GENRES, words=8)
     users, items = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 2, 3, 0])
     labels = np.array([1, 1, 0, 1, 1], dtype=np.int8)
-    return Taste.fit(users, items, labels, groups, n_users=2, n_items=5)
+    return UserRegression.fit(users, items, labels, groups, n_users=2, n_items=5)
 
 
-def test_posterior_is_gaussian_conditioning(taste):
+def test_posterior_is_gaussian_conditioning(regression):
     """Against the textbook formula, written out with an explicit inverse."""
-    items, labels, p = [0, 2, 3, 1], [1, 0, 0, 1], taste.prior
-    level, wish = taste.posterior(_history(items, labels), np.array([[4, 2]]))
-    phi = taste.features[items]
-    residual = np.array(labels) - taste.mean - taste.quality[items]
+    items, labels, p = [0, 2, 3, 1], [1, 0, 0, 1], regression.prior
+    level, wish = regression.posterior(_history(items, labels), np.array([[4, 2]]))
+    phi = regression.features[items]
+    residual = np.array(labels) - regression.mean - regression.quality[items]
     age = np.arange(4, 0, -1)
     drift = p.drift * np.exp(-abs(age[:, None] - age) / p.memory)
     inverse = np.linalg.inv(phi @ phi.T + p.level + drift + p.noise * np.eye(4))
-    assert wish[0] == pytest.approx(taste.features[[4, 2]] @ phi.T @ inverse @ residual)
+    assert wish[0] == pytest.approx(regression.features[[4, 2]] @ phi.T @ inverse @ residual)
     assert level[0] == pytest.approx((p.level + p.drift * np.exp(-age / p.memory)) @ inverse @ residual)
 
 
-def test_who_likes_the_sea_is_told_so_about_a_new_item(taste):
-    sea = taste.posterior(_history([0, 1, 2, 3], [1, 1, 0, 0]), np.array([[4, 2]]))[1][0]
-    war = taste.posterior(_history([0, 1, 2, 3], [0, 0, 1, 1]), np.array([[4, 2]]))[1][0]
+def test_who_likes_the_sea_is_told_so_about_a_new_item(regression):
+    sea = regression.posterior(_history([0, 1, 2, 3], [1, 1, 0, 0]), np.array([[4, 2]]))[1][0]
+    war = regression.posterior(_history([0, 1, 2, 3], [0, 0, 1, 1]), np.array([[4, 2]]))[1][0]
     assert sea[0] > 0 > sea[1] and war[1] > 0 > war[0]
 
 
-def test_level_follows_likes_and_moves_all_candidates_alike(taste):
-    scorer = TASTES["user level"](taste)
+def test_level_follows_likes_and_moves_all_candidates_alike(regression):
+    scorer = REGRESSION_TERMS["user level"](regression)
     mild = scorer.score(_history([0, 1, 2], [1, 1, 1]), np.array([[3, 4]]))
     strict = scorer.score(_history([0, 1, 2], [0, 0, 0]), np.array([[3, 4]]))
     assert mild[0, 0] == mild[0, 1] > 0 > strict[0, 0] == strict[0, 1]
 
 
-@pytest.mark.parametrize("name", TASTES)
-def test_rows_of_the_same_second_are_not_read(taste, name):
-    scorer = TASTES[name](taste)
+@pytest.mark.parametrize("name", REGRESSION_TERMS)
+def test_rows_of_the_same_second_are_not_read(regression, name):
+    scorer = REGRESSION_TERMS[name](regression)
     without = scorer.score(_history([0], [0], asked_at=5), np.array([[2]]))
     tied = _history([0, 1, 3], [0, 1, 1], times=[0, 5, 5], asked_at=5)
     assert scorer.score(tied, np.array([[2]])) == pytest.approx(without)
 
 
-@pytest.mark.parametrize("name", TASTES)
-def test_no_history_and_items_from_outside_have_the_prior_mean(taste, name):
-    scorer = TASTES[name](taste)
+@pytest.mark.parametrize("name", REGRESSION_TERMS)
+def test_no_history_and_items_from_outside_have_the_prior_mean(regression, name):
+    scorer = REGRESSION_TERMS[name](regression)
     got = scorer.score(_history([], []), np.array([[-1, 99]]))
-    assert got == pytest.approx(taste.mean if name == "user regression" else 0.0)
+    assert got == pytest.approx(regression.mean if name == "user regression" else 0.0)
 
 
 @settings(max_examples=30)
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))
 def test_a_score_does_not_depend_on_its_batch(n, seed):
     rng = np.random.default_rng(seed)
-    taste = Taste(
-        0.5, rng.normal(size=6), rng.normal(size=(6, 3)) * 0.1, TastePrior(last=7), np.zeros(3)
+    regression = UserRegression(
+        0.5, rng.normal(size=6), rng.normal(size=(6, 3)) * 0.1, RegressionPrior(last=7), np.zeros(3)
     )
     lengths = rng.integers(0, 12, n)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -95,9 +95,11 @@ def test_a_score_does_not_depend_on_its_batch(n, seed):
         np.full(n, 6),
     )
     candidates = rng.integers(0, 6, (n, 2))
-    whole = TASTES["user regression"](taste).score(histories, candidates)
+    whole = REGRESSION_TERMS["user regression"](regression).score(histories, candidates)
     row = int(rng.integers(n))
-    alone = TASTES["user regression"](taste).score(histories.take(np.array([row])), candidates[[row]])
+    alone = REGRESSION_TERMS["user regression"](regression).score(
+        histories.take(np.array([row])), candidates[[row]]
+    )
     assert whole[row] == pytest.approx(alone[0], abs=1e-9)  # doubles, added in another order
 
 
@@ -127,11 +129,11 @@ def test_items_rated_often_are_thought_better_where_such_items_are_liked():
     items = np.concatenate([np.repeat(np.arange(30), 8), np.arange(30, 60)])
     labels = (items < 30).astype(np.int8)
     users = np.arange(len(items)) % 7
-    taste = Taste.fit(users, items, labels, [], n_users=7, n_items=61)
+    regression = UserRegression.fit(users, items, labels, [], n_users=7, n_items=61)
     table, new = popularity(np.bincount(items, minlength=61))
-    often, once, never = (row @ taste.slope for row in (table[0], table[30], new))
+    often, once, never = (row @ regression.slope for row in (table[0], table[30], new))
     assert often > never > once
-    assert taste.quality_of(np.array([60]))[0] == pytest.approx(never)
+    assert regression.quality_of(np.array([60]))[0] == pytest.approx(never)
 
 
 def test_popularity_counts_doublings_and_an_unrated_item_is_the_others_mean():
@@ -162,33 +164,37 @@ def test_features_by_hand():
     assert item_features(["A", "B"], {}, words=5) == []
 
 
-def test_an_item_that_comes_later_is_worth_what_it_would_be_worth_from_the_start(taste):
+def test_an_item_that_comes_later_is_worth_what_it_would_be_worth_from_the_start(regression):
     """Item 4 has no training row; its twins come behind the table, one by one."""
     columns = ItemFeatures.fit(TITLES, GENRES, words=8)
     twin = columns.groups(TITLES[4:], {"genres": GENRES["genres"][4:]})
     blank = columns.groups(["Nothing known"], {})
-    more = taste.extended(twin, 1).extended(blank, 1).extended(twin, 1)
+    more = regression.extended(twin, 1).extended(blank, 1).extended(twin, 1)
     known, asked = _history([0, 1, 2, 3], [1, 1, 0, 0]), np.array([[4, 5, 6, 7, 8, -1]])
     # Of an item without a known word or value only its newness is known.
-    P = len(taste.unrated)
+    P = len(regression.unrated)
     assert not more.features_of(np.array([6]))[0, :-P].any()
-    assert more.quality_of(np.array([6]))[0] == pytest.approx(taste.unrated @ taste.slope[-P:])
-    for scorer in (kind(more) for kind in TASTES.values()):
+    assert more.quality_of(np.array([6]))[0] == pytest.approx(
+        regression.unrated @ regression.slope[-P:]
+    )
+    for scorer in (kind(more) for kind in REGRESSION_TERMS.values()):
         old, twin_1, _, twin_2, outside, nobody = scorer.score(known, asked)[0]
         assert [twin_1, twin_2] == pytest.approx([old, old], abs=1e-9), scorer.name
         assert outside == pytest.approx(nobody, abs=1e-9), scorer.name
-    assert taste.quality_of(np.array([4])) != 0
+    assert regression.quality_of(np.array([4])) != 0
     told = more.posterior(_history([5, 7], [1, 1]), np.array([[0, 2]]))
     for got, want in zip(
-        told, taste.posterior(_history([4, 4], [1, 1]), np.array([[0, 2]])), strict=True
+        told, regression.posterior(_history([4, 4], [1, 1]), np.array([[0, 2]])), strict=True
     ):
         assert got == pytest.approx(want)
-    scorer = TASTES["item quality"](taste).with_new_items(twin, 1)
-    assert scorer.score(known, np.array([[5]])) == pytest.approx(taste.quality_of(np.array([[4]])))
+    scorer = REGRESSION_TERMS["item quality"](regression).with_new_items(twin, 1)
+    assert scorer.score(known, np.array([[5]])) == pytest.approx(regression.quality_of(np.array([[4]])))
 
 
 def test_a_table_without_features_grows_too():
-    bare = Taste(0.5, np.ones(2), np.zeros((2, 0)), TastePrior(), np.zeros(0)).extended([], 2)
+    bare = UserRegression(0.5, np.ones(2), np.zeros((2, 0)), RegressionPrior(), np.zeros(0)).extended(
+        [], 2
+    )
     assert bare.quality_of(np.array([0, 2, 3, 4])).tolist() == [1, 0, 0, 0]
     assert bare.features_of(np.array([[0, 3]])).shape == (1, 2, 0)
 
@@ -207,7 +213,7 @@ def test_figures_on_movielens_1m(data_root):
     item, label, time = item.astype(np.int64), d["label"].to_numpy(), d["timestamp"].to_numpy()
     train = (d["split"] == "train").to_numpy()
     groups = item_features(catalog["title"].to_list(), {"genres": catalog["genres"].to_list()}, words=0)
-    taste = Taste.fit(
+    regression = UserRegression.fit(
         user[train], item[train], label[train], groups, n_users=user.max() + 1, n_items=len(catalog)
     )
     rows = np.flatnonzero((d["split"] == "test").to_numpy())
@@ -215,17 +221,19 @@ def test_figures_on_movielens_1m(data_root):
     entries = np.concatenate([np.arange(a, b) for a, b in zip(first, rows, strict=True)])
     offsets = np.concatenate([[0], np.cumsum(rows - first)])
     h = Histories(user[rows], item[entries], label[entries], time[entries], offsets, time[rows])
-    scores = TASTES["user regression"](taste).score(h, item[rows][:, None])[:, 0]
+    scores = REGRESSION_TERMS["user regression"](regression).score(h, item[rows][:, None])[:, 0]
     assert auc(scores, label[rows]) > 0.79
     assert uauc(scores, label[rows], user[rows]).value > 0.64
 
 
-def test_the_taste_for_the_whole_catalogue_is_that_of_its_items(taste):
+def test_the_preference_for_the_whole_catalogue_is_that_of_its_items(regression):
     rng = np.random.default_rng(4)
     one, other = (_history(rng.integers(0, 8, n), rng.integers(0, 2, n)) for n in (6, 0))
-    later = taste.extended([np.ones((2, 1))], 2) if taste.features.shape[1] == 1 else taste
-    for fitted in (taste, later):
-        channel = TASTES["user taste"](fitted)
+    later = (
+        regression.extended([np.ones((2, 1))], 2) if regression.features.shape[1] == 1 else regression
+    )
+    for fitted in (regression, later):
+        channel = REGRESSION_TERMS["user preference"](fitted)
         n_items = len(fitted.quality) + len(fitted.new_quality)
         for history in (one, other):
             every = np.arange(n_items)[None]

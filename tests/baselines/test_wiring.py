@@ -11,7 +11,7 @@ import pytest
 
 from sasrecllm.baselines.table import ALWAYS
 from sasrecllm.checkpoint import read_json
-from sasrecllm.config import Config
+from sasrecllm.settings import Config
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 ENCODER_ALONE = "strategy=[{name: encoder, task: encode, train: [encoder], row: NCF}]"

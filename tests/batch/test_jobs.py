@@ -28,7 +28,7 @@ TINY = Path(__file__).parents[1] / "tiny.yaml"
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("batch") / "run"
     options = ["strategy=encoder-only", "fusion.enabled=false", "evaluation.ablations=false"]
-    config = load_config(TINY, options, environment=False)
+    config = load_config(TINY, options)
     run_all(open_run(folder, config, "test", quiet=True))
     return folder
 

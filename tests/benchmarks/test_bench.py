@@ -273,7 +273,7 @@ def test_quality_tells_the_difference_and_the_spread_of_seeds():
 
 def test_quality_trains_both_ways_on_a_finished_run(tmp_path):
     options = ["strategy=text-only", "fusion.enabled=false", "evaluation.ablations=false"]
-    config = load_config(ROOT / "tests" / "tiny.yaml", options, environment=False)
+    config = load_config(ROOT / "tests" / "tiny.yaml", options)
     run_all(open_run(tmp_path / "run", config, "test", quiet=True))
     encoder, answers = quality.bench(tmp_path / "run", 2)
     for found in (encoder, answers):

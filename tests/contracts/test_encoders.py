@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sasrecllm.encoders import losses
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.encoders.sequence import Places
 from sasrecllm.encoders.sequence import SequentialEncoder as Encoder
+from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.encoders.table import ENCODERS, build_encoder
 from sasrecllm.types import Histories, Scorer, SequenceEncoder
 
@@ -201,12 +201,12 @@ def test_window_logits_agree_with_logits(encoder):
         [items[w, :s].tolist() for w, s in zip(window, state, strict=True)], users[window].tolist()
     )
     of = (users, items, feedback, window, state)
-    one = encoder.window_logits(Places(*of), target)
+    one = encoder.window_logits(WindowQueries(*of), target)
     close(one, encoder.logits(asked, target[:, None])[:, 0])
     several = np.stack([target, target[::-1]], axis=1)
-    grid = encoder.window_logits(Places(*of), several)
+    grid = encoder.window_logits(WindowQueries(*of), several)
     close(grid, encoder.logits(asked, several))
-    every = encoder.window_logits(Places(*of), None)
+    every = encoder.window_logits(WindowQueries(*of), None)
     close(every, encoder.logits(asked))
 
 
@@ -216,11 +216,11 @@ def test_window_softmax_is_the_softmax_of_the_window_logits_among_seen_items(enc
     target = torch.tensor([4, 0, 9])
     encoder.eval()
     plain = losses.full_softmax(
-        encoder.window_logits(Places(*of), None), target, encoder.seen_items
+        encoder.window_logits(WindowQueries(*of), None), target, encoder.seen_items
     ).sum()
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     wanted = torch.autograd.grad(plain, parameters, allow_unused=True)
-    fused = encoder.window_softmax(Places(*of), target)
+    fused = encoder.window_softmax(WindowQueries(*of), target)
     got = torch.autograd.grad(fused, parameters, allow_unused=True)
     close(fused, plain)
     for parameter, a, b in zip(parameters, got, wanted, strict=True):
@@ -263,7 +263,7 @@ def test_gradient_reaches_every_parameter(encoder):
     users, items = np.array([0, 1, -1]), np.array([[1, 2, 4], [5, 6, 3], [0, 1, 8]])
     feedback = np.array([[1, 0, 1], [1, 1, 1], [0, 1, 1]])
     window, state = np.repeat([0, 1, 2], 4), np.tile([0, 1, 2, 3], 3)
-    logits = encoder.window_logits(Places(users, items, feedback, window, state), np.arange(12))
+    logits = encoder.window_logits(WindowQueries(users, items, feedback, window, state), np.arange(12))
     (logits * torch.arange(1, 13)).sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

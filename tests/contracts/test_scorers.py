@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.table import ALWAYS, BASELINES
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.baselines.user_regression_terms import TASTES  # which tests of their own hold
+from sasrecllm.baselines.trivial import TrainMeans
 from sasrecllm.evaluation.ablations import ShuffledHistory
 from sasrecllm.types import UNKNOWN, Histories, Scorer
 
@@ -22,7 +24,7 @@ TRAIN = (
     RNG.integers(0, 2, 60).astype(np.int8),
 )
 ROWS = TrainRows(*TRAIN, n_users=N_USERS, n_items=N_ITEMS, seed=4, times=RNG.integers(0, 12, 60))
-SCORERS = {name: make(ROWS) for name, make in BASELINES.items() if name not in TASTES}
+SCORERS = {name: make(ROWS) for name, make in BASELINES.items()}
 SCORERS["shuffled"] = ShuffledHistory(SCORERS["item mean + running mean"], seed=1)
 
 
@@ -88,10 +90,15 @@ def test_unknown_unseen_and_foreign_items_score_alike(scorer):
 
 
 def test_unknown_and_foreign_users_score_alike(scorer):
-    known = asked(5, 3)
+    histories = asked(5, 3)
     for user in (UNKNOWN, N_USERS, 10**6):
         turned = Histories(
-            np.full(3, user), known.items, known.labels, known.times, known.offsets, known.asked_at
+            np.full(3, user),
+            histories.items,
+            histories.labels,
+            histories.times,
+            histories.offsets,
+            histories.asked_at,
         )
         scores = scorer.score(turned, np.tile([0, 1], (3, 1)))
         reference = scorer.score(
@@ -110,7 +117,9 @@ def test_unknown_and_foreign_users_score_alike(scorer):
 def test_without_train_rows_scores_are_defined():
     nothing = np.array([], dtype=np.int64)
     rows = TrainRows(nothing, nothing, nothing.astype(np.int8), n_users=0, n_items=0)
-    for make in (BASELINES[name] for name in SCORERS.keys() & BASELINES):
+    again = TrainMeans.from_dict(json.loads(json.dumps(rows.means.to_dict())))
+    assert again.mean == rows.means.mean
+    for make in BASELINES.values():
         assert np.isfinite(make(rows).score(asked(1, 3), np.array([[0], [1], [-1]]))).all()
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from sasrecllm.encoders.ncf import NCF
 from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.encoders.sequence import Places
+from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.types import Histories
 
 NOTHING = np.array([], dtype=np.int64)
@@ -24,7 +24,8 @@ def nobody_did_anything(users):
 def ready(**more) -> NCF:
     """Four items, of which training shows all but the last; random weights, user 2 never trained."""
     torch.manual_seed(0)
-    encoder = NCF(n_items=4, n_users=3, width=6, seen_items=np.array([1, 1, 1, 0], dtype=bool), **more)
+    seen = np.array([1, 1, 1, 0], dtype=bool)
+    encoder = NCF(n_items=4, n_users=3, width=6, seen_items=seen, **{"user_bias": True, **more})
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.copy_(torch.randn(parameter.shape))
@@ -62,7 +63,7 @@ def test_an_unseen_item_has_the_biases_alone():
 
 
 def test_a_user_table_may_be_empty():
-    e = NCF(n_items=4, n_users=0, width=6)
+    e = NCF(n_items=4, n_users=0, width=6, user_bias=True)
     assert torch.isfinite(e.logits(nobody_did_anything([-1, 0]))).all()
 
 
@@ -70,16 +71,18 @@ def trained(steps=150):
     """Like where user and item are both even or both odd; users 6 and 7 and items 8, 9 never appear."""
     torch.manual_seed(1)
     seen = np.arange(10) < 8
-    encoder = NCF(n_items=10, n_users=8, width=8, dropout=0.0, seen_items=seen)
+    encoder = NCF(n_items=10, n_users=8, width=8, dropout=0.0, seen_items=seen, user_bias=True)
     users, items = (grid.reshape(-1) for grid in np.meshgrid(np.arange(6), np.arange(8)))
     labels = torch.from_numpy(((users + items) % 2 == 0).astype(np.float32))
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=0.02, weight_decay=0.01)
     encoder.train()
     nothing = np.full((len(users), 1), -1)
-    places = Places(users, nothing, None, np.arange(len(users)), np.zeros(len(users), dtype=int))
+    queries = WindowQueries(
+        users, nothing, None, np.arange(len(users)), np.zeros(len(users), dtype=int)
+    )
     for _ in range(steps):
         optimiser.zero_grad()
-        logits = encoder.window_logits(places, items)
+        logits = encoder.window_logits(queries, items)
         F.binary_cross_entropy_with_logits(logits, labels).backward()
         optimiser.step()
     return encoder, users, items, labels.numpy()

@@ -52,9 +52,9 @@ def test_an_item_keeps_n_over_n_plus_rows_of_its_own_vector():
     )
     apply_prior(encoder, features, counts, 3.0)
     keep = (counts / (counts + 3.0))[:, None]
-    known = counts > 0
-    want = (keep * before + (1 - keep) * predicted)[known]
-    np.testing.assert_allclose(rows_of(encoder)[known], want, atol=1e-4)
+    trained = counts > 0
+    want = (keep * before + (1 - keep) * predicted)[trained]
+    np.testing.assert_allclose(rows_of(encoder)[trained], want, atol=1e-4)
 
 
 def test_words_that_say_nothing_give_the_mean():

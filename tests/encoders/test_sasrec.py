@@ -6,7 +6,7 @@ import torch
 
 from sasrecllm.encoders import losses
 from sasrecllm.encoders.sasrec import SASRec
-from sasrecllm.encoders.sequence import Places
+from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import ConfigError
 
@@ -18,15 +18,15 @@ def trained(encoder, items, feedback, state, target, loss, steps=120, lr=3e-3):
     users = np.full(len(items), -1)
     window = np.repeat(np.arange(len(items)), state.size // len(items))
     encoder.train()
-    places = Places(users, items, feedback, window, state.reshape(-1))
+    queries = WindowQueries(users, items, feedback, window, state.reshape(-1))
     for _ in range(steps):
-        value = loss(encoder.window_logits(places, target)).mean()
+        value = loss(encoder.window_logits(queries, target)).mean()
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
     encoder.eval()
     with torch.no_grad():
-        return encoder.window_logits(places, target)
+        return encoder.window_logits(queries, target)
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])

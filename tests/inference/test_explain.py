@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.evaluation.calibration import Calibration
@@ -14,6 +13,7 @@ from sasrecllm.inference.explain import cosines, left_out
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import one_history
 from sasrecllm.llm.fusion import Fusion, FusionWeights
+from sasrecllm.settings import Config
 
 GENRE = np.array([0, 0, 0, 1, 1, 1, 2, 2])  # three of the sea, three of the war, two of neither
 WEIGHT = np.array([0.5, 1.0, 0.0, 0.25, 0.75, 0.0, 0.0, 0.0])  # how loudly each speaks when liked

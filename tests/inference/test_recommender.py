@@ -20,7 +20,7 @@ TINY = Path(__file__).parents[1] / "tiny.yaml"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recommender") / "tiny"
-    config = load_config(TINY, ["evaluation.ablations=false"], environment=False)
+    config = load_config(TINY, ["evaluation.ablations=false"])
     run_all(open_run(folder, config, "test", quiet=True))
     return folder
 
@@ -259,7 +259,7 @@ def test_a_run_of_an_encoder_alone_recommends_and_explains(tmp_path):
         "encoder.kind=mf",
         "evaluation.ablations=false",
     ]
-    config = load_config(TINY, options, environment=False)
+    config = load_config(TINY, options)
     run_all(open_run(tmp_path / "mf", config, "test", quiet=True))
     alone = SASRecLLM.from_pretrained(tmp_path / "mf")
     assert alone.name == "mf" and len(alone.recommend(history=["m0003"], k=4)) == 4

@@ -119,12 +119,12 @@ def test_without_shared_keys_and_values_lists_are_scored_all_the_same(kind, toke
     model = SoftTokenLLM(backbone, mapper, builder.yes_id, builder.no_id).eval()
     scorer = LLMScorer("llm", model, builder)
     items, ones = np.array([0, 1, 2]), np.ones(3, dtype=np.int8)
-    known = Histories(np.array([0]), items, ones, items, np.array([0, 3]), np.array([9]))
-    together = scorer.score(known, np.array([[3, 4, 5]]))[0]
-    alone = [scorer.score(known, np.array([[item]]))[0, 0] for item in (3, 4, 5)]
+    histories = Histories(np.array([0]), items, ones, items, np.array([0, 3]), np.array([9]))
+    together = scorer.score(histories, np.array([[3, 4, 5]]))[0]
+    alone = [scorer.score(histories, np.array([[item]]))[0, 0] for item in (3, 4, 5)]
     np.testing.assert_allclose(together, alone, atol=1e-4)  # other batch sizes round differently
     model.learn({"adapter"})
-    prompts = builder.build(known.take(np.zeros(3, dtype=np.int64)), np.array([3, 4, 5]))
+    prompts = builder.build(histories.take(np.zeros(3, dtype=np.int64)), np.array([3, 4, 5]))
     model(prompts).sum().backward()
     assert any(p.grad is not None for p in backbone.adapter_parameters())
 

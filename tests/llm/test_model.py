@@ -7,7 +7,7 @@ import torch
 
 from sasrecllm.errors import CheckpointError
 from sasrecllm.llm.injection import inject
-from sasrecllm.llm.mapper import build_mapper, slot_inputs
+from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.types import Histories
 
@@ -28,8 +28,8 @@ class Vectors:
     def eval(self):
         return self
 
-    def pair(self, known, targets):
-        user = torch.from_numpy(np.outer(known.users + 1.0, np.ones(6))).float()
+    def pair(self, histories, targets):
+        user = torch.from_numpy(np.outer(histories.users + 1.0, np.ones(6))).float()
         item = torch.from_numpy(np.outer(targets + 1.0, np.linspace(-1, 1, 6))).float()
         return user, item, (user * item).sum(1)
 
@@ -162,25 +162,29 @@ def test_soft_tokens_are_as_loud_as_words(model):
 
 
 def test_the_logit_is_as_loud_as_the_vector_and_reaches_the_items_slot_alone():
-    told = slot_inputs(torch.randn(400, 6) * 3, torch.randn(400, 6) * 0.1, torch.randn(400) * 7 + 2)
-    mapper = build_mapper("linear", width=6, llm_width=16, logit=True)
-    mapper.fit_normalisation(*told)
+    features = slot_features(
+        torch.randn(400, 6) * 3, torch.randn(400, 6) * 0.1, torch.randn(400) * 7 + 2
+    )
+    mapper = build_mapper("linear", width=6, llm_width=16, encoder_logit=True)
+    mapper.fit_normalisation(*features)
     for kind, loud in ((0, 0.0), (1, 6.0)):
-        normal = (told[kind] - mapper.means_2D[kind]) / mapper.stds_2D[kind]
+        normal = (features[kind] - mapper.means_2D[kind]) / mapper.stds_2D[kind]
         assert normal[:, :6].square().sum(1).mean() == pytest.approx(6.0, rel=1e-3)
         assert normal[:, 6].square().mean() == pytest.approx(loud, rel=1e-3)
     deaf = build_mapper("linear", width=6, llm_width=16)
-    louder = told[1] + torch.tensor([0.0] * 6 + [5.0])
+    louder = features[1] + torch.tensor([0.0] * 6 + [5.0])
     items = torch.ones(400, dtype=torch.int64)
-    torch.testing.assert_close(deaf(told[1], items), deaf(louder, items))
-    assert not torch.allclose(mapper(told[1], items), mapper(louder, items), atol=1e-2)
+    torch.testing.assert_close(deaf(features[1], items), deaf(louder, items))
+    assert not torch.allclose(mapper(features[1], items), mapper(louder, items), atol=1e-2)
 
 
 def test_a_mapper_saved_before_it_could_read_logits_loads_into_one_that_does_not():
     old = build_mapper("mlp", width=6, llm_width=16, seed=3)
-    config = {k: v for k, v in old.config.items() if k != "logit"}
+    config = {k: v for k, v in old.config.items() if k != "encoder_logit"}
     fresh = build_mapper("mlp", width=6, llm_width=16)
     fresh.load_checked(old.state_dict(), config)
     assert torch.equal(fresh.layers[0].weight, old.layers[0].weight)
     with pytest.raises(CheckpointError, match="logit = False, this run has True"):
-        build_mapper("mlp", width=6, llm_width=16, logit=True).load_checked(old.state_dict(), config)
+        build_mapper("mlp", width=6, llm_width=16, encoder_logit=True).load_checked(
+            old.state_dict(), config
+        )

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from sasrecllm.errors import ConfigError, DataError, ResourceError
-from sasrecllm.machine.os_errors import refusal, told
+from sasrecllm.machine.os_errors import as_refusals, refusal
 
 RUST = "{} (os error {})"
 
@@ -64,7 +64,7 @@ def test_libraries_say_the_same_thing_in_their_own_ways(error, kind, said, tmp_p
 def test_a_bug_of_ours_stays_one():
     for error in (KeyError("x"), RuntimeError("shape [2] is not [3]"), ValueError("no"), TypeError()):
         assert refusal(error) is None
-        with pytest.raises(type(error)), told("place"):
+        with pytest.raises(type(error)), as_refusals("place"):
             raise error
 
 
@@ -86,13 +86,13 @@ def test_a_file_that_cannot_be_read_for_want_of_memory_is_no_bad_file():
 
 
 def test_what_a_block_cannot_write_names_its_place(tmp_path):
-    with pytest.raises(ResourceError, match="run9 cannot be written"), told(tmp_path / "run9"):
+    with pytest.raises(ResourceError, match="run9 cannot be written"), as_refusals(tmp_path / "run9"):
         raise os_error(errno.ENOSPC)  # as write() and fsync() raise it, without a name
 
 
-def test_a_full_disk_that_was_told_with_its_place_keeps_it(tmp_path):
+def test_a_full_disk_that_was_refused_with_its_place_keeps_it(tmp_path):
     place = tmp_path / "run/data"
-    with pytest.raises(ResourceError) as raised, told(place):
+    with pytest.raises(ResourceError) as raised, as_refusals(place):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a write names no file
     assert refusal(raised.value) is raised.value
     assert str(place) in raised.value.what

@@ -61,9 +61,7 @@ def trained_on(once, feedback):
             "encoder.loop.warmup_steps=2", "strategy=encoder-only", "evaluation.resamples=100",
             "evaluation.ranking.when=never", "data.negatives=2",
         ]  # fmt: skip
-        run_all(
-            open_run(folder / "run", load_config(None, settings, environment=False), "test", quiet=True)
-        )
+        run_all(open_run(folder / "run", load_config(None, settings), "test", quiet=True))
 
     return once(f"forget-{feedback}", make) / "run"
 

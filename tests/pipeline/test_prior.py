@@ -15,7 +15,7 @@ TINY = Path(__file__).parents[1] / "tiny.yaml"
 )
 def test_a_prior_without_words_has_no_effect_and_says_so(cli, tmp_path, strategy, said):
     out = cli("run", "--config", TINY, "--out", tmp_path / "run", f"strategy={strategy}",
-              "encoder.prior=titles", "taste.words=0", "fusion.enabled=false",
+              "encoder.prior=titles", "item_features.words=0", "fusion.enabled=false",
               "evaluation.ablations=false")  # fmt: skip
     assert f"encoder.prior=titles has no effect: {said}" in out
     assert "no effect" in (tmp_path / "run/log.txt").read_text()

@@ -92,7 +92,9 @@ def test_why_names_what_carried_the_answer(page):
 def test_why_says_no_more_of_a_share_than_there_is(page):
     page.locator("#both > li").first.get_by_role("button", name="Why", exact=False).click()
     page.locator("#both .why p").first.wait_for()
-    rest = re.findall(r", (?:item quality|user taste|steady level) [+−]0\.00", page.inner_text("#both"))
+    rest = re.findall(
+        r", (?:item quality|user preference|steady level) [+−]0\.00", page.inner_text("#both")
+    )
     assert rest == []
 
 

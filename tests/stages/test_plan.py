@@ -22,10 +22,12 @@ def test_hierarchical_freezing_trains_one_more_thing_at_a_time():
 
 
 def test_a_text_row_says_how_many_users_it_had():
-    rows = {s.name: s.row for s in stages_of("hierarchical-freezing", fusion=False, fresh_users=0.25)}
+    rows = {
+        s.name: s.row for s in stages_of("hierarchical-freezing", fusion=False, llm_holdout_users=0.25)
+    }
     assert rows["text"] == "text-only LLM, 75% of the users" and rows["soft"] == "SASRecLLM"
     for name in ("text-only", "dual-stage"):  # no stage would read the kept users
-        assert "text-only LLM" in {s.row for s in stages_of(name, fusion=False, fresh_users=0.25)}
+        assert "text-only LLM" in {s.row for s in stages_of(name, fusion=False, llm_holdout_users=0.25)}
 
 
 def test_a_strategy_spelt_out_in_yaml():
@@ -43,7 +45,6 @@ def test_a_strategy_spelt_out_in_yaml():
         ([{"name": "a", "task": "encode", "trian": ["encoder"]}], "did you mean 'train'"),
         ([{"name": "a", "task": "encode", "train": ["mapper"]}], r"allowed: \[encoder\]"),
         ([{"name": "a", "task": "answer", "train": ["mapper"]}], "no slots"),
-        ([{"name": "a", "task": "prior", "train": ["encoder"]}], "now called .title_prior."),
         ([{"name": "a", "task": "anwser", "train": ["mapper"]}], "did you mean 'answer'"),
         (
             [{"name": "a", "task": "answer", "train": ["encoder", "mapper"], "prompt": "soft"}],

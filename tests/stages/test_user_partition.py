@@ -20,7 +20,7 @@ class Partition:
     """A run's stages, and what each of them is taught on."""
 
     def __init__(self, share, strategy="hierarchical-freezing", seed=0):
-        settings = {"strategy": strategy, "seed": seed, "mapper": {"fresh_users": share}}
+        settings = {"strategy": strategy, "seed": seed, "mapper": {"llm_holdout_users": share}}
         config = parse_config(settings, "test")
         self.stages, self.seed = planned(config), seed
         self.share = holdout_share(config, self.stages)

@@ -175,7 +175,7 @@ def test_a_failed_cell_whose_settings_are_corrected_starts_afresh(study, code, t
 
 def test_a_search_that_found_nothing_gives_its_folder_to_the_corrected_one(tmp_path, study):
     config = study.settings(_cell(study)).model_copy(deep=True)
-    wrong = parse_config(config.model_dump() | {"taste": {"attributes": ["nothing"]}}, "test")
+    wrong = parse_config(config.model_dump() | {"item_features": {"attributes": ["nothing"]}}, "test")
     space = {"encoder.width": Range(choices=[4])}
     with pytest.raises(ConfigError, match="all 1 trials failed"):
         tune(wrong, space, tmp_path, trials=1, metric="auc")

@@ -1,4 +1,4 @@
-"""The plan of an epoch: every example once, batches of like length, alike beginnings together."""
+"""The plan of an epoch: every example once, batches of like length, alike prefixes together."""
 
 import itertools
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sasrecllm.training.batches import TOGETHER, plan_epoch
 
 
-def _sizes_of_groups(plan, beginnings):
-    return np.concatenate([np.unique(beginnings[b], return_counts=True)[1] for b in plan])
+def _sizes_of_groups(plan, prefix_ids):
+    return np.concatenate([np.unique(prefix_ids[b], return_counts=True)[1] for b in plan])
 
 
 def test_every_example_once_an_epoch_and_another_order_in_the_next():
@@ -33,22 +33,22 @@ def test_batches_hold_like_lengths():
     st.integers(0, 5),
 )
 def test_with_beginnings_too_every_example_stands_in_exactly_one_batch(rows, batch_size, epoch):
-    lengths, beginnings = (np.array(column) for column in zip(*rows, strict=True))
-    plan = plan_epoch(lengths, batch_size, 3, epoch, beginnings)
+    lengths, prefix_ids = (np.array(column) for column in zip(*rows, strict=True))
+    plan = plan_epoch(lengths, batch_size, 3, epoch, prefix_ids)
     assert sorted(np.concatenate(plan)) == list(range(len(rows)))
     assert sum(len(b) != batch_size for b in plan) <= 1
-    again = plan_epoch(lengths, batch_size, 3, epoch, beginnings)
+    again = plan_epoch(lengths, batch_size, 3, epoch, prefix_ids)
     assert all(np.array_equal(a, b) for a, b in zip(plan, again, strict=True))
 
 
 def test_examples_that_begin_alike_stand_together_and_in_other_handfuls_the_next_epoch():
     rng = np.random.default_rng(0)
-    beginnings = rng.permutation(np.repeat(np.arange(300), 8))
-    lengths = 20 + beginnings % 17 + rng.integers(0, 5, len(beginnings))
+    prefix_ids = rng.permutation(np.repeat(np.arange(300), 8))
+    lengths = 20 + prefix_ids % 17 + rng.integers(0, 5, len(prefix_ids))
     plain = plan_epoch(lengths, 16, 0, 0)
-    first, second = (plan_epoch(lengths, 16, 0, epoch, beginnings) for epoch in (0, 1))
-    assert _sizes_of_groups(plain, beginnings).mean() < 1.5
-    assert _sizes_of_groups(first, beginnings).mean() > 0.8 * TOGETHER
+    first, second = (plan_epoch(lengths, 16, 0, epoch, prefix_ids) for epoch in (0, 1))
+    assert _sizes_of_groups(plain, prefix_ids).mean() < 1.5
+    assert _sizes_of_groups(first, prefix_ids).mean() > 0.8 * TOGETHER
     pairs = [{frozenset(p) for b in plan for p in itertools.pairwise(b)} for plan in (first, second)]
     assert len(pairs[0] & pairs[1]) < 0.5 * len(pairs[0])
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import signal
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from torch import nn
 from sasrecllm.checkpoint import CheckpointFolder
 from sasrecllm.errors import DivergedError
 from sasrecllm.machine import signals
+from sasrecllm.settings import LoopSettings
 from sasrecllm.training.loop import Task, fit, learning_rate
-from sasrecllm.training.settings import LoopSettings
 
 
 class Line(Task):
@@ -30,7 +29,7 @@ class Line(Task):
         x = torch.linspace(-1, 1, n)
         self.x, self.y = torch.stack([x, x**2], 1), 3 * x - 1
         self.lengths = np.arange(n) % 7
-        self.beginnings = np.arange(n) // 3
+        self.prefix_ids = np.arange(n) // 3
         self.weights = np.ones(n)
         self.n_validation = n
         self.calls = 0
@@ -181,8 +180,11 @@ def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():
     plain, mixed = Line(), Line()
     dtypes = set()
     mixed.net[0].register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
-    settings = replace(SETTINGS, epochs=20)
-    results = [fit(t, replace(settings, precision=p)) for t, p in ((plain, "fp32"), (mixed, "bf16"))]
+    settings = SETTINGS.model_copy(update={"epochs": 20})
+    results = [
+        fit(t, settings.model_copy(update={"precision": p}))
+        for t, p in ((plain, "fp32"), (mixed, "bf16"))
+    ]
     assert torch.bfloat16 in dtypes  # the training passes
     assert all(p.dtype == torch.float32 for p in mixed.parameters())
     assert results[0].best["score"] > -1.0  # the mean square of y is 4
@@ -192,7 +194,7 @@ def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():
 
 def test_max_steps_ends_the_stage_with_its_schedule_and_its_evaluations_inside():
     task = Line()
-    result = fit(task, replace(SETTINGS, max_steps=11))
+    result = fit(task, SETTINGS.model_copy(update={"max_steps": 11}))
     assert result.steps == 11 == task.calls
     evaluated = [record["step"] for record in result.curve if "valid" in record]
     assert evaluated == [3, 6, 8, 11]
@@ -201,7 +203,7 @@ def test_max_steps_ends_the_stage_with_its_schedule_and_its_evaluations_inside()
 
 
 def test_max_steps_resume_to_the_same_weights(tmp_path):
-    settings = replace(SETTINGS, max_steps=11)
+    settings = SETTINGS.model_copy(update={"max_steps": 11})
     whole, cut = Line(), Line()
     fit(whole, settings)
     cut.kill_at = 10

@@ -1,7 +1,5 @@
 """What is frozen stays bit-identical and in evaluation mode; training text gives no answer away."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -14,17 +12,17 @@ from sasrecllm.encoders.table import ENCODERS, build_encoder
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.llm.backbone import add_lora
 from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
-from sasrecllm.llm.mapper import build_mapper, slot_inputs
+from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
-from sasrecllm.training.finetune import AnswerTask, beginnings
+from sasrecllm.settings import LoopSettings
+from sasrecllm.training.finetune import AnswerTask, prefix_ids
 from sasrecllm.training.language import DocumentWriter
 from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask
-from sasrecllm.training.settings import LoopSettings
 
 WORLD = known_world(users=120, items=120, rows=14, seed=1)
 WORDS = {"item": "film", "items": "films", "consumed": "seen"}
@@ -96,7 +94,14 @@ def test_frozen_parts_are_bit_identical_and_in_eval_mode_and_the_others_change(t
     model, made = SoftTokenLLM(backbone, mapper, build.yes_id, build.no_id), encoder()
     asked = DATA.questions("train").take(np.arange(200))
     task = AnswerTask(
-        "a", model, build, asked, DATA.questions("valid"), parts=parts, encoder=made, absent=0.2
+        "a",
+        model,
+        build,
+        asked,
+        DATA.questions("valid"),
+        parts=parts,
+        encoder=made,
+        cold_item_dropout=0.2,
     )
     modules = {"encoder": made, "mapper": mapper, "adapter": backbone}
     frozen = [m for p, m in modules.items() if p not in parts]
@@ -134,14 +139,16 @@ def test_a_training_target_is_shown_as_a_new_item_is(tokenizer, slots):
     built = []
     model.register_forward_pre_hook(lambda module, inputs: built.append(inputs))
     train, valid = DATA.questions("train"), DATA.questions("valid")
-    task = AnswerTask("m", model, soft, train, valid, parts=["mapper"], encoder=made, absent=0.999999)
+    task = AnswerTask(
+        "m", model, soft, train, valid, parts=["mapper"], encoder=made, cold_item_dropout=0.999999
+    )
     task(np.arange(8))
     batch, _, item_BE = built[-1]
     items = int((batch.slot_kinds == 1).sum())
     if slots is None:
         nobodys = made.pair(train.histories.take(np.arange(8)), np.full(8, -1))
         assert items == 8
-        torch.testing.assert_close(item_BE, slot_inputs(*nobodys)[1])
+        torch.testing.assert_close(item_BE, slot_features(*nobodys)[1])
         torch.testing.assert_close(item_BE[:, :-1], made.item_vectors(torch.full((8,), -1)))
     else:
         assert items == 0 and (batch.slot_kinds == 0).sum() == 8
@@ -155,7 +162,7 @@ def test_prompts_have_one_beginning_exactly_when_the_text_before_slot_and_target
     train = DATA.questions("train").take(np.arange(300))
     batch = build.build(train.histories, train.targets)
     texts = [tuple(ids[:n]) for ids, n in zip(batch.ids_BT, batch.text_lengths_B, strict=True)]
-    numbers = beginnings(build, train, chunk=64)
+    numbers = prefix_ids(build, train, chunk=64)
     assert 1 < len(set(texts)) < 300
     assert len(set(zip(texts, numbers, strict=True))) == len(set(texts)) == len(set(numbers))
 
@@ -213,7 +220,7 @@ def test_answer_stage_learns_in_bf16(tokenizer, tmp_path, dtype):
             encoder=encoder(),
         )  # fmt: skip
         before = float(task(np.arange(200)).detach()) / 200
-        fit(task, replace(QUICK, epochs=3, precision=precision))
+        fit(task, QUICK.model_copy(update={"epochs": 3, "precision": precision}))
         losses[kind, precision] = float(task(np.arange(200)).detach()) / 200
         assert losses[kind, precision] < before
         assert all(p.dtype == torch.float32 for p in task.parameters() if p.requires_grad)

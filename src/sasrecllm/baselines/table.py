@@ -21,8 +21,8 @@ from sasrecllm.baselines.trivial import (
     RunningMean,
     TwoMeans,
 )
-from sasrecllm.baselines.user_regression import Taste
-from sasrecllm.baselines.user_regression_terms import TASTES
+from sasrecllm.baselines.user_regression import UserRegression
+from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS
 from sasrecllm.plugins import resolve
 from sasrecllm.types import Scorer
 
@@ -51,10 +51,10 @@ class Baseline:
         return self.make(rows)
 
 
-def _term(term: Callable[[Taste], Scorer]) -> Baseline:
+def _term(term: Callable[[UserRegression], Scorer]) -> Baseline:
     """A term of the user regression."""
     own: Any = term
-    return Baseline(lambda rows: term(rows.taste), own.shown, reads_words=own.reads_words)
+    return Baseline(lambda rows: term(rows.user_regression), own.shown, reads_words=own.reads_words)
 
 
 _ROWS: dict[str, Make] = {
@@ -65,7 +65,7 @@ _ROWS: dict[str, Make] = {
     ),
     "running mean": lambda rows: RunningMean(rows.means),
     "popularity": Baseline(lambda rows: Popularity(rows.means), "implicit", trivial=True),
-    **{name: _term(term) for name, term in TASTES.items()},
+    **{name: _term(term) for name, term in REGRESSION_TERMS.items()},
     "random": Random,
     "ItemKNN": ItemKNN,
     "Markov chain": MarkovChain,

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from sasrecllm.baselines.trivial import TrainMeans
-from sasrecllm.baselines.user_regression import Taste
+from sasrecllm.baselines.user_regression import UserRegression
 from sasrecllm.types import FloatArray, IntArray, LabelArray
 
 
@@ -42,9 +42,9 @@ class TrainRows:
         )
 
     @cached_property
-    def taste(self) -> Taste:
+    def user_regression(self) -> UserRegression:
         """The user regression, its shared part fitted on these rows."""
-        return Taste.fit(
+        return UserRegression.fit(
             self.users,
             self.items,
             self.labels,

@@ -1,8 +1,8 @@
-"""What a user likes, as a Bayesian regression of his own: a level, and a taste for what items are.
+"""What a user likes, as a Bayesian regression of his own: a level, and a preference for what items are.
 
 The labels of one user are modelled as
 
-    label = quality(item) + level + drift(t) + taste · features(item) + noise
+    label = quality(item) + level + drift(t) + preference · features(item) + noise
 
 with a Gaussian prior on each term, so that the posterior mean given his rows so far has a closed form
 (Gaussian-process regression with the sum of the terms' kernels: Rasmussen & Williams 2006, eq. 2.25).
@@ -30,13 +30,13 @@ CHUNK = 64  # questions solved at once: 64 * 200 * 200 doubles are 20 MB
 
 
 @dataclass(frozen=True)
-class TastePrior:
+class RegressionPrior:
     """Prior variances in squared label units; chosen on the validation split of MovieLens-1M.
 
     Args:
         level: of a user's constant level.
         drift: of the part of the level that fades over ``memory`` rows.
-        taste: of each feature group.
+        preference: of each feature group.
         noise: of one label.
         last: newest rows that are read.
     """
@@ -44,20 +44,20 @@ class TastePrior:
     level: float = 0.03
     drift: float = 0.02
     memory: float = 10.0
-    taste: float = 0.006
+    preference: float = 0.006
     noise: float = 0.18
     last: int = 200
 
 
 @dataclass(frozen=True)
-class Taste:
+class UserRegression:
     """The fitted regression: what all users share, and the prior of what is each user's own.
 
     Args:
         mean: mean training label.
         quality: [I] how much better than ``mean`` an item is.
         features: [I, D] scaled by the square root of the prior variance, so that a dot product of
-            two items is the prior covariance of a user's taste for them.
+            two items is the prior covariance of a user's preference for them.
         slope: [D] quality that comes with each (unscaled) feature.
         unrated: [P] the popularity, last of the features, of an item that nobody could rate yet.
         new_quality, new_features: [J] and [J, D] of items behind the table; kept apart, so that a
@@ -67,7 +67,7 @@ class Taste:
     mean: float
     quality: FloatArray
     features: FloatArray
-    prior: TastePrior
+    prior: RegressionPrior
     slope: FloatArray
     unrated: FloatArray = field(default_factory=lambda: np.zeros(0))
     new_quality: FloatArray = field(default_factory=lambda: np.zeros(0))
@@ -83,19 +83,19 @@ class Taste:
         *,
         n_users: int,
         n_items: int,
-        prior: TastePrior | None = None,
-    ) -> Taste:
+        prior: RegressionPrior | None = None,
+    ) -> UserRegression:
         """Fit the shared part on the training rows; arrays of one length N, ``groups`` by item."""
-        prior = prior or TastePrior()
+        prior = prior or RegressionPrior()
         popular, unrated = popularity(np.bincount(items, minlength=n_items))
         features = _joined([*groups, popular], n_items)
         mean = float(labels.mean()) if len(labels) else 0.5
         quality, slope = shared_quality(
             users, items, labels.astype(np.float64) - mean, features, n_users=n_users, n_items=n_items
         )
-        return cls(mean, quality, features * np.sqrt(prior.taste), prior, slope, unrated)
+        return cls(mean, quality, features * np.sqrt(prior.preference), prior, slope, unrated)
 
-    def extended(self, groups: Sequence[FloatArray], count: int) -> Taste:
+    def extended(self, groups: Sequence[FloatArray], count: int) -> UserRegression:
         """With ``count`` items that nobody has rated behind the others, ``groups`` [count, D_g] each.
 
         They are worth what their features are worth: the same as had they stood in the catalogue
@@ -106,29 +106,29 @@ class Taste:
         return replace(
             self,
             new_quality=np.append(self.new_quality, features @ self.slope),
-            new_features=np.concatenate([old, features * np.sqrt(self.prior.taste)]),
+            new_features=np.concatenate([old, features * np.sqrt(self.prior.preference)]),
         )
 
     def posterior(self, histories: Histories, candidates: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Posterior means of level plus drift [B] and of the taste for ``candidates`` [B, C].
+        """Posterior means of level plus drift [B] and of the preference for ``candidates`` [B, C].
 
         Reads the rows strictly earlier than the question; without any, both are 0, the prior mean.
         """
-        level, taste = np.zeros(len(histories)), np.zeros(candidates.shape)
+        level, preference = np.zeros(len(histories)), np.zeros(candidates.shape)
         for rows, level_R, wish_RD in self._wishes(histories):
             level[rows] = level_R
-            taste[rows] = (self.features_of(candidates[rows]) @ wish_RD[:, :, None])[:, :, 0]
-        return level, taste
+            preference[rows] = (self.features_of(candidates[rows]) @ wish_RD[:, :, None])[:, :, 0]
+        return level, preference
 
     def for_all(self, histories: Histories) -> FloatArray:
-        """Posterior mean of the taste for every item, new ones last, [B, I]: one product a chunk."""
+        """Posterior mean of the preference for every item, new ones last, [B, I]."""
         features_ID = np.concatenate(
             [self.features, self.new_features.reshape(-1, self.features.shape[1])]
         )
-        taste = np.zeros((len(histories), len(features_ID)))
+        preference = np.zeros((len(histories), len(features_ID)))
         for rows, _, wish_RD in self._wishes(histories):
-            taste[rows] = wish_RD @ features_ID.T
-        return taste
+            preference[rows] = wish_RD @ features_ID.T
+        return preference
 
     def _wishes(self, histories: Histories) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
         """Chunks of rows R with their levels [R] and what they wish of each feature [R, D]."""

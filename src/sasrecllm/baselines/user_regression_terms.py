@@ -1,8 +1,8 @@
 """The terms of the user regression (:mod:`.user_regression`) as scorers, and their sum.
 
 Level and drift move all candidates of one request together: pooled AUC sees them, the order within a
-request does not.  Taste and quality make the order.  They are kept apart, so that a fusion can weigh
-each (docs/protocol.md).
+request does not.  Preference and quality make the order.  They are kept apart, so that a fusion can
+weigh each (docs/protocol.md).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from sasrecllm.baselines.user_regression import Taste
+from sasrecllm.baselines.user_regression import UserRegression
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray
 
 
@@ -32,22 +32,22 @@ def doubled(histories: Histories) -> Histories:
 
 
 @dataclass(frozen=True)
-class TasteScorer:
+class RegressionTerm:
     """What the scorers below share."""
 
-    taste: Taste
+    regression: UserRegression
     reads_words: ClassVar[bool] = False
     """Whether it knows an item without training rows by its words and attributes."""
     shown: ClassVar[str] = "asked"
     """Which tables have it (:class:`sasrecllm.baselines.table.Baseline`)."""
 
     def with_new_items(self, groups: Sequence[FloatArray], count: int) -> Self:
-        """The same scorer over a catalogue with new items at its end (:meth:`Taste.extended`)."""
-        return replace(self, taste=self.taste.extended(groups, count))
+        """The same scorer over a catalogue with new items at its end; see `UserRegression.extended`."""
+        return replace(self, regression=self.regression.extended(groups, count))
 
 
 @dataclass(frozen=True)
-class ItemQuality(TasteScorer):
+class ItemQuality(RegressionTerm):
     """The shared quality alone."""
 
     name: str = "item quality"
@@ -55,51 +55,51 @@ class ItemQuality(TasteScorer):
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
-        return self.taste.quality_of(candidates)
+        return self.regression.quality_of(candidates)
 
 
 @dataclass(frozen=True)
-class UserTaste(TasteScorer):
-    """Posterior mean of a user's taste for each candidate."""
+class UserPreference(RegressionTerm):
+    """Posterior mean of a user's preference for each candidate."""
 
-    name: str = "user taste"
+    name: str = "user preference"
     reads_words: ClassVar[bool] = True
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
-        return self.taste.posterior(histories, candidates)[1]
+        return self.regression.posterior(histories, candidates)[1]
 
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I]."""
-        return self.taste.for_all(histories)
+        return self.regression.for_all(histories)
 
 
 @dataclass(frozen=True)
-class UserLevel(TasteScorer):
+class UserLevel(RegressionTerm):
     """Posterior mean of a user's level and drift, the same for every candidate."""
 
     name: str = "user level"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
-        level = self.taste.posterior(histories, candidates[:, :1])[0]
+        level = self.regression.posterior(histories, candidates[:, :1])[0]
         return np.repeat(level[:, None], candidates.shape[1], axis=1)
 
 
 @dataclass(frozen=True)
-class SteadyLevel(TasteScorer):
+class SteadyLevel(RegressionTerm):
     """The level as of the last time that the user's history had doubled (:func:`doubled`)."""
 
     name: str = "steady level"
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
-        return UserLevel(self.taste).score(doubled(histories), candidates)
+        return UserLevel(self.regression).score(doubled(histories), candidates)
 
 
 @dataclass(frozen=True)
-class UserRegression(TasteScorer):
-    """The whole model, mean + quality + level + taste: an estimate of P(like), no deep learning."""
+class WholeRegression(RegressionTerm):
+    """The whole model, mean + quality + level + preference: an estimate of P(like)."""
 
     name: str = "user regression"
     reads_words: ClassVar[bool] = True
@@ -107,16 +107,23 @@ class UserRegression(TasteScorer):
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
-        level, taste = self.taste.posterior(histories, candidates)
-        return self.taste.mean + self.taste.quality_of(candidates) + level[:, None] + taste
+        level, preference = self.regression.posterior(histories, candidates)
+        return (
+            self.regression.mean + self.regression.quality_of(candidates) + level[:, None] + preference
+        )
 
 
-TASTES: dict[str, Callable[[Taste], ItemQuality | UserTaste | UserLevel | SteadyLevel | UserRegression]]
-TASTES = {
+REGRESSION_TERMS: dict[
+    str,
+    Callable[
+        [UserRegression], ItemQuality | UserPreference | UserLevel | SteadyLevel | WholeRegression
+    ],
+]
+REGRESSION_TERMS = {
     "item quality": ItemQuality,
-    "user taste": UserTaste,
+    "user preference": UserPreference,
     "user level": UserLevel,
     "steady level": SteadyLevel,
-    "user regression": UserRegression,
+    "user regression": WholeRegression,
 }
 """One row per scorer of this file."""

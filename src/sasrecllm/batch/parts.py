@@ -10,7 +10,7 @@ from typing import Any
 from sasrecllm.data.batch_files import write_lists
 from sasrecllm.errors import CheckpointError
 from sasrecllm.inference.recommender import SASRecLLM, Seen
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import file_digest
 
 
@@ -35,7 +35,7 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
     asked = {name: job[name] for name in ("k", "retrieve", "rerank", "seen")}
     lists = lists_of(system, ids, **asked)
     try:
-        with told(path):
+        with as_refusals(path):
             write_lists(temporary, lists)
             note.write_text(file_digest(temporary), encoding="utf-8")
             note.replace(_note_of(path))

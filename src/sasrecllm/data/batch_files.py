@@ -13,7 +13,7 @@ from sasrecllm.data.ingest.readers import bad_json, explained, scan_json
 from sasrecllm.data.ingest.text import understood
 from sasrecllm.data.ingest.values import ids
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 
 SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
@@ -37,15 +37,15 @@ def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[lis
             lost their spelling (numbers with a fraction).
     """
     frame, rows = _scan(path)
-    known = frame.collect_schema()
-    if column not in known:
+    schema = frame.collect_schema()
+    if column not in schema:
         raise DataError(
-            f"{path} has no column {column!r}; it has: {', '.join(known)}"
-            + did_you_mean(column, known.names()),
+            f"{path} has no column {column!r}; it has: {', '.join(schema)}"
+            + did_you_mean(column, schema.names()),
             f"give its name with --column, or make {column} the first line of a file of ids alone",
         )
     where = f"{path}, column {column}"
-    ids(pl.Series([], dtype=known[column]), where)  # a type that cannot be is refused before any row
+    ids(pl.Series([], dtype=schema[column]), where)  # a type that cannot be is refused before any row
     start = blank_row = 0
     left: list[str] = []
     blank = pl.all_horizontal(pl.all().is_null()) if rows is not None else pl.lit(False)
@@ -125,7 +125,7 @@ def merge_lists(parts: Sequence[Path], path: Path) -> None:
     whole = pl.scan_parquet([str(p) for p in parts], glob=False)
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with told(path):
+        with as_refusals(path):
             if path.suffix == ".parquet":
                 whole.sink_parquet(temporary)
             else:

@@ -121,8 +121,8 @@ class Dataset:
 
         UNKNOWN has done nothing.
         """
-        known, place = users >= 0, np.maximum(users, 0)
-        lengths = np.where(known, np.diff(self.starts)[place], 0)
+        inside, place = users >= 0, np.maximum(users, 0)
+        lengths = np.where(inside, np.diff(self.starts)[place], 0)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rows = np.repeat(self.starts[place] - offsets[:-1], lengths) + np.arange(offsets[-1])
         asked = np.where(lengths > 0, self.times[np.maximum(self.starts[place + 1] - 1, 0)] + 1, 0)
@@ -181,6 +181,11 @@ class Dataset:
             return np.flatnonzero(self.seen_items)
         everything = np.arange(self.n_items)
         return everything if split == "test" else np.setdiff1d(everything, self.held_items)
+
+    @cached_property
+    def now(self) -> int:
+        """The moment after the last row of all; 0 where the data has no times."""
+        return int(self.times.max(initial=-1)) + 1 if self.has_times else 0
 
     @cached_property
     def _open_rows(self) -> IntArray:

@@ -84,16 +84,16 @@ def hold_out(
     return HeldOut(left, chosen_items, chosen_users, notes)
 
 
-def _chosen(known: IntArray, share: float, seed: int, stream: int) -> IntArray:
-    """The sorted first ``share`` of a seeded permutation of ``known``."""
-    count = round(share * len(known))
-    return np.sort(np.random.default_rng([seed, stream]).permutation(known)[:count])
+def _chosen(candidates: IntArray, share: float, seed: int, stream: int) -> IntArray:
+    """The sorted first ``share`` of a seeded permutation of ``candidates``."""
+    count = round(share * len(candidates))
+    return np.sort(np.random.default_rng([seed, stream]).permutation(candidates)[:count])
 
 
-def _note(what: str, chosen: int, known: int, held: BoolArray, splits: LabelArray) -> str:
+def _note(what: str, chosen: int, candidates: int, held: BoolArray, splits: LabelArray) -> str:
     train, valid, test = (int((held & (splits == code)).sum()) for code in (TRAIN, VALID, TEST))
     return (
-        f"{chosen:,} of {known:,} {what} are held out: {train:,} training and {valid:,} validation"
+        f"{chosen:,} of {candidates:,} {what} are held out: {train:,} training and {valid:,} validation"
         f" rows are left to the histories of test rows; {test:,} test rows ask about held-out {what}"
     )
 

@@ -13,7 +13,7 @@ import polars as pl
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.splits import CONTEXT, NAMES
 from sasrecllm.errors import DataError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 
 if TYPE_CHECKING:
     from sasrecllm.data.dataset import Dataset
@@ -53,7 +53,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     meta |= {FORGOTTEN: catalog.forgotten.tolist()} if len(catalog.forgotten) else {}
     meta |= {ALLOW_SEEN: True} if dataset.allow_seen else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
-    with told(folder):  # polars wraps a full disk in its own error
+    with as_refusals(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dataset.json").unlink(missing_ok=True)
         rows.write_parquet(folder / "interactions.parquet")
@@ -77,7 +77,9 @@ def load(folder: Path, build: Callable[..., Dataset]) -> Dataset:
     try:
         meta: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         if meta.get("format") != FORMAT:
-            raise DataError(f"{folder}: data format {meta.get('format')}; known: {FORMAT}", again)
+            raise DataError(
+                f"{folder}: data format {meta.get('format')}; this version reads {FORMAT}", again
+            )
         rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
         items = pl.read_parquet(folder / "items.parquet", glob=False)
         dataset = build(**_arrays(rows, items, meta), **_facts(meta))
@@ -123,8 +125,8 @@ def _arrays(rows: pl.DataFrame, items: pl.DataFrame, meta: dict[str, Any]) -> di
 def indices(values: pl.Series, ids: list[str]) -> Any:
     """Position in ``ids`` of every id in ``values`` (text or Enum), int64 [N]; all must be there."""
     if isinstance(values.dtype, pl.Enum):
-        known = {name: n for n, name in enumerate(ids)}
-        places = np.array([known.get(name, -1) for name in values.dtype.categories])
+        index = {name: n for n, name in enumerate(ids)}
+        places = np.array([index.get(name, -1) for name in values.dtype.categories])
         return places[values.to_physical().to_numpy()]
     named = (
         pl.Series(ids, dtype=pl.String).to_frame("id").with_row_index("n").filter(pl.col("id") != "")

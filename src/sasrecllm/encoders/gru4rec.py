@@ -33,11 +33,9 @@ class GRU4Rec(SequentialEncoder):
 
     kind: ClassVar[str] = "gru4rec"
 
-    def __init__(
-        self, *, blocks: int = 1, user_bias: bool = False, **shared: Unpack[EncoderArguments]
-    ) -> None:
+    def __init__(self, *, blocks: int = 2, **shared: Unpack[EncoderArguments]) -> None:
         at_least("blocks", blocks, 1)
-        super().__init__(user_bias=user_bias, **shared)
+        super().__init__(**shared)
         width = self.width
         self.start = nn.Parameter(torch.zeros(blocks, 1, width))
         self.feedback = None if self.likes_only else nn.Parameter(torch.randn(2, width) * 0.02)

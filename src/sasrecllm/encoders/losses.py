@@ -32,7 +32,7 @@ def full_softmax(logits_QI: Tensor, targets_Q: Tensor, among_I: Tensor | None = 
     """Cross-entropy of the next item against the whole catalogue, [Q].
 
     Args:
-        among_I: bool, the items that compete (those seen in training); all unless told.  A target
+        among_I: bool, the items that compete (those seen in training); all unless given.  A target
             must be one of them, otherwise its loss is infinite.
     """
     if among_I is not None:

@@ -31,8 +31,8 @@ class MF(SequentialEncoder):
 
     kind: ClassVar[str] = "mf"
 
-    def __init__(self, *, user_bias: bool = True, **shared: Unpack[EncoderArguments]) -> None:
-        super().__init__(user_bias=user_bias, **shared)
+    def __init__(self, **shared: Unpack[EncoderArguments]) -> None:
+        super().__init__(**shared)
         self.user_table = nn.Parameter(torch.zeros(self.n_users, self.width))
         # Larger than usual, as the other factor is 0: a product of two tiny factors hardly moves.
         nn.init.normal_(self.item_table, std=0.2)
@@ -40,10 +40,10 @@ class MF(SequentialEncoder):
     def states(self, users_B: Tensor, items_BL: Tensor, feedback_BL: Tensor | None) -> Tensor:
         """User vectors after every prefix, [B, L + 1, D]; a known user has the same at each."""
         states_BLD = self._running_mean(items_BL, feedback_BL)
-        known_B = (users_B >= 0) & (users_B < self.n_users)
-        if bool(known_B.any()):
-            own_BD = self.user_table[torch.where(known_B, users_B, 0)]
-            trained_B = known_B & ((own_BD != 0).any(-1) | self.training)
+        inside_B = (users_B >= 0) & (users_B < self.n_users)
+        if bool(inside_B.any()):
+            own_BD = self.user_table[torch.where(inside_B, users_B, 0)]
+            trained_B = inside_B & ((own_BD != 0).any(-1) | self.training)
             states_BLD = torch.where(trained_B[:, None, None], own_BD[:, None], states_BLD)
         return dropout(states_BLD, self.dropout, self.training)
 

@@ -41,8 +41,8 @@ class NCF(SequentialEncoder):
 
     kind: ClassVar[str] = "ncf"
 
-    def __init__(self, *, user_bias: bool = True, **shared: Unpack[EncoderArguments]) -> None:
-        super().__init__(user_bias=user_bias, **shared)
+    def __init__(self, **shared: Unpack[EncoderArguments]) -> None:
+        super().__init__(**shared)
         n_items, n_users, width = self.n_items, self.n_users, self.width
         self.user_table = nn.Parameter(torch.zeros(n_users, width))
         self.mlp_users = nn.Parameter(torch.randn(n_users, width) * 0.2)
@@ -91,9 +91,9 @@ class NCF(SequentialEncoder):
         return (users_B >= 0) & (users_B < self.n_users)
 
     @staticmethod
-    def _rows_or_zero(table: Tensor, index: Tensor, known: Tensor) -> Tensor:
-        """Rows of ``table`` where ``known``, else zeros; the table may be empty."""
+    def _rows_or_zero(table: Tensor, index: Tensor, where: Tensor) -> Tensor:
+        """Rows of ``table`` ``where`` it is true, else zeros; the table may be empty."""
         if not len(table):
             return table.new_zeros(*index.shape, table.shape[1])
-        found = F.embedding(torch.where(known, index, 0), table)
-        return torch.where(known[..., None], found, 0.0)
+        found = F.embedding(torch.where(where, index, 0), table)
+        return torch.where(where[..., None], found, 0.0)

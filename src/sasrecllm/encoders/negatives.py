@@ -27,7 +27,7 @@ def uniform_negatives(
 
     Args:
         pool_P: ascending item indices to draw from (those seen in training).
-        generator: source of randomness; torch's global one unless told.
+        generator: source of randomness; torch's global one unless given.
 
     Raises:
         ConfigError: a pool of fewer than two items.

@@ -19,6 +19,8 @@ from sasrecllm.types import FloatArray, IntArray
 
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 FOLDS = 5
+ROWS = 2.0
+"""Strength of the prior, in training rows."""
 
 
 def predict_rows(
@@ -32,12 +34,12 @@ def predict_rows(
     Args:
         weights_I: how far an item's own row is to be trusted; 0 for items that have none.
     """
-    known = np.flatnonzero(weights_I > 0)
-    x, y, w = features_IF[known], own_ID[known], weights_I[known]
+    trained = np.flatnonzero(weights_I > 0)
+    x, y, w = features_IF[trained], own_ID[trained], weights_I[trained]
     mean = (w[:, None] * y).sum(0) / w.sum()
-    fold = np.arange(len(known)) % FOLDS
+    fold = np.arange(len(trained)) % FOLDS
     errors = np.zeros(len(RIDGES))
-    for k in range(min(FOLDS, len(known))):
+    for k in range(min(FOLDS, len(trained))):
         inside, outside = fold != k, fold == k
         for number, beta_FD in enumerate(_solutions(x[inside], y[inside] - mean, w[inside])):
             missed = x[outside] @ beta_FD - (y[outside] - mean)
@@ -59,7 +61,7 @@ def _solutions(x: FloatArray, y: FloatArray, w: FloatArray) -> list[FloatArray]:
 
 @torch.no_grad()
 def apply_prior(
-    encoder: SequentialEncoder, features_IF: FloatArray, counts_I: IntArray, rows: float
+    encoder: SequentialEncoder, features_IF: FloatArray, counts_I: IntArray, rows: float = ROWS
 ) -> float | None:
     """Shrink the item vectors and biases of a trained ``encoder`` to their predictions, in place.
 

@@ -46,12 +46,11 @@ class SASRec(SequentialEncoder):
         *,
         blocks: int = 2,
         heads: int = 1,
-        user_bias: bool = False,
         **shared: Unpack[EncoderArguments],
     ) -> None:
         at_least("blocks", blocks, 1)
         at_least("heads", heads, 1)
-        super().__init__(user_bias=user_bias, **shared)
+        super().__init__(**shared)
         width = self.width
         if width % heads:
             raise ConfigError(

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from sasrecllm.types import FloatArray, Histories, IntArray
 
-
 AT_ONCE = 1024
 """Histories whose logits of the whole catalogue exist at once on the device."""
 

@@ -41,7 +41,7 @@ LONG_LIST = 0.1
 """Share of the catalogue from which a candidate list is answered by one product with all of it."""
 
 
-class Places(NamedTuple):
+class WindowQueries(NamedTuple):
     """Where many questions are asked in W windows that one causal pass reads.
 
     Args:
@@ -66,6 +66,7 @@ class EncoderArguments(TypedDict, total=False):
     length: int
     likes_only: bool
     item_bias: bool
+    user_bias: bool
     dropout: float
     seen_items: BoolArray | None
 
@@ -82,7 +83,7 @@ class SequentialEncoder(nn.Module, ABC):
         item_bias: add a learned bias of the item to the logit.
         user_bias: add a learned bias of the user to the logit.
         dropout: probability, in [0, 1).
-        seen_items: [n_items] whether training shows the item; all of them unless told.
+        seen_items: [n_items] whether training shows the item; all of them unless given.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -101,7 +102,7 @@ class SequentialEncoder(nn.Module, ABC):
         n_items: int,
         n_users: int = 0,
         width: int = 64,
-        length: int = 50,
+        length: int = 25,
         likes_only: bool = True,
         item_bias: bool = True,
         user_bias: bool = False,
@@ -222,7 +223,7 @@ class SequentialEncoder(nn.Module, ABC):
         items = every if items_BC is None else items_BC
         if items_BC is None:
             logits = user_BD @ self.item_vectors(every).T
-        elif bool(self._known(items_BC).all()):
+        elif bool(self._has_vector(items_BC).all()):
             logits = chosen_products(user_BD, self.item_table, items_BC, sparse=self.touched_rows)
         else:
             logits = torch.einsum("bd,bcd->bc", user_BD, self.item_vectors(items_BC))
@@ -258,7 +259,7 @@ class SequentialEncoder(nn.Module, ABC):
         logits_B = self.score(user_BD, users_B, items_B[:, None])[:, 0]
         return user_BD, self.item_vectors(items_B), logits_B
 
-    def window_logits(self, places: Places, target: IntArray | Tensor | None) -> Tensor:
+    def window_logits(self, queries: WindowQueries, target: IntArray | Tensor | None) -> Tensor:
         """Logits of many questions from one causal pass over W windows (for training).
 
         Args:
@@ -267,19 +268,19 @@ class SequentialEncoder(nn.Module, ABC):
         Returns:
             [Q], [Q, C] or [Q, n_items], as ``target`` is.
         """
-        user_QD, users_Q = self._at(places)
+        user_QD, users_Q = self._at(queries)
         if target is None:
             return self.score(user_QD, users_Q, None)
         items = self._on_device(target)
         logits = self.score(user_QD, users_Q, items.reshape(len(items), -1))
         return logits.reshape(items.shape)
 
-    def window_softmax(self, places: Places, target_Q: IntArray | Tensor) -> Tensor:
+    def window_softmax(self, queries: WindowQueries, target_Q: IntArray | Tensor) -> Tensor:
         """Summed cross-entropy of each target among the items that training shows; as window_logits.
 
         Where the logit is a product, no table of all logits is made.  A user's bias cancels.
         """
-        user_QD, users_Q = self._at(places)
+        user_QD, users_Q = self._at(queries)
         target = self._on_device(target_Q)
         vectors = self.item_factors()
         if vectors is None:
@@ -300,9 +301,9 @@ class SequentialEncoder(nn.Module, ABC):
         """User vectors as :meth:`item_factors` needs them, [B, F]: a one behind for the item's bias."""
         return user_BD if self.item_bias is None else F.pad(user_BD, (0, 1), value=1.0)
 
-    def _at(self, places: Places) -> tuple[Tensor, Tensor]:
+    def _at(self, queries: WindowQueries) -> tuple[Tensor, Tensor]:
         """User vectors [Q, D] at the questions, and the users' indices [Q]."""
-        users_W, items_WL, feedback_WL, window_Q, state_Q = places
+        users_W, items_WL, feedback_WL, window_Q, state_Q = queries
         users = self._on_device(users_W)
         feedback = None if feedback_WL is None else self._on_device(feedback_WL)
         states = self.states(users, self._on_device(items_WL), feedback)
@@ -314,15 +315,15 @@ class SequentialEncoder(nn.Module, ABC):
 
     def _rows_or_mean(self, table_ID: Tensor, items: Tensor, *, sparse: bool = False) -> Tensor:
         """Rows of ``table_ID`` at ``items``, or the mean of its seen rows where there is none."""
-        known = self._known(items)
-        if bool(known.all()):
+        own = self._has_vector(items)
+        if bool(own.all()):
             return F.embedding(items, table_ID, sparse=sparse)
-        found = F.embedding(torch.where(known, items, 0), table_ID)
+        found = F.embedding(torch.where(own, items, 0), table_ID)
         seen = self.seen_items.to(table_ID.dtype)
         mean = (seen @ table_ID) / seen.sum().clamp(min=1)
-        return torch.where(known[..., None], found, mean)
+        return torch.where(own[..., None], found, mean)
 
-    def _known(self, items: Tensor) -> Tensor:
+    def _has_vector(self, items: Tensor) -> Tensor:
         """Whether each item has a vector of its own."""
         inside = (items >= 0) & (items < self.n_items)
         return inside & self.seen_items[torch.where(inside, items, 0)]
@@ -331,8 +332,8 @@ class SequentialEncoder(nn.Module, ABC):
         """Each user's bias, 0 for an unknown user."""
         if self.n_users == 0:
             return bias_U.new_zeros(len(users_B))
-        known = (users_B >= 0) & (users_B < self.n_users)
-        return torch.where(known, bias_U[torch.where(known, users_B, 0)], 0.0)
+        inside = (users_B >= 0) & (users_B < self.n_users)
+        return torch.where(inside, bias_U[torch.where(inside, users_B, 0)], 0.0)
 
 
 def at_least(name: str, got: int, smallest: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -22,11 +22,11 @@ ENCODERS: Mapping[str, type[SequentialEncoder]] = {
     MF.kind: MF,
     NCF.kind: NCF,
 }
+FROM_DATA = ("n_items", "n_users", "seen_items")
+"""Arguments of every encoder that no setting gives."""
 
 
-def build_encoder(
-    kind: str, *, seed: int = 0, args: Mapping[str, Any] | None = None, **arguments: Any
-) -> SequentialEncoder:
+def build_encoder(kind: str, *, seed: int = 0, **arguments: Any) -> SequentialEncoder:
     """A fresh encoder, the same for the same ``seed``.
 
     ``build_encoder(**encoder.config)`` rebuilds one from its configuration.
@@ -36,7 +36,6 @@ def build_encoder(
         seed: of the first weights; the global generator is left as it was.
         arguments: of the encoder.  One that another encoder has and this one has not (``heads`` for
             a recurrent network) is left out, so that one set of settings builds them all.
-        args: further arguments, which this encoder has and no other needs to have (``encoder.args``).
 
     Raises:
         ConfigError: an unknown kind or argument, or a value out of its range.
@@ -44,28 +43,52 @@ def build_encoder(
     >>> build_encoder("mf", n_items=3, heads=2).config["kind"]
     'mf'
     """
-    cls = encoder_class(kind)
-    refuse_args(kind, args or {}, arguments)
-    own = _argument_names(cls)
-    known = own.union(*map(_argument_names, ENCODERS.values()))
+    own = argument_names(kind)
+    allowed = own.union(*map(argument_names, ENCODERS))
     for name in arguments:
-        if name not in known:
+        if name not in allowed:
             raise ConfigError(
-                f"encoder: {name} is not an argument of {kind}; allowed: {', '.join(sorted(known))}"
-                + did_you_mean(name, known),
+                f"encoder: {name} is not an argument of {kind}; allowed: {', '.join(sorted(allowed))}"
+                + did_you_mean(name, allowed),
                 "rename or remove it",
             )
+    cls = _class_of(kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return cls(**{k: v for k, v in arguments.items() if k in own}, **(args or {}))
+        return cls(**{name: value for name, value in arguments.items() if name in own})
 
 
-def encoder_class(kind: str) -> type[SequentialEncoder]:
-    """The class of a row of :data:`ENCODERS`, or of ``package.module:Class``.
+def argument_names(kind: str) -> set[str]:
+    """Keywords of an encoder's class; one that takes ``**shared`` has the shared ones too.
 
     Raises:
-        ConfigError: there is none, or it is no encoder.
+        ConfigError: there is no such class, or it is no encoder.
     """
+    named = inspect.signature(_class_of(kind)).parameters
+    shared = [p for p in named.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    own = {name for name, p in named.items() if p not in shared}
+    return own | set(EncoderArguments.__annotations__) if shared else own
+
+
+def refuse_arguments(kind: str, args: Iterable[str]) -> None:
+    """Refuse ``encoder.args`` that the class does not take, or that are settings or data already.
+
+    Raises:
+        ConfigError: naming the argument and those that may be given.
+    """
+    taken = set[str]().union(*map(argument_names, ENCODERS))
+    free = sorted(argument_names(kind) - taken)
+    for name in args:
+        if name not in free:
+            place = f"write encoder.{name}" if name in taken else "rename or remove it"
+            raise ConfigError(
+                f"encoder.args has {name!r}; allowed for {kind}: {', '.join(free) or 'none'}"
+                + did_you_mean(name, free),
+                "it comes from the data: leave it out" if name in FROM_DATA else place,
+            )
+
+
+def _class_of(kind: str) -> type[SequentialEncoder]:
     cls = resolve(kind, ENCODERS, "encoder.kind")
     if not (inspect.isclass(cls) and issubclass(cls, SequentialEncoder)):
         raise ConfigError(
@@ -73,36 +96,3 @@ def encoder_class(kind: str) -> type[SequentialEncoder]:
             "name a class that is made from sasrecllm.encoders.sequence.SequentialEncoder",
         )
     return cls
-
-
-def refuse_args(kind: str, args: Iterable[str], settings: Collection[str] = ()) -> None:
-    """Refuse an argument in ``encoder.args`` that the encoder has not, or that is a setting.
-
-    Args:
-        settings: names of arguments that are settings of their own.
-
-    Raises:
-        ConfigError: with the arguments there are.
-    """
-    cls = encoder_class(kind)
-    shared = {*EncoderArguments.__annotations__, "user_bias"}
-    own = sorted(_argument_names(cls) - shared - {*settings})
-    for name in args:
-        if name in settings or name in shared:
-            raise ConfigError(
-                f"encoder.args has {name!r}, which is a setting of its own", f"set encoder.{name}"
-            )
-        if name not in _argument_names(cls):
-            raise ConfigError(
-                f"encoder.args has {name!r}; {kind} has: {', '.join(own) or 'no further arguments'}"
-                + did_you_mean(name, own),
-                "rename or remove it",
-            )
-
-
-def _argument_names(cls: type[SequentialEncoder]) -> set[str]:
-    """Keywords of ``cls``; one that takes ``**shared`` has the shared ones too."""
-    named = inspect.signature(cls).parameters
-    shared = [p for p in named.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
-    own = {name for name, p in named.items() if p not in shared}
-    return own | set(EncoderArguments.__annotations__) if shared else own

@@ -22,7 +22,7 @@ class FusedLists(TwoStage):
 
     Args:
         fusion: orders; ``n_items`` of it are the catalogue.
-        encoder: names the places of the listed items in its own order, and the lists without ``rerank``.
+        encoder: names the places of what is listed in its own order, and lists without ``rerank``.
         scorer: says P(like) of what is listed.
         count: places of the encoder's order that are looked at.
     """

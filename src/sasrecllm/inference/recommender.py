@@ -8,14 +8,15 @@ Legend: B histories, C candidates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.checkpoint import read_json
-from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.errors import CheckpointError, ConfigError
@@ -23,8 +24,9 @@ from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.forks import note_loaded, refuse_fork
+from sasrecllm.inference.fused import FusedLists
 from sasrecllm.inference.id_lookup import allowed_items, entries_of, history_of, items_of, user_of
-from sasrecllm.inference.new_items import grown
+from sasrecllm.inference.new_items import grown, grown_lists
 from sasrecllm.inference.requests import (
     Entry,
     Id,
@@ -44,11 +46,12 @@ from sasrecllm.inference.results import Results
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.saving import Place, copy_run
 from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config
 from sasrecllm.runs.system import System
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import asks_language_model, planned
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -66,6 +69,7 @@ class SASRecLLM:
         calibration: score to probability, fitted on the validation split.
         catalog: the run's catalogue, or one with further items at its end.
         encoder_channel: of the encoder, where one stands already.
+        fusion: of lists, over ``catalog``; the run's own without.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class SASRecLLM:
         calibration: Calibration | None = None,
         catalog: Catalog | None = None,
         encoder_channel: EncoderChannel | None = None,
+        fusion: ListFusion | None = None,
     ) -> None:
         self.parts, self.scorer = parts, scorer
         self.name = scorer.name
@@ -82,6 +87,7 @@ class SASRecLLM:
         self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
         self._first = encoder_channel or EncoderChannel(parts.encoder)
+        self.fusion = fusion or parts.list_fusion
         self.place = Place()
         note_loaded()
 
@@ -99,7 +105,7 @@ class SASRecLLM:
             ConfigError: it names a plug-in that is not allowed.
             ModelNotFoundError: its language model is not on this machine.
         """
-        with told(Path(".")):
+        with as_refusals(Path(".")):
             folder = choose_run(folder_of(run))
         system = cls.load(folder, device, stored_config(folder, allow_plugins))
         nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))
@@ -174,7 +180,8 @@ class SASRecLLM:
             [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, self._first)
+        fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
+        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, self._first, fusion)
         system.place = self.place
         return system
 
@@ -230,13 +237,16 @@ class SASRecLLM:
     ) -> list[Recommendation]:
         """The ``k`` best items for a known user, for a history, or for a user and what came after.
 
-        The encoder retrieves ``retrieve`` items of the catalogue, and as many that have no vector
-        enter through their words; then the system's own ``score`` ranks.
+        The order is the list fusion's: what people will take next.  The probability of a line is
+        whether they would like it, by the system's own ``score``.  In a run without a list fusion the
+        encoder retrieves ``retrieve`` items, as many without a vector enter through their words, and
+        ``score`` orders them.
 
         Args:
             history: liked items, oldest first: ids, :class:`Title` or (item, liked).
             only: ids that may be recommended.
             where: attribute -> value that an item must have (values in a column are split at ``|``).
+            retrieve: places of the encoder's order that are looked at.
             rerank: False leaves the encoder's own order, of the items that it has vectors for.
             strict: refuse an unknown user without history; else the items' quality answers, and the
                 lines carry the flag ``fallback``.
@@ -279,15 +289,32 @@ class SASRecLLM:
         Args:
             count: items that the first stage retrieves.
             allowed: whether each item of the catalogue may be recommended; all without.
-            rerank: order by the system's own score; else by the encoder alone.
+            rerank: order as the system does; else by the encoder alone.
             seen: as for :meth:`recommend`.
         """
         repeats = may_repeat(seen, self.dataset.allow_seen)
         stages = self.two_stage(count)
+        known = replace(known, asked_at=np.maximum(known.asked_at, self.dataset.now))
         return stages.lists(known, k, allowed_I=allowed, seen=repeats, rerank=rerank)
 
     def two_stage(self, count: int = 100) -> TwoStage:
-        """Candidate generator and reranker: what every list comes from, and every ranking table.
+        """What every list comes from: the list fusion, or :meth:`by_score` where a run has none.
+
+        Args:
+            count: places of the encoder's order that are looked at.
+        """
+        if self.fusion is None:
+            return self.by_score(count)
+        return FusedLists(self.fusion, self._list_encoder, self, count=count)
+
+    @cached_property
+    def _list_encoder(self) -> EncoderChannel:
+        """The encoder whose order stands beside that of the fusion."""
+        trained = "next_item" in self.parts.origin
+        return EncoderChannel(self.parts.next_item) if trained else self._first
+
+    def by_score(self, count: int = 100) -> TwoStage:
+        """Candidates of the encoder and of the words, in the order of the run's own score.
 
         Args:
             count: items that each channel of the first stage names.

@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 
 from sasrecllm.errors import ConfigError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.seal import choose_run
 
 
@@ -47,7 +47,7 @@ def copy_run(run: Path, folder: Path) -> None:
         CheckpointError: the run is damaged.
         ResourceError: the disk is full.
     """
-    with told(folder):
+    with as_refusals(folder):
         if folder.is_symlink() or (folder.exists() and not _is_empty(folder)):
             raise ConfigError(
                 f"{folder} exists already, and nothing is written over it",

@@ -27,7 +27,7 @@ def choose_cases(dataset: Dataset) -> dict[str, str]:
     return cases
 
 
-def showcase(system: SASRecLLM, k: int) -> dict[str, Any]:
+def showcase(system: SASRecLLM, k: int = 10) -> dict[str, Any]:
     """Heading -> ``k`` lines: recommendations for a warm and a new user, and users for a new item."""
     dataset = system.dataset
     shown: dict[str, Any] = {}

@@ -104,8 +104,8 @@ class Backbone(nn.Module):
     def _at(self, at_B: Tensor, **inputs: Any) -> tuple[Tensor, Any]:
         """Hidden states at one position of each prompt, [B, H], and the keys and values."""
         config = self.causal.config
-        known = config.model_type in LAST_BLOCK and config._attn_implementation in ("sdpa", "eager")
-        with at_positions(self.causal, at_B) if known else nullcontext():
+        supported = config.model_type in LAST_BLOCK and config._attn_implementation in ("sdpa", "eager")
+        with at_positions(self.causal, at_B) if supported else nullcontext():
             out = self.causal.base_model(**inputs)
         states: Tensor = out.last_hidden_state
         cache = getattr(out, "past_key_values", None)  # a recurrent model has none

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sasrecllm.former_settings import current_names
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, LabelArray, Scorer
 
 
@@ -75,7 +76,9 @@ class FusionWeights:
         Raises:
             ValueError: the lengths do not fit, or a number is not finite.
         """
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        fields: dict[str, Any] = {
+            k: tuple(current_names(v)) if isinstance(v, list) else v for k, v in values.items()
+        }
         found = cls(**fields)
         count = len(found.components)
         numbers = (found.means, found.stds, found.seen[:-1], found.unseen[:-1])
@@ -106,13 +109,14 @@ def fit_fusion(
     max_pairs: int = 400_000,
     seed: int = 0,
     worded: Sequence[str] = (),
-    most: float | None = None,
+    most: float | None = 1.5,
 ) -> FusionWeights:
     """Fit on validation scores by BCE + ``pairwise`` · within-user ranking loss (both means).
 
     No weight is negative.  Without that bound the ranking loss would turn the running mean against
     itself: among the rows of one user with both labels, what was liked earlier is missing later, so a
-    negative weight raises UAUC out of the metric's own conditioning, not taste (docs/findings.md).
+    negative weight raises UAUC out of the metric's own conditioning, whatever users like
+    (docs/findings.md).
     Weights for new items are pulled by the ridge to those for known items, so a validation split
     without new items gives both the same.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sasrecllm.errors import CheckpointError, ModelNotFoundError, did_you_mean
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 
 ABOUT = "gguf.json"
 """Beside a converted model: of what file, and how."""
@@ -98,7 +98,7 @@ def read_gguf(path: Path) -> GgufFile:
     """
     if not os.path.isfile(path):
         _refuse_absent(path)
-    with told(path), path.open("rb") as stream:
+    with as_refusals(path), path.open("rb") as stream:
         size = path.stat().st_size
         start = stream.read(24)
         _refuse_other(path, start)

@@ -102,7 +102,6 @@ def build_llama(
     layers: int = 2,
     heads: int = 4,
     positions: int = 512,
-    dropout: float = 0.0,
     seed: int = 0,
     vocabulary: int | None = None,
 ) -> Backbone:
@@ -119,7 +118,6 @@ def build_llama(
         layers,
         heads,
         positions,
-        attention_dropout=dropout,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

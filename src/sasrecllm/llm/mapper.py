@@ -2,13 +2,13 @@
 
 Shared by the user slot and the item slot, as in the paper (Linear d→320, ReLU, Linear 320→hidden·k).
 Two vectors in two places say nothing about each other until some layer of the language model has
-learnt to multiply them; so the item's slot may also be told the encoder's logit of the pair.
+learnt to multiply them; so the item's slot may also read the encoder's logit of the pair.
 Encoder vectors are normalised first (on ML-1M item vectors spread by .02–.07, user vectors by
 .5–1.1), and every soft token is scaled to the mean norm of the LLM's token embeddings, so that it
 speaks as loudly as a word.
 
-Legend: B prompts, S soft slots, E what a slot is told (encoder width + 1), D what is read of it (the
-encoder's width of it, or all), K soft tokens per slot, H hidden size of the LLM.
+Legend: B prompts, S soft slots, E features of a slot (encoder width + 1), D those that are read (the
+encoder's width of them, or all), K soft tokens per slot, H hidden size of the LLM.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError, did_you_mean
+from sasrecllm.former_settings import translated
 
 KINDS = ("mlp", "linear")
 
-
-OLDER = {"logit": False}
+OLDER = {"encoder_logit": False}
 """Settings that parts saved before there was such a setting were trained with."""
 
 
-def slot_inputs(user_BD: Tensor, item_BD: Tensor, logits_B: Tensor) -> tuple[Tensor, Tensor]:
-    """What the slots of a user and of an item can be told, [B, E] each: a vector, then a logit.
+def slot_features(user_BD: Tensor, item_BD: Tensor, logits_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Features of the slots of a user and of an item, [B, E] each: a vector, then a logit.
 
     The user's has 0 in the logit's place: it stands before any candidate is known.
     """
@@ -38,12 +38,12 @@ def slot_inputs(user_BD: Tensor, item_BD: Tensor, logits_B: Tensor) -> tuple[Ten
 
 
 class Mapper(nn.Module):
-    """What slots are told, [S, E], of users (kind 0) or items (kind 1), to soft tokens [S, K, H].
+    """Slot features [S, E] of users (kind 0) or items (kind 1), to soft tokens [S, K, H].
 
     Args:
         kind: ``mlp`` (the paper's) or ``linear``.
         width: of the encoder.
-        logit: read the logit too, as loud as the whole vector; the paper reads vectors alone.
+        encoder_logit: read the logit too, as loud as the whole vector; the paper reads vectors alone.
         hidden: units between the two layers of the MLP.
         llm_width: H.
         tokens: K.
@@ -62,7 +62,7 @@ class Mapper(nn.Module):
         llm_width: int,
         hidden: int = 320,
         tokens: int = 1,
-        logit: bool = False,
+        encoder_logit: bool = False,
         embedding_norm: float = 1.0,
     ) -> None:
         super().__init__()
@@ -73,10 +73,10 @@ class Mapper(nn.Module):
             )
         self.config: dict[str, Any] = {
             "kind": kind, "width": width, "llm_width": llm_width, "hidden": hidden, "tokens": tokens,
-            "logit": logit,
+            "encoder_logit": encoder_logit,
         }  # fmt: skip
         self.tokens, self.llm_width, self.width = tokens, llm_width, width
-        self.reads = width + logit
+        self.reads = width + encoder_logit
         out = llm_width * tokens
         self.layers: nn.Module = (
             nn.Sequential(nn.Linear(self.reads, hidden), nn.ReLU(), nn.Linear(hidden, out))
@@ -93,19 +93,19 @@ class Mapper(nn.Module):
 
         The spread of vectors is one number a kind: directions keep their relative sizes.
         """
-        for kind, told_BE in enumerate((user_BE, item_BE)):
-            told_BD = told_BE[:, : self.reads]
-            self.means_2D[kind] = told_BD.mean(0)
-            spread_D = (told_BD - told_BD.mean(0)).square().mean(0)
+        for kind, features_BE in enumerate((user_BE, item_BE)):
+            features_BD = features_BE[:, : self.reads]
+            self.means_2D[kind] = features_BD.mean(0)
+            spread_D = (features_BD - features_BD.mean(0)).square().mean(0)
             self.stds_2D[kind, : self.width] = spread_D[: self.width].mean().sqrt().clamp(min=1e-6)
             # One number beside D others: the root of D makes it as loud as they are together.
             self.stds_2D[kind, self.width :] = (
                 (spread_D[self.width :] / self.width).sqrt().clamp(min=1e-6)
             )
 
-    def forward(self, told_SE: Tensor, kinds_S: Tensor) -> Tensor:
-        """Soft tokens [S, K, H] of what slots of ``kinds_S`` (0 user, 1 item) are told, [S, E]."""
-        normal = (told_SE[:, : self.reads] - self.means_2D[kinds_S]) / self.stds_2D[kinds_S]
+    def forward(self, features_SE: Tensor, kinds_S: Tensor) -> Tensor:
+        """Soft tokens [S, K, H] of the features [S, E] of slots of ``kinds_S`` (0 user, 1 item)."""
+        normal = (features_SE[:, : self.reads] - self.means_2D[kinds_S]) / self.stds_2D[kinds_S]
         raw = self.layers(normal).view(-1, self.tokens, self.llm_width)
         size = raw.square().mean(-1, keepdim=True).add(1e-6).sqrt() * self.llm_width**0.5
         scaled: Tensor = raw / size * self.embedding_norm
@@ -117,8 +117,9 @@ class Mapper(nn.Module):
         Raises:
             CheckpointError: another kind, width, language model width or number of tokens.
         """
+        about = OLDER | translated({"mapper": config})["mapper"]
         for key, mine in self.config.items():
-            theirs = config.get(key, OLDER.get(key))
+            theirs = about.get(key)
             if theirs != mine:
                 raise CheckpointError(
                     f"the mapper was trained with {key} = {theirs!r}, this run has {mine!r}",

@@ -2,8 +2,8 @@
 
 Vectors come in as arguments: the model knows no encoder and no data.
 
-Legend: B prompts, T tokens, S soft-token places, D what a slot is told (see ``slot_inputs``), H hidden
-size.
+Legend: B prompts, T tokens, S soft-token places, D features of a slot (see ``slot_features``),
+H hidden size.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SoftTokenLLM(nn.Module):
         """Score of each prompt, [B].
 
         Args:
-            user_BD, item_BD: what the slots are told; needed where the prompts have slots.
+            user_BD, item_BD: the slots' features; needed where the prompts have slots.
             zero_soft: put zeros in the slots (an ablation).
 
         Raises:

@@ -4,7 +4,7 @@ The question, the history and the user's soft token are the same for every candi
 and values are computed once and every candidate costs only its own tokens.  Histories are taken one
 by one: each prefix then has no padding, so positions and masks are right for every model family.
 
-Legend: C candidates, T tokens, P tokens of the prefix, S soft-token places, D what a slot is told.
+Legend: C candidates, T tokens, P tokens of the prefix, S soft-token places, D features of a slot.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sasrecllm.llm.mapper import slot_inputs
+from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.prefix import score_candidates, shares_prefix
 from sasrecllm.prompts.batch import PromptBuilder
@@ -120,7 +120,7 @@ class LLMScorer:
             user_1E = item_CE = None
             if self.encoder is not None and users_BD is not None and logits_BC is not None:
                 items_CD = self.encoder.item_vectors(torch.from_numpy(targets).to(users_BD.device))
-                user_1E, item_CE = slot_inputs(users_BD[b : b + 1], items_CD, logits_BC[b])
+                user_1E, item_CE = slot_features(users_BD[b : b + 1], items_CD, logits_BC[b])
             scores = score_candidates(
                 self.model, batch, user_1E, item_CE, zero_soft=self.zero_soft, at_once=self.batch_size
             )
@@ -132,9 +132,9 @@ class LLMScorer:
         out = np.empty(len(targets))
         for at in of_like_length(self.builder.lengths(histories, targets), self.batch_size):
             rows = histories.take(at)
-            told: tuple[Tensor | None, Tensor | None] = (None, None)
+            features: tuple[Tensor | None, Tensor | None] = (None, None)
             if self.encoder is not None:
-                told = slot_inputs(*self.encoder.pair(rows, targets[at]))
+                features = slot_features(*self.encoder.pair(rows, targets[at]))
             batch = self.builder.build(rows, targets[at])
-            out[at] = self.model(batch, *told, zero_soft=self.zero_soft).double().cpu().numpy()
+            out[at] = self.model(batch, *features, zero_soft=self.zero_soft).double().cpu().numpy()
         return out

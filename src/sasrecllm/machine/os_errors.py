@@ -1,4 +1,4 @@
-"""What the machine refuses (disk, memory, paths), told as a refusal of ours: one table for every verb.
+"""What the machine refuses (disk, memory, paths), as a refusal of ours: one table for every verb.
 
 Libraries say the same thing in several ways: an ``OSError`` with its number, a message that ends with
 ``(os error 28)`` (everything written in Rust), a sentence of an allocator or of SQLite.
@@ -104,7 +104,7 @@ def _of_number(error: BaseException, number: int | None, place: Path | None) -> 
 
 
 @contextlib.contextmanager
-def told(place: Path) -> Iterator[None]:
+def as_refusals(place: Path) -> Iterator[None]:
     """Raise what the machine refuses inside the block as a refusal that names ``place``.
 
     Raises:

@@ -97,9 +97,9 @@ def handled() -> Iterator[None]:
         return
     _asked, _hearing = 0, True
     before = {n: signal.getsignal(n) for n in CODES}
-    listening, told = os.pipe()
-    os.set_blocking(told, False)
-    old = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    listening, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    old = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     over = threading.Event()
     watch = threading.Thread(target=_watch, args=(listening, over), name="stops", daemon=True)
     watch.start()
@@ -112,7 +112,7 @@ def handled() -> Iterator[None]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(old)
         over.set()
-        os.close(told)  # ends the watch
+        os.close(wakeup)  # ends the watch
         watch.join()
         os.close(listening)
 

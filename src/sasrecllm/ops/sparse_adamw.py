@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 
 class RowAdamW(torch.optim.AdamW):
-    """AdamW (Loshchilov & Hutter, ICLR 2019, algorithm 2), of touched rows alone where told."""
+    """AdamW (Loshchilov & Hutter, ICLR 2019, algorithm 2), of touched rows alone where asked."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

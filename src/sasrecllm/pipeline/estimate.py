@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sasrecllm.config import Offline
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.pipeline.language import check_language_model, check_prompts
@@ -19,11 +18,11 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
+from sasrecllm.settings import LoopSettings, Offline
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.language_model import language_model
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.plan import all_stages, asks_language_model
 from sasrecllm.training.loop import Task, steps_in_all
-from sasrecllm.training.settings import LoopSettings
 
 STEPS = 3
 
@@ -44,10 +43,14 @@ def estimate(run: Run) -> float:
         if is_own(run.config) and asks_language_model(run.config):
             total += _language_seconds(run, trial, dataset)
         system = System.new(trial.folder, run.config, dataset, run.config.device)
-        work = Work(trial, dataset, system, planned(run.config))
+        work = Work(trial, dataset, system, all_stages(run.config))
         for stage in work.stages.values():
+            tried = stage.kind.seconds(work, stage)
+            if tried:
+                total += tried
+                run.progress.line(f"stage {stage.name}: about {readable_seconds(tried)}")
             found = stage.kind.task(work, stage)
-            if found is None:
+            if found is None or not found[2]:
                 continue
             task, settings, copies = found
             seconds = copies * stage_seconds(task, settings)

@@ -40,12 +40,11 @@ from sasrecllm.runs.seal import choose_run, refuse_links, resealed
 from sasrecllm.runs.stored import stored_config, stored_data
 
 
-def forget(path: Path, users: Sequence[str], told: Collection[str] = ()) -> None:
+def forget(path: Path, users: Sequence[str], in_store: Collection[str] = ()) -> None:
     """Take ``users`` out of a finished run folder, and finish what was interrupted before.
 
     Args:
-        told: those of ``users`` whom somebody else knows (a server's store); not being in the run is
-            no fault of theirs.
+        in_store: those of ``users`` whom a server's store knows; they need not be in the run.
 
     Raises:
         CheckpointError: the folder is no finished run, or is damaged.
@@ -61,7 +60,7 @@ def forget(path: Path, users: Sequence[str], told: Collection[str] = ()) -> None
         choose_run(path)
         _remove_leftovers(folder)
         try:
-            _stage(folder, users, [] if finished else [user for user in users if user not in told])
+            _stage(folder, users, [] if finished else [user for user in users if user not in in_store])
             _finish(folder)
         finally:
             if not folder.forgetting_complete.is_file():

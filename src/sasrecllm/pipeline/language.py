@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sasrecllm.checkpoint import load_part
-from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
 from sasrecllm.llm.ability import refuse_longer, refuse_unable
@@ -20,6 +19,7 @@ from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import asks_language_model, planned
 
 

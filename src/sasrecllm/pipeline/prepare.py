@@ -9,12 +9,11 @@ from typing import Any
 
 from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
-from sasrecllm.config import Encoder
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
 from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.losses import loss_of
-from sasrecllm.encoders.table import refuse_args
+from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table import further_metrics
@@ -26,7 +25,7 @@ from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.plan import all_stages, asks_language_model
 
 
 def check_settings(run: Run) -> None:
@@ -37,13 +36,13 @@ def check_settings(run: Run) -> None:
         CheckpointError: a part that a stage loads is not there.
     """
     c = run.config
-    refuse_args(c.encoder.kind, c.encoder.args, Encoder.model_fields)
+    refuse_arguments(c.encoder.kind, c.encoder.args)
     loss_of(c.encoder.loss)
     further_metrics(c.evaluation.metrics)
     asked_templates(run)
     _check_names("fusion.components", c.fusion.components, MODELS)
     _check_names("evaluation.baselines", c.evaluation.baselines)
-    for folder, stage in run.folder.of_stages(planned(c)):
+    for folder, stage in run.folder.of_stages(all_stages(c)):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
 
@@ -199,11 +198,11 @@ def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
     known = dataset.catalog.attributes
-    for name in run.config.taste.attributes:
+    for name in run.config.item_features.attributes:
         if name not in known:
             left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
             raise ConfigError(
-                f"taste.attributes has {name!r}; the items table has:"
+                f"item_features.attributes has {name!r}; the items table has:"
                 f" {', '.join(known) or 'no further columns'}"
                 + ("; ".join(["", *left_out]) or did_you_mean(name, known)),
                 "correct the name or leave it out; such columns stand in the file of the items"

@@ -83,4 +83,4 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
         if not whole or stage.kind.ranks_catalogue:
             yield scorer
         elif count := c.ranking.rerank:
-            yield SASRecLLM(system, scorer).two_stage(count)
+            yield SASRecLLM(system, scorer).by_score(count)

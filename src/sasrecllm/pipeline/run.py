@@ -30,7 +30,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.stages.costs import costs
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.language_model import language_model
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.plan import all_stages, planned
 
 
 def run_all(run: Run) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def run_all(run: Run) -> dict[str, Any]:
         found = standing(run.folder.results, run.config) or evaluate_run(run, dataset)
         unseal(run.folder)
         system = SASRecLLM.load(run.folder, run.config.device, run.config)
-        write_json(run.folder.showcase, showcase(system, run.config.evaluation.cutoff))
+        write_json(run.folder.showcase, showcase(system))
         write_report(run, dataset)
         _finish(run, dataset, found, time.monotonic() - started)
     wait_for_all()
@@ -64,7 +64,7 @@ def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: flo
     stages = planned(run.config)
     about = {
         "name": run.name,
-        "stages": list(stages),
+        "stages": list(all_stages(run.config)),
         "evaluation": run.config.evaluation.model_dump(),
         "seconds": round(before["seconds"] + seconds, 1),
         "data": dataset.digest,
@@ -76,11 +76,12 @@ def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: flo
     run.progress.line(f"finished in {readable_seconds(seconds)}: {run.folder.report}")
 
 
-def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
+def train_all(run: Run, splits: Sequence[str] = ("valid", "test"), *, lists: bool = True) -> Dataset:
     """Data, language model and every stage; returns the data.
 
     Args:
         splits: what every stage scores when it is trained; tuning leaves the test split alone.
+        lists: whether the stages that serve lists are trained too; tuning judges no lists.
     """
     if run.config.threads:
         import torch
@@ -92,7 +93,8 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
     check_prompts(run, dataset)
     language_model(run, dataset)
     system = System.new(run.folder, run.config, dataset, run.config.device)
-    train_stages(Work(run, dataset, system, planned(run.config), tuple(splits)))
+    stages = (all_stages if lists else planned)(run.config)
+    train_stages(Work(run, dataset, system, stages, tuple(splits)))
     return dataset
 
 

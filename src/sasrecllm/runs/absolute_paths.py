@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.config import Config
 from sasrecllm.llm.naming import backbone_path
 from sasrecllm.prompts.template import is_shipped
+from sasrecllm.settings import Config
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -106,12 +106,8 @@ CHANNELS: Mapping[str, ChannelRow] = {
     "fading EASE": ChannelRow(_baseline("fading EASE"), **_EASE),
     "sequence rules": ChannelRow(lambda _, rows: SequenceRules(rows), keeps={"rules": Neighbours}),
     "sequence cosine": ChannelRow(_baseline("sequence cosine"), keeps={"rules": Neighbours}),
-    "ItemKNN": ChannelRow(
-        lambda _, rows: ItemKNN(rows), keeps={"neighbours": Neighbours}, pairs=True
-    ),
-    "Markov chain": ChannelRow(
-        lambda _, rows: MarkovChain(rows), keeps={"transitions": PairTable}
-    ),
+    "ItemKNN": ChannelRow(lambda _, rows: ItemKNN(rows), keeps={"neighbours": Neighbours}, pairs=True),
+    "Markov chain": ChannelRow(lambda _, rows: MarkovChain(rows), keeps={"transitions": PairTable}),
     "ALS": ChannelRow(lambda _, rows: ALS(rows), keeps={"item_factors": np.ndarray}),
     "title words": ChannelRow(_words),
     "repeats": ChannelRow(lambda _, rows: Repeats(rows), needs="repeats"),

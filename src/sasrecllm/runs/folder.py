@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sasrecllm.checkpoint import METRICS, CheckpointFolder, read_json
-from sasrecllm.config import Config
+from sasrecllm.former_settings import translated
 from sasrecllm.machine.lock import NAME as LOCK
 from sasrecllm.manifest import MANIFEST
+from sasrecllm.settings import Config
 
 T = TypeVar("T")
 
@@ -300,7 +301,8 @@ class RunFolder:
 def standing(path: Path, config: Config) -> dict[str, Any] | None:
     """What a file of a run folder says, if it was written under these settings of evaluation."""
     values = read_json(path) if path.is_file() else {}
-    return values if values.get("evaluation") == config.evaluation.model_dump() else None
+    there = translated(values).get("evaluation")  # of an earlier version, perhaps
+    return values if there == config.evaluation.model_dump() else None
 
 
 def folds_beside(encoder: Path) -> list[Path]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from sasrecllm.checkpoint import read_json
-from sasrecllm.config import Config
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.loading import load_backbone
 from sasrecllm.llm.sources import located, source_of
 from sasrecllm.manifest import verify_folder
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.settings import Config
 
 
 def is_own(config: Config) -> bool:

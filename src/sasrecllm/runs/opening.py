@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from sasrecllm.checkpoint import read_json, write_json, write_text
-from sasrecllm.config import Config
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.environment import git_revision, versions
@@ -24,6 +23,7 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run, refuse_half_forgotten, refuse_links, unseal, verify_run
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import edited_template
+from sasrecllm.settings import Config
 
 
 @dataclass

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.config import Config
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.loading import load_checked
@@ -27,6 +26,7 @@ from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.plugins import resolve
 from sasrecllm.runs.channels import kept_in, make_channels, tensors_of
 from sasrecllm.runs.folder import FOLD
+from sasrecllm.settings import Config
 from sasrecllm.types import IntArray
 
 MODELS = ("llm", "encoder")

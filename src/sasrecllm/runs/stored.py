@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sasrecllm.checkpoint import read_json
-from sasrecllm.config import Config, load_config
+from sasrecllm.config import reread_config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.evaluation.calibration import Calibration
@@ -15,6 +15,7 @@ from sasrecllm.llm.sources import source_of
 from sasrecllm.manifest import verify_folder
 from sasrecllm.plugins import refuse_foreign
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.settings import Config
 
 
 def stored_config(folder: RunFolder, allow_plugins: Iterable[str] | None = ()) -> Config:
@@ -30,7 +31,7 @@ def stored_config(folder: RunFolder, allow_plugins: Iterable[str] | None = ()) -
     """
     path = folder.config
     try:
-        config = load_config(path, environment=False)
+        config = reread_config(path)
     except ConfigError as error:
         raise CheckpointError(
             f"{path} does not hold the settings of a run: {error.what}", "restore it from a copy"

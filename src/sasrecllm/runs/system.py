@@ -6,17 +6,19 @@ there is no second way to build or to load one (:mod:`sasrecllm.runs.parts` says
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sasrecllm.baselines.features import ItemFeatures
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.table import baseline_of
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
-from sasrecllm.config import Config
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
@@ -40,6 +42,7 @@ from sasrecllm.runs.language_model import adapted, backbone_path
 from sasrecllm.runs.parts import PARTS, part_of
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.templates import stored_templates
+from sasrecllm.settings import Config
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 
@@ -76,23 +79,14 @@ class System:
         self.config, self.dataset, self.device = config, dataset, device
         self.backbone_path, self.templates = backbone_path, templates
         self.fusion: FusionWeights | None = None
+        self.list_fusion: ListFusion | None = None
         self.folds: list[SequentialEncoder] = []
         self.own: dict[str, Any] = {}
         """What parts that are not ours are made of."""
         self.origin: dict[str, Path] = {}
         """Part -> the folder whose weights it has now."""
         self._titles: dict[str, TitleTokens] = {}
-        train = dataset.rows("train")
-        self.train_rows = TrainRows(
-            dataset.users[train],
-            dataset.items[train],
-            dataset.labels[train],
-            n_users=dataset.n_users,
-            n_items=dataset.n_items,
-            seed=config.seed,
-            times=dataset.times[train] if dataset.has_times else None,
-            features=lambda: self.item_features,
-        )
+        self.train_rows = self.interactions(("train",))
 
     @classmethod
     def new(cls, folder: RunFolder, config: Config, dataset: Dataset, device: str = "auto") -> System:
@@ -128,10 +122,25 @@ class System:
             system.bring_in(folder.newest_parts(None if until is None else until + 1))
         return system
 
+    def interactions(self, splits: Sequence[str]) -> TrainRows:
+        """The rows of ``splits``, as baselines and channels of lists are made of them."""
+        data = self.dataset
+        rows = np.sort(np.concatenate([data.rows(split) for split in splits]))
+        return TrainRows(
+            data.users[rows],
+            data.items[rows],
+            data.labels[rows],
+            n_users=data.n_users,
+            n_items=data.n_items,
+            seed=self.config.seed,
+            times=data.times[rows] if data.has_times else None,
+            features=lambda: self.item_features,
+        )
+
     @cached_property
     def features(self) -> ItemFeatures:
         """Columns for attributes, years and title words, fixed on the catalogue."""
-        c, catalog = self.config.taste, self.dataset.catalog
+        c, catalog = self.config.item_features, self.dataset.catalog
         chosen = {name: catalog.attributes[name] for name in c.attributes}
         return ItemFeatures.fit(catalog.titles, chosen, words=c.words)
 
@@ -145,9 +154,13 @@ class System:
         chosen = {name: values[start:] for name, values in catalog.attributes.items()}
         return self.features.groups(catalog.titles[start:], chosen)
 
-    def new_encoder(self, seed: int) -> SequentialEncoder:
-        """A fresh encoder as configured, which knows the items of the training split."""
-        c = self.config.encoder
+    def new_encoder(self, seed: int, **changes: Any) -> SequentialEncoder:
+        """A fresh encoder as configured, which knows the items of the training split.
+
+        Args:
+            changes: settings of ``encoder`` that differ.
+        """
+        c = self.config.encoder.model_copy(update=changes)
         return build_encoder(
             c.kind,
             seed=seed,
@@ -162,13 +175,19 @@ class System:
             item_bias=c.item_bias,
             user_bias=c.user_bias,
             seen_items=self.dataset.seen_items,
-            args=c.args,
+            **c.args,
         ).to(self.device)
 
     @cached_property
     def encoder(self) -> SequentialEncoder:
         """The run's collaborative encoder."""
         return self.new_encoder(self.config.seed)
+
+    @cached_property
+    def next_item(self) -> SequentialEncoder:
+        """An encoder of the same kind for lists: of likes alone, with a popularity of each item."""
+        changes = {"likes_only": True, "item_bias": True, "user_bias": False}
+        return self.new_encoder(self.config.seed, **changes)
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -185,7 +204,7 @@ class System:
             hidden=c.hidden,
             llm_width=self.backbone.hidden_size,
             tokens=c.tokens,
-            logit=c.logit,
+            encoder_logit=c.encoder_logit,
             embedding_norm=self.backbone.embedding_norm,
             seed=self.config.seed,
         )

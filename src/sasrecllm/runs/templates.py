@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sasrecllm.checkpoint import commit_folder, is_whole
-from sasrecllm.config import Config
 from sasrecllm.errors import ConfigError
 from sasrecllm.manifest import verify_folder
 from sasrecllm.prompts.template import Template, is_shipped, parse_template, template_text
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.settings import Config
 
 
 def named_templates(config: Config) -> dict[str, str]:

@@ -106,8 +106,8 @@ class Service:
             await run_in_threadpool(self.state.swap, candidate)
         except Exception as error:
             self.metrics.reloads.labels("refused").inc()
-            known = isinstance(error, SasrecllmError)
-            self.state.reload_error = str(error) if known else type(error).__name__
+            refused = isinstance(error, SasrecllmError)
+            self.state.reload_error = str(error) if refused else type(error).__name__
             log.error("reload refused, %s stays: %s", self.state.current.loaded.model, error)
             return False
         self.metrics.reloads.labels("ok").inc()
@@ -157,13 +157,13 @@ def create_app(
     return Gate(app, service.metrics, with_body, hosts, key, limit, wrong_keys, root)
 
 
-def _known_parameters(request: Request) -> None:
+def _refuse_parameters(request: Request) -> None:
     """Refuse what a query says twice, or says to nobody, as in a body."""
     route: APIRoute = request.scope["route"]
-    known = {parameter.alias for parameter in route.dependant.query_params}
+    allowed = {parameter.alias for parameter in route.dependant.query_params}
     given = [name for name, _ in request.query_params.multi_items()]
-    errors = [(name, "no such parameter") for name in dict.fromkeys(given) if name not in known]
-    errors += [(name, "given twice") for name in known if given.count(name) > 1]
+    errors = [(name, "no such parameter") for name in dict.fromkeys(given) if name not in allowed]
+    errors += [(name, "given twice") for name in allowed if given.count(name) > 1]
     if errors:
         raise Problem(
             422,
@@ -173,7 +173,7 @@ def _known_parameters(request: Request) -> None:
 
 
 def _routes_of(tag: str) -> APIRouter:
-    return APIRouter(prefix="/v1", tags=[tag], dependencies=[Depends(_known_parameters)])
+    return APIRouter(prefix="/v1", tags=[tag], dependencies=[Depends(_refuse_parameters)])
 
 
 def _model_routes(service: Service) -> APIRouter:

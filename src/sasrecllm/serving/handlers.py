@@ -87,9 +87,9 @@ class Answers:
         now, request = self._state.current, asked.request
         assert isinstance(request, ScoreRequest)
         person = self._person(now, asked)
-        known = [i for i in request.item_ids if now.holds(i)]
+        present = [i for i in request.item_ids if now.holds(i)]
         person.ignored.extend(i for i in request.item_ids if not now.holds(i))
-        lines = now.system.scored(known, history=person.history, user=person.user) if known else []
+        lines = now.system.scored(present, history=person.history, user=person.user) if present else []
         return self._answer(now, asked, person) | {"scores": [line.to_dict() for line in lines]}
 
     def _explain(self, asked: Asked) -> dict[str, Any]:

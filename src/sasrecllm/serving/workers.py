@@ -200,10 +200,10 @@ def run_digest(folder: Path) -> str:
     return summed.hexdigest()[:12]
 
 
-def _missing(wanted: Told | None, known: Told | None) -> tuple[list[Any], bool]:
+def _missing(wanted: Told | None, has: Told | None) -> tuple[list[Any], bool]:
     """The items that a process lacks, and whether it must begin afresh with them."""
     links, at = [], wanted
-    while at is not None and at is not known:
+    while at is not None and at is not has:
         links.append(at.items)
         at = at.before
     items = [[i.item_id, i.title, dict(i.attributes)] for new in reversed(links) for i in new]

@@ -8,11 +8,11 @@ from typing import Any
 from sasrecllm.errors import ConfigError
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.system import Change, System
+from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work, loop_settings
 from sasrecllm.stages.user_partition import answer_questions, holdout_share
-from sasrecllm.training.finetune import AnswerTask, told
+from sasrecllm.training.finetune import AnswerTask, encoded_slots
 from sasrecllm.training.loop import Task
-from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import Scorer
 
 
@@ -54,7 +54,7 @@ class Answer(Kind):
         share = holdout_share(c, work.stages)
         asked = answer_questions(work.dataset, stage, share, c.seed)
         if "mapper" in stage.train:
-            slots = told(crossfitted or system.encoder, asked)
+            slots = encoded_slots(crossfitted or system.encoder, asked)
             system.model.mapper.fit_normalisation(*slots)
         task = AnswerTask(
             stage.name,
@@ -65,7 +65,7 @@ class Answer(Kind):
             parts=stage.train,
             encoder=system.encoder if soft else None,
             train_encoder=crossfitted,
-            absent=c.mapper.absent if soft else 0.0,
+            cold_item_dropout=c.mapper.cold_item_dropout if soft else 0.0,
             score_batch=c.llm.score_batch,
             device=system.device,
         )

@@ -14,11 +14,11 @@ from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.runs.folder import FOLD, StageFolder
 from sasrecllm.runs.system import Change, System
+from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work, loop_settings
 from sasrecllm.stages.user_partition import uses_crossfit
 from sasrecllm.training.loop import Task
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
-from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import IntArray, Scorer
 
 

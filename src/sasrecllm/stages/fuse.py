@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.table import baseline_of
-from sasrecllm.config import Config
 from sasrecllm.llm.fusion import Fusion, fit_fusion
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.system import Change, System
+from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
 from sasrecllm.types import FloatArray, Scorer
 
@@ -40,7 +40,6 @@ class Fuse(Kind):
             ~work.dataset.seen_items[valid.targets],
             components=tuple(fused(work.config, work.stages)),
             pairwise=c.pairwise,
-            ridge=c.ridge,
             worded=worded(work.config, work.stages),
             most=c.new_item_words,
         )

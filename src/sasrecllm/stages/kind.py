@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sasrecllm.config import Config, Loop
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.protocol import score_questions
@@ -19,8 +18,8 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.system import Change, System
+from sasrecllm.settings import Config, Loop, LoopSettings
 from sasrecllm.training.loop import Task, fit
-from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import FloatArray, Questions, Scorer
 
 
@@ -157,7 +156,7 @@ def loop_settings(config: Config, base: Loop, changes: Mapping[str, Any] | None 
         chosen = Loop.model_validate({**base.model_dump(), **(changes or {})})
     except ValueError as error:
         raise ConfigError(f"strategy: a stage's loop is wrong: {error}", "correct it") from None
-    return LoopSettings(**chosen.model_dump(), seed=config.seed)
+    return chosen.seeded(config.seed)
 
 
 @dataclass
@@ -199,6 +198,8 @@ class Kind:
     """Sets of parts that may learn; empty: any."""
     component: str = ""
     """What a fusion calls this kind's score; empty where a fusion does not use it."""
+    has_row: bool = True
+    """Whether it ends with a score of P(like), and so has a row in the table; else it serves lists."""
     asks_language_model: bool = False
     reads_words: bool = False
     """Whether its component knows an item without training rows by its words."""
@@ -226,6 +227,10 @@ class Kind:
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int] | None:
         """What would be trained, how, and how many times, for an estimate; None where it is nothing."""
         return None
+
+    def seconds(self, work: Work, stage: Stage) -> float:
+        """What fitting costs beside :meth:`task`, for an estimate; tried out where it must be."""
+        return 0.0
 
     def scorer(
         self, system: System, stage: Stage, stages: Stages, change: Change | None = None

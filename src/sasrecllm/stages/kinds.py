@@ -11,12 +11,13 @@ from sasrecllm.stages.answer import Answer
 from sasrecllm.stages.encode import Encode
 from sasrecllm.stages.fuse import Fuse
 from sasrecllm.stages.kind import Kind
+from sasrecllm.stages.lists import Lists
+from sasrecllm.stages.next_item import NextItem
 from sasrecllm.stages.title_prior import TitlePrior
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Encode(), TitlePrior(), Answer(), Fuse())}
-
-RENAMED = {"prior": "title_prior"}
-"""Names of older versions."""
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (Encode(), TitlePrior(), Answer(), Fuse(), NextItem(), Lists())
+}
 
 
 def kind_of(task: str, stage: str) -> Kind:
@@ -29,10 +30,6 @@ def kind_of(task: str, stage: str) -> Kind:
         ConfigError: there is none, or the object is none.
     """
     what = f"stage {stage!r}: task"
-    if task in RENAMED:
-        raise ConfigError(
-            f"{what} is {task!r}, which is now called {RENAMED[task]!r}", f"write {RENAMED[task]}"
-        )
     found = resolve(task, KINDS, what)
     kind = found() if inspect.isclass(found) and issubclass(found, Kind) else found
     if not isinstance(kind, Kind):

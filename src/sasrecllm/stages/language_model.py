@@ -13,16 +13,16 @@ from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.templates import stored_templates
-from sasrecllm.stages.kind import loop_settings
 from sasrecllm.stages.plan import asks_language_model, planned
 from sasrecllm.stages.user_partition import holdout_share, text_questions
-from sasrecllm.training.language import LanguageSettings, pretrain_offline
+from sasrecllm.training.language import pretrain_offline
 
 
 def language_model(run: Run, dataset: Dataset) -> None:
     """Build and pretrain the offline language model into the run, where the run needs one.
 
-    It reads the training split's histories, less those of fresh users, and the catalogue's titles,
+    It reads the training split's histories, less those of
+    ``mapper.llm_holdout_users``, and the catalogue's titles,
     nothing else of validation or test.
     """
     c = run.config.llm
@@ -31,7 +31,7 @@ def language_model(run: Run, dataset: Dataset) -> None:
     folder = run.folder.language_model
     if not is_whole(folder):
         started = time.monotonic()
-        o, templates = c.offline, stored_templates(run.folder, run.config)
+        templates = stored_templates(run.folder, run.config)
         share = holdout_share(run.config, planned(run.config))
         backbone = pretrain_offline(
             dataset.catalog.titles,
@@ -39,14 +39,9 @@ def language_model(run: Run, dataset: Dataset) -> None:
             text_questions(dataset, share, run.config.seed),
             text_prompt=templates["text"],
             soft_prompt=templates["soft"],
-            settings=LanguageSettings(
-                **o.model_dump(exclude={"titles_loop", "answers_loop"}),
-                title_tokens=c.title_tokens,
-            ),
-            loops=(
-                loop_settings(run.config, o.titles_loop),
-                loop_settings(run.config, o.answers_loop),
-            ),
+            settings=c.offline,
+            title_tokens=c.title_tokens,
+            seed=run.config.seed,
             stores=(
                 run.folder.language_stage("titles").store(),
                 run.folder.language_stage("answers").store(),

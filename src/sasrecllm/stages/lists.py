@@ -92,9 +92,7 @@ def served(fusion: ListFusion) -> ListFusion:
     """Without the channels of weight 0, which are neither kept nor asked."""
     kept = np.flatnonzero(fusion.weights > 0)
     channels = tuple(fusion.channels[place] for place in kept)
-    return replace(
-        fusion, channels=channels, scales=fusion.scales[kept], weights=fusion.weights[kept]
-    )
+    return replace(fusion, channels=channels, scales=fusion.scales[kept], weights=fusion.weights[kept])
 
 
 def weights_of(fusion: ListFusion) -> dict[str, float]:
@@ -111,7 +109,7 @@ def said(fusion: ListFusion) -> str:
         names = [n for n in fusion.judged if n not in ("fusion", "served")]
         best = max(names, key=lambda name: fusion.judged[name])
         text += (
-            f"; NDCG@10 on {fusion.likes:,} validation likes, out of fold: {fusion.judged['served']:.4f},"
-            f" best channel alone ({best}) {fusion.judged[best]:.4f}"
+            f"; NDCG@10 on {fusion.likes:,} validation likes out of fold"
+            f" {fusion.judged['served']:.4f}, best channel alone ({best}) {fusion.judged[best]:.4f}"
         )
     return text

@@ -1,4 +1,4 @@
-"""``next_item``: an encoder that says which item is liked next, whatever the feedback; a list channel."""
+"""``next_item``: an encoder that says which item is liked next, whatever the feedback is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class NextItem(Kind):
         encoder = work.system.next_item
         if is_next_item(work):
             encoder.load_state_dict(work.system.encoder.state_dict())
-            work.run.progress.line(f"stage {stage.name}: the run's encoder is one, and is taken as it is")
+            work.run.progress.line(
+                f"stage {stage.name}: the run's encoder is one, and is taken as it is"
+            )
             return {"taken_from": "encoder"}
         task, settings, _ = self.task(work, stage)
         return work.fit(task, settings, folder)

@@ -10,15 +10,24 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-from sasrecllm.config import Config
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.runs.channels import NEXT_ITEM as NETWORK
+from sasrecllm.settings import Config
 from sasrecllm.stages.fuse import Fuse
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.stages.kinds import KINDS, kind_of
 from sasrecllm.stages.user_partition import uses_crossfit
 
-__all__ = ["STRATEGIES", "Stage", "Stages", "asks_language_model", "planned", "stages_of"]
+__all__ = [
+    "STRATEGIES",
+    "Stage",
+    "Stages",
+    "all_stages",
+    "asks_language_model",
+    "planned",
+    "stages_of",
+]
 
 ENCODE = Stage("encoder", KINDS["encode"], ("encoder",), row="{encoder}")
 PRIOR = Stage("prior", KINDS["title_prior"], ("encoder",), row="{encoder} + title prior")
@@ -34,6 +43,8 @@ JOINT = Stage(
 )
 SOFT = Stage("soft", KINDS["answer"], ("adapter", "mapper"), prompt="soft", row="SASRecLLM")
 FUSE = Stage("fusion", KINDS["fuse"], ("fusion",), row="SASRecLLM + fusion")
+NEXT_ITEM = Stage("next_item", KINDS["next_item"], ("next_item",))
+LISTS = Stage("lists", KINDS["lists"], ("list_fusion",))
 
 STRATEGIES: dict[str, tuple[Stage, ...]] = {
     # The paper's three.
@@ -53,15 +64,15 @@ def stages_of(
     fusion: bool,
     encoder: str = "sasrec",
     prior: bool = False,
-    fresh_users: float = 0.0,
+    llm_holdout_users: float = 0.0,
 ) -> tuple[Stage, ...]:
     """The stages of a strategy given by name or spelt out, with the fusion stage where it is on.
 
     Args:
         encoder: the encoder's kind, after which the shipped encoder stage's row is named.
         prior: a prior stage follows the shipped encoder stage.
-        fresh_users: share of the training users that text-only stages leave to soft ones; the row of
-            the shipped text-only stage then says how many it had.
+        llm_holdout_users: share of the training users that text-only stages leave to soft ones; the
+            row of the shipped text-only stage then says how many it had.
 
     Raises:
         ConfigError: an unknown name, field or value; two stages of one name.
@@ -80,38 +91,54 @@ def stages_of(
         stages = tuple(s for stage in stages for s in ((stage, PRIOR) if stage == ENCODE else (stage,)))
     if fusion and not any(isinstance(s.kind, Fuse) for s in stages):
         stages = (*stages, FUSE)
-    kept = fresh_users and uses_crossfit({s.name: s for s in stages})
+    kept = llm_holdout_users and uses_crossfit({s.name: s for s in stages})
     row = {
         "{encoder}": (ENCODERS[encoder].label if encoder in ENCODERS else "") or encoder,
-        "{users}": f", {1 - fresh_users:.0%} of the users" if kept else "",
+        "{users}": f", {1 - llm_holdout_users:.0%} of the users" if kept else "",
     }
     stages = tuple(replace(s, row=_filled(s.row, row)) for s in stages)
-    names = [s.name for s in stages]
-    rows = [s.row for s in stages]
-    if not names or len(set(names)) < len(names) or len(set(rows)) < len(rows):
-        raise ConfigError(
-            f"strategy has stages {names}", "give at least one stage, each its own name and row"
-        )
+    _refuse_alike(stages)
     return stages
 
 
-def planned(config: Config) -> Stages:
-    """Name -> stage of a run, in order.
+def _refuse_alike(stages: tuple[Stage, ...]) -> None:
+    names = [s.name for s in stages]
+    rows = [s.row for s in stages if s.kind.has_row]
+    if not rows or len(set(names)) < len(names) or len(set(rows)) < len(rows):
+        raise ConfigError(
+            f"strategy has stages {names}", "give at least one stage, each its own name and row"
+        )
+
+
+def all_stages(config: Config) -> Stages:
+    """Name -> stage of a run, in order: those that end with a row of the table, then those of lists.
 
     Raises:
         ConfigError: the strategy is wrong.
     """
     c = config.encoder
-    return {
-        stage.name: stage
-        for stage in stages_of(
-            config.strategy,
-            config.fusion.enabled,
-            c.kind,
-            c.prior == "titles",
-            config.mapper.fresh_users,
-        )
-    }
+    stages = stages_of(
+        config.strategy,
+        config.fusion.enabled,
+        c.kind,
+        c.prior == "titles",
+        config.mapper.llm_holdout_users,
+    )
+    if config.lists.enabled and not any(s.kind is LISTS.kind for s in stages):
+        needed = NETWORK in config.lists.channels
+        trained = any(s.kind is NEXT_ITEM.kind for s in stages)
+        stages += (NEXT_ITEM, LISTS) if needed and not trained else (LISTS,)
+        _refuse_alike(stages)
+    return {s.name: s for s in sorted(stages, key=lambda s: not s.kind.has_row)}
+
+
+def planned(config: Config) -> Stages:
+    """Name -> stage of those that end with a row of the table, in order.
+
+    Raises:
+        ConfigError: the strategy is wrong.
+    """
+    return {name: s for name, s in all_stages(config).items() if s.kind.has_row}
 
 
 def asks_language_model(config: Config) -> bool:
@@ -126,12 +153,12 @@ def _filled(row: str, values: dict[str, str]) -> str:
 
 
 def _spelt_out(number: int, given: dict[str, Any]) -> Stage:
-    known = [f.name if f.name != "kind" else "task" for f in fields(Stage)]
+    allowed = [f.name if f.name != "kind" else "task" for f in fields(Stage)]
     for key in given:
-        if key not in known:
+        if key not in allowed:
             raise ConfigError(
-                f"strategy: stage {number} has the field {key!r}; allowed: {', '.join(known)}"
-                + did_you_mean(key, known),
+                f"strategy: stage {number} has the field {key!r}; allowed: {', '.join(allowed)}"
+                + did_you_mean(key, allowed),
                 "rename or remove the field",
             )
     missing = {"name", "task", "train"} - set(given)
@@ -139,6 +166,7 @@ def _spelt_out(number: int, given: dict[str, Any]) -> Stage:
         raise ConfigError(
             f"strategy: stage {number} lacks {', '.join(sorted(missing))}", "add the fields"
         )
-    values = {"row": given["name"], **given, "train": tuple(given["train"])}
-    kind = kind_of(str(values.pop("task")), str(given["name"]))
+    kind = kind_of(str(given["task"]), str(given["name"]))
+    values = {"row": given["name"] if kind.has_row else "", **given, "train": tuple(given["train"])}
+    values.pop("task")
     return Stage(**values, kind=kind)

@@ -14,7 +14,7 @@ from sasrecllm.stages.kind import Stage, Work
 
 NO_WORDS = (
     "note: encoder.prior=titles has no effect: no two items share a word of their titles or an"
-    " attribute (taste.words, taste.attributes)"
+    " attribute (item_features.words, item_features.attributes)"
 )
 
 
@@ -29,8 +29,7 @@ class TitlePrior(EncoderKind):
         system, data = work.system, work.dataset
         groups = [np.empty((data.n_items, 0)), *system.item_features]
         features_IF = np.concatenate(groups, axis=1)
-        strength = work.config.encoder.prior_rows
-        explained = apply_prior(system.encoder, features_IF, data.train_counts, strength)
+        explained = apply_prior(system.encoder, features_IF, data.train_counts)
         if is_main_process():
             system.bring_in_folds(work.run.folder, folder.number)
             rows = data.rows("train")
@@ -38,7 +37,7 @@ class TitlePrior(EncoderKind):
             for number, encoder in enumerate(system.folds):
                 shown = rows[fold_of_row != number]
                 counts = np.bincount(data.items[shown], minlength=data.n_items)
-                apply_prior(encoder, features_IF, counts, strength)
+                apply_prior(encoder, features_IF, counts)
                 part = f"{FOLD}{number}"
                 system.save(part, folder.part(part))
         if explained is None:

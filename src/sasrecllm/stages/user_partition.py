@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sasrecllm.config import Config
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.seeds import LLM_HOLDOUT_USERS
+from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.types import BoolArray, Questions
 
@@ -21,7 +21,7 @@ def uses_crossfit(stages: Stages) -> bool:
 
 def holdout_share(config: Config, stages: Stages) -> float:
     """Share of the training users kept for the stages with cross-fitted soft tokens."""
-    return config.mapper.fresh_users if uses_crossfit(stages) else 0.0
+    return config.mapper.llm_holdout_users if uses_crossfit(stages) else 0.0
 
 
 def text_questions(dataset: Dataset, share: float, seed: int) -> Questions:
@@ -40,8 +40,8 @@ def answer_questions(dataset: Dataset, stage: Stage, share: float, seed: int) ->
     A language model knows by heart some of the answers that it was trained on, so a mapper that is
     taught on the same rows learns to trust the words and to leave the soft tokens alone
     (docs/findings.md).
-    With ``mapper.fresh_users``, cross-fitted soft tokens meet users whom neither their encoder nor
-    the language model has seen.  A live encoder has seen all users anyway.
+    With ``mapper.llm_holdout_users``, cross-fitted soft tokens meet users whom neither their encoder
+    nor the language model has seen.  A live encoder has seen all users anyway.
 
     Args:
         share: of :func:`holdout_share`.

@@ -164,5 +164,5 @@ def _refuse_other_data(runs: Mapping[Cell, Run], dataset: Dataset) -> None:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+    defined = [v for v in values if v is not None]
+    return float(np.mean(defined)) if defined else None

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sasrecllm.config import Config, Section, parse_config, put, read_overrides, read_yaml
+from sasrecllm.config import parse_config, put, read_overrides, read_yaml
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.settings import Config, Section
 
 REFERENCE = re.compile(r"\{run:([^}]*)\}")
 

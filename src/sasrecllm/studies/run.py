@@ -19,13 +19,15 @@ from typing import Any
 import yaml
 
 from sasrecllm.checkpoint import read_json, write_json, write_text
-from sasrecllm.config import ENV_PREFIX, NOT_SETTINGS, Config
+from sasrecllm.config import NOT_SETTINGS
 from sasrecllm.errors import ConfigError, SasrecllmError
 from sasrecllm.machine import signals
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress, readable_seconds
+from sasrecllm.names import ENV_PREFIX
 from sasrecllm.runs.folder import RunFolder, standing
 from sasrecllm.runs.opening import refuse_changed
+from sasrecllm.settings import Config
 from sasrecllm.studies.plan import Cell, Plan, cells_of, settings_of, slug
 from sasrecllm.studies.tune import refuse_other_search, what_is_asked
 
@@ -109,7 +111,7 @@ def check_study(study: Study) -> list[Cell]:
 
 
 def estimate_study(study: Study) -> float:
-    """Say what every unfinished row would cost here; returns the seconds of those that can be told.
+    """Say what every unfinished row would cost here; returns the seconds of those that can be timed.
 
     Raises:
         ConfigError: as :func:`check_study`.
@@ -239,12 +241,14 @@ def _seconds(study: Study, cell: Cell) -> float:
 
 def _left(cells: Sequence[Cell], seconds: Mapping[Cell, float]) -> str:
     """What is still to do, by the mean time of the finished runs of each row."""
-    known: dict[tuple[str, str], list[float]] = {}
+    seconds_of: dict[tuple[str, str], list[float]] = {}
     for cell, value in seconds.items():
-        known.setdefault((cell.dataset, cell.row), []).append(value)
-    told = [known[c.dataset, c.row] for c in cells if (c.dataset, c.row) in known]
-    total = sum(sum(values) / len(values) for values in told)
-    unknown = f" and {len(cells) - len(told)} runs of unknown length" if len(told) < len(cells) else ""
+        seconds_of.setdefault((cell.dataset, cell.row), []).append(value)
+    timed = [seconds_of[c.dataset, c.row] for c in cells if (c.dataset, c.row) in seconds_of]
+    total = sum(sum(values) / len(values) for values in timed)
+    unknown = (
+        f" and {len(cells) - len(timed)} runs of unknown length" if len(timed) < len(cells) else ""
+    )
     return f"ETA {readable_seconds(total)}{unknown}"
 
 

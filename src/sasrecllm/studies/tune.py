@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sasrecllm.checkpoint import read_json, write_json, write_text
-from sasrecllm.config import Config, parse_config
+from sasrecllm.config import parse_config, put
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import (
     CheckpointError,
@@ -26,12 +26,14 @@ from sasrecllm.errors import (
     SasrecllmError,
 )
 from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.former_settings import refuse_former, translated
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.run import train_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run, first_difference, open_run
 from sasrecllm.runs.scores import load_scores
+from sasrecllm.settings import Config
 from sasrecllm.stages.plan import planned
 from sasrecllm.studies.plan import Range, merge
 
@@ -123,22 +125,28 @@ def refuse_other_search(folder: Path, asked: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the folder holds a search of other settings, space or metric.
     """
-    path = folder / ASKED
-    old = dict(read_json(path)) if path.is_file() else {FOUND: False}
-    if old.pop(FOUND, True) and (difference := first_difference(old, asked)):
+    old = _asked_before(folder)
+    if old and old.pop(FOUND, True) and (difference := first_difference(old, asked)):
         raise ConfigError(
             f"{folder} holds another search: {difference}", "give another --out, or delete the folder"
         )
 
 
+def _asked_before(folder: Path) -> dict[str, Any]:
+    """What the search in ``folder`` was asked, in today's names of settings; empty without one."""
+    if not (folder / ASKED).is_file():
+        return {}
+    old = read_json(folder / ASKED)
+    return {**old, "config": translated(old.get("config", {}))}
+
+
 def _clear(folder: Path, asked: Mapping[str, Any]) -> None:
     """Remove what a killed trial left, and all of a search for another question that found nothing."""
     leavings = [*folder.glob("trial-*"), *folder.glob(f"{JOURNAL}.lock*")]
-    path = folder / ASKED
-    old = dict(read_json(path)) if path.is_file() else {}
+    old = _asked_before(folder)
     old.pop(FOUND, None)
     if old and first_difference(old, asked):
-        leavings += [path, RunFolder(folder).data, folder / JOURNAL]
+        leavings += [folder / ASKED, RunFolder(folder).data, folder / JOURNAL]
     for path in leavings:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -199,7 +207,7 @@ def _try(
         merge(changed, chosen, "space")
         run = open_run(place, parse_config(changed, f"trial {number}"), "tune", quiet=True, force=True)
         _share_data(folder, place)
-        dataset = train_all(run, splits=("valid",))
+        dataset = train_all(run, splits=("valid",), lists=False)
         _keep_data(folder, place)
         found = _validation(run, dataset)
         result |= {"valid": found, "objective": sum(found[m] for m in metric.split("+"))}
@@ -308,6 +316,9 @@ def _value_at(values: Mapping[str, Any], key: str) -> Any:
     found: Any = values
     for name in key.split("."):
         if not isinstance(found, Mapping) or name not in found:
+            alone: dict[str, Any] = {}
+            put(alone, key, None, "space")
+            refuse_former(alone, "space")
             raise ConfigError(
                 f"space.{key} is no setting",
                 "`sasrecllm run --print-config` shows every key; write it as section.key",

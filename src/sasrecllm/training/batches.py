@@ -14,19 +14,19 @@ TOGETHER = 4
 
 
 def plan_epoch(
-    lengths: IntArray, batch_size: int, seed: int, epoch: int, beginnings: IntArray | None = None
+    lengths: IntArray, batch_size: int, seed: int, epoch: int, prefix_ids: IntArray | None = None
 ) -> list[IntArray]:
     """Every example once, shuffled, in batches of like length; the same for every process.
 
     Args:
-        beginnings: [E] examples of one number begin alike, which is computed once where they stand in
+        prefix_ids: [E] examples of one number begin alike, which is computed once where they stand in
             one batch: up to ``TOGETHER`` of them, drawn anew in each epoch, stay beside each other.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
     keys = lengths[order]
-    if beginnings is not None:
-        order, leads = _side_by_side(order, beginnings)
+    if prefix_ids is not None:
+        order, leads = _side_by_side(order, prefix_ids)
         keys = lengths[leads]
     pool = batch_size * POOL
     # Examples that stay together have one key, and a stable sort leaves them side by side.
@@ -40,11 +40,11 @@ def plan_epoch(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _side_by_side(order: IntArray, beginnings: IntArray) -> tuple[IntArray, IntArray]:
+def _side_by_side(order: IntArray, prefix_ids: IntArray) -> tuple[IntArray, IntArray]:
     """``order`` with handfuls of one beginning side by side, and who leads each one's handful, [E]."""
     places = np.arange(len(order))
-    grouped = np.argsort(beginnings[order], kind="stable")
-    starts = np.flatnonzero(np.diff(beginnings[order][grouped], prepend=-1))
+    grouped = np.argsort(prefix_ids[order], kind="stable")
+    starts = np.flatnonzero(np.diff(prefix_ids[order][grouped], prepend=-1))
     sizes = np.diff(np.append(starts, len(order)))
     rank = places - np.repeat(starts, sizes)
     # Place in ``order`` of the example that opens the handful: the rank rounded down.

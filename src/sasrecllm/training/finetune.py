@@ -1,6 +1,6 @@
 """Learning together: the LLM answers Yes or No, with LoRA, the mapper and the encoder as parts.
 
-Legend: B questions, E what a slot is told (encoder width + 1).
+Legend: B questions, E features of a slot (encoder width + 1).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sasrecllm.encoders import losses
-from sasrecllm.llm.mapper import slot_inputs
+from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.scorer import of_like_length
 from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.training.pretrain import ranking_metrics
@@ -36,8 +36,8 @@ class AnswerTask(Task):
             vectors are computed once; while it learns they are computed in every step.
         train_encoder: what gives the vectors of the training rows (cross-fitted encoders), where it
             is another than ``encoder``.
-        absent: share of training targets shown as a new item is: with the vector of an unseen
-            item, or without their slot where the builder gives slots to some items alone.
+        cold_item_dropout: share of training targets shown as a new item is: with the vector of an
+            unseen item, or without their slot where the builder gives slots to some items alone.
     """
 
     monitor = "auc"
@@ -53,7 +53,7 @@ class AnswerTask(Task):
         parts: Iterable[str],
         encoder: SequentialEncoder | None = None,
         train_encoder: CrossFitted | None = None,
-        absent: float = 0.0,
+        cold_item_dropout: float = 0.1,
         score_batch: int = 128,
         device: str = "cpu",
     ) -> None:
@@ -61,9 +61,9 @@ class AnswerTask(Task):
         self.name, self.parts, self.device = name, frozenset(parts), device
         self.model, self.encoder = model, encoder
         self.builder, self.questions, self.validation = builder, questions, validation
-        self.absent, self.score_batch = absent, score_batch
+        self.cold_item_dropout, self.score_batch = cold_item_dropout, score_batch
         self.lengths = builder.lengths(questions.histories, questions.targets)
-        self.beginnings = beginnings(builder, questions)
+        self.prefix_ids = prefix_ids(builder, questions)
         self.weights = np.ones(len(questions))
         self.validation_lengths = builder.lengths(validation.histories, validation.targets)
         self.n_validation = len(validation)
@@ -73,9 +73,11 @@ class AnswerTask(Task):
             encoder.requires_grad_(self.live)
             if not self.live:
                 reader = train_encoder or encoder
-                self.train_slots = told(reader, questions)
-                self.valid_slots = told(encoder, validation)
-                self.absent_BE = told(reader, _unseen(questions))[1] if absent else None
+                self.train_slots = encoded_slots(reader, questions)
+                self.valid_slots = encoded_slots(encoder, validation)
+                self.cold_BE = (
+                    encoded_slots(reader, _unseen(questions))[1] if cold_item_dropout else None
+                )
 
     def learn(self) -> None:
         self.eval()
@@ -85,12 +87,12 @@ class AnswerTask(Task):
 
     def forward(self, examples: IntArray) -> Tensor:
         rows = self.questions.take(examples)
-        user_BE, item_BE = self._told(rows, examples, training=True)
+        user_BE, item_BE = self._slot_features(rows, examples, training=True)
         slotless = None
-        if item_BE is not None and self.absent:
-            gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.absent
+        if item_BE is not None and self.cold_item_dropout:
+            gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.cold_item_dropout
             if self.builder.item_slots is None:
-                item_BE = torch.where(gone_B1, self._absent(rows, examples), item_BE)
+                item_BE = torch.where(gone_B1, self._as_cold(rows, examples), item_BE)
             else:
                 slotless = gone_B1[:, 0].cpu().numpy()
         logits_B = self._logits(rows, user_BE, item_BE, slotless)
@@ -108,30 +110,30 @@ class AnswerTask(Task):
         logits: Tensor = self.model(batch, user_BE, item_BE)
         return logits
 
-    def _told(
+    def _slot_features(
         self, rows: Questions, positions: IntArray, training: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         if self.encoder is None:
             return None, None
         if self.live:
-            return slot_inputs(*self.encoder.pair(rows.histories, rows.targets))
+            return slot_features(*self.encoder.pair(rows.histories, rows.targets))
         at = torch.from_numpy(positions)
         tables = self.train_slots if training else self.valid_slots
         return tables[0][at], tables[1][at]
 
-    def _absent(self, rows: Questions, positions: IntArray) -> Tensor:
-        """What the items' slots would be told if training had never shown the targets, [B, E]."""
+    def _as_cold(self, rows: Questions, positions: IntArray) -> Tensor:
+        """The items' slot features, had training never shown the targets, [B, E]."""
         if self.live and self.encoder is not None:
             gone = _unseen(rows)
-            return slot_inputs(*self.encoder.pair(gone.histories, gone.targets))[1]
-        assert self.absent_BE is not None
-        return self.absent_BE[torch.from_numpy(positions)]
+            return slot_features(*self.encoder.pair(gone.histories, gone.targets))[1]
+        assert self.cold_BE is not None
+        return self.cold_BE[torch.from_numpy(positions)]
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         out = np.empty(len(positions))
         for at in of_like_length(self.validation_lengths[positions], self.score_batch):
             rows = self.validation.take(positions[at])
-            logits = self._logits(rows, *self._told(rows, positions[at], training=False))
+            logits = self._logits(rows, *self._slot_features(rows, positions[at], training=False))
             out[at] = logits.double().cpu().numpy()
         return out
 
@@ -139,7 +141,7 @@ class AnswerTask(Task):
         return ranking_metrics(scores, self.validation)
 
 
-def beginnings(builder: PromptBuilder, questions: Questions, chunk: int = 4096) -> IntArray:
+def prefix_ids(builder: PromptBuilder, questions: Questions, chunk: int = 4096) -> IntArray:
     """A number for each prompt [B], the same for prompts whose text begins alike.
 
     The text is what stands before the first slot and the target.  The number is a hash: should two
@@ -162,13 +164,13 @@ def _unseen(questions: Questions) -> Questions:
 
 
 @torch.no_grad()
-def told(
+def encoded_slots(
     encoder: SequentialEncoder | CrossFitted, questions: Questions, chunk: int = 2048
 ) -> tuple[Tensor, Tensor]:
-    """What the slots of user and target are told by a frozen encoder, [B, E] each."""
+    """Features of the slots of user and target, from a frozen encoder, [B, E] each."""
     encoder.eval()
     pairs = []
     for start in range(0, len(questions), chunk):
         part = questions.take(np.arange(start, min(start + chunk, len(questions))))
-        pairs.append(slot_inputs(*encoder.pair(part.histories, part.targets)))
+        pairs.append(slot_features(*encoder.pair(part.histories, part.targets)))
     return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])

@@ -6,7 +6,6 @@ Legend: B documents, T tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +20,8 @@ from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import TEXT, Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.seeds import LANGUAGE_DOCUMENTS
+from sasrecllm.settings import Offline
 from sasrecllm.training.loop import Metrics, Store, Task, fit
-from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Questions
 
 if TYPE_CHECKING:
@@ -32,29 +31,6 @@ HELD_OUT = 0.05
 """Share of the training users whose documents are kept for early stopping."""
 
 
-@dataclass(frozen=True, slots=True)
-class LanguageSettings:
-    """Size of the small language model and of its training text.
-
-    Args:
-        vocabulary: tokens of the byte-level BPE.
-        documents: documents of each of the two phases.
-        history: titles in a document's history, at most.
-        answered: answered targets in a document of the second phase.
-    """
-
-    vocabulary: int
-    width: int
-    layers: int
-    heads: int
-    dropout: float
-    positions: int
-    documents: int
-    history: int
-    answered: int
-    title_tokens: int
-
-
 def pretrain_offline(
     titles: list[str],
     words: Mapping[str, str],
@@ -62,8 +38,9 @@ def pretrain_offline(
     *,
     text_prompt: Template,
     soft_prompt: Template,
-    settings: LanguageSettings,
-    loops: tuple[LoopSettings, LoopSettings],
+    settings: Offline | None = None,
+    title_tokens: int = 48,
+    seed: int = 0,
     stores: tuple[Store | None, Store | None] = (None, None),
     progress: Progress | None = None,
     device: str = "cpu",
@@ -78,7 +55,10 @@ def pretrain_offline(
     Args:
         titles: the catalogue's titles.
         questions: the training split.
+        settings: size of the model and of its training text, and how it is trained.
+        title_tokens: longest title in tokens.
     """
+    settings = settings or Offline()
     template = text_prompt
     literals = _literals(template, words) + _literals(soft_prompt, words)
     spaced = [" " + title for title in titles]
@@ -86,7 +66,7 @@ def pretrain_offline(
     builder = PromptBuilder(
         template,
         tokenizer,
-        TitleTokens(tokenizer, titles, settings.title_tokens, template.lead),
+        TitleTokens(tokenizer, titles, title_tokens, template.lead),
         words,
         history_length=settings.history,
         max_tokens=settings.positions,
@@ -97,12 +77,12 @@ def pretrain_offline(
         layers=settings.layers,
         heads=settings.heads,
         positions=settings.positions * POSITIONS,
-        dropout=settings.dropout,
-        seed=loops[0].seed,
+        seed=seed,
     ).to(device)
-    rng = np.random.default_rng([loops[0].seed, LANGUAGE_DOCUMENTS])
+    rng = np.random.default_rng([seed, LANGUAGE_DOCUMENTS])
     writer = DocumentWriter(builder, questions, rng)
     held = int(settings.documents * HELD_OUT)
+    loops = (settings.titles_loop, settings.answers_loop)
     for name, loop, store in zip(("titles", "answers"), loops, stores, strict=True):
         answered = settings.answered if name == "answers" else 0
         documents = [writer.write(answered) for _ in range(settings.documents)]
@@ -114,7 +94,7 @@ def pretrain_offline(
             only=(builder.yes_id, builder.no_id) if answered else None,
             device=device,
         )
-        fit(task, loop, store, progress, device)
+        fit(task, loop.seeded(seed), store, progress, device)
     return backbone.eval()
 
 

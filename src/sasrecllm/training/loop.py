@@ -24,11 +24,13 @@ from sasrecllm.machine import signals
 from sasrecllm.machine.memory import keep_freed_memory
 from sasrecllm.machine.progress import Progress
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
+from sasrecllm.settings import LoopSettings
 from sasrecllm.training.batches import plan_epoch
-from sasrecllm.training.settings import LoopSettings
 from sasrecllm.types import FloatArray, IntArray
 
 Metrics = dict[str, float | None]
+CLIP = 1.0
+"""Largest norm of a step's gradient; a longer one is shortened to it."""
 
 
 class Task(nn.Module):
@@ -45,7 +47,7 @@ class Task(nn.Module):
     lower_is_better: bool = False
     lengths: IntArray  # [E] cost of each example, for batches of like length
     weights: FloatArray  # [E] questions in each example
-    beginnings: IntArray | None = None  # [E] equal numbers: examples that begin alike
+    prefix_ids: IntArray | None = None  # [E] equal numbers: examples that begin alike
     n_validation: int
 
     def forward(self, examples: IntArray) -> Tensor:
@@ -209,7 +211,7 @@ class _Fit:
         """The batches of the current epoch that are still to do."""
         epoch, done = divmod(self.step, self.per_epoch)
         task, settings = self.task, self.settings
-        plan = plan_epoch(task.lengths, settings.batch_size, settings.seed, epoch, task.beginnings)
+        plan = plan_epoch(task.lengths, settings.batch_size, settings.seed, epoch, task.prefix_ids)
         yield from plan[done : self.total - self.step + done]
 
     def _train_step(self, batch: IntArray) -> None:
@@ -237,7 +239,7 @@ class _Fit:
                     loss = self.model(rows) * scale
                 self.accelerator.backward(loss)
             loss_value += float(loss.detach()) / world
-        norm = clip_gradients(self.parameters.values(), self.settings.clip)
+        norm = clip_gradients(self.parameters.values(), CLIP)
         loss_value, stopping = self._summed(loss_value, float(signals.requested()))
         self.stopping = stopping > 0
         if not (math.isfinite(loss_value) and math.isfinite(norm)):

@@ -29,7 +29,7 @@ FEWEST_PASSES = 5
 
 
 class Budget(NamedTuple):
-    """What the training may cost; it depends on the data and on no clock, so it is the same anywhere."""
+    """What the training may cost; it depends on the data and on no clock."""
 
     loss: str  # a row of encoders.losses.LOSSES
     steps: int  # of the optimiser at most

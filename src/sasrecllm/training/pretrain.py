@@ -14,7 +14,7 @@ from torch import Tensor
 from sasrecllm.encoders.losses import Answered, loss_of
 from sasrecllm.encoders.negatives import uniform_negatives
 from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.encoders.sequence import Places
+from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import score_questions
@@ -121,7 +121,7 @@ class EncoderTask(Task):
         longest = max(1, int(self.entries[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
-        places = Places(
+        queries = WindowQueries(
             self.users[at],
             self.items[at, :longest],
             self.feedback[at, :longest],
@@ -129,12 +129,12 @@ class EncoderTask(Task):
             torch.from_numpy(self.state[question]).to(self.device),
         )
         if self.loss.summed is None:
-            return self.encoder.window_softmax(places, target)
+            return self.encoder.window_softmax(queries, target)
         drawn = uniform_negatives(target, self.drawn, self.pool) if self.drawn else None
         asked = target[:, None]
         if drawn is not None:
             asked = torch.cat([asked, drawn.items_QN], dim=1)
-        logits = self.encoder.window_logits(places, asked).float()
+        logits = self.encoder.window_logits(queries, asked).float()
         log_q_QN = None if drawn is None else drawn.log_q_QN
         return self.loss.summed(Answered(logits, label, log_q_QN, len(self.pool)))
 

@@ -219,7 +219,7 @@ def test_the_remedy_for_an_items_file_works(tmp_path: Path) -> None:
     for near in ("item_id=article", "title=film_name"):
         assert refusal.remedy == f"name it: 'data.columns.items.{near}'"
         settings.append(refusal.remedy.split("'")[1])
-        columns = load_config(None, settings, environment=False).data.columns
+        columns = load_config(None, settings).data.columns
         assert columns[f"items.{near.split('=')[0]}"] == near.split("=")[1]
         tables = log(
             tmp_path, "user_id,item_id", *["u,a"] * 3, columns=columns,
@@ -245,7 +245,7 @@ def test_an_order_that_contradicts_the_time_names_row_and_columns(tmp_path: Path
 
 
 def test_null_comes_through_the_configuration_and_is_refused_for_what_is_needed(tmp_path) -> None:
-    config = load_config(None, ["data.columns.order=null"], environment=False)
+    config = load_config(None, ["data.columns.order=null"])
     assert config.data.columns == {"order": None}
     with pytest.raises(ConfigError, match=r"data\.columns\.user_id is null"):
         log(tmp_path, "user_id,item_id", "u,a", columns={"user_id": None})

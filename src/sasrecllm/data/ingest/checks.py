@@ -91,9 +91,9 @@ def number_checks(column: str) -> list[Check]:
 
 def split_check() -> Check:
     """The split column speaks of train, valid and test."""
-    known = pl.col("split").cast(pl.String).is_in(SPLIT_NAMES)
+    valid = pl.col("split").cast(pl.String).is_in(SPLIT_NAMES)
     allowed = ", ".join(SPLIT_NAMES)
-    return Check("split", ~known.fill_null(False), allowed, "rename the value in the split column")
+    return Check("split", ~valid.fill_null(False), allowed, "rename the value in the split column")
 
 
 NONE_REFUSED = pl.DataFrame(
@@ -118,11 +118,13 @@ def refusals(
     bad = frame.with_columns(failed.alias("__check")).filter(pl.col("__check").is_not_null())
     if LINE not in bad.columns:
         bad = bad.with_columns(pl.lit(None, pl.Int64).alias(LINE))
-    told = [_told(bad.filter(pl.col("__check") == n), c, file, columns) for n, c in enumerate(rows)]
-    return pl.concat([NONE_REFUSED, *told]).sort(ROW)
+    described = [
+        _described(bad.filter(pl.col("__check") == n), c, file, columns) for n, c in enumerate(rows)
+    ]
+    return pl.concat([NONE_REFUSED, *described]).sort(ROW)
 
 
-def _told(bad: pl.DataFrame, check: Check, file: str, columns: FileColumns) -> pl.DataFrame:
+def _described(bad: pl.DataFrame, check: Check, file: str, columns: FileColumns) -> pl.DataFrame:
     """What a refusal says of the rows that fail ``check``."""
     theirs = columns.name(check.column)
     remedy = check.remedy.replace("{}", theirs)

@@ -62,13 +62,14 @@ def check_map(columns: Mapping[str, str | None]) -> None:
     """Refuse a column map that speaks of columns we do not know.
 
     Raises:
-        ConfigError: with the nearest known name.
+        ConfigError: with the nearest name.
     """
-    known = [*ALIASES, "items.item_id", "items.title"]
+    allowed = [*ALIASES, "items.item_id", "items.title"]
     for ours, theirs in columns.items():
-        if ours not in known:
+        if ours not in allowed:
             raise ConfigError(
-                f"data.columns has {ours!r}; allowed: {', '.join(known)}" + did_you_mean(ours, known),
+                f"data.columns has {ours!r}; allowed: {', '.join(allowed)}"
+                + did_you_mean(ours, allowed),
                 "write our name first: data.columns.user_id=<name in your file>",
             )
         if theirs is None and ours not in OPTIONAL:
@@ -146,9 +147,9 @@ def nearest(ours: str, names: Iterable[str]) -> str:
     >>> nearest("user_id", ["customer_no", "article_no", "mark"])
     'customer_no'
     """
-    known = (_plain(ours), *ALIASES.get(ours, ()))
+    aliases = (_plain(ours), *ALIASES.get(ours, ()))
     close = [
-        (max(difflib.SequenceMatcher(None, _plain(name), alias).ratio() for alias in known), name)
+        (max(difflib.SequenceMatcher(None, _plain(name), alias).ratio() for alias in aliases), name)
         for name in names
     ]
     ratio, name = max(close, default=(0.0, ""))
@@ -201,7 +202,7 @@ def _given_back(name: str, columns: Mapping[str, str | None]) -> bool:
 def _likely(values: pl.Series) -> str:
     """What a column that is left out may be: a key of :data:`LIKELY`, or an empty string."""
     words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", values.name.split(":")[0])}
-    kinds = [kind for kind, known in _WORDS.items() if words & set(known.split())]
+    kinds = [kind for kind, hints in _WORDS.items() if words & set(hints.split())]
     if "timestamp" in kinds or not kinds:
         if _may_be_times(values, named="timestamp" in kinds):
             return "timestamp"

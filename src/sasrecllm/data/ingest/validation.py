@@ -17,7 +17,7 @@ from sasrecllm.data.ingest.repeats import Repeats, repeat_key, surplus
 from sasrecllm.data.ingest.times import seconds
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.machine.os_errors import told
+from sasrecllm.machine.os_errors import as_refusals
 
 OnBadRows = Literal["refuse", "quarantine"]
 NUMBERS = {
@@ -275,7 +275,7 @@ def _raise_first(refused: pl.DataFrame, height: int) -> None:
 
 def _write(refused: pl.DataFrame, path: Path) -> None:
     """Write the refused rows; without any, no file of an earlier run stays to be mistaken for it."""
-    with told(path):
+    with as_refusals(path):
         if refused.is_empty():
             return path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
