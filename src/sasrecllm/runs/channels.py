@@ -165,11 +165,10 @@ def tensors_of(fusion: ListFusion) -> dict[str, Tensor]:
             value = getattr(channel, attribute)
             where = f"{row.model or channel.name}.{attribute}"
             if not is_dataclass(value):
-                out[where] = torch.from_numpy(np.ascontiguousarray(value))
+                out[where] = torch.as_tensor(value)
                 continue
             for part in fields(value):
-                inner = getattr(value, part.name)
-                out[f"{where}.{part.name}"] = torch.from_numpy(np.ascontiguousarray(inner))
+                out[f"{where}.{part.name}"] = torch.as_tensor(getattr(value, part.name))
     return out
 
 
