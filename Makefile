@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: install dev demo test fuzz soak lint format docs smollm2 clean
+.PHONY: install dev demo test wheel fuzz soak lint format docs smollm2 clean
 
 install: .venv/.installed
 dev: .venv/.dev
@@ -29,6 +29,10 @@ demo: .venv/.installed
 
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# The wheel alone, in an empty environment away from here, makes lists out of a CSV file.
+wheel: .venv/.dev
+	$(BIN)/python tests/wheel.py
 
 # The properties of the tests with new random examples, ten times as many, until MINUTES are over.
 # A finding prints its example and its seed; `make fuzz SEED=123` is that round again.

@@ -1,11 +1,13 @@
-"""What is made from other things: docs/settings.md, and the site from the Markdown.
+"""What is made from other things: settings, the list of files, and the site from the Markdown.
 
 python docs/build.py settings     # writes docs/settings.md; a test compares
+python docs/build.py files        # writes the list of files in docs/architecture.md; a test compares
 python docs/build.py site         # writes build/site, without network; needs sasrecllm[docs]
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -20,6 +22,8 @@ from pydantic.fields import FieldInfo
 from sasrecllm.settings import Config, Section
 
 DOCS = Path(__file__).parent
+SOURCE = DOCS.parent / "src" / "sasrecllm"
+FILES, FILES_END = "<!-- files: python docs/build.py files -->\n", "<!-- end of files -->"
 HEAD = """# Settings
 
 Every setting with its default and what it may be. A YAML file (`--config`) holds what differs;
@@ -81,6 +85,41 @@ def _kind(annotation: Any) -> str:
     return words.get(annotation) or {list: "list", dict: "keys and values"}[get_origin(annotation)]
 
 
+def architecture_page() -> str:
+    """The text of docs/architecture.md with one line a file, out of the first lines of docstrings."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    before, mark, rest = text.partition(FILES)
+    return before + mark + _files() + rest[rest.index(FILES_END) :]
+
+
+def _files() -> str:
+    """A heading a room with its floor, highest first, and a row a file."""
+    tests = (DOCS.parent / "tests" / "test_architecture.py").read_text(encoding="utf-8")
+    floors = ast.literal_eval(re.search(r"^FLOORS = (\{.*?\})", tests, re.M | re.S)[1])
+    rooms: dict[tuple[int, str], list[str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        inside = path.relative_to(SOURCE)
+        own = inside.parts[0].removesuffix(".py")
+        room = str(inside.parent) + "/" if len(inside.parts) > 1 else "single files"
+        floor = floors.get(own, 99) if len(inside.parts) > 1 else 0
+        line = f"`{inside.name if floor else inside}` | {_first_line(path)}"
+        rooms.setdefault((-floor, room), []).append(line)
+    out = []
+    for (floor, room), lines in sorted(rooms.items()):
+        about = [x.split("| ")[1] for x in lines if x.startswith("`__init__.py`")]
+        said = f": {about[0]}" if floor and about else " (their floors stand in the test)"
+        out.append(f"\n**{room.rstrip('/')}**{f', floor {-floor}' if floor else ''}{said}\n")
+        out.append("\n| file | what it is |\n|---|---|\n")
+        out += [f"| {x} |\n" for x in lines if not (floor and x.startswith("`__init__"))]
+    return "".join(out) + "\n"
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    line = docstring.partition("\n")[0].replace("``", "`").replace("|", "\\|")
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?([\w]+)`", r"`\1`", line)
+
+
 def site(out: Path) -> None:
     """The pages and the README as one site; a broken link ends it with an error."""
     work, root = out.with_name("site-source"), DOCS.parent
@@ -98,6 +137,8 @@ def site(out: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["settings"]:
         (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
+    elif sys.argv[1:] == ["files"]:
+        (DOCS / "architecture.md").write_text(architecture_page(), encoding="utf-8")
     elif sys.argv[1:] == ["site"]:
         site(DOCS.parent / "build" / "site")
     else:

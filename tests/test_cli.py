@@ -322,6 +322,14 @@ def test_a_run_without_a_name_is_called_by_its_folder(tmp_path):
         assert run.name == called
 
 
+def test_a_refused_start_deletes_nothing_by_force(alone, cli):
+    before = sorted(p for p in alone.rglob("*"))
+    for wrong in ("strategy=nothing", "encoder.kind=sasrek", "encoder.loss=bcee",
+                  "fusion.components=[encoderr]", "evaluation.metrics=[nowhere:at_all]"):  # fmt: skip
+        cli("run", "-q", "-c", TINY, "-o", alone, *FAST, "--force", wrong, expect=2)
+    assert sorted(p for p in alone.rglob("*")) == before
+
+
 def test_a_refused_start_claims_nothing(cli, place):
     for wrong, code in (
         (["encoder.kind=sasrek"], 2),

@@ -11,6 +11,7 @@ from sasrecllm.data.ingest.sources import SOURCES, load_tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.splits import SPLITS
 from sasrecllm.encoders.gru4rec import GRU4Rec
+from sasrecllm.encoders.losses import LOSSES
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder
 from sasrecllm.encoders.table import ENCODERS
@@ -118,6 +119,7 @@ def test_a_loop_gets_a_seed_and_is_otherwise_the_same():
         (CONFIG.data, "source", SOURCES),
         (CONFIG.data, "split", SPLITS),
         (CONFIG.encoder, "kind", ENCODERS),
+        (CONFIG.encoder, "loss", LOSSES),
         (CONFIG, "strategy", STRATEGIES),
     ],
     ids=lambda p: p if isinstance(p, str) else "",

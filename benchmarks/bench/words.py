@@ -68,9 +68,9 @@ def bench(run: Path | None, titles: int = TITLES, users: int = USERS, seed: int 
     rows = asked_users(system, users, seed)
     pairs = []
     for number in range(len(rows)):
-        known = rows.take(np.array([number]))
-        found = attack(free, known, titles, np.random.default_rng([seed, number]))
-        pairs.append((tried(system, known, found), tried(free, known, found)))
+        histories = rows.take(np.array([number]))
+        found = attack(free, histories, titles, np.random.default_rng([seed, number]))
+        pairs.append((tried(system, histories, found), tried(free, histories, found)))
     said = f"{titles} titles for each of {len(rows)} users, seed {seed}; bound {most or 'none'}"
     return [_gain(work, pairs, said), _place(work, pairs)]
 
@@ -94,34 +94,34 @@ def asked_users(system: SASRecLLM, count: int, seed: int) -> Histories:
     return everybody.take(np.sort(drawn))
 
 
-def attack(system: SASRecLLM, known: Histories, count: int, rng: np.random.Generator) -> list[str]:
+def attack(system: SASRecLLM, histories: Histories, count: int, rng: np.random.Generator) -> list[str]:
     """``count`` titles against one history, best first by what ``system`` says of them."""
-    liked = [system.catalog.title(int(i)) for i in known.items[known.labels == 1]]
+    liked = [system.catalog.title(int(i)) for i in histories.items[histories.labels == 1]]
     words = _words(system.catalog.titles)
     titles = list(dict.fromkeys(_drawn(liked, words, system, count * 3 // 4, rng)))
-    scores = probabilities(system, known, titles)
+    scores = probabilities(system, histories, titles)
     for _ in range(3):
         titles = [titles[n] for n in np.argsort(-scores, kind="stable")]
         fresh = [_changed(titles[n % 5], words, rng) for n in range(max(1, count // 12))]
         fresh = [t for t in dict.fromkeys(fresh) if t not in titles]
-        scores = np.append(np.sort(scores)[::-1], probabilities(system, known, fresh))
+        scores = np.append(np.sort(scores)[::-1], probabilities(system, histories, fresh))
         titles += fresh
     return [titles[n] for n in np.argsort(-scores, kind="stable")]
 
 
-def probabilities(system: SASRecLLM, known: Histories, titles: Sequence[str]) -> FloatArray:
+def probabilities(system: SASRecLLM, histories: Histories, titles: Sequence[str]) -> FloatArray:
     """P(like) of a new item under each title for one history, [T]."""
-    return np.asarray(system.calibration.probabilities(_scores(system, known, titles)))
+    return np.asarray(system.calibration.probabilities(_scores(system, histories, titles)))
 
 
-def tried(system: SASRecLLM, known: Histories, titles: Sequence[str]) -> Tried:
+def tried(system: SASRecLLM, histories: Histories, titles: Sequence[str]) -> Tried:
     """What ``titles``, best first, reach in ``system`` for one history."""
-    honest = _scores(system, known, honest_titles(system))
+    honest = _scores(system, histories, honest_titles(system))
     middle = float(np.median(honest))
-    best = float(_scores(system, known, titles[:1])[0])
-    others = np.setdiff1d(np.arange(system.catalog.n_items), known.items)
+    best = float(_scores(system, histories, titles[:1])[0])
+    others = np.setdiff1d(np.arange(system.catalog.n_items), histories.items)
     others = np.random.default_rng(0).permutation(others)[:CATALOGUE]
-    scores = system.score(known, others[None, :])[0]
+    scores = system.score(histories, others[None, :])[0]
     p = system.calibration.probabilities(np.array([middle, honest.max(), best]))
     places = [1 + int((scores > score).sum()) for score in (middle, best)]
     return Tried(float(p[0]), float(p[1]), float(p[2]), titles[0], places[0], places[1])
@@ -134,12 +134,12 @@ def honest_titles(system: SASRecLLM, most: int = 60) -> list[str]:
     return [system.catalog.title(int(i)) for i in items[:most]]
 
 
-def _scores(system: SASRecLLM, known: Histories, titles: Sequence[str]) -> FloatArray:
+def _scores(system: SASRecLLM, histories: Histories, titles: Sequence[str]) -> FloatArray:
     if not titles:
         return np.zeros(0)
     grown = system.with_items([NewItem(f"\ufdd0{n}", title) for n, title in enumerate(titles)])
     candidates = np.arange(system.catalog.n_items, grown.catalog.n_items)
-    return np.asarray(grown.score(known, candidates[None, :])[0])
+    return np.asarray(grown.score(histories, candidates[None, :])[0])
 
 
 def _drawn(

@@ -515,15 +515,15 @@ def _refuse_flags(words: list[str], allowed: tuple[str, ...]) -> None:
 
 
 def _open(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
+    from sasrecllm.pipeline.prepare import check_names
     from sasrecllm.runs.opening import run_at_work
-    from sasrecllm.stages.plan import planned
 
     if out is None and not config.name:
         raise ConfigError(
             "where the run goes is not said: there is no --out, and the settings have no name",
             "give --out runs/mine, or name=mine for the folder runs/mine",
         )
-    planned(config)  # a misspelt strategy leaves no folder behind, and deletes none
+    check_names(config)  # a misspelt name leaves no folder behind, and deletes none
     command = "sasrecllm " + " ".join(sys.argv[1:])
     return run_at_work(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
 

@@ -18,11 +18,11 @@ from sasrecllm.inference.saving import Place
 from sasrecllm.inference.values import folder_of, shown
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.machine.signals import interruptible
+from sasrecllm.pipeline.prepare import check_names
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import run_at_work
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import planned
 
 COMMAND = "sasrecllm.fit(...)"
 
@@ -65,7 +65,7 @@ def fit(
     with lent(interactions, items) as data:
         given = data if interactions is not None else {}
         chosen = _chosen(config, given, columns, settings)
-        planned(chosen)  # a misspelt strategy leaves no folder behind, and deletes none
+        check_names(chosen)  # a misspelt name leaves no folder behind, and deletes none
         with _place(out) as folder, as_refusals(folder):
             with interruptible(), run_at_work(folder, chosen, COMMAND, quiet=quiet, force=force) as run:
                 run_all(run)

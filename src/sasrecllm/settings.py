@@ -146,9 +146,7 @@ class Encoder(Section):
         " items on, in one process and without a full softmax",
     )
     folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")
-    args: dict[str, Any] = Field(
-        default_factory=dict, description="what a class of your own takes beside these settings"
-    )
+    args: dict[str, Any] = Field(default_factory=dict, description="arguments of a class of your own")
     loop: Loop = Field(
         Loop(epochs=30, batch_size=16, lr=1e-3, warmup_steps=50, patience=4, save_every=0),
         description="its training",
@@ -345,14 +343,12 @@ class Evaluation(Section):
     """How results are measured."""
 
     resamples: int = Field(1000, ge=100, description="user-bootstrap resamples")
-    metrics: list[str] = Field(
-        default_factory=list, description="further ones, each package.module:function"
-    )
+    metrics: list[str] = Field(default_factory=list, description="more, as package.module:function")
     ablations: bool = Field(True, description="score the last row with one thing taken away, too")
     ranking: Ranking = Field(Ranking(), description="lists over drawn others and the whole catalogue")
     baselines: list[str] = Field(
         default_factory=list,
-        description="rows beside the trivial ones: ItemKNN say, or package.module:Class",
+        description="rows beside the trivial: ItemKNN say, or package.module:Class",
     )
 
 

@@ -35,7 +35,7 @@ def test_no_stage_of_the_language_model_makes_logits_of_every_position(in_the_ch
     rows = np.arange(16)
     whole = len(rows) * int(p.lengths.max()) * VOCABULARY
     with Largest() as usual:
-        language.reference_way().train(model, p, rows, soft, len(rows))
+        language.reference_way.train(model, p, rows, soft, len(rows))
     with Largest() as ours:
         language.train_ours(model, p, [rows], soft)
     assert usual.entries >= whole

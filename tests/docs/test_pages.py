@@ -41,6 +41,15 @@ def test_the_settings_page_is_what_the_settings_say():
     assert said == build().settings_page(), "run: python docs/build.py settings"
 
 
+def test_the_architecture_page_has_one_line_for_every_file():
+    said = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert said == build().architecture_page(), "run: python docs/build.py files"
+    files = [p for p in (ROOT / "src" / "sasrecllm").rglob("*.py") if p.name != "__init__.py"]
+    lines = [x for x in said.splitlines() if x.startswith("| `") and ".py` |" in x]
+    assert len(lines) == len(files) + 1, "the package's own __init__ stands there too"
+    assert not [x for x in lines if len(x.split("|")[2].strip()) < 20]
+
+
 def test_every_setting_has_a_meaning():
     lines = [x for x in build().settings_page().splitlines() if x.startswith("| `")]
     assert len(lines) > 80

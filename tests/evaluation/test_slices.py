@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sasrecllm.evaluation.slices import known, slices_by_cause
+from sasrecllm.evaluation.slices import is_member, slices_by_cause
 from sasrecllm.types import UNKNOWN, Histories, Questions
 
 # user, item, likes and dislikes in the history
@@ -55,4 +55,4 @@ def test_every_row_stands_in_the_slices_of_its_causes():
 
 
 def test_an_empty_table_knows_nobody():
-    assert not known(np.array([UNKNOWN, 0, 5]), np.array([], dtype=bool)).any()
+    assert not is_member(np.array([UNKNOWN, 0, 5]), np.array([], dtype=bool)).any()

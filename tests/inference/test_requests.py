@@ -1,5 +1,7 @@
 """What goes in and out: pairs, new items, flags and lines."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -75,8 +77,10 @@ def people():
 
 def test_flags_say_what_training_has_not_seen_and_of_whom_nothing_is_known():
     items = np.array([[0, 2], [0, 9], [UNKNOWN, 1]])
-    seen_users, seen_items = np.array([True, False]), np.array([True, True, False])
-    assert flags_of(people(), items, seen_users, seen_items) == [
+    trained = SimpleNamespace(
+        seen_users=np.array([True, False]), seen_items=np.array([True, True, False])
+    )
+    assert flags_of(people(), items, trained) == [
         [(), ("cold_item",)],
         [("cold_user", "fallback"), ("cold_user", "fallback", "cold_item")],
         [("cold_user", "cold_item"), ("cold_user",)],

@@ -15,7 +15,7 @@ from sasrecllm.checkpoint import is_whole
 from sasrecllm.llm.ability import refuse_unable
 from sasrecllm.llm.gguf_tokens import TITLES
 from sasrecllm.llm.loading import load_backbone, load_tokenizer
-from sasrecllm.prompts.answers import answer_ids
+from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.titles import TitleTokens
 
 FOLDER = Path(__file__).parents[2] / ".cache" / "smollm2-135m"
@@ -147,5 +147,6 @@ def test_it_knows_the_capital_of_france(backbone):
 def test_it_can_be_a_recommender(backbone):
     refuse_unable(backbone, "SmolLM2", 1024)
     assert backbone.hidden_size == 576 and backbone.reads_prefixes
-    words = backbone.tokenizer.convert_ids_to_tokens(list(answer_ids(backbone.tokenizer)))
+    found = answered_cue(backbone.tokenizer, "Answer:")
+    words = backbone.tokenizer.convert_ids_to_tokens([found.yes_id, found.no_id])
     assert words == ["ĠYes", "ĠNo"]

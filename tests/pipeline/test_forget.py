@@ -194,7 +194,7 @@ def test_an_unknown_user_is_refused_and_nothing_changes(own):
             forget(own, users)
         assert refused.value.exit_code == 4
     assert everything(own) == before
-    forget(own, ["nobody"], told=["nobody"])  # the store of its server knows him
+    forget(own, ["nobody"], in_store=["nobody"])  # the store of its server knows him
     assert everything(own) == before
 
 

@@ -18,10 +18,12 @@ def questions() -> Questions:
     rng = np.random.default_rng(0)
     users = np.repeat(np.arange(USERS), N // USERS)
     nothing = np.empty(0, dtype=np.int64)
-    known = Histories(
+    histories = Histories(
         users, nothing, nothing.astype(np.int8), nothing, np.zeros(N + 1, np.int64), users
     )
-    return Questions(known, np.zeros(N, np.int64), rng.integers(0, 2, N).astype(np.int8), np.arange(N))
+    return Questions(
+        histories, np.zeros(N, np.int64), rng.integers(0, 2, N).astype(np.int8), np.arange(N)
+    )
 
 
 def seeds(noise: float, count: int, asked: Questions) -> list[SeedScores]:

@@ -33,10 +33,8 @@ from sasrecllm.types import BoolArray, Histories, IntArray
 
 PAD = -1
 """What fills a row on the right; inside a history an item outside the catalogue is never PAD."""
-
 ROWS_AT_ONCE = 1024
 """Histories per causal pass of ``encode``: bounds the memory of a whole test split."""
-
 LONG_LIST = 0.1
 """Share of the catalogue from which a candidate list is answered by one product with all of it."""
 
@@ -90,11 +88,10 @@ class SequentialEncoder(nn.Module, ABC):
     """
 
     kind: ClassVar[str] = ""
-    label: ClassVar[str] = ""
-    """What tables call it; its kind where that is empty."""
+    label: ClassVar[str] = ""  # what tables call it; its kind where that is empty
     seen_items: Tensor
     touched_rows: bool = False
-    """Whether the item table's gradient holds the rows alone that a batch reads (``training.rows``)."""
+    """Whether the item table's gradient holds the rows of a batch alone (``ops.sparse_adamw``)."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.intervals import Interval, UserBootstrap, interval
 from sasrecllm.evaluation.metrics import auc, log_loss, row_log_loss, uauc
-from sasrecllm.evaluation.table import CUTOFFS, METRICS, Answers, Metric
+from sasrecllm.evaluation.table_metrics import CUTOFFS, METRICS, Answers, Metric
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, LabelArray, Questions
 
 NEW_ITEMS = "any new item"
@@ -51,7 +51,7 @@ class Judge:
 
     Args:
         intervals_on: slices that get intervals and differences too (under ``METRIC on SLICE``).
-        metrics: overall numbers, beside those of :data:`~sasrecllm.evaluation.table.METRICS`.
+        metrics: overall numbers, beside those of :data:`~sasrecllm.evaluation.table_metrics.METRICS`.
     """
 
     def __init__(

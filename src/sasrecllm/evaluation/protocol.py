@@ -14,7 +14,7 @@ from sasrecllm.errors import ConfigError, DivergedError
 from sasrecllm.evaluation.calibration import Calibration, fit_calibration
 from sasrecllm.evaluation.comparison import Evaluation, Judge, require_whole
 from sasrecllm.evaluation.ranking import metrics_of_ranks, positive_ranks
-from sasrecllm.evaluation.table import Metric
+from sasrecllm.evaluation.table_metrics import Metric
 from sasrecllm.types import (
     UNKNOWN,
     BoolArray,
@@ -91,7 +91,7 @@ def compare(
     Args:
         scores: name -> score of every question, in the order of the table.
         validation_scores, validation_labels: each row's calibration is fitted on these.
-        metrics: further ones (:mod:`sasrecllm.evaluation.table`), by their names.
+        metrics: further ones (:mod:`sasrecllm.evaluation.table_metrics`), by their names.
 
     Raises:
         ConfigError: a row lacks validation scores, or has not one finite score for every question.

@@ -11,7 +11,7 @@ import numpy as np
 from sasrecllm.types import BoolArray, IntArray, Questions
 
 
-def known(indices: IntArray, seen: BoolArray) -> BoolArray:
+def is_member(indices: IntArray, seen: BoolArray) -> BoolArray:
     """Whether each index was seen in training; anything outside the table was not."""
     inside = (indices >= 0) & (indices < len(seen))
     return np.append(seen, False)[np.where(inside, indices, len(seen))]
@@ -26,8 +26,8 @@ def slices_by_cause(
         seen_users, seen_items: whether the training split shows them, by index.
         train_counts: training rows of each item.
     """
-    user = known(questions.histories.users, seen_users)
-    item = known(questions.targets, seen_items)
+    user = is_member(questions.histories.users, seen_users)
+    item = is_member(questions.targets, seen_items)
     liked = np.bincount(
         questions.histories.owners[questions.histories.labels == 1], minlength=len(questions)
     )

@@ -23,11 +23,11 @@ def audience_of(
     users = np.unique(dataset.users)  # who was forgotten has no row
     if not allowed:
         users = np.setdiff1d(users, dataset.users[dataset.items == item])
-    known = dataset.latest(users)
-    scores = scorer.score(known, np.full((len(users), 1), item))[:, 0]
+    histories = dataset.latest(users)
+    scores = scorer.score(histories, np.full((len(users), 1), item))[:, 0]
     best = np.argsort(-scores, kind="stable")[:k]
     probabilities = calibration.probabilities(scores)
-    liked = known.liked().last(1)
+    liked = histories.liked().last(1)
     last = np.full(len(users), UNKNOWN)
     last[liked.owners] = liked.items
     return [

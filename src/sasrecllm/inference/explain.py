@@ -10,7 +10,7 @@ import torch
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
-from sasrecllm.evaluation.slices import known as known_index
+from sasrecllm.evaluation.slices import is_member
 from sasrecllm.inference.retrieve import TitleVectors
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.runs.system import System
@@ -95,16 +95,16 @@ class Explanation:
         }
 
 
-def explained(system: Explains, known: Histories, target: int) -> Explanation:
-    """Why ``target`` has the probability it has for the one history in ``known``."""
-    rows, places = left_out(known)
+def explained(system: Explains, histories: Histories, target: int) -> Explanation:
+    """Why ``target`` has the probability it has for the one history in ``histories``."""
+    rows, places = left_out(histories)
     scores = system.score(rows, np.full((len(rows), 1), target))[:, 0]
     p = system.calibration.probabilities(scores)
     slope, catalog = system.calibration.slope, system.catalog
     reasons = [
         Reason(
-            catalog.item_id(int(known.items[place])),
-            catalog.title(int(known.items[place])),
+            catalog.item_id(int(histories.items[place])),
+            catalog.title(int(histories.items[place])),
             slope * float(scores[0] - scores[number]),
             float(p[number]),
         )
@@ -114,42 +114,44 @@ def explained(system: Explains, known: Histories, target: int) -> Explanation:
         catalog.item_id(target),
         catalog.title(target),
         float(p[0]),
-        shares_of(system.scorer, known, target, slope),
+        shares_of(system.scorer, histories, target, slope),
         tuple(sorted(reasons, key=lambda r: -r.drop)),
-        nearest(system, known, target),
+        nearest(system, histories, target),
     )
 
 
-def left_out(known: Histories, most: int = MOST) -> tuple[Histories, list[int]]:
-    """The one history in ``known`` whole and then without each of its newest liked entries.
+def left_out(histories: Histories, most: int = MOST) -> tuple[Histories, list[int]]:
+    """The one history in ``histories`` whole and then without each of its newest liked entries.
 
     Returns:
         n + 1 histories, and the places [n] in the history of the entries left out, newest first.
     """
-    places = [int(p) for p in np.flatnonzero(known.labels == 1)[::-1][:most]]
-    rows = known.take(np.zeros(1 + len(places), dtype=np.int64))
+    places = [int(p) for p in np.flatnonzero(histories.labels == 1)[::-1][:most]]
+    rows = histories.take(np.zeros(1 + len(places), dtype=np.int64))
     gone = np.zeros(len(rows.items), dtype=bool)
     for row, place in enumerate(places, 1):
         gone[rows.offsets[row] + place] = True
     return rows.keep(~gone), places
 
 
-def shares_of(scorer: Scorer, known: Histories, item: int, slope: float) -> dict[str, float]:
+def shares_of(scorer: Scorer, histories: Histories, item: int, slope: float) -> dict[str, float]:
     """What each component of a fused score adds, in calibrated logits; a lone scorer has one share."""
     candidates = np.array([[item]])
     if not isinstance(scorer, Fusion):
-        return {scorer.name: slope * float(scorer.score(known, candidates)[0, 0])}
-    parts = scorer.contributions(known, candidates)[0]
+        return {scorer.name: slope * float(scorer.score(histories, candidates)[0, 0])}
+    parts = scorer.contributions(histories, candidates)[0]
     return {
         name: slope * float(value) for name, value in zip(scorer.weights.components, parts, strict=True)
     }
 
 
-def nearest(system: Explains, known: Histories, target: int, most: int = 3) -> tuple[Neighbour, ...]:
+def nearest(
+    system: Explains, histories: Histories, target: int, most: int = 3
+) -> tuple[Neighbour, ...]:
     """Liked items that resemble ``target`` most: by the encoder's vectors where it has one, else by
     the titles; none where neither can say."""
-    liked = np.unique(known.items[known.labels == 1])
-    inside = known_index(np.append(liked, target), system.has_vector)
+    liked = np.unique(histories.items[histories.labels == 1])
+    inside = is_member(np.append(liked, target), system.has_vector)
     encoder, catalog = system.parts.encoder, system.catalog
     if inside[-1]:
         by, liked = "encoder", liked[inside[:-1]]

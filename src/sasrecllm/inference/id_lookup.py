@@ -125,8 +125,8 @@ def entries_of(
     found = {t: item_of_title.get(key, UNKNOWN) for t, key in zip(titles, keys, strict=True)}
     new = [t for t, index in found.items() if index == UNKNOWN]
     found |= {t: catalog.n_items + place for place, t in enumerate(new)}
-    known = iter(items_of(catalog, [e for e in entries if isinstance(e, str)], "history"))
-    items = [found[e] if isinstance(e, Title) else int(next(known)) for e in entries]
+    found_items = iter(items_of(catalog, [e for e in entries if isinstance(e, str)], "history"))
+    items = [found[e] if isinstance(e, Title) else int(next(found_items)) for e in entries]
     return np.array(items, dtype=np.int64), named_titles(catalog, new)
 
 

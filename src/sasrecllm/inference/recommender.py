@@ -1,8 +1,6 @@
 """From a run folder to answers people can use: the public face of a trained system.
 
 Raw ids come in and go out here, spelt as the user spells them; inside there are only indices.
-
-Legend: B histories, C candidates.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.checkpoint import read_json
 from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.encoders.scorer import EncoderScorer
-from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
@@ -41,10 +38,10 @@ from sasrecllm.inference.requests import (
     pairs_of,
     recommendations,
 )
-from sasrecllm.inference.rerank import Lists, TwoStage
+from sasrecllm.inference.rerank import Lists, TwoStage, finite
 from sasrecllm.inference.results import Results
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
-from sasrecllm.inference.saving import Place, copy_run
+from sasrecllm.inference.saving import Place, copy_run, refuse_added
 from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
@@ -68,7 +65,6 @@ class SASRecLLM:
         scorer: the scorer of the run's last stage.
         calibration: score to probability, fitted on the validation split.
         catalog: the run's catalogue, or one with further items at its end.
-        encoder_channel: of the encoder, where one stands already.
         fusion: of lists, over ``catalog``; the run's own without.
     """
 
@@ -78,7 +74,6 @@ class SASRecLLM:
         scorer: Scorer,
         calibration: Calibration | None = None,
         catalog: Catalog | None = None,
-        encoder_channel: EncoderChannel | None = None,
         fusion: ListFusion | None = None,
     ) -> None:
         self.parts, self.scorer = parts, scorer
@@ -86,7 +81,6 @@ class SASRecLLM:
         self.dataset = parts.dataset
         self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
-        self._first = encoder_channel or EncoderChannel(parts.encoder)
         self.fusion = fusion or parts.list_fusion
         self.place = Place()
         note_loaded()
@@ -139,11 +133,7 @@ class SASRecLLM:
             ConfigError: something stands there, or the system has items that its run has not.
             ResourceError: the disk is full.
         """
-        if added := self.catalog.n_items - self.dataset.n_items:
-            raise ConfigError(
-                f"{added} items were added after training, and a run has no place for them",
-                "save the system without them, and add them again after loading",
-            )
+        refuse_added(self.catalog.n_items - self.dataset.n_items)
         copy_run(self.place.folder, folder_of(folder))
 
     def evaluate(self) -> Results:
@@ -151,19 +141,13 @@ class SASRecLLM:
         return Results(read_json(RunFolder(self.place.folder).results, rows=dict, ranking=dict))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Scores of candidate indices [B, C]: what ``evaluate`` and the server call.
+        """Scores of candidate indices, [histories, candidates]: what ``evaluate`` and the server call.
 
         Raises:
             CheckpointError: a score is not finite.
         """
         refuse_fork()
-        scores = self.scorer.score(histories, candidates)
-        if not np.isfinite(scores).all():
-            raise CheckpointError(
-                f"{self.name} gives a score that is not finite: its weights or numbers are damaged",
-                "restore the run from a copy, or train it again",
-            )
-        return scores
+        return finite(self.name, self.scorer.score(histories, candidates))
 
     def with_items(self, items: Sequence[NewItem]) -> SASRecLLM:
         """The same system over a catalogue with ``items`` at its end; all weights are shared.
@@ -181,8 +165,9 @@ class SASRecLLM:
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
         fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
-        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, self._first, fusion)
-        system.place = self.place
+        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
+        system.place, system._encoder_channel = self.place, self._encoder_channel
+        system._list_encoder = self._list_encoder
         return system
 
     def score_items(
@@ -214,10 +199,10 @@ class SASRecLLM:
             DataError: an unknown item; an unknown user without a history.
         """
         ids = ids_of(items, "items")
-        system, known = self._asked(history, user, strict)
+        system, histories = self._asked(history, user, strict)
         candidates = items_of(system.catalog, ids, "items")[None, :]
-        probabilities = self.calibration.probabilities(system.score(known, candidates))[0]
-        (flags,) = self._flags(known, candidates)
+        probabilities = self.calibration.probabilities(system.score(histories, candidates))[0]
+        (flags,) = flags_of(histories, candidates, self.dataset)
         return [
             Scored(item, float(p), up) for item, p, up in zip(ids, probabilities, flags, strict=True)
         ]
@@ -260,23 +245,21 @@ class SASRecLLM:
         """
         length, count = count_of(k, "k"), count_of(retrieve, "retrieve")
         again = flag_of(rerank, "rerank")
-        system, known = self._asked(history, user, strict)
+        system, histories = self._asked(history, user, strict)
         allowed = allowed_items(system.catalog, only, where)
         length, count = min(length, len(allowed)), min(count, len(allowed))
-        best = system.recommend_many(known, length, count, allowed, rerank=again, seen=seen)
-        return system.lists(known, best)[0]
+        best = system.recommend_many(histories, length, count, allowed, rerank=again, seen=seen)
+        return system.lists(histories, best)[0]
 
-    def lists(self, known: Histories, best: Lists) -> list[list[Recommendation]]:
+    def lists(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
         """What :meth:`recommend_many` found for B histories, written out."""
         probabilities = self.calibration.probabilities(best.scores)
-        return recommendations(self.catalog, best, probabilities, self._flags(known, best.items))
-
-    def _flags(self, known: Histories, items: IntArray) -> list[list[tuple[str, ...]]]:
-        return flags_of(known, items, self.dataset.seen_users, self.dataset.seen_items)
+        flags = flags_of(histories, best.items, self.dataset)
+        return recommendations(self.catalog, best, probabilities, flags)
 
     def recommend_many(
         self,
-        known: Histories,
+        histories: Histories,
         k: int = 10,
         count: int = 100,
         allowed: BoolArray | None = None,
@@ -292,10 +275,10 @@ class SASRecLLM:
             rerank: order as the system does; else by the encoder alone.
             seen: as for :meth:`recommend`.
         """
-        repeats = may_repeat(seen, self.dataset.allow_seen)
-        stages = self.two_stage(count)
-        known = replace(known, asked_at=np.maximum(known.asked_at, self.dataset.now))
-        return stages.lists(known, k, allowed_I=allowed, seen=repeats, rerank=rerank)
+        met = may_repeat(seen, self.dataset.allow_seen)
+        asked_at = np.maximum(histories.asked_at, self.dataset.now)
+        histories = replace(histories, asked_at=asked_at)
+        return self.two_stage(count).lists(histories, k, allowed_I=allowed, seen=met, rerank=rerank)
 
     def two_stage(self, count: int = 100) -> TwoStage:
         """What every list comes from: the list fusion, or :meth:`by_score` where a run has none.
@@ -311,7 +294,7 @@ class SASRecLLM:
     def _list_encoder(self) -> EncoderChannel:
         """The encoder whose order stands beside that of the fusion."""
         trained = "next_item" in self.parts.origin
-        return EncoderChannel(self.parts.next_item) if trained else self._first
+        return EncoderChannel(self.parts.next_item) if trained else self._encoder_channel
 
     def by_score(self, count: int = 100) -> TwoStage:
         """Candidates of the encoder and of the words, in the order of the run's own score.
@@ -320,8 +303,8 @@ class SASRecLLM:
             count: items that each channel of the first stage names.
         """
         reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
-        titles = lambda: self.title_vectors  # noqa: E731 - only made where they are needed
-        channels = channels_of(self._first, self.catalog.n_items, titles if reads else None)
+        titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
+        channels = channels_of(self._encoder_channel, self.catalog.n_items, titles)
         behind = EncoderScorer("encoder", self.parts.encoder)
         return TwoStage(channels, self, self.catalog.n_items, count=count, behind=behind)
 
@@ -343,8 +326,8 @@ class SASRecLLM:
         Raises:
             DataError: an unknown item; an unknown user without a history.
         """
-        system, known = self._asked(history, user, strict)
-        return explained(system, known, int(items_of(system.catalog, [item], "item")[0]))
+        system, histories = self._asked(history, user, strict)
+        return explained(system, histories, int(items_of(system.catalog, [item], "item")[0]))
 
     def audience(self, item: Id, k: int = 10, *, seen: Seen | None = None) -> list[dict[str, Any]]:
         """The ``k`` known users most likely to like an item, with the title they liked last.
@@ -357,11 +340,8 @@ class SASRecLLM:
             DataError: an unknown item.
         """
         index = int(items_of(self.catalog, [item], "item")[0])
-        allowed = may_repeat(seen, self.dataset.allow_seen)
-        k = count_of(k, "k")
+        k, allowed = count_of(k, "k"), may_repeat(seen, self.dataset.allow_seen)
         return audience_of(self, self.calibration, self.dataset, index, k, allowed=allowed)
-
-    # What was asked ------------------------------------------------------------------------------
 
     def _asked(
         self, history: Sequence[Entry] | None, user: Id | None, strict: bool
@@ -378,6 +358,10 @@ class SASRecLLM:
     @cached_property
     def _item_of_title(self) -> dict[str, int]:
         return {key: index for index, key in enumerate(title_keys(self.catalog.titles))}
+
+    @cached_property
+    def _encoder_channel(self) -> EncoderChannel:
+        return EncoderChannel(self.parts.encoder)
 
     @cached_property
     def title_vectors(self) -> TitleVectors:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.evaluation.slices import known as is_known
+from sasrecllm.evaluation.slices import is_member
 from sasrecllm.inference.values import id_of, liked_of, listed, shown
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, LabelArray
 
@@ -29,6 +29,20 @@ class NewItem:
     item_id: str
     title: str
     attributes: Mapping[str, str | None] = field(default_factory=dict)
+
+
+class HasSeen(Protocol):
+    """A data set, as far as flags need it."""
+
+    @property
+    def seen_users(self) -> BoolArray:
+        """Whether the training split shows each user."""
+        ...
+
+    @property
+    def seen_items(self) -> BoolArray:
+        """Whether the training split shows each item."""
+        ...
 
 
 Seen = Literal["exclude", "allow"]
@@ -169,18 +183,18 @@ def recommendations(
     ]
 
 
-def flags_of(
-    known: Histories, items: IntArray, seen_users: BoolArray, seen_items: BoolArray
-) -> list[list[tuple[str, ...]]]:
+def flags_of(histories: Histories, items: IntArray, trained: HasSeen) -> list[list[tuple[str, ...]]]:
     """The flags of items [B, K] for B histories.
 
     Args:
-        seen_users, seen_items: whether the training split shows them, by index.
+        trained: says which users and items the training split shows.
     """
     flags = {
-        "cold_user": np.broadcast_to(~is_known(known.users, seen_users)[:, None], items.shape),
-        "fallback": np.broadcast_to((np.diff(known.offsets) == 0)[:, None], items.shape),
-        "cold_item": ~is_known(items, seen_items),
+        "cold_user": np.broadcast_to(
+            ~is_member(histories.users, trained.seen_users)[:, None], items.shape
+        ),
+        "fallback": np.broadcast_to((np.diff(histories.offsets) == 0)[:, None], items.shape),
+        "cold_item": ~is_member(items, trained.seen_items),
     }
     rows, columns = items.shape
     return [

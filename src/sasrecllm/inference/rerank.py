@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.metrics import refuse_nan
 from sasrecllm.inference.retrieve import Channel, Retrieved, retrieve
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
@@ -53,7 +54,7 @@ class TwoStage:
 
     def lists(
         self,
-        known: Histories,
+        histories: Histories,
         k: int,
         *,
         allowed_I: BoolArray | None = None,
@@ -70,8 +71,8 @@ class TwoStage:
         if allowed_I is None:
             allowed_I = np.ones(self.n_items, dtype=bool)
         parts = [self._empty(0, k)]
-        for rows in self._blocks(len(known)):
-            part = known.take(rows)
+        for rows in self._blocks(len(histories)):
+            part = histories.take(rows)
             parts.append(self._best(part, free_items(part, allowed_I, seen=seen), k, rerank))
         return Lists(*map(np.concatenate, zip(*parts, strict=True)))
 
@@ -110,24 +111,24 @@ class TwoStage:
         out_BC[named[0], column_BI[named[0], found.items[named]]] = second[named]
         return out_BC
 
-    def _ordered(self, known: Histories, found: Retrieved, k: int, rerank: bool) -> Lists:
+    def _ordered(self, histories: Histories, found: Retrieved, k: int, rerank: bool) -> Lists:
         """The first ``k`` candidates of each history."""
-        scores = self._scored(known, found.items)
+        scores = self._scored(histories, found.items)
         first = found.ranks[0]
         places = -scores if rerank else np.where(found.items == UNKNOWN, np.inf, first)
         order = np.argsort(places, axis=1, kind="stable")[:, :k]
-        best = self._empty(len(known), k)
+        best = self._empty(len(histories), k)
         for whole, part in zip(best, (found.items, scores, first), strict=True):
             whole[:, : order.shape[1]] = np.take_along_axis(part, order, axis=1)
         return best
 
-    def _scored(self, known: Histories, items: IntArray) -> FloatArray:
+    def _scored(self, histories: Histories, items: IntArray) -> FloatArray:
         """Scores of candidates [B, C], −inf where there is none; a history without any is not asked."""
         empty, scores = items == UNKNOWN, np.full(items.shape, -np.inf)
         rows = np.flatnonzero(~empty[:, 0])
         if len(rows):
             asked = np.where(empty[rows], items[rows, :1], items[rows])
-            got = self.scorer.score(known.take(rows), asked)
+            got = self.scorer.score(histories.take(rows), asked)
             refuse_nan(got.ravel())
             scores[rows] = np.where(empty[rows], -np.inf, got)
         return scores
@@ -143,13 +144,27 @@ class TwoStage:
         return Lists(unknown, np.full((rows, k), -np.inf), no_rank)
 
 
-def free_items(known: Histories, allowed_I: BoolArray, *, seen: bool) -> BoolArray:
+def free_items(histories: Histories, allowed_I: BoolArray, *, seen: bool) -> BoolArray:
     """Whether each item may be recommended to each history, [B, I]: allowed; not met, or ``seen``."""
-    free_BI = np.broadcast_to(allowed_I, (len(known), len(allowed_I))).copy()
+    free_BI = np.broadcast_to(allowed_I, (len(histories), len(allowed_I))).copy()
     if not seen:
-        inside = (known.items >= 0) & (known.items < len(allowed_I))
-        free_BI[known.owners[inside], known.items[inside]] = False
+        inside = (histories.items >= 0) & (histories.items < len(allowed_I))
+        free_BI[histories.owners[inside], histories.items[inside]] = False
     return free_BI
+
+
+def finite(name: str, scores: FloatArray) -> FloatArray:
+    """The scores of a loaded system.
+
+    Raises:
+        CheckpointError: one is not finite.
+    """
+    if not np.isfinite(scores).all():
+        raise CheckpointError(
+            f"{name} gives a score that is not finite: its weights or numbers are damaged",
+            "restore the run from a copy, or train it again",
+        )
+    return scores
 
 
 def dense_ranks(scores_BC: FloatArray) -> FloatArray:

@@ -30,7 +30,7 @@ from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray,
 class Channel(Protocol):
     """One source of candidates."""
 
-    def best(self, known: Histories, free_BI: BoolArray, count: int) -> IntArray:
+    def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """The ``count`` best items of each history among the free ones that this channel knows.
 
         Returns:
@@ -47,14 +47,14 @@ class Retrieved(NamedTuple):
 
 
 def retrieve(
-    channels: Sequence[Channel], known: Histories, free_BI: BoolArray, count: int
+    channels: Sequence[Channel], histories: Histories, free_BI: BoolArray, count: int
 ) -> Retrieved:
     """The ``count`` best items of every channel, each item once.
 
     Args:
         free_BI: whether each item of the catalogue may be recommended to each history.
     """
-    found = [channel.best(known, free_BI, count) for channel in channels]
+    found = [channel.best(histories, free_BI, count) for channel in channels]
     n_items = free_BI.shape[1]
     items_BC = np.concatenate(found, axis=1)
     items_BC[items_BC == UNKNOWN] = n_items  # behind every item
@@ -62,9 +62,9 @@ def retrieve(
     items_BC[:, 1:][items_BC[:, 1:] == items_BC[:, :-1]] = n_items
     items_BC.sort(axis=1)
     kept = max(1, int((items_BC < n_items).sum(1).max(initial=0)))
-    items_BC = items_BC[:, :kept] if items_BC.shape[1] else np.full((len(known), 1), n_items)
+    items_BC = items_BC[:, :kept] if items_BC.shape[1] else np.full((len(histories), 1), n_items)
     # One ascending row of numbers, in which each channel's items are looked up.
-    numbers = (np.arange(len(known))[:, None] * (n_items + 1) + items_BC).ravel()
+    numbers = (np.arange(len(histories))[:, None] * (n_items + 1) + items_BC).ravel()
     ranks_NBC = np.zeros((len(found), *items_BC.shape), dtype=np.int64)
     for ranks_BC, best in zip(ranks_NBC, found, strict=True):
         rows, places = np.nonzero((best != UNKNOWN) & (best < n_items))
@@ -83,10 +83,10 @@ class ScorerChannel:
     def __init__(self, scorer: Scorer, items_J: IntArray) -> None:
         self.scorer, self.items_J = scorer, items_J
 
-    def best(self, known: Histories, free_BI: BoolArray, count: int) -> IntArray:
+    def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """See :class:`Channel`."""
-        asked_BJ = np.tile(self.items_J, (len(known), 1))
-        return best_of(self.scorer.score(known, asked_BJ), free_BI, self.items_J, count)
+        asked_BJ = np.tile(self.items_J, (len(histories), 1))
+        return best_of(self.scorer.score(histories, asked_BJ), free_BI, self.items_J, count)
 
 
 class EncoderChannel:
@@ -102,14 +102,14 @@ class EncoderChannel:
         with torch.no_grad():
             self._vectors_JF = encoder.item_factors()
 
-    def best(self, known: Histories, free_BI: BoolArray, count: int) -> IntArray:
+    def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """See :class:`Channel`."""
         if self._vectors_JF is None:
             own = ScorerChannel(EncoderScorer("encoder", self.encoder), self.items_J)
-            return own.best(known, free_BI, count)
+            return own.best(histories, free_BI, count)
         self.encoder.eval()
         with torch.no_grad():
-            user_BF = self.encoder.user_factors(self.encoder.encode(known))
+            user_BF = self.encoder.user_factors(self.encoder.encode(histories))
             free_BJ = torch.from_numpy(free_BI[:, self.items_J]).to(self.encoder.device)
             values, places = top_items(user_BF, self._vectors_JF, count, free_BJ)
         places_BC, real_BC = places.cpu().numpy(), (values != -torch.inf).cpu().numpy()
@@ -127,11 +127,11 @@ class WordsChannel:
     def __init__(self, items_J: IntArray, titles: Callable[[], TitleVectors] | None = None) -> None:
         self.items_J, self.titles = items_J, titles
 
-    def best(self, known: Histories, free_BI: BoolArray, count: int) -> IntArray:
+    def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """See :class:`Channel`."""
-        like_BJ = np.zeros((len(known), len(self.items_J)))
+        like_BJ = np.zeros((len(histories), len(self.items_J)))
         if self.titles is not None and free_BI[:, self.items_J].any(0).sum() > count:
-            like_BJ = self.titles().likeness(known.liked(), self.items_J)
+            like_BJ = self.titles().likeness(histories.liked(), self.items_J)
         return best_of(like_BJ, free_BI, self.items_J, count)
 
 

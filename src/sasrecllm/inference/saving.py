@@ -39,6 +39,19 @@ class Place:
         return self._folder
 
 
+def refuse_added(count: int) -> None:
+    """Refuse to save a system with so many items that its run does not have.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    if count:
+        raise ConfigError(
+            f"{count} items were added after training, and a run has no place for them",
+            "save the system without them, and add them again after loading",
+        )
+
+
 def copy_run(run: Path, folder: Path) -> None:
     """Copy the finished run to ``folder``, without the checkpoints that it no longer needs.
 

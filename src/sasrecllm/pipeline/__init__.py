@@ -1,1 +1,1 @@
-"""From settings to a finished run folder; ``contents.py`` is the table of contents."""
+"""From settings to a finished run folder; ``run.py`` is the table of contents."""

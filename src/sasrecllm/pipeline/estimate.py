@@ -12,7 +12,7 @@ import torch
 
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.machine.progress import Progress, readable_seconds
-from sasrecllm.pipeline.language import check_language_model, check_prompts
+from sasrecllm.pipeline.preflight import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.language_model import is_own
@@ -20,7 +20,7 @@ from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings, Offline
 from sasrecllm.stages.kind import Work
-from sasrecllm.stages.language_model import language_model
+from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.plan import all_stages, asks_language_model
 from sasrecllm.training.loop import Task, steps_in_all
 

@@ -13,7 +13,7 @@ from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
-from sasrecllm.evaluation.table import further_metrics
+from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.pipeline.rank_lists import rank, wants_ranking
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import save_scores

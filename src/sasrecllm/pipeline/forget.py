@@ -132,10 +132,10 @@ def _finish(folder: RunFolder) -> bool:
 def _stage_data(folder: RunFolder, dataset: Dataset, users: Sequence[str], new: Path) -> set[str]:
     """Write the data without ``users``, and the encoders without what is theirs alone."""
     index = dataset.catalog.user_index(list(users))
-    known = np.unique(index[index >= 0])
-    if not len(known):
+    present = np.unique(index[index >= 0])
+    if not len(present):
         return set()
-    left = dataset.without_users(known)
+    left = dataset.without_users(present)
     for split in NAMES:
         if len(dataset.rows(split)) and not len(left.rows(split)):
             raise DataError(
@@ -154,7 +154,7 @@ def _stage_data(folder: RunFolder, dataset: Dataset, users: Sequence[str], new: 
     write_json(later.summary, read_json(folder.summary) | {"data": left.digest})
     for part in (p for s in folder.stage_folders() for p in s.trained_parts()):
         tensors, about = load_part(part, {})
-        blanked = without_users(tensors, about, known.tolist())
+        blanked = without_users(tensors, about, present.tolist())
         if blanked is not None:
             requires = read_json(part / PART, requires=dict)["requires"]
             save_part(new / part.relative_to(folder.path), blanked, about, requires)

@@ -16,7 +16,7 @@ from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.table import refuse_arguments
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
-from sasrecllm.evaluation.table import further_metrics
+from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
@@ -25,7 +25,8 @@ from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
-from sasrecllm.stages.plan import all_stages, asks_language_model
+from sasrecllm.settings import Config
+from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 
 
 def check_settings(run: Run) -> None:
@@ -35,16 +36,26 @@ def check_settings(run: Run) -> None:
         ConfigError: an unknown encoder, template, component or stage.
         CheckpointError: a part that a stage loads is not there.
     """
-    c = run.config
-    refuse_arguments(c.encoder.kind, c.encoder.args)
-    loss_of(c.encoder.loss)
-    further_metrics(c.evaluation.metrics)
+    check_names(run.config)
     asked_templates(run)
-    _check_names("fusion.components", c.fusion.components, MODELS)
-    _check_names("evaluation.baselines", c.evaluation.baselines)
-    for folder, stage in run.folder.of_stages(all_stages(c)):
+    for folder, stage in run.folder.of_stages(all_stages(run.config)):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
+
+
+def check_names(config: Config) -> None:
+    """Refuse names that there are not, before any folder is looked at: nothing is lost by a typo.
+
+    Raises:
+        ConfigError: an unknown encoder, loss, metric, component, baseline or stage.
+    """
+    refuse_arguments(config.encoder.kind, config.encoder.args)
+    loss_of(config.encoder.loss)
+    further_metrics(config.evaluation.metrics)
+    given = {stage.kind.component for stage in planned(config).values()} - {""}
+    models = [*MODELS, *sorted(given - {*MODELS})]
+    _check_names("fusion.components", config.fusion.components, models)
+    _check_names("evaluation.baselines", config.evaluation.baselines)
 
 
 def asked_templates(run: Run) -> dict[str, Template]:
@@ -57,14 +68,14 @@ def asked_templates(run: Run) -> dict[str, Template]:
 
 def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:
     """Refuse a name that is no model's and no baseline's; an object from elsewhere is imported."""
-    known = (*models, *BASELINES)
+    allowed = (*models, *BASELINES)
     for name in names:
         if ":" in name:
             baseline_of(name, key)
-        elif name not in known:
+        elif name not in allowed:
             raise ConfigError(
-                f"{key} has {name!r}; allowed: {', '.join(known)}, or package.module:Name"
-                + did_you_mean(name, known),
+                f"{key} has {name!r}; allowed: {', '.join(allowed)}, or package.module:Name"
+                + did_you_mean(name, allowed),
                 "rename or remove it",
             )
 
@@ -197,14 +208,14 @@ def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:
 
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
-    known = dataset.catalog.attributes
+    allowed = dataset.catalog.attributes
     for name in run.config.item_features.attributes:
-        if name not in known:
+        if name not in allowed:
             left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
             raise ConfigError(
                 f"item_features.attributes has {name!r}; the items table has:"
-                f" {', '.join(known) or 'no further columns'}"
-                + ("; ".join(["", *left_out]) or did_you_mean(name, known)),
+                f" {', '.join(allowed) or 'no further columns'}"
+                + ("; ".join(["", *left_out]) or did_you_mean(name, allowed)),
                 "correct the name or leave it out; such columns stand in the file of the items"
                 " (data.items_path), as text or lists of words",
             )

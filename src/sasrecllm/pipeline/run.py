@@ -18,7 +18,7 @@ from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.memory import peak_megabytes
 from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.pipeline.evaluate import evaluate_run
-from sasrecllm.pipeline.language import check_language_model, check_prompts
+from sasrecllm.pipeline.preflight import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.pipeline.train import train_stages
 from sasrecllm.reports.write import write_report
@@ -29,7 +29,7 @@ from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.costs import costs
 from sasrecllm.stages.kind import Work
-from sasrecllm.stages.language_model import language_model
+from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.plan import all_stages, planned
 
 

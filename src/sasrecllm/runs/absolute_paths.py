@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm.llm.naming import backbone_path
+from sasrecllm.llm.sources import source_of
 from sasrecllm.prompts.template import is_shipped
 from sasrecllm.settings import Config
 
@@ -19,7 +20,7 @@ def with_absolute_paths(config: Config) -> Config:
     """
     c = config.llm
     llm = {
-        "backbone": c.backbone if c.backbone == "offline" else backbone_path(c.backbone),
+        "backbone": c.backbone if source_of(c.backbone).in_run else backbone_path(c.backbone),
         "text_prompt": _template(c.text_prompt),
         "soft_prompt": _template(c.soft_prompt),
     }

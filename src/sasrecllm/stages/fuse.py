@@ -50,8 +50,13 @@ class Fuse(Kind):
     ) -> Scorer:
         """The sum, each of whose models is asked anew."""
         assert system.fusion is not None
-        prompt = last_prompt(stages) or "text"
-        parts = [system.component(name, prompt, change) for name in system.fusion.components]
+        parts: list[Scorer] = []
+        for name in system.fusion.components:
+            giver = _giver(name, stage, stages)
+            if giver is None:
+                parts.append(system.component(name, last_prompt(stages) or "text", change))
+            else:
+                parts.append(giver.kind.scorer(system, giver, stages, change))
         return Fusion(stage.row, system.fusion, parts, system.dataset.seen_items)
 
     def scores(self, work: Work, stage: Stage, split: str) -> FloatArray:
@@ -75,11 +80,10 @@ def fused(config: Config, stages: Stages) -> list[str]:
 def worded(config: Config, stages: Stages) -> list[str]:
     """Of the fusion's components those that know an item without training rows by its words."""
     readers = {s.kind.component for s in stages.values() if s.kind.reads_words} | _loaded_models(stages)
-    return [
-        name
-        for name in fused(config, stages)
-        if name in readers or (name not in MODELS and baseline_of(name, COMPONENTS).reads_words)
-    ]
+    models = {*MODELS, *(s.kind.component for s in stages.values())}
+    names = fused(config, stages)
+    readers |= {n for n in names if n not in models and baseline_of(n, COMPONENTS).reads_words}
+    return [name for name in names if name in readers]
 
 
 def last_prompt(stages: Stages) -> str | None:
@@ -91,6 +95,13 @@ def last_prompt(stages: Stages) -> str | None:
 def _loaded_models(stages: Stages) -> set[str]:
     """An encoder from another run is one, and may have a title prior of its own."""
     return {"encoder"} if any("encoder" in s.load for s in stages.values()) else set()
+
+
+def _giver(name: str, stage: Stage, stages: Stages) -> Stage | None:
+    """The newest stage before ``stage`` whose score is the component ``name``; None where none is."""
+    names = list(stages)
+    before = [stages[n] for n in names[: names.index(stage.name)]]
+    return next((s for s in reversed(before) if s.kind.component == name), None)
 
 
 def _columns(work: Work, stage: Stage, split: str) -> FloatArray:
@@ -105,7 +116,7 @@ def _columns(work: Work, stage: Stage, split: str) -> FloatArray:
 
 def _component(work: Work, stage: Stage, name: str, split: str) -> FloatArray:
     """Scores of one summand: those of the newest stage that gives it, or asked for now."""
-    given = [folder for folder, s in work.before(stage) if s.kind.component == name]
-    if given:
-        return load_scores(given[-1])[split]
+    giver = _giver(name, stage, work.stages)
+    if giver is not None:
+        return load_scores(work.folder(giver))[split]
     return work.score(work.system.component(name, last_prompt(work.stages) or "text"), split)

@@ -119,10 +119,9 @@ class Work:
             self._questions[split] = self.dataset.questions(split)
         return self._questions[split]
 
-    def before(self, stage: Stage) -> list[tuple[StageFolder, Stage]]:
-        """Folder and stage of every stage before ``stage``."""
-        numbered = list(self.run.folder.of_stages(self.stages))
-        return numbered[: [s.name for _, s in numbered].index(stage.name)]
+    def folder(self, stage: Stage) -> StageFolder:
+        """Where a stage lies."""
+        return next(f for f, s in self.run.folder.of_stages(self.stages) if s.name == stage.name)
 
     def fit(self, task: Task, settings: LoopSettings, folder: StageFolder) -> dict[str, Any]:
         """Train ``task`` with the checkpoints of ``folder``; says how it ended."""

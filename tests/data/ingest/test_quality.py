@@ -229,8 +229,8 @@ def _check(dataset: Dataset, frame: pl.DataFrame, split: str, repeats: str) -> N
     for name, rows in parts.items():
         questions = dataset.questions(name)
         assert set(questions.rows) <= set(rows) and len(questions)
-        known = questions.histories
-        assert (known.times <= known.asked_at[known.owners]).all()
+        histories = questions.histories
+        assert (histories.times <= histories.asked_at[histories.owners]).all()
         if name == "train" and dataset.implicit:
             assert dataset.seen_items[questions.targets].all()
     if not dataset.implicit:

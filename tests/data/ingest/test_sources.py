@@ -401,3 +401,16 @@ def test_lists_and_structures_are_no_ids_and_the_remedy_says_what_to_do(tmp_path
         with pytest.raises(DataError, match="explode, unnest") as refusal:
             prepare(load_tables("files", path=path, items_path=tmp_path / "items.csv"))
         assert len(refusal.value.what) < 300 + len(str(path))
+
+
+def test_the_known_world_is_a_source_whose_tables_carry_their_truth():
+    small = {"users": 60, "items": 60, "rows": 12}
+    tables = load_tables("known-world", world=small, seed=3)
+    again = load_tables("known-world", world=small | {"seed": 3})
+    assert tables.interactions.equals(again.interactions)
+    assert not tables.interactions.equals(load_tables("known-world", world=small).interactions)
+    assert tables.truth is not None and tables.truth.parameters["users"] == 60
+    users, items = (tables.interactions[c].to_list() for c in ("user_id", "item_id"))
+    p = tables.truth.of(users, items)
+    assert p.shape == (len(users),) and ((p > 0) & (p < 1)).all()
+    assert load_tables("known-world", world=small, words={"item": "film"}).words["item"] == "film"

@@ -89,7 +89,7 @@ def further_metrics(names: Iterable[str]) -> dict[str, Metric]:
             why = "a metric there is already" if callable(metric) else "no function"
             raise ConfigError(
                 f"{KEY} has {name!r}, which is {why}",
-                "name a function of sasrecllm.evaluation.table.Answers, under a name of its own",
+                "name a function of Answers (sasrecllm.evaluation.table_metrics), of a name of its own",
             )
         found[shown] = metric
     return found
