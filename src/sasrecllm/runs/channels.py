@@ -21,7 +21,6 @@ from sasrecllm.baselines.als import ALS
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.ease import EASE
 from sasrecllm.baselines.knn import ItemKNN
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.markov import MarkovChain
 from sasrecllm.baselines.pairs import Neighbours, PairTable
 from sasrecllm.baselines.recent import RecentPopularity
@@ -40,6 +39,10 @@ MOST_PAIRS = 10**8
 """Pairs of likes of one user, over all users, up to which channels that count pairs are made."""
 
 NEXT_ITEM = "next-item encoder"
+LIST_FUSION = "list_fusion"
+"""The part that keeps the channels and their weights."""
+CHANNEL_SPLITS = ("train", "valid")
+"""What the channels that are served are made of."""
 
 
 class HasChannels(Protocol):
@@ -156,10 +159,15 @@ def make_channels(
     return found
 
 
-def tensors_of(fusion: ListFusion) -> dict[str, Tensor]:
-    """What the channels of ``fusion`` keep, flat: ``model.attribute`` or ``model.attribute.field``."""
+def remade(names: Iterable[str], system: HasChannels, rows: TrainRows) -> dict[str, Tensor]:
+    """What the channels ``names`` keep, made of ``rows`` anew; see :func:`tensors_of`."""
+    return tensors_of(make_channels([n for n in names if CHANNELS[n].keeps], system, rows))
+
+
+def tensors_of(channels: Iterable[ListChannel]) -> dict[str, Tensor]:
+    """What ``channels`` keep, flat: ``model.attribute`` or ``model.attribute.field``."""
     out: dict[str, Tensor] = {}
-    for channel in fusion.channels:
+    for channel in channels:
         row = CHANNELS[channel.name]
         for attribute in row.keeps:
             value = getattr(channel, attribute)

@@ -24,7 +24,7 @@ from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.plugins import resolve
-from sasrecllm.runs.channels import kept_in, make_channels, tensors_of
+from sasrecllm.runs.channels import CHANNEL_SPLITS, LIST_FUSION, kept_in, make_channels, tensors_of
 from sasrecllm.runs.folder import FOLD
 from sasrecllm.settings import Config
 from sasrecllm.types import IntArray
@@ -162,12 +162,12 @@ def _load_fusion(system: HasParts, tensors: Mapping[str, Tensor], about: dict[st
 
 def _list_tensors(system: HasParts) -> tuple[dict[str, Tensor], dict[str, Any]]:
     assert system.list_fusion is not None
-    return tensors_of(system.list_fusion), system.list_fusion.to_dict()
+    return tensors_of(system.list_fusion.channels), system.list_fusion.to_dict()
 
 
 def _load_lists(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
     names = [str(name) for name in about["channels"]]
-    rows = system.interactions(("train", "valid"))
+    rows = system.interactions(CHANNEL_SPLITS)
     channels = make_channels(names, system, rows, kept_in(tensors, names))
     system.list_fusion = ListFusion.from_dict(about, channels, system.dataset.n_items)
 
@@ -187,7 +187,7 @@ PARTS: dict[str, Part] = {
         count=lambda s: sum(p.numel() for p in s.model.mapper.parameters()),
     ),
     "next_item": _encoder(lambda s: s.next_item, of_catalog),
-    "list_fusion": Part(save=_list_tensors, load=_load_lists, requires=of_catalog, count=lambda _: 0),
+    LIST_FUSION: Part(save=_list_tensors, load=_load_lists, requires=of_catalog, count=lambda _: 0),
     "fusion": Part(save=_fusion_tensors, load=_load_fusion, requires=of_catalog, count=lambda _: 0),
 }
 """What can be trained, loaded and swapped on its own."""

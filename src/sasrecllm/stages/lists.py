@@ -14,7 +14,7 @@ import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.runs.channels import make_channels, usable
+from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.stages.kind import Kind, Stage, Work
 from sasrecllm.stages.next_item import validation_likes
@@ -48,7 +48,7 @@ class Lists(Kind):
             channels = make_channels(names, system, system.interactions(("train",)))
             fusion = served(fit_lists(work, channels, likes))
             chosen = [channel.name for channel in fusion.channels]
-            both = system.interactions(("train", "valid"))
+            both = system.interactions(CHANNEL_SPLITS)
             fusion = fusion.with_channels(make_channels(chosen, system, both))
         system.list_fusion = fusion
         work.run.progress.line(f"lists: {said(fusion)}")
@@ -68,7 +68,7 @@ class Lists(Kind):
 
     @staticmethod
     def _alone(work: Work, name: str, likes: int) -> ListFusion:
-        rows = work.system.interactions(("train", "valid"))
+        rows = work.system.interactions(CHANNEL_SPLITS)
         (channel,) = make_channels([name], work.system, rows)
         return ListFusion((channel,), work.dataset.n_items, np.ones(1), np.ones(1), likes=likes)
 
