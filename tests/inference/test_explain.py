@@ -53,7 +53,12 @@ def system():
     dataset = SimpleNamespace(
         catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool), allow_seen=False
     )
-    parts = SimpleNamespace(dataset=dataset, encoder=encoder, config=Config(strategy="encoder-only"))
+    parts = SimpleNamespace(
+        dataset=dataset,
+        encoder=encoder,
+        list_fusion=None,
+        config=Config(strategy="encoder-only"),
+    )
     return SASRecLLM(parts, SameGenre(), Calibration(slope=2.0, intercept=-1.0))
 
 

@@ -293,8 +293,8 @@ class SASRecLLM:
     @cached_property
     def _list_encoder(self) -> EncoderChannel:
         """The encoder whose order stands beside that of the fusion."""
-        trained = "next_item" in self.parts.origin
-        return EncoderChannel(self.parts.next_item) if trained else self._encoder_channel
+        own = self.parts.list_encoder
+        return self._encoder_channel if own is self.parts.encoder else EncoderChannel(own)
 
     def by_score(self, count: int = 100) -> TwoStage:
         """Candidates of the encoder and of the words, in the order of the run's own score.

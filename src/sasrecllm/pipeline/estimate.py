@@ -45,10 +45,9 @@ def estimate(run: Run) -> float:
         system = System.new(trial.folder, run.config, dataset, run.config.device)
         work = Work(trial, dataset, system, all_stages(run.config))
         for stage in work.stages.values():
-            tried = stage.kind.seconds(work, stage)
-            if tried:
-                total += tried
+            if tried := stage.kind.seconds(work, stage):
                 run.progress.line(f"stage {stage.name}: about {readable_seconds(tried)}")
+            total += tried
             found = stage.kind.task(work, stage)
             if found is None or not found[2]:
                 continue

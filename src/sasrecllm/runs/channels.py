@@ -63,6 +63,10 @@ class HasChannels(Protocol):
         """The next-item encoder."""
         ...
 
+    def interactions(self, splits: Sequence[str]) -> TrainRows:
+        """The rows of some splits."""
+        ...
+
 
 @dataclass(frozen=True)
 class ChannelRow:
@@ -159,9 +163,10 @@ def make_channels(
     return found
 
 
-def remade(names: Iterable[str], system: HasChannels, rows: TrainRows) -> dict[str, Tensor]:
-    """What the channels ``names`` keep, made of ``rows`` anew; see :func:`tensors_of`."""
-    return tensors_of(make_channels([n for n in names if CHANNELS[n].keeps], system, rows))
+def remade(names: Iterable[str], system: HasChannels) -> dict[str, Tensor]:
+    """What the channels ``names`` keep, made anew of the system's data; see :func:`tensors_of`."""
+    keeping = [name for name in names if CHANNELS[name].keeps]
+    return tensors_of(make_channels(keeping, system, system.interactions(CHANNEL_SPLITS)))
 
 
 def tensors_of(channels: Iterable[ListChannel]) -> dict[str, Tensor]:

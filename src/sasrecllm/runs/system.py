@@ -189,6 +189,11 @@ class System:
         changes = {"likes_only": True, "item_bias": True, "user_bias": False}
         return self.new_encoder(self.config.seed, **changes)
 
+    @property
+    def list_encoder(self) -> SequentialEncoder:
+        """The next-item encoder where the run has trained one, else its collaborative encoder."""
+        return self.next_item if "next_item" in self.origin else self.encoder
+
     @cached_property
     def backbone(self) -> Backbone:
         """The language model with its adapter; the adapter starts as the identity."""
