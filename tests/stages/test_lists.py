@@ -36,7 +36,10 @@ def log(*, taste: bool) -> pl.DataFrame:
         weight = popularity * np.where(own, 20.0, 1.0) if taste else popularity
         met = rng.choice(n, ROWS, replace=False, p=weight / weight.sum())
         liked = own[met] if taste else rng.random(ROWS) < 0.7
-        rows += [(f"u{user}", f"i{i}", int(like), t) for t, (i, like) in enumerate(zip(met, liked))]
+        rows += [
+            (f"u{user}", f"i{i}", int(like), t)
+            for t, (i, like) in enumerate(zip(met, liked, strict=True))
+        ]
     return pl.DataFrame(rows, schema=["user_id", "item_id", "label", "timestamp"], orient="row")
 
 
@@ -150,7 +153,7 @@ def test_lists_come_last_and_have_no_row():
 
 
 def test_an_unknown_channel_is_refused_with_the_nearest_name():
-    with pytest.raises(ConfigError, match="no channel 'popularty'.*popularity"):
+    with pytest.raises(ConfigError, match=r"no channel 'popularty'.*popularity"):
         parse_config({"lists": {"channels": ["popularty"]}}, "test")
 
 

@@ -39,8 +39,8 @@ MOST_PAIRS = 10**8
 """Pairs of likes of one user, over all users, up to which channels that count pairs are made."""
 
 NEXT_ITEM = "next-item encoder"
-LIST_FUSION = "list_fusion"
-"""The part that keeps the channels and their weights."""
+NETWORK, LIST_FUSION = "next_item", "list_fusion"
+"""The parts that keep that encoder, and the channels with their weights."""
 CHANNEL_SPLITS = ("train", "valid")
 """What the channels that are served are made of."""
 

@@ -37,6 +37,7 @@ from sasrecllm.machine.device import pick_device
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.runs.channels import NETWORK
 from sasrecllm.runs.folder import FOLD, RunFolder, folds_beside
 from sasrecllm.runs.language_model import adapted, backbone_path
 from sasrecllm.runs.parts import PARTS, part_of
@@ -192,7 +193,7 @@ class System:
     @property
     def list_encoder(self) -> SequentialEncoder:
         """The next-item encoder where the run has trained one, else its collaborative encoder."""
-        return self.next_item if "next_item" in self.origin else self.encoder
+        return self.next_item if NETWORK in self.origin else self.encoder
 
     @cached_property
     def backbone(self) -> Backbone:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.runs.channels import NEXT_ITEM as NETWORK
+from sasrecllm.runs.channels import NEXT_ITEM as NEXT_ITEM_CHANNEL
 from sasrecllm.settings import Config
 from sasrecllm.stages.fuse import Fuse
 from sasrecllm.stages.kind import Stage, Stages
@@ -125,7 +125,7 @@ def all_stages(config: Config) -> Stages:
         config.mapper.llm_holdout_users,
     )
     if config.lists.enabled and not any(s.kind is LISTS.kind for s in stages):
-        needed = NETWORK in config.lists.channels
+        needed = NEXT_ITEM_CHANNEL in config.lists.channels
         trained = any(s.kind is NEXT_ITEM.kind for s in stages)
         stages += (NEXT_ITEM, LISTS) if needed and not trained else (LISTS,)
         _refuse_alike(stages)
