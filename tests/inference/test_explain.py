@@ -51,7 +51,7 @@ def system():
         encoder.item_table.copy_(vectors + 0.1 * torch.arange(8)[:, None])
     catalog = Catalog([f"i{n}" for n in range(8)], NAMES)
     dataset = SimpleNamespace(
-        catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool), allow_seen=False
+        catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool), allow_seen=False, now=0
     )
     parts = SimpleNamespace(
         dataset=dataset,
