@@ -322,7 +322,16 @@ class ItemFeatures(Section):
 class Ranking(Section):
     """Lists of one liked test item against others (docs/protocol.md)."""
 
-    when: Literal["auto", "always", "never"] = Field("auto", description="auto: implicit feedback")
+    when: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="auto: the whole catalogue, by the language model in a tenth of the run's time, and"
+        " drawn others where the feedback is implicit; always: all of them; never: no lists",
+    )
+    users: int = Field(
+        1000,
+        ge=1,
+        description="at most so many seeded lists of the whole catalogue, of as many users as possible",
+    )
     negatives: int = Field(100, ge=0, description="fixed seeded others per list; 0: no such lists")
     rerank: int = Field(
         100, ge=0, description="the encoder's best so many are reranked by each later row; 0: none"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
+from sasrecllm.pipeline.rank_lists import rank
 from sasrecllm.pipeline.run import run_all
-from sasrecllm.runs.opening import open_run
+from sasrecllm.reports.list_tables import ranking_tables
+from sasrecllm.runs.opening import open_run, reopen_run
+from sasrecllm.runs.system import System
 
 
 def test_a_run_on_implicit_feedback_ranks_the_whole_catalogue_and_fixed_lists(tmp_path):
@@ -46,8 +51,11 @@ def test_a_run_on_implicit_feedback_ranks_the_whole_catalogue_and_fixed_lists(tm
     assert "whole catalogue, 150 lists" in (tmp_path / "run/report.html").read_text()
 
 
-@pytest.mark.parametrize("when", ["never", "always"])
-def test_ranking_is_asked_for_or_not(tmp_path, when):
+KINDS = {"never": [], "auto": ["whole catalogue"], "always": ["1 + 47 items", "whole catalogue"]}
+
+
+@pytest.mark.parametrize("when", KINDS)
+def test_labels_have_lists_of_the_whole_catalogue_unless_none_are_wanted(tmp_path, when):
     values = {
         "data": {"source": "known-world", "world": {"users": 60, "items": 60, "rows": 12}},
         "encoder": {"width": 8, "length": 5, "loop": {"epochs": 1}}, "strategy": "encoder-only",
@@ -56,4 +64,35 @@ def test_ranking_is_asked_for_or_not(tmp_path, when):
     run = open_run(tmp_path / "run", parse_config(values, "test"), "test", quiet=True)
     run_all(run)
 
-    assert bool(read_json(run.folder.results)["ranking"]) == (when == "always")
+    ranking = read_json(run.folder.results)["ranking"]
+    assert [k if k[0] == "w" else "1 + 47 items" for k in ranking] == KINDS[when]
+    if when == "never":
+        return
+    lists = ranking["whole catalogue"]
+    assert list(lists["rows"]) == ["popularity", "ItemKNN", "sequence rules", "SASRec"]
+    assert lists["served"] == "SASRec" and lists["users"] <= lists["lists"] == lists["of_lists"]
+    for name, got in lists["rows"].items():
+        assert 0 < got["chance"] < 0.5 and got["lists"] == lists["lists"]
+        assert len(got["hr@10"]) == len(got["novelty"]) == len(got["diversity"]) == 3
+        assert got["distinct items"] >= 10 and 0 < got["most frequent list"] <= 1
+        assert bool(got["minus popularity"]) == (name != "popularity")
+        assert bool(got["served minus it"]) == (name != "SASRec")
+    one = lists["rows"]["SASRec"]["minus popularity"]["hr@10"]
+    other = lists["rows"]["popularity"]["served minus it"]["hr@10"]
+    assert one == other and one[1] <= one[0] <= one[2]
+
+
+def test_the_served_row_has_what_recommend_gives_and_the_cap_is_said(run, tmp_path):
+    """Lists of a sample are the first of those of all; the text of the tables says so."""
+    opened = reopen_run(run, quiet=True)
+    c = opened.config.evaluation
+    few = c.model_copy(update={"ranking": c.ranking.model_copy(update={"users": 12})})
+    config = opened.config.model_copy(update={"evaluation": few})
+    parts = System.load(opened.folder, config=config)
+    lists = rank(replace(opened, config=config), parts.dataset, parts)["whole catalogue"]
+    assert lists["lists"] == lists["users"] == 12 < lists["of_users"] <= lists["of_lists"]
+    assert lists["rows"]["popularity"]["lists"] == 12
+    assert lists["served"] in lists["rows"] and lists["served"] in lists["reranked"]
+    text = ranking_tables({"whole catalogue": lists})
+    assert f"12 lists of 12 users, a seeded sample of the {lists['of_lists']:,} liked" in text
+    assert f"| {lists['served']}, best 100 reranked (served) |" in text

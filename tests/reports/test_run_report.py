@@ -161,11 +161,3 @@ def test_pictures_are_well_formed_and_the_same_every_time(count):
         assert ElementTree.fromstring(svg).tag.endswith("svg") and svg == draw()
         assert "onerror=alert(1)>" not in svg
         assert "currentColor" in svg or not count
-
-
-def test_lists_that_could_not_be_made_are_counted():
-    row = {m: [0.5, 0.4, 0.6] for m in ("hr@10", "ndcg@10", "mrr")}
-    lists = {"lists": 9, "rows": {"SASRec": row}, "reranked": {}}
-    assert "Ranking, 1 + 5 items, 9 lists:" in run_report.ranking_tables({"1 + 5 items": lists})
-    less = run_report.ranking_tables({"1 + 5 items": lists | {"left_out": 2}})
-    assert "9 lists (2 liked rows have none: their item is never recommended again" in less

@@ -84,8 +84,8 @@ BASELINES: dict[str, Baseline] = {
 ALWAYS = tuple(name for name, row in BASELINES.items() if row.shown == "always" and row.trivial)
 """The rows that every table starts with."""
 
-RANKED = tuple(name for name, row in BASELINES.items() if row.shown == "implicit")
-"""The rows that every ranking of lists starts with: there only the order of items counts."""
+LISTED = ("popularity", "ItemKNN", "sequence rules")
+"""The rows that every table of lists starts with: there only the order of items counts."""
 
 
 def baseline_of(name: str, key: str) -> Baseline:

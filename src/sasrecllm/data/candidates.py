@@ -80,6 +80,15 @@ def ranking_candidates(
     return Candidates(dataset.histories(rows), items, rows)
 
 
+def servable_rows(dataset: Dataset, split: str) -> tuple[IntArray, int]:
+    """The liked rows of ``split`` whose item may be recommended, and how many liked rows there are.
+
+    The item of the others was met before, where such items are never recommended.
+    """
+    rows = dataset.rows(split)
+    return servable_likes(dataset, split), int((dataset.labels[rows] == 1).sum())
+
+
 def longest_lists(dataset: Dataset, split: str, wanted: int) -> int:
     """The most negatives, up to ``wanted``, that 19 of 20 liked rows of ``split`` leave to draw.
 

@@ -12,6 +12,7 @@ Shape legend: B histories, C candidates, D width, K folds, N items.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError
 from sasrecllm.seeds import CROSSFIT_FOLDS
-from sasrecllm.types import UNKNOWN, Histories, IntArray
+from sasrecllm.types import UNKNOWN, BoolArray, Histories, IntArray, Questions
 
 Answer = Callable[[SequentialEncoder, Histories, IntArray], tuple[Tensor, ...]]
 """What an encoder says about some rows: (encoder, their histories, their numbers) to tensors."""
@@ -95,6 +96,15 @@ class CrossFitted(nn.Module):
         """The full encoder's vectors of ``items`` [...], [..., D]."""
         return self.full.item_vectors(items)
 
+    def without_vector(self, users: IntArray, items: IntArray) -> BoolArray:
+        """Whether the encoder that reads each of ``users`` [B] never saw the item of ``items`` [B]."""
+        out = np.zeros(len(users), dtype=bool)
+        for encoder, _, rows in self._groups(users):
+            seen = encoder.seen_items.cpu().numpy()
+            inside = (items[rows] >= 0) & (items[rows] < len(seen))
+            out[rows] = ~(inside & seen[np.where(inside, items[rows], 0)])
+        return out
+
     def logits(self, histories: Histories, candidates: IntArray | None = None) -> Tensor:
         """Logits of ``candidates`` [B, C] (the whole catalogue without), by each user's encoder."""
 
@@ -145,6 +155,34 @@ class CrossFitted(nn.Module):
             if len(rows):
                 assert isinstance(fold, SequentialEncoder)
                 yield fold, self.rotations_KDD[k], rows
+
+
+def evened(questions: Questions, missing: BoolArray) -> tuple[Questions, BoolArray]:
+    """Questions in which having a vector says nothing about the label, and which to show without.
+
+    Where others are drawn beside a liked item, the liked one always lacks a vector if its user's fold
+    alone liked it, and a drawn one seldom does: "has no vector" would mean "liked".  So the others of a
+    liked item without a vector are shown without theirs, and another without a vector beside a liked
+    item with one gives its place to the next of the row's others that has one.
+
+    Args:
+        questions: those of one row stand together; a row of labels is alone, and stays as it is.
+        missing: [B] whether the target has no vector (:meth:`CrossFitted.without_vector`).
+    """
+    place = np.cumsum(np.diff(questions.rows, prepend=questions.rows[:1] - 1) != 0) - 1
+    n = int(place.max(initial=-1)) + 1
+    liked = questions.labels == 1
+    nobody = len(questions)
+    stand_in = np.full(n, nobody)
+    fine = np.flatnonzero(~liked & ~missing)
+    np.minimum.at(stand_in, place[fine], fine)
+    swap = ~liked & missing
+    cold = np.bincount(place, liked & missing, minlength=n) > 0
+    cold |= np.bincount(place, swap & (stand_in[place] == nobody), minlength=n) > 0
+    swap &= ~cold[place]
+    targets = questions.targets.copy()
+    targets[swap] = targets[stand_in[place[swap]]]
+    return replace(questions, targets=targets), np.asarray(cold[place])
 
 
 def _as_unknown_users(part: Histories) -> Histories:

@@ -218,7 +218,8 @@ def mean_interval(values_U: FloatArray, boot: UserBootstrap) -> list[float | Non
     defined = ~np.isnan(values_U)
     if not defined.any():
         return [None, None, None]
-    draws = boot.row_mean(np.where(defined, values_U, 0.0)) / boot.row_mean(defined.astype(np.float64))
+    total, share = (boot.row_mean(v) for v in (np.where(defined, values_U, 0.0), defined.astype(float)))
+    draws = np.divide(total, share, out=np.full_like(total, np.nan), where=share > 0)
     return interval(float(values_U[defined].mean()), draws).to_list()
 
 

@@ -9,12 +9,13 @@ from typing import Any
 from sasrecllm.baselines.table import baseline_of, shown_baselines
 from sasrecllm.checkpoint import write_json
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.evaluation.alarms import alarms
 from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.evaluation.table_metrics import further_metrics
-from sasrecllm.pipeline.rank_lists import rank, wants_ranking
+from sasrecllm.pipeline.rank_lists import WHOLE, rank
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
@@ -64,25 +65,46 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         metrics=further_metrics(run.config.evaluation.metrics),
     )
     final = list(stages.values())[-1]
+    ranking = rank(run, dataset, system)
+    trivial = [name for name in baselines if baseline_of(name, "").trivial]
+    found_rows = {k: v.to_dict() for k, v in evaluations.items()}
+    asks = asks_language_model(run.config)
     results = {
         "final": final.row,
-        "trivial": [name for name in baselines if baseline_of(name, "").trivial],
+        "trivial": trivial,
         "baselines": list(baselines),
         "seed": run.config.seed,
         "evaluation": run.config.evaluation.model_dump(),
         "resamples": run.config.evaluation.resamples,
-        "rows": {k: v.to_dict() for k, v in evaluations.items()},
+        "rows": found_rows,
+        "language_model_rows": [s.row for s in stages.values() if asks and not s.kind.ranks_catalogue],
         "ablations": ablate(run, system, stages, test, scores[final.row])
         if run.config.evaluation.ablations
         else {},
         "parameters": system.parameter_counts(llm=asks_language_model(run.config)),
-        "ranking": rank(run, dataset, system) if wants_ranking(run, dataset) else {},
+        "ranking": ranking,
+        "alarms": alarms(
+            found_rows,
+            final=final.row,
+            trivial=trivial,
+            rivals=baselines,
+            lists=ranking.get(WHOLE),
+            untrained=_untrained(dataset, test),
+        ),
     }
     with resealed(run.folder):  # nothing is changed before everything is known
         for place, found, about in kept:
             save_scores(place, found, about, dataset.digest)
         write_json(run.folder.results, results)
     return results
+
+
+def _untrained(dataset: Dataset, test: Questions) -> dict[str, float] | None:
+    """Share of the liked and of the drawn test items without a training row, where others are drawn."""
+    if not dataset.implicit:
+        return None
+    new, liked = ~dataset.seen_items[test.targets], test.labels == 1
+    return {"liked": float(new[liked].mean()), "drawn": float(new[~liked].mean())}
 
 
 def ablate(

@@ -1,9 +1,9 @@
-"""Ranking of candidate lists: one liked item against fixed seeded others, and against all others.
+"""The lists of a run: what every row would serve, and one liked item against fixed seeded others.
 
-Baselines and encoders rank the whole catalogue themselves.  A row that asks the language model is
-ranked there by the two stages in which it is served (:mod:`sasrecllm.inference.rerank`), with
-``rerank`` items from each channel; everything behind those keeps the encoder's order, so its metrics
-stand beside the encoder's on the same lists.
+Baselines and encoders order the whole catalogue themselves.  A row that asks the language model is
+judged by the two stages in which it is served (:mod:`sasrecllm.inference.rerank`), with ``rerank``
+items from each channel; everything behind those keeps the encoder's order, so its metrics stand beside
+the encoder's on the same lists.
 """
 
 from __future__ import annotations
@@ -11,53 +11,131 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sasrecllm.baselines.table import RANKED
-from sasrecllm.data.candidates import Candidates, longest_lists, ranking_candidates
+import numpy as np
+
+from sasrecllm.baselines.table import LISTED
+from sasrecllm.data.candidates import (
+    Candidates,
+    longest_lists,
+    ranking_candidates,
+    servable_rows,
+)
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
 from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
+from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
 from sasrecllm.inference.recommender import SASRecLLM
-from sasrecllm.inference.rerank import TwoStage
+from sasrecllm.inference.rerank import TwoStage, free_items
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
-from sasrecllm.stages.plan import planned
-from sasrecllm.types import Scorer
+from sasrecllm.seeds import SERVED_LISTS
+from sasrecllm.stages.list_budget import lists_per_row
+from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.types import BoolArray, Histories, Scorer
 
-
-def wants_ranking(run: Run, dataset: Dataset) -> bool:
-    """Whether the run's table has ranking lists."""
-    when = run.config.evaluation.ranking.when
-    return when == "always" or (when == "auto" and dataset.implicit)
+WHOLE = "whole catalogue"
+"""The kind of list that is served."""
+REFERENCE = "popularity"
+"""The row that every other row of lists is compared with."""
 
 
 def rank(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
-    """List kind -> rows (row -> metric -> [value, low, high]) on every liked row of the test split.
+    """List kind -> rows (row -> metric -> value or [value, low, high]) on liked rows of the test split.
 
     ``reranked`` beside them says of which rows only that many of each channel's best were asked about.
     """
-    c = run.config.evaluation.ranking
+    when = run.config.evaluation.ranking.when
     out: dict[str, Any] = {}
-    drawn = longest_lists(dataset, "test", c.negatives)
-    liked = int((dataset.labels[dataset.rows("test")] == 1).sum())
-    for negatives in dict.fromkeys((drawn or None, None)):
-        kind = "whole catalogue" if negatives is None else f"1 + {negatives} items"
-        try:
-            lists = ranking_candidates(dataset, "test", negatives=negatives)
-        except DataError as refusal:  # a metric that is undefined here is no reason to lose the others
-            run.progress.warning(f"no ranking lists, {kind}: {refusal.what}")
-            continue
-        boot = UserBootstrap(lists.histories.users, run.config.evaluation.resamples, run.config.seed)
-        rows, reranked = {}, {}
-        for scorer in row_scorers(run, system, whole=negatives is None):
-            run.progress.line(f"ranking, {kind}: {scorer.name}")
-            rows[scorer.name] = _judged(scorer, lists, boot)
-            if isinstance(scorer, TwoStage):
-                reranked[scorer.name] = scorer.count
-        left_out = liked - len(lists.rows)
-        out[kind] = {"lists": len(lists.rows), "rows": rows, "reranked": reranked, "left_out": left_out}
+    if when == "always" or (when == "auto" and dataset.implicit):
+        out |= _among_drawn(run, dataset, system)
+    if when != "never":
+        out |= _served(run, dataset, system)
     return out
+
+
+def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
+    """The table of lists over the whole catalogue."""
+    c = run.config.evaluation
+    rows, liked = servable_rows(dataset, "test")
+    if not len(rows):
+        run.progress.warning(f"no lists, {WHOLE}: no row of test likes an item that may be recommended")
+        return {}
+    rng = np.random.default_rng([run.config.seed, SERVED_LISTS])
+    drawn = rows[spread_over_users(dataset.users[rows], c.ranking.users, rng)]
+
+    def free(known: Histories) -> BoolArray:
+        return free_items(known, np.ones(dataset.n_items, dtype=bool), seen=dataset.allow_seen)
+
+    train = dataset.rows("train")
+    likes = train[dataset.labels[train] == 1]
+    table = ListTable(
+        Asked(dataset.histories(drawn), dataset.items[drawn], free),
+        np.bincount(dataset.items[likes], minlength=dataset.n_items).astype(np.float64),
+        vectors_ID=np.hstack(system.item_features) if system.item_features else None,
+        resamples=c.resamples,
+        seed=run.config.seed,
+    )
+    most = lists_per_row(run.config, dataset)
+    found: dict[str, Any] = {}
+    reranked, left = {}, []
+    name, last = "", list(planned(run.config).values())[-1].row
+    for scorer in row_scorers(run, system, whole=True):
+        name = scorer.name
+        asks = isinstance(scorer, TwoStage) and asks_language_model(run.config)
+        count = c.ranking.users
+        if asks:
+            count = most.served if name == last else most.earlier
+        if not count:
+            left.append(name)
+            continue
+        run.progress.line(f"lists, {WHOLE}: {name}")
+        found[name] = table.add(scorer, count)
+        if isinstance(scorer, TwoStage):
+            reranked[name] = scorer.count
+    for row, got in found.items():
+        got["minus popularity"] = table.difference(row, REFERENCE) if row != REFERENCE else {}
+        got["served minus it"] = table.difference(name, row) if name in found and row != name else {}
+    if left:
+        run.progress.line(
+            f"no lists of {', '.join(left)}: the language model would take more than a tenth of the run"
+            " for them (evaluation.ranking.when=always)"
+        )
+    return {
+        WHOLE: {
+            "lists": len(drawn),
+            "users": len(np.unique(dataset.users[drawn])),
+            "of_users": len(np.unique(dataset.users[rows])),
+            "of_lists": len(rows),
+            "reference": REFERENCE,
+            "served": name if name in found else None,
+            "rows": found,
+            "reranked": reranked,
+            "left_out": liked - len(rows),
+        }
+    }
+
+
+def _among_drawn(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
+    """Lists of every liked test row and fixed seeded others."""
+    c = run.config.evaluation
+    drawn = longest_lists(dataset, "test", c.ranking.negatives)
+    if not drawn:
+        return {}
+    kind = f"1 + {drawn} items"
+    try:
+        lists = ranking_candidates(dataset, "test", negatives=drawn)
+    except DataError as refusal:  # a metric that is undefined here is no reason to lose the others
+        run.progress.warning(f"no ranking lists, {kind}: {refusal.what}")
+        return {}
+    boot = UserBootstrap(lists.histories.users, c.resamples, run.config.seed)
+    rows = {}
+    for scorer in row_scorers(run, system, whole=False):
+        run.progress.line(f"ranking, {kind}: {scorer.name}")
+        rows[scorer.name] = _judged(scorer, lists, boot)
+    left_out = servable_rows(dataset, "test")[1] - len(lists.rows)
+    return {kind: {"lists": len(lists.rows), "rows": rows, "reranked": {}, "left_out": left_out}}
 
 
 def _judged(scorer: Scorer, lists: Candidates, boot: UserBootstrap) -> dict[str, Any]:
@@ -68,19 +146,24 @@ def _judged(scorer: Scorer, lists: Candidates, boot: UserBootstrap) -> dict[str,
 
 
 def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
-    """Every row of the table, each with its parts as its own stage left them.
+    """Every row of the table, each with its parts as its own stage left them; the served one last.
 
     Args:
         whole: for lists that hold the whole catalogue, which a served system answers in two stages.
     """
     c = run.config.evaluation
-    for name in dict.fromkeys((*RANKED, *c.baselines)):
+    for name in dict.fromkeys((*LISTED, *c.baselines)):
         yield system.component(name, "text")
     stages = planned(run.config)
+    final = list(stages)[-1]
     for folder, stage in run.folder.of_stages(stages):
         system.bring_in(run.folder.newest_parts(before=folder.number + 1))
         scorer = stage.kind.scorer(system, stage, stages)
-        if not whole or stage.kind.ranks_catalogue:
+        if not whole or (stage.kind.ranks_catalogue and stage.name != final):
             yield scorer
         elif count := c.ranking.rerank:
             yield SASRecLLM(system, scorer).by_score(count)
+        elif stage.kind.ranks_catalogue:
+            yield scorer
+    if whole and system.list_fusion is not None:  # what orders the served lists, then
+        yield system.list_fusion

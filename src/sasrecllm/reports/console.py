@@ -10,7 +10,8 @@ from typing import IO, Any, cast
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.machine.output import Output, is_unicode, say
-from sasrecllm.reports import run_report
+from sasrecllm.reports import list_tables, run_report
+from sasrecllm.reports.verdict import verdict
 from sasrecllm.runs.folder import RunFolder
 
 
@@ -38,9 +39,15 @@ def print_results(folder: Path) -> None:
     """The results table of a run for the terminal."""
     results = read_json(RunFolder(folder).results, final=str, rows=dict, seed=int)
     rows = results["rows"]
+    summary = RunFolder(folder).summary
+    costs = read_json(summary).get("costs", {}) if summary.is_file() else {}
+    for text in verdict(results, costs):
+        say(text)
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
     _show(run_report.console_table(rows, results["final"], title))
+    if lists := results.get("ranking", {}).get(list_tables.WHOLE):
+        _show(list_tables.console_lists(lists))
 
 
 def _show(table: Any) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sasrecllm.evaluation.comparison import NEW_ITEMS
+from sasrecllm.reports import list_tables
+from sasrecllm.reports.wording import cell, number, span, surely, two_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,6 +34,9 @@ class ReportInputs:
         facts: label -> value lists under a heading ("Data", "Training", "Versions", ...).
         truth: parameters and ceiling of the known world, where the data is one.
         recommendations: heading -> list of {"rank", "item_id", "title", "probability", "flags"}.
+        verdict: paragraphs on what to deploy and why.
+        alarms: reasons not to believe the table, which then has no headline.
+        liked: heading of a list -> titles that its user liked last.
         notes: sentences a reader must know (no leakage, what was implicit, ...).
     """
 
@@ -50,27 +55,9 @@ class ReportInputs:
     notes: Sequence[str] = ()
     config_yaml: str = ""
     rivals: Sequence[str] = ()
-
-
-def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
-    """A metric for people: ``.7317``, ``+.0123``, or ``–`` where undefined.
-
-    >>> number(0.73174), number(-0.05, sign=True), number(None)
-    ('.7317', '−.0500', '–')
-    """
-    if value is None:
-        return "–"
-    text = f"{abs(value):.{digits}f}"
-    text = text.removeprefix("0") if abs(value) < 1 else text
-    return ("−" if value < 0 else "+" if sign else "") + text
-
-
-def span(triple: Sequence[float | None] | None, sign: bool = False) -> str:
-    """A value with its interval: ``.7317 [.7110, .7520]``."""
-    if not triple or triple[0] is None:
-        return "–"
-    value, low, high = triple
-    return f"{number(value, sign=sign)} [{number(low, sign=sign)}, {number(high, sign=sign)}]"
+    verdict: Sequence[str] = ()
+    alarms: Sequence[str] = ()
+    liked: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def markdown_table(rows: Rows, reference: str) -> str:
@@ -89,28 +76,6 @@ def markdown_table(rows: Rows, reference: str) -> str:
             f" {span(better.get('uauc'), True)} |"
         )
     return "\n".join(lines)
-
-
-def ranking_tables(ranking: Mapping[str, Mapping[str, Any]]) -> str:
-    """One Markdown table for every kind of list."""
-    lines = []
-    for kind, lists in ranking.items():
-        less = lists.get("left_out", 0)
-        missing = f" ({less:,} liked rows have none: their item is never recommended again, or their"
-        missing += " users left too few others)"
-        lines += ["", f"Ranking, {kind}, {lists['lists']:,} lists{missing if less else ''}:", ""]
-        lines += ["| row | HR@10 | NDCG@10 | MRR |", "|---|---|---|---|"]
-        for name, got in lists["rows"].items():
-            count = lists["reranked"].get(name)
-            shown = name if count is None else f"{name}, best {count} reranked"
-            values = " | ".join(span(got[m]) for m in ("hr@10", "ndcg@10", "mrr"))
-            lines.append(f"| {cell(shown)} | {values} |")
-    return "\n".join(lines)
-
-
-def cell(text: str) -> str:
-    """Text that cannot break out of a cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def console_table(rows: Rows, reference: str, title: str) -> Table:
@@ -137,30 +102,15 @@ def console_table(rows: Rows, reference: str, title: str) -> Table:
         better = rows[reference]["differences"].get(name, {})
         cells = [
             escape(name),
-            _two_lines(row["intervals"]["auc"]),
-            _two_lines(row["intervals"]["uauc"]),
+            two_lines(row["intervals"]["auc"]),
+            two_lines(row["intervals"]["uauc"]),
         ]
         cells.append(number(row["metrics"]["log_loss"]))
         for metric in ("auc", "uauc"):
-            text = _two_lines(better.get(metric), True)
+            text = two_lines(better.get(metric), True)
             cells.append(f"[bold]{text}[/bold]" if surely(better.get(metric)) else text)
         table.add_row(*cells, style="bold" if name == reference else "")
     return table
-
-
-def _two_lines(triple: Sequence[float | None] | None, sign: bool = False) -> str:
-    if not triple or triple[0] is None:
-        return "–"
-    value, low, high = triple
-    below = f"[dim]{number(low, 3, sign)}, {number(high, 3, sign)}[/dim]"
-    return f"{number(value, sign=sign)}\n{below}"
-
-
-def surely(triple: Sequence[float | None] | None) -> bool:
-    """Whether an interval of a difference excludes zero."""
-    if not triple or triple[1] is None or triple[2] is None:
-        return False
-    return triple[1] > 0 or triple[2] < 0
 
 
 def headline(inputs: ReportInputs) -> str:
@@ -170,6 +120,10 @@ def headline(inputs: ReportInputs) -> str:
     network on AUC *and* the best one on UAUC.
     """
     final = inputs.rows[inputs.final]
+    if inputs.alarms:
+        return "No headline: the table need not show taste. " + " ".join(
+            f"{text[:1].upper()}{text[1:]}." for text in inputs.alarms
+        )
     sentences = [
         f"{inputs.final}: AUC {number(final['metrics']['auc'])}, UAUC"
         f" {number(final['metrics']['uauc'])} on {final['rows']:,} test rows."
@@ -215,5 +169,11 @@ def page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(number=number, span=span, surely=surely, new_items=NEW_ITEMS)
+    environment.globals.update(
+        said_of=list_tables.said_of,
+        row_name=list_tables.row_name,
+        looks=list_tables.LOOKS,
+        look_of=list_tables.look_of,
+    )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return environment.get_template(template).render(date=today, **values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from sasrecllm.checkpoint import read_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.reports import plots, run_report
+from sasrecllm.reports.list_tables import ranking_tables
+from sasrecllm.reports.verdict import verdict
 from sasrecllm.runs.folder import TRUTH
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.stored import stored_calibration
+from sasrecllm.stages.costs import costs
 from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.types import IntArray, Questions
@@ -54,6 +58,8 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
     else:
         drawn = {title: f.read_text("utf-8") for title, f in files.items() if f.is_file()}
     truth = run.folder.data / TRUTH
+    said = verdict(results, costs(run.folder, planned(run.config), results["parameters"]))
+    shown = read_json(run.folder.showcase)
     inputs = run_report.ReportInputs(
         title=f"{run.name} ({dataset.name})",
         command=run.command,
@@ -64,17 +70,31 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         rows=results["rows"],
         ablations=results["ablations"],
         ranking=results.get("ranking", {}),
+        verdict=said,
+        alarms=results.get("alarms", []),
+        liked=liked_titles(dataset, shown),
         plots=drawn,
         facts=_facts(run, dataset, results),
         truth=read_json(truth) if truth.is_file() else None,
-        recommendations=read_json(run.folder.showcase),
+        recommendations=shown,
         notes=_notes(run, dataset),
         config_yaml=yaml.safe_dump(run.config.model_dump(), sort_keys=False, allow_unicode=True),
     )
-    table = run_report.markdown_table(results["rows"], results["final"])
-    table += "\n" + run_report.ranking_tables(results.get("ranking", {}))
+    table = "\n\n".join(said) + "\n\n" + run_report.markdown_table(results["rows"], results["final"])
+    table += "\n" + ranking_tables(results.get("ranking", {}))
     write_text(run.folder.results_table, table.strip() + "\n")
     write_text(run.folder.report, run_report.html_report(inputs))
+
+
+def liked_titles(dataset: Dataset, shown: Mapping[str, Any], count: int = 5) -> dict[str, list[str]]:
+    """Heading of a user's list -> the titles that he liked last, the newest first."""
+    out = {}
+    for heading in shown:
+        case, _, raw = heading.partition(" user ")
+        if case in ("warm", "new") and raw in dataset.catalog.user_ids:
+            known = dataset.latest(dataset.catalog.user_index([raw])).liked()
+            out[heading] = [dataset.catalog.title(int(i)) for i in known.items[::-1][:count]]
+    return out
 
 
 def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> list[str]:

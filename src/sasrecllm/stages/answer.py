@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sasrecllm.encoders.crossfit import evened
 from sasrecllm.errors import ConfigError
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.system import Change, System
@@ -53,6 +54,10 @@ class Answer(Kind):
         crossfitted = system.crossfitted() if stage.reads_crossfit else None
         share = holdout_share(c, work.stages)
         asked = answer_questions(work.dataset, stage, share, c.seed)
+        cold = None
+        if crossfitted is not None:
+            missing = crossfitted.without_vector(asked.histories.users, asked.targets)
+            asked, cold = evened(asked, missing)
         if "mapper" in stage.train:
             slots = encoded_slots(crossfitted or system.encoder, asked)
             system.model.mapper.fit_normalisation(*slots)
@@ -66,6 +71,7 @@ class Answer(Kind):
             encoder=system.encoder if soft else None,
             train_encoder=crossfitted,
             cold_item_dropout=c.mapper.cold_item_dropout if soft else 0.0,
+            cold=cold,
             score_batch=c.llm.score_batch,
             device=system.device,
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.table import RANKED
+from sasrecllm.baselines.table import LISTED
 from sasrecllm.checkpoint import read_json, write_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
@@ -134,22 +134,34 @@ def _ranking(study: Study, runs: Mapping[Cell, Run]) -> dict[str, Any]:
         trained = stage_rows(run.folder)
         shown = study.plan.rows[cell.row].show or {results["final"]: cell.row}
         if cell.row == first:  # whose baselines stand for all
-            shown = {r: r for r in (*RANKED, *results["rows"]) if r not in trained} | shown
+            shown = {r: r for r in (*LISTED, *results["rows"]) if r not in trained} | shown
         for kind, lists in results.get("ranking", {}).items():
-            counts = {"lists": lists["lists"], "left_out": lists.get("left_out", 0)}
-            into = found.setdefault(kind, counts | {"rows": {}, "reranked": {}})
+            about = {k: v for k, v in lists.items() if k not in ("rows", "reranked", "served")}
+            into = found.setdefault(kind, about | {"rows": {}, "reranked": {}})
             for inside, got in lists["rows"].items():
                 if inside not in shown:
                     continue
-                for metric, triple in got.items():
-                    seeds = into["rows"].setdefault(shown[inside], {}).setdefault(metric, [])
-                    seeds.append(triple)
+                into["rows"].setdefault(shown[inside], []).append(got)
                 if inside in lists["reranked"]:
                     into["reranked"][shown[inside]] = lists["reranked"][inside]
     for lists in found.values():
-        for metrics in lists["rows"].values():
-            metrics |= {m: np.mean(seeds, axis=0).tolist() for m, seeds in metrics.items()}
+        lists["rows"] = {row: mean_of_seeds(seeds) for row, seeds in lists["rows"].items()}
     return found
+
+
+def mean_of_seeds(seeds: Sequence[Any]) -> Any:
+    """The mean of values of one shape: numbers, and numbers in lists and mappings; else the first's.
+
+    A number that a seed does not have is None.
+    """
+    first = seeds[0]
+    if isinstance(first, Mapping):
+        return {k: mean_of_seeds([s[k] for s in seeds]) for k in first if all(k in s for s in seeds)}
+    if isinstance(first, list):
+        return [mean_of_seeds(list(each)) for each in zip(*seeds, strict=False)]
+    if isinstance(first, str):
+        return first
+    return None if any(s is None for s in seeds) else type(first)(np.mean(seeds))
 
 
 def _refuse_other_data(runs: Mapping[Cell, Run], dataset: Dataset) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sasrecllm.reports.list_tables import ranking_tables
 from sasrecllm.reports.plots import metric_bars
-from sasrecllm.reports.run_report import cell, number, page, ranking_tables, span
+from sasrecllm.reports.run_report import page
+from sasrecllm.reports.wording import cell, number, span
 from sasrecllm.studies import plots
 
 HISTORY = ("no liked history", "1-4 liked", "5-9 liked", "10 or more liked")

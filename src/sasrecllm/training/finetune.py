@@ -38,6 +38,7 @@ class AnswerTask(Task):
             is another than ``encoder``.
         cold_item_dropout: share of training targets shown as a new item is: with the vector of an
             unseen item, or without their slot where the builder gives slots to some items alone.
+        cold: [B] which training targets are shown as new in every step; none without.
     """
 
     monitor = "auc"
@@ -54,6 +55,7 @@ class AnswerTask(Task):
         encoder: SequentialEncoder | None = None,
         train_encoder: CrossFitted | None = None,
         cold_item_dropout: float = 0.1,
+        cold: BoolArray | None = None,
         score_batch: int = 128,
         device: str = "cpu",
     ) -> None:
@@ -62,6 +64,10 @@ class AnswerTask(Task):
         self.model, self.encoder = model, encoder
         self.builder, self.questions, self.validation = builder, questions, validation
         self.cold_item_dropout, self.score_batch = cold_item_dropout, score_batch
+        self.cold_B = torch.zeros(len(questions), dtype=torch.bool, device=device)
+        if cold is not None:
+            self.cold_B |= torch.as_tensor(cold, device=device)
+        self.some_cold = bool(cold_item_dropout) or bool(self.cold_B.any())
         self.lengths = builder.lengths(questions.histories, questions.targets)
         self.prefix_ids = prefix_ids(builder, questions)
         self.weights = np.ones(len(questions))
@@ -75,9 +81,7 @@ class AnswerTask(Task):
                 reader = train_encoder or encoder
                 self.train_slots = encoded_slots(reader, questions)
                 self.valid_slots = encoded_slots(encoder, validation)
-                self.cold_BE = (
-                    encoded_slots(reader, _unseen(questions))[1] if cold_item_dropout else None
-                )
+                self.cold_BE = encoded_slots(reader, _unseen(questions))[1] if self.some_cold else None
 
     def learn(self) -> None:
         self.eval()
@@ -89,8 +93,9 @@ class AnswerTask(Task):
         rows = self.questions.take(examples)
         user_BE, item_BE = self._slot_features(rows, examples, training=True)
         slotless = None
-        if item_BE is not None and self.cold_item_dropout:
+        if item_BE is not None and self.some_cold:
             gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.cold_item_dropout
+            gone_B1 |= self.cold_B[torch.from_numpy(examples).to(self.device)][:, None]
             if self.builder.item_slots is None:
                 item_BE = torch.where(gone_B1, self._as_cold(rows, examples), item_BE)
             else:

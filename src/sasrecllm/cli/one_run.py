@@ -1,0 +1,151 @@
+"""Verbs of one run: run, prepare, train, evaluate, report, forget."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sasrecllm.cli.shared import (
+    OVERRIDES,
+    AllowPlugin,
+    ConfigFile,
+    Out,
+    Quiet,
+    RunFolder,
+    app,
+    open_run,
+    print_yaml,
+    reopen_run,
+    settings_of,
+    show_results,
+)
+from sasrecllm.machine.output import say
+
+
+@app.command(context_settings=OVERRIDES)
+def run(
+    context: typer.Context,
+    config: ConfigFile = None,
+    out: Out = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="print the resolved configuration and stop")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="prepare, time a few steps of each stage, estimate")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="delete the run folder first")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Data to report in one command; the same command goes on after an interruption.
+
+    Settings are overridden by dotted keys.  Example:
+
+    sasrecllm run --config configs/demo.yaml --out runs/mine seed=1 encoder.width=32
+    """
+    chosen = settings_of(config, context.args)
+    if print_config:
+        print_yaml(chosen)
+        return
+    with open_run(chosen, out, quiet, force) as opened:
+        if dry_run:
+            from sasrecllm.pipeline.estimate import estimate
+
+            estimate(opened)
+            return
+        from sasrecllm.pipeline.run import run_all
+
+        run_all(opened)
+    show_results(opened.folder.path)
+
+
+@app.command(context_settings=OVERRIDES)
+def prepare(
+    context: typer.Context, config: ConfigFile = None, out: Out = None, quiet: Quiet = False
+) -> None:
+    """Only read, check, order and split the data.
+
+    sasrecllm prepare data.source=files data.path=log.csv data.items_path=items.csv
+    """
+    from sasrecllm.pipeline.prepare import prepare as prepare_data
+
+    with open_run(settings_of(config, context.args), out, quiet) as opened:
+        dataset = prepare_data(opened)
+    say(f"{opened.folder.data}: {dataset.summary()['splits']}")
+
+
+@app.command(context_settings=OVERRIDES)
+def train(
+    context: typer.Context, config: ConfigFile = None, out: Out = None, quiet: Quiet = False
+) -> None:
+    """Data and training without evaluation; ``run`` on the same folder adds the rest.
+
+    sasrecllm train --config configs/demo.yaml --out runs/mine
+    """
+    from sasrecllm.pipeline.run import train_all
+
+    with open_run(settings_of(config, context.args), out, quiet) as opened:
+        train_all(opened)
+
+
+@app.command()
+def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
+    """Judge a trained run on the whole test split again and print its table.
+
+    sasrecllm evaluate runs/demo
+    """
+    from sasrecllm.pipeline.run import evaluate_again
+
+    with reopen_run(folder, quiet, allow_plugin) as opened:
+        evaluate_again(opened)
+    show_results(folder)
+
+
+@app.command()
+def report(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
+    """Write the plots and the report of an evaluated run again.
+
+    sasrecllm report runs/demo
+    """
+    from sasrecllm.pipeline.run import report_again
+
+    with reopen_run(folder, quiet, allow_plugin) as opened:
+        report_again(opened)
+        say(opened.folder.report)
+
+
+@app.command()
+def forget(
+    folder: RunFolder,
+    user: Annotated[list[str], typer.Option(help="id of a user; repeatable")],
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="SASRECLLM_STORE", help="store of its server; else FOLDER.sqlite, if any"),
+    ] = None,
+) -> None:
+    """Take users out of a finished run and out of the store of its server, for good.
+
+    The weights keep what they learnt of everybody together; training again removes that too.  A
+    running server follows at its next SIGHUP; its own DELETE /v1/users/ID needs none.
+
+    sasrecllm forget runs/demo --user u0041 --user u0042
+    """
+    import contextlib
+
+    from sasrecllm.serving.run import stored
+
+    opened = stored(folder, store)
+    with contextlib.closing(opened) if opened else contextlib.nullcontext():
+        forget_in_run(folder, user, opened.users_among(user) if opened else ())
+        if opened:
+            opened.forget(user)
+    typer.echo(f"{folder}: forgotten")
+
+
+def forget_in_run(folder: Path, users: Sequence[str], in_store: Collection[str]) -> None:
+    """Take ``users`` out of a run; ``in_store`` are those among them whom its server's store knows."""
+    from sasrecllm.pipeline.forget import forget as forget_users
+
+    forget_users(folder, users, in_store)

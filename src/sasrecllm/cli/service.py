@@ -1,0 +1,104 @@
+"""Verbs around a run: serve it, convert a language model, look at the installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sasrecllm import plugins
+from sasrecllm.cli.one_run import forget_in_run
+from sasrecllm.cli.shared import AllowPlugin, Quiet, RunFolder, app
+from sasrecllm.machine import signals
+from sasrecllm.machine.device import check_cuda_packages
+from sasrecllm.machine.environment import diagnosis
+from sasrecllm.machine.output import say
+
+
+@app.command()
+def serve(
+    folder: RunFolder,
+    host: Annotated[str, typer.Option(help="address; other than loopback needs a key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    key_file: Annotated[
+        Path | None, typer.Option(help="file with the key; else $SASRECLLM_API_KEY, else none")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="SASRECLLM_STORE", help="file, or postgresql://...; else FOLDER.sqlite"),
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="requests that may wait for the model")] = 64,
+    rate: Annotated[float, typer.Option(min=0.01, help="requests a second from one address")] = float(
+        "inf"
+    ),
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes with the run [default: the cores, at most 4; GPU: 1]"),
+    ] = None,
+    allow_plugin: AllowPlugin = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="host name under which requests come, may stand often; else any with a key"),
+    ] = None,
+    root_path: Annotated[str, typer.Option(help="path under which a proxy shows the server")] = "",
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, help="seconds for one answer; a process that takes longer is replaced"),
+    ] = 30.0,
+) -> None:
+    """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
+
+    sasrecllm serve runs/demo
+    """
+    from sasrecllm.serving.run import serve as serve_run
+
+    plugins.allow(allow_plugin or ())
+    signals.leave()
+    names = allowed_host or ()
+    doors = (key_file, store, queue, rate, workers, names, root_path, timeout)
+    serve_run(folder, host, port, *doors, forget=forget_in_run)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="a .gguf file, or PACKAGE:PATH of one inside an installed package")
+    ],
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    force: Annotated[
+        bool, typer.Option("--force", help="replace the converted model that stands there")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a language model in GGUF format into an ordinary Hugging Face folder, once.
+
+    sasrecllm convert model.gguf models/mine
+    """
+    from sasrecllm.llm.sources import convert as convert_gguf
+    from sasrecllm.machine.progress import Progress
+
+    progress = Progress(quiet=quiet)
+
+    def report(what: str, done: int, total: int) -> None:
+        if not done:
+            progress.start()
+        progress.step(what, done, total)
+
+    convert_gguf(source, out, force=force, report=report)
+    say(out)
+
+
+@app.command()
+def doctor(
+    guard: Annotated[
+        bool,
+        typer.Option(help="only fail (exit 3) if CUDA packages sit on a machine without a GPU"),
+    ] = False,
+) -> None:
+    """Versions, device, hub state and free disk; fails if the installation is wrong."""
+
+    check_cuda_packages()
+    if not guard:
+        for key, value in diagnosis().items():
+            say(f"{key:14} {value}")

@@ -1,0 +1,64 @@
+"""Signs that a table shows how its questions were made rather than taste: then it has no headline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sasrecllm.evaluation.served_lists import above_chance
+
+APART = 0.05
+"""Difference of two shares of untrained items from which on being untrained tells likes apart."""
+
+
+def alarms(
+    rows: Mapping[str, Mapping[str, Any]],
+    *,
+    final: str,
+    trivial: Sequence[str],
+    rivals: Sequence[str],
+    lists: Mapping[str, Any] | None = None,
+    untrained: Mapping[str, float] | None = None,
+) -> list[str]:
+    """A sentence for each reason not to believe the table; none where there is none.
+
+    Args:
+        rows: name -> ``Evaluation.to_dict()``.
+        final: the row that a headline would be about.
+        trivial, rivals: rows that know no taste, and all that a headline holds the final row against.
+        lists: what was found for lists of the whole catalogue, where they were judged.
+        untrained: share of the ``liked`` and of the ``drawn`` test items without a training row, where
+            others were drawn.
+    """
+    found = []
+    for name in trivial:
+        value, _, high = rows[name]["intervals"]["auc"]
+        if high is not None and high < 0.5:
+            found.append(
+                f"{name} has an AUC of {value:.3f}, surely below .5: likes can be told by what it holds"
+                " against an item, so a high AUC of another row need not be taste"
+            )
+    if untrained and abs(untrained["liked"] - untrained["drawn"]) > APART:
+        found.append(
+            f"{untrained['liked']:.0%} of the liked test items have no training row, but"
+            f" {untrained['drawn']:.0%} of the others that were drawn beside them: whether an item was"
+            " trained tells likes apart"
+        )
+    served = (lists or {}).get("rows", {})
+    judged = served.get(final) or served.get((lists or {}).get("served"))
+    if judged and judged["lists"] and not above_chance(judged) and _surely_best(rows, final, rivals):
+        found.append(
+            f"{final} has surely the best AUC, but its lists hit no more likes than random ones do"
+            f" (HR@10 {judged['hr@10'][0]:.3f}, random {judged['chance']:.3f})"
+        )
+    return found
+
+
+def _surely_best(rows: Mapping[str, Mapping[str, Any]], final: str, rivals: Sequence[str]) -> bool:
+    """Whether the final row's AUC is surely above the best rival's."""
+    values = {r: rows[r]["metrics"]["auc"] for r in rivals if rows[r]["metrics"]["auc"] is not None}
+    if not values or final in values:
+        return False
+    best = max(values, key=lambda r: values[r])
+    low = rows[final]["differences"].get(best, {}).get("auc", [None] * 3)[1]
+    return low is not None and low > 0

@@ -1,0 +1,69 @@
+"""How many lists of a row that asks the language model are judged: under a tenth of the run's time.
+
+Time is counted in prompts, not in seconds, so that the same settings and data judge the same lists on
+every machine: a training step takes as long as three prompts without one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.runs.language_model import is_own
+from sasrecllm.settings import Config
+from sasrecllm.stages.plan import planned
+
+SHARE = 0.1
+STEP = 3
+"""A prompt forwards and backwards, in prompts forwards."""
+FEWEST = 20
+"""Of fewer lists than this nothing can be said."""
+ENOUGH = 100
+"""Lists of every row before any but the served one has some."""
+OWN = 5_000
+"""Prompts that a run's own small model reads in a few seconds, in however small a run."""
+
+
+class ListsPerRow(NamedTuple):
+    """How many lists are judged of the rows that ask the language model."""
+
+    earlier: int
+    served: int
+
+
+def lists_per_row(config: Config, dataset: Dataset) -> ListsPerRow:
+    """The served row goes first; 0 where lists would be fewer than ``FEWEST``.
+
+    ``evaluation.ranking.when=always`` judges as many as of the other rows.
+    """
+    ranking = config.evaluation.ranking
+    if ranking.when == "always":
+        return ListsPerRow(ranking.users, ranking.users)
+    asking = [s for s in planned(config).values() if not s.kind.ranks_catalogue]
+    # Two channels name candidates: the encoder, and the words of the items without a vector.
+    prompts = max(1, min(2 * ranking.rerank, dataset.n_items))
+    budget = SHARE * prompts_of(config, dataset)
+    budget = max(budget, OWN) if is_own(config) else budget
+    each = min(ranking.users, int(budget / (prompts * max(1, len(asking)))))
+    if each >= min(ENOUGH, ranking.users):
+        return ListsPerRow(each, each)
+    alone = min(ranking.users, int(budget / prompts))
+    return ListsPerRow(0, alone if alone >= min(FEWEST, ranking.users) else 0)
+
+
+def prompts_of(config: Config, dataset: Dataset) -> int:
+    """Prompts that the language model reads in the whole run, but for lists."""
+    c = config.llm
+    each = 1 + dataset.negatives if dataset.implicit else 1
+    train, asked = (
+        each * sum(len(dataset.rows(n)) for n in names) for names in (("train",), ("valid", "test"))
+    )
+    total = 0
+    for stage in planned(config).values():
+        if stage.kind.asks_language_model:
+            epochs = int((stage.loop or {}).get("epochs", c.loop.epochs))
+            total += STEP * train * epochs + asked
+    if total and is_own(config):
+        own = c.offline
+        total += STEP * own.documents * (own.titles_loop.epochs + own.answers_loop.epochs)
+    return total
