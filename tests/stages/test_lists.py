@@ -159,7 +159,7 @@ def test_an_unknown_channel_is_refused_with_the_nearest_name():
 
 def test_stages_of_lists_can_be_spelt_out(tmp_path):
     stages = [
-        {"name": "lists of mine", "task": "lists", "train": ["list_fusion"]},
+        {"name": "lists of mine", "task": "fuse_lists", "train": ["list_fusion"]},
         {"name": "encoder", "task": "encode", "train": ["encoder"]},
     ]
     config = parse_config({"strategy": stages, "lists": {"channels": ["popularity"]}}, "test")

@@ -47,8 +47,7 @@ def estimate(run: Run) -> float:
         for stage in work.stages.values():
             if tried := stage.kind.seconds(work, stage):
                 run.progress.line(f"stage {stage.name}: about {readable_seconds(tried)}")
-            total += tried
-            found = stage.kind.task(work, stage)
+            total, found = total + tried, stage.kind.task(work, stage)
             if found is None or not found[2]:
                 continue
             task, settings, copies = found

@@ -76,12 +76,11 @@ def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: flo
     run.progress.line(f"finished in {readable_seconds(seconds)}: {run.folder.report}")
 
 
-def train_all(run: Run, splits: Sequence[str] = ("valid", "test"), *, lists: bool = True) -> Dataset:
+def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
     """Data, language model and every stage; returns the data.
 
     Args:
-        splits: what every stage scores when it is trained; tuning leaves the test split alone.
-        lists: whether the stages that serve lists are trained too; tuning judges no lists.
+        splits: what every stage scores; tuning leaves the test split alone, and has no use for lists.
     """
     if run.config.threads:
         import torch
@@ -93,7 +92,7 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test"), *, lists: boo
     check_prompts(run, dataset)
     language_model(run, dataset)
     system = System.new(run.folder, run.config, dataset, run.config.device)
-    stages = (all_stages if lists else planned)(run.config)
+    stages = (all_stages if "test" in splits else planned)(run.config)
     train_stages(Work(run, dataset, system, stages, tuple(splits)))
     return dataset
 

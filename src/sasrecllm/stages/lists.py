@@ -1,4 +1,4 @@
-"""``lists``: the channels of the list fusion, and their weights, fitted on the validation likes.
+"""``fuse_lists``: the channels of the list fusion, and their weights, fitted on the validation likes.
 
 What ``recommend`` orders its lists by.  The weights are fitted with channels made of the training rows
 alone; then the channels are made again with the validation rows too, and weights and scales stay.
@@ -28,7 +28,7 @@ FALLBACK = "popularity"
 class Lists(Kind):
     """One weight for each channel."""
 
-    name = "lists"
+    name = "fuse_lists"
     may_train = (frozenset({"list_fusion"}),)
     has_row = False
 

@@ -44,7 +44,7 @@ JOINT = Stage(
 SOFT = Stage("soft", KINDS["answer"], ("adapter", "mapper"), prompt="soft", row="SASRecLLM")
 FUSE = Stage("fusion", KINDS["fuse"], ("fusion",), row="SASRecLLM + fusion")
 NEXT_ITEM = Stage("next_item", KINDS["next_item"], ("next_item",))
-LISTS = Stage("lists", KINDS["lists"], ("list_fusion",))
+LISTS = Stage("lists", KINDS["fuse_lists"], ("list_fusion",))
 
 STRATEGIES: dict[str, tuple[Stage, ...]] = {
     # The paper's three.

@@ -207,7 +207,7 @@ def _try(
         merge(changed, chosen, "space")
         run = open_run(place, parse_config(changed, f"trial {number}"), "tune", quiet=True, force=True)
         _share_data(folder, place)
-        dataset = train_all(run, splits=("valid",), lists=False)
+        dataset = train_all(run, splits=("valid",))
         _keep_data(folder, place)
         found = _validation(run, dataset)
         result |= {"valid": found, "objective": sum(found[m] for m in metric.split("+"))}
