@@ -60,10 +60,11 @@ def _lists(lists: Mapping[str, Any] | None) -> str:
         said += " That is what recommend serves."
     shown = rows[served or best]
     own, popular = shown["distinct items"], rows[reference]["distinct items"]
-    if own is not None and popular is not None:
+    alike = shown["lists"] == rows[reference]["lists"]
+    if own is not None and popular is not None and alike:
         said += (
-            f" In 200 of its lists are {own:,.0f} different items, in those of {reference}"
-            f" {popular:,.0f}."
+            f" In {min(200, shown['lists'])} of its lists are {own:,.0f} different items, in those of"
+            f" {reference} {popular:,.0f}."
         )
     return said
 
