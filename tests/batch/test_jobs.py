@@ -279,12 +279,12 @@ def test_a_full_disk_leaves_the_old_lists_and_every_finished_part(run, users, tm
     kept = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, kept[1]))
-        with pytest.raises(ResourceError, match="cannot be written: File too large"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, kept[1]))
+        with pytest.raises(ResourceError, match=r"written: (File too large|Input/output error)"):
             recommend_all(run, users, out, k=20, size=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, kept)
         signal.signal(signal.SIGXFSZ, handler)
     assert out.read_text() == "the lists of yesterday"
     assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
-    assert recommend_all(run, users, out, k=20, size=2) and out.stat().st_size > 5000
+    assert recommend_all(run, users, out, k=20, size=2) and out.stat().st_size > 4000

@@ -33,6 +33,8 @@ NO_MEMORY = re.compile(
     r"|memory allocation|CUBLAS_STATUS_ALLOC_FAILED|can't start new thread",
     re.IGNORECASE,
 )
+PARQUET_FOOTER = "Invalid thrift: transport error"
+"""What polars says where the last bytes of a file cannot be written; it hides the system's number."""
 SQLITE = {
     "database or disk is full": errno.ENOSPC,
     "readonly database": errno.EROFS,
@@ -127,6 +129,8 @@ def _number(error: BaseException) -> int | None:
     text = str(error)
     if found := NUMBER.search(text):
         return int(found[1] or found[2])
+    if PARQUET_FOOTER in text:
+        return errno.EIO
     if type(error).__module__.startswith("sqlite3"):
         return next((number for said, number in SQLITE.items() if said in text), None)
     return None
