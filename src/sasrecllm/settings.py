@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.names import refuse_folder_name
 
 
@@ -249,6 +249,67 @@ class Fusion(Section):
     )
 
 
+class NextItem(Section):
+    """The next-item encoder: the run's kind of encoder, trained on likes to say what is liked next."""
+
+    seconds: float = Field(
+        120,
+        gt=0,
+        description="what its training may cost: seconds of a core that does 10 billion operations in"
+        " one, counted and not clocked, so that the number of steps depends on the data alone",
+    )
+    loop: Loop = Field(
+        Loop(epochs=60, batch_size=64, lr=2e-3, min_lr=2e-4, warmup_steps=50, patience=3, save_every=0),
+        description="its training",
+    )
+
+
+CHANNELS = (
+    "popularity",
+    "recent popularity",
+    "EASE",
+    "fading EASE",
+    "sequence rules",
+    "sequence cosine",
+    "ItemKNN",
+    "Markov chain",
+    "ALS",
+    "title words",
+    "repeats",
+    "next-item encoder",
+)
+"""What can fill lists of its own (runs/channels.py)."""
+
+
+class Lists(Section):
+    """What orders the lists of ``recommend``: a fusion of channels (baselines/list_fusion.py)."""
+
+    enabled: bool = Field(True, description="false: lists are ordered by P(like) alone")
+    channels: list[str] = Field(
+        default_factory=lambda: list(CHANNELS),
+        description="what may fill lists; those that the data cannot have are left out",
+    )
+    best: int = Field(50, ge=1, description="items of every channel that compete for a validation like")
+    ridge: float = Field(10.0, gt=0, description="penalty on the squared weights, in likes")
+    likes: int = Field(
+        2000, ge=1, description="validation likes that the weights are fitted on, at most"
+    )
+    next_item: NextItem = Field(NextItem(), description="the encoder among the channels")
+
+    @field_validator("channels")
+    @classmethod
+    def _known(cls, channels: list[str]) -> list[str]:
+        for name in channels:
+            if name not in CHANNELS:
+                raise ValueError(
+                    f"there is no channel {name!r}; allowed: {', '.join(CHANNELS)}"
+                    + did_you_mean(name, CHANNELS)
+                )
+        if not channels:
+            raise ValueError("no channel is left; name popularity, or set lists.enabled: false")
+        return list(dict.fromkeys(channels))
+
+
 class ItemFeatures(Section):
     """What describes an item to the user regression and to the title prior (baselines/features.py)."""
 
@@ -320,6 +381,7 @@ class Config(Section):
         ItemFeatures(), description="what describes an item to the user regression and the title prior"
     )
     fusion: Fusion = Field(Fusion(), description="the sum of all scores")
+    lists: Lists = Field(Lists(), description="what orders the lists of recommend")
     recommend: Recommend = Field(Recommend(), description="what may be recommended")
     evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,7 @@ def test_rare_words_count_more_and_the_latest_like_most():
     channel = WordLikeness.fit(titles)
     cosine = red * red / (np.hypot(red, apple) ** 2)
     assert channel.scores(asked([0]))[0, 1] == pytest.approx(cosine)
-    one = WordLikeness(channel.words, channel.items, half_life=1.0)
+    one = replace(channel, half_life=1.0)
     both = one.scores(asked([3, 0]))[0]
     assert both[2] == pytest.approx((0 / 2 + 1) / 1.5)
     assert both[3] == pytest.approx((1 / 2 + 0) / 1.5)
@@ -53,3 +55,16 @@ def test_dislikes_and_foreign_items_say_nothing():
     empty = WordLikeness.fit([])
     assert empty.scores(asked([])).shape == (1, 0)
     assert empty.score(asked([]), np.array([[0]])).tolist() == [[0.0]]
+
+
+def test_new_items_have_the_weights_of_the_old_and_change_nothing_else():
+    titles = ["red apple", "red plum", "green apple", "blue plum"]
+    genres = {"genre": ["a|b", "a", "b", "b"]}
+    channel = WordLikeness.fit(titles, genres)
+    longer = channel.extended(["red plum", "unheard of"], {"genre": ["a", None]})
+    histories = asked([0, 1], [3])
+    before, after = channel.scores(histories), longer.scores(histories)
+    np.testing.assert_allclose(after[:, :4], before, atol=1e-12)  # sums of another order
+    np.testing.assert_allclose(after[:, 4], before[:, 1], atol=1e-12)
+    assert (after[:, 5] == 0).all()
+    assert longer.scores(asked([4]))[0, 1] == pytest.approx(1.0)

@@ -51,9 +51,14 @@ def system():
         encoder.item_table.copy_(vectors + 0.1 * torch.arange(8)[:, None])
     catalog = Catalog([f"i{n}" for n in range(8)], NAMES)
     dataset = SimpleNamespace(
-        catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool), allow_seen=False
+        catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool), allow_seen=False, now=0
     )
-    parts = SimpleNamespace(dataset=dataset, encoder=encoder, config=Config(strategy="encoder-only"))
+    parts = SimpleNamespace(
+        dataset=dataset,
+        encoder=encoder,
+        list_fusion=None,
+        config=Config(strategy="encoder-only"),
+    )
     return SASRecLLM(parts, SameGenre(), Calibration(slope=2.0, intercept=-1.0))
 
 

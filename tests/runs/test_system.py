@@ -26,7 +26,8 @@ def system(folder):
 
 def test_every_part_that_is_kept_is_loaded_from_where_its_newest_version_lies(folder, system):
     assert {part: path.parts[-3] for part, path in system.origin.items()} == {
-        "encoder": "1-encoder", "adapter": "4-soft", "mapper": "4-soft", "fusion": "5-fusion"
+        "encoder": "1-encoder", "adapter": "4-soft", "mapper": "4-soft", "fusion": "5-fusion",
+        "next_item": "6-next_item", "list_fusion": "7-lists",
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -148,6 +149,35 @@ class ListFusion:
     def with_channels(self, channels: Sequence[ListChannel]) -> ListFusion:
         """The same weights over the channels fitted anew, on the validation likes too."""
         return replace(self, channels=tuple(channels))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the channels, which are named, as plain values."""
+        return {
+            "channels": [channel.name for channel in self.channels],
+            "scales": self.scales.tolist(),
+            "weights": self.weights.tolist(),
+            "judged": dict(self.judged),
+            "drawn": self.drawn,
+            "likes": self.likes,
+        }
+
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], channels: Sequence[ListChannel], n_items: int
+    ) -> ListFusion:
+        """What :meth:`to_dict` wrote, over ``channels`` made anew.
+
+        Raises:
+            KeyError: a value is missing.
+            ValueError: a value is not what it should be.
+        """
+        scales, weights = (np.array(values[k], dtype=np.float64) for k in ("scales", "weights"))
+        for name, found in (("scales", scales), ("weights", weights)):
+            if found.shape != (len(channels),) or not (np.isfinite(found) & (found > 0)).all():
+                raise ValueError(f"{name} of the list fusion are not {len(channels)} positive numbers")
+        judged = {str(name): float(value) for name, value in values["judged"].items()}
+        drawn, likes = float(values["drawn"]), int(values["likes"])
+        return cls(tuple(channels), n_items, scales, weights, judged, drawn, likes)
 
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I]."""

@@ -10,10 +10,11 @@ Legend: B histories, I items, V words and values that at least two items share.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,11 +32,13 @@ class WordLikeness:
     Args:
         words: from every item to its words and values, [I] rows.
         items: the same turned round, [V] rows.
+        weights: word or value -> its number and its weight.
         half_life: of a like of the history, in newer likes.
     """
 
     words: Neighbours
     items: Neighbours
+    weights: Mapping[str, tuple[int, float]]
     half_life: float = 10.0
     name: str = "title words"
 
@@ -48,19 +51,27 @@ class WordLikeness:
         """Of a catalogue; attribute values are separated by ``|``."""
         bags = _bags(titles, attributes or {})
         counts = Counter(word for bag in bags for word in bag)
-        number = {w: k for k, w in enumerate(sorted(w for w, n in counts.items() if n > 1))}
-        rows = [sorted(number[w] for w in bag if w in number) for bag in bags]
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        item = np.repeat(np.arange(len(rows)), lengths)
-        word = np.array([w for row in rows for w in row], dtype=np.int64)
-        having = np.bincount(word, minlength=len(number))
-        weight = np.log(len(rows) / np.maximum(having, 1))[word]
-        length = np.sqrt(np.bincount(item, weight**2, minlength=len(rows)))
-        weight = weight / np.where(length > 0, length, 1.0)[item]
-        return cls(
-            Neighbours.of(item, word, weight, len(rows), len(number)),
-            Neighbours.of(word, item, weight, len(number), len(rows)),
+        shared = sorted(word for word, n in counts.items() if n > 1)
+        weights = {w: (k, math.log(len(bags) / counts[w])) for k, w in enumerate(shared)}
+        rows = [_vector(bag, weights) for bag in bags]
+        return cls(*_tables(_row_table(rows, len(weights)), len(weights)), weights)
+
+    def extended(
+        self, titles: Sequence[str], attributes: Mapping[str, Sequence[str | None]] | None = None
+    ) -> WordLikeness:
+        """With further items at the end; the words that count, and their weights, stay."""
+        new = _row_table(
+            [_vector(bag, self.weights) for bag in _bags(titles, attributes or {})], len(self.weights)
         )
+        old = self.words
+        both = Neighbours(
+            np.concatenate([old.offsets, old.offsets[-1] + new.offsets[1:]]),
+            np.concatenate([old.items, new.items]),
+            np.concatenate([old.values, new.values]),
+            old.width,
+        )
+        words, items = _tables(both, len(self.weights))
+        return replace(self, words=words, items=items)
 
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I], in [0, 1]; 0 where nothing is liked yet."""
@@ -85,3 +96,25 @@ def _bags(titles: Sequence[str], attributes: Mapping[str, Sequence[str | None]])
         for bag, values in zip(bags, column, strict=True):
             bag |= {f"{name}={value}" for value in (values or "").split("|") if value}
     return bags
+
+
+def _vector(bag: set[str], weights: Mapping[str, tuple[int, float]]) -> tuple[list[int], FloatArray]:
+    """Numbers of the words of an item that count, ascending, and their weights, of length one."""
+    found = sorted(weights[word] for word in bag if word in weights)
+    values = np.array([weight for _, weight in found])
+    length = float(np.sqrt(values @ values)) if len(values) else 0.0
+    return [number for number, _ in found], values / (length or 1.0)
+
+
+def _row_table(rows: list[tuple[list[int], FloatArray]], n_words: int) -> Neighbours:
+    offsets = np.concatenate([[0], np.cumsum([len(numbers) for numbers, _ in rows])]).astype(np.int64)
+    numbers = np.array([n for row, _ in rows for n in row], dtype=np.int64)
+    values = np.concatenate([np.zeros(0), *(values for _, values in rows)])
+    return Neighbours(offsets, numbers, values, n_words)
+
+
+def _tables(words: Neighbours, n_words: int) -> tuple[Neighbours, Neighbours]:
+    """From items to words, and from words to items."""
+    n_items = len(words.offsets) - 1
+    owners = np.repeat(np.arange(n_items), np.diff(words.offsets))
+    return words, Neighbours.of(words.items, owners, words.values, n_words, n_items)

@@ -54,7 +54,7 @@ def ranking_candidates(
         raise ConfigError(
             f"ranking was asked for {negatives} negatives; allowed: 1 or more", "ask for 100"
         )
-    rows = _servable(dataset, split)
+    rows = servable_likes(dataset, split)
     if not len(rows):
         raise DataError(
             f"no ranking list can be made: no row of {split} likes an item that may be recommended",
@@ -86,7 +86,7 @@ def servable_rows(dataset: Dataset, split: str) -> tuple[IntArray, int]:
     The item of the others was met before, where such items are never recommended.
     """
     rows = dataset.rows(split)
-    return _servable(dataset, split), int((dataset.labels[rows] == 1).sum())
+    return servable_likes(dataset, split), int((dataset.labels[rows] == 1).sum())
 
 
 def longest_lists(dataset: Dataset, split: str, wanted: int) -> int:
@@ -94,13 +94,13 @@ def longest_lists(dataset: Dataset, split: str, wanted: int) -> int:
 
     Rows that leave none are not counted; 0 where there is no other.
     """
-    unmet, owners = dataset.others(split, _servable(dataset, split))
+    unmet, owners = dataset.others(split, servable_likes(dataset, split))
     free = np.sort(unmet.free[owners])
     free = free[free > 0]
     return min(wanted, int(free[len(free) // 20])) if len(free) else 0
 
 
-def _servable(dataset: Dataset, split: str) -> IntArray:
+def servable_likes(dataset: Dataset, split: str) -> IntArray:
     """The liked rows of ``split`` whose item may be recommended."""
     rows = dataset.rows(split)
     rows = rows[dataset.labels[rows] == 1]

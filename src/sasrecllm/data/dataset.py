@@ -183,6 +183,11 @@ class Dataset:
         return everything if split == "test" else np.setdiff1d(everything, self.held_items)
 
     @cached_property
+    def now(self) -> int:
+        """The moment after the last row of all; 0 where the data has no times."""
+        return int(self.times.max(initial=-1)) + 1 if self.has_times else 0
+
+    @cached_property
     def _open_rows(self) -> IntArray:
         """Rows that are not on a held-out item, ascending."""
         return np.flatnonzero(~np.isin(self.items, self.held_items))

@@ -6,12 +6,14 @@ Raw ids come in and go out here, spelt as the user spells them; inside there are
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.checkpoint import read_json
 from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.encoders.scorer import EncoderScorer
@@ -19,8 +21,9 @@ from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.forks import note_loaded, refuse_fork
+from sasrecllm.inference.fused import FusedLists
 from sasrecllm.inference.id_lookup import allowed_items, entries_of, history_of, items_of, user_of
-from sasrecllm.inference.new_items import grown
+from sasrecllm.inference.new_items import grown, grown_lists
 from sasrecllm.inference.requests import (
     Entry,
     Id,
@@ -62,6 +65,7 @@ class SASRecLLM:
         scorer: the scorer of the run's last stage.
         calibration: score to probability, fitted on the validation split.
         catalog: the run's catalogue, or one with further items at its end.
+        fusion: of lists, over ``catalog``; the run's own without.
     """
 
     def __init__(
@@ -70,12 +74,14 @@ class SASRecLLM:
         scorer: Scorer,
         calibration: Calibration | None = None,
         catalog: Catalog | None = None,
+        fusion: ListFusion | None = None,
     ) -> None:
         self.parts, self.scorer = parts, scorer
         self.name = scorer.name
         self.dataset = parts.dataset
         self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
+        self.fusion = fusion or parts.list_fusion
         self.place = Place()
         note_loaded()
 
@@ -158,8 +164,10 @@ class SASRecLLM:
             [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        system = SASRecLLM(self.parts, scorer, self.calibration, catalog)
+        fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
+        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
         system.place, system._encoder_channel = self.place, self._encoder_channel
+        system._list_encoder = self._list_encoder
         return system
 
     def score_items(
@@ -214,13 +222,16 @@ class SASRecLLM:
     ) -> list[Recommendation]:
         """The ``k`` best items for a known user, for a history, or for a user and what came after.
 
-        The encoder retrieves ``retrieve`` items of the catalogue, and as many that have no vector
-        enter through their words; then the system's own ``score`` ranks.
+        The order is the list fusion's: what people will take next.  The probability of a line is
+        whether they would like it, by the system's own ``score``.  In a run without a list fusion the
+        encoder retrieves ``retrieve`` items, as many without a vector enter through their words, and
+        ``score`` orders them.
 
         Args:
             history: liked items, oldest first: ids, :class:`Title` or (item, liked).
             only: ids that may be recommended.
             where: attribute -> value that an item must have (values in a column are split at ``|``).
+            retrieve: places of the encoder's order that are looked at.
             rerank: False leaves the encoder's own order, of the items that it has vectors for.
             strict: refuse an unknown user without history; else the items' quality answers, and the
                 lines carry the flag ``fallback``.
@@ -261,14 +272,32 @@ class SASRecLLM:
         Args:
             count: items that the first stage retrieves.
             allowed: whether each item of the catalogue may be recommended; all without.
-            rerank: order by the system's own score; else by the encoder alone.
+            rerank: order as the system does; else by the encoder alone.
             seen: as for :meth:`recommend`.
         """
         met = may_repeat(seen, self.dataset.allow_seen)
+        asked_at = np.maximum(histories.asked_at, self.dataset.now)
+        histories = replace(histories, asked_at=asked_at)
         return self.two_stage(count).lists(histories, k, allowed_I=allowed, seen=met, rerank=rerank)
 
     def two_stage(self, count: int = 100) -> TwoStage:
-        """Candidate generator and reranker: what every list comes from, and every ranking table.
+        """What every list comes from: the list fusion, or :meth:`by_score` where a run has none.
+
+        Args:
+            count: places of the encoder's order that are looked at.
+        """
+        if self.fusion is None:
+            return self.by_score(count)
+        return FusedLists(self.fusion, self._list_encoder, self, count=count)
+
+    @cached_property
+    def _list_encoder(self) -> EncoderChannel:
+        """The encoder whose order stands beside that of the fusion."""
+        own = self.parts.list_encoder
+        return self._encoder_channel if own is self.parts.encoder else EncoderChannel(own)
+
+    def by_score(self, count: int = 100) -> TwoStage:
+        """Candidates of the encoder and of the words, in the order of the run's own score.
 
         Args:
             count: items that each channel of the first stage names.

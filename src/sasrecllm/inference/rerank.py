@@ -70,15 +70,18 @@ class TwoStage:
         """
         if allowed_I is None:
             allowed_I = np.ones(self.n_items, dtype=bool)
-        channels, count = self.channels, max(k, self.count)
-        if not rerank:
-            channels, count = channels[:1], k  # which are all that is asked for
         parts = [self._empty(0, k)]
         for rows in self._blocks(len(histories)):
             part = histories.take(rows)
-            found = retrieve(channels, part, free_items(part, allowed_I, seen=seen), count)
-            parts.append(self._ordered(part, found, k, rerank))
+            parts.append(self._best(part, free_items(part, allowed_I, seen=seen), k, rerank))
         return Lists(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _best(self, part: Histories, free_BI: BoolArray, k: int, rerank: bool) -> Lists:
+        """The ``k`` best of the free items of each history of a block."""
+        channels, count = self.channels, max(k, self.count)
+        if not rerank:
+            channels, count = channels[:1], k  # which are all that is asked for
+        return self._ordered(part, retrieve(channels, part, free_BI, count), k, rerank)
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Where each of ``candidates`` [B, C] would stand if they were all that may be recommended.

@@ -86,7 +86,7 @@ class ScorerChannel:
     def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """See :class:`Channel`."""
         asked_BJ = np.tile(self.items_J, (len(histories), 1))
-        return _best(self.scorer.score(histories, asked_BJ), free_BI, self.items_J, count)
+        return best_of(self.scorer.score(histories, asked_BJ), free_BI, self.items_J, count)
 
 
 class EncoderChannel:
@@ -132,7 +132,7 @@ class WordsChannel:
         like_BJ = np.zeros((len(histories), len(self.items_J)))
         if self.titles is not None and free_BI[:, self.items_J].any(0).sum() > count:
             like_BJ = self.titles().likeness(histories.liked(), self.items_J)
-        return _best(like_BJ, free_BI, self.items_J, count)
+        return best_of(like_BJ, free_BI, self.items_J, count)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def title_vectors(parts: System, catalog: Catalog) -> TitleVectors:
     return TitleVectors.of(tokens, parts.backbone.causal.get_input_embeddings().weight)
 
 
-def _best(values_BJ: FloatArray, free_BI: BoolArray, items_J: IntArray, count: int) -> IntArray:
+def best_of(values_BJ: FloatArray, free_BI: BoolArray, items_J: IntArray, count: int) -> IntArray:
     """The ``count`` free items of each history with the highest values, falling; UNKNOWN behind."""
     places, real = best_free(values_BJ, free_BI[:, items_J], count)
     if not len(items_J):

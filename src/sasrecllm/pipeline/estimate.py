@@ -21,7 +21,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings, Offline
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.own_language_model import language_model
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.plan import all_stages, asks_language_model
 from sasrecllm.training.loop import Task, steps_in_all
 
 STEPS = 3
@@ -43,10 +43,12 @@ def estimate(run: Run) -> float:
         if is_own(run.config) and asks_language_model(run.config):
             total += _language_seconds(run, trial, dataset)
         system = System.new(trial.folder, run.config, dataset, run.config.device)
-        work = Work(trial, dataset, system, planned(run.config))
+        work = Work(trial, dataset, system, all_stages(run.config))
         for stage in work.stages.values():
-            found = stage.kind.task(work, stage)
-            if found is None:
+            if tried := stage.kind.seconds(work, stage):
+                run.progress.line(f"stage {stage.name}: about {readable_seconds(tried)}")
+            total, found = total + tried, stage.kind.task(work, stage)
+            if found is None or not found[2]:
                 continue
             task, settings, copies = found
             seconds = copies * stage_seconds(task, settings)

@@ -34,10 +34,12 @@ from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import MANIFEST
 from sasrecllm.reports.write import write_report
+from sasrecllm.runs.channels import LIST_FUSION, remade
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import choose_run, refuse_links, resealed
 from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.runs.system import System
 
 
 def forget(path: Path, users: Sequence[str], in_store: Collection[str] = ()) -> None:
@@ -155,6 +157,8 @@ def _stage_data(folder: RunFolder, dataset: Dataset, users: Sequence[str], new: 
     for part in (p for s in folder.stage_folders() for p in s.trained_parts()):
         tensors, about = load_part(part, {})
         blanked = without_users(tensors, about, present.tolist())
+        if part.name == LIST_FUSION:  # a pair of items that he alone liked would tell of him
+            blanked = remade(about["channels"], System.new(folder, stored_config(folder, None), left))
         if blanked is not None:
             requires = read_json(part / PART, requires=dict)["requires"]
             save_part(new / part.relative_to(folder.path), blanked, about, requires)

@@ -26,7 +26,7 @@ from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 
 
 def check_settings(run: Run) -> None:
@@ -38,7 +38,7 @@ def check_settings(run: Run) -> None:
     """
     check_names(run.config)
     asked_templates(run)
-    for folder, stage in run.folder.of_stages(planned(run.config)):
+    for folder, stage in run.folder.of_stages(all_stages(run.config)):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
 

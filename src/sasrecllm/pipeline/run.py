@@ -30,7 +30,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.stages.costs import costs
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.own_language_model import language_model
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.plan import all_stages, planned
 
 
 def run_all(run: Run) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: flo
     stages = planned(run.config)
     about = {
         "name": run.name,
-        "stages": list(stages),
+        "stages": list(all_stages(run.config)),
         "evaluation": run.config.evaluation.model_dump(),
         "seconds": round(before["seconds"] + seconds, 1),
         "data": dataset.digest,
@@ -80,7 +80,7 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
     """Data, language model and every stage; returns the data.
 
     Args:
-        splits: what every stage scores when it is trained; tuning leaves the test split alone.
+        splits: what every stage scores; tuning leaves the test split alone, and has no use for lists.
     """
     if run.config.threads:
         import torch
@@ -92,7 +92,8 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
     check_prompts(run, dataset)
     language_model(run, dataset)
     system = System.new(run.folder, run.config, dataset, run.config.device)
-    train_stages(Work(run, dataset, system, planned(run.config), tuple(splits)))
+    stages = (all_stages if "test" in splits else planned)(run.config)
+    train_stages(Work(run, dataset, system, stages, tuple(splits)))
     return dataset
 
 

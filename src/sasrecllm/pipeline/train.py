@@ -66,7 +66,9 @@ def _train(work: Work, stage: Stage, folder: StageFolder) -> None:
 
 
 def _score(work: Work, stage: Stage, folder: StageFolder) -> float:
-    """Score the splits by the scorer that this stage ends with; seconds that a row took."""
+    """Score the splits by the scorer that this stage ends with, if any; seconds that a row took."""
+    if not stage.kind.has_row:
+        return 0.0
     started = time.monotonic()
     scores = {split: stage.kind.scores(work, stage, split) for split in work.splits}
     save_scores(folder.scores, scores, {"row": stage.row}, work.dataset.digest)

@@ -20,7 +20,7 @@ from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.stored import stored_calibration
 from sasrecllm.stages.costs import costs
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.types import IntArray, Questions
 
@@ -129,7 +129,9 @@ def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dic
     for name, part in summary["splits"].items():
         data[f"{name} split"] = ", ".join(f"{k} {v}" for k, v in part.items())
     training = {}
-    for folder, stage in run.folder.of_stages(planned(run.config)):
+    for folder, stage in run.folder.of_stages(all_stages(run.config)):
+        if not folder.about.is_file():  # of a run that is older than the stage
+            continue
         about = read_json(folder.about, seconds=(int, float))
         training[stage.name] = f"{readable_seconds(about['seconds'])}; trains {', '.join(stage.train)}"
     return {

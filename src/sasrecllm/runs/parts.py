@@ -7,13 +7,15 @@ A part of your own is a :class:`Part` named ``package.module:OBJECT`` in a stage
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.table import BASELINES
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.loading import load_checked
 from sasrecllm.encoders.sequence import SequentialEncoder
@@ -22,6 +24,7 @@ from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.plugins import resolve
+from sasrecllm.runs.channels import CHANNEL_SPLITS, LIST_FUSION, kept_in, make_channels, tensors_of
 from sasrecllm.runs.folder import FOLD
 from sasrecllm.settings import Config
 from sasrecllm.types import IntArray
@@ -34,6 +37,7 @@ class HasParts(Protocol):
     """What holds the parts: :class:`~sasrecllm.runs.system.System`."""
 
     fusion: FusionWeights | None
+    list_fusion: ListFusion | None
     folds: list[SequentialEncoder]
     own: dict[str, Any]
 
@@ -50,6 +54,15 @@ class HasParts(Protocol):
     @property
     def encoder(self) -> SequentialEncoder:
         """The collaborative encoder."""
+        ...
+
+    @property
+    def next_item(self) -> SequentialEncoder:
+        """The next-item encoder."""
+        ...
+
+    def interactions(self, splits: Sequence[str]) -> TrainRows:
+        """The rows of some splits."""
         ...
 
     @property
@@ -147,6 +160,18 @@ def _load_fusion(system: HasParts, tensors: Mapping[str, Tensor], about: dict[st
     system.fusion = weights
 
 
+def _list_tensors(system: HasParts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    assert system.list_fusion is not None
+    return tensors_of(system.list_fusion.channels), system.list_fusion.to_dict()
+
+
+def _load_lists(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
+    names = [str(name) for name in about["channels"]]
+    rows = system.interactions(CHANNEL_SPLITS)
+    channels = make_channels(names, system, rows, kept_in(tensors, names))
+    system.list_fusion = ListFusion.from_dict(about, channels, system.dataset.n_items)
+
+
 PARTS: dict[str, Part] = {
     "encoder": _encoder(lambda s: s.encoder, of_catalog),
     "adapter": Part(
@@ -161,6 +186,8 @@ PARTS: dict[str, Part] = {
         requires=of_backbone,
         count=lambda s: sum(p.numel() for p in s.model.mapper.parameters()),
     ),
+    "next_item": _encoder(lambda s: s.next_item, of_catalog),
+    LIST_FUSION: Part(save=_list_tensors, load=_load_lists, requires=of_catalog, count=lambda _: 0),
     "fusion": Part(save=_fusion_tensors, load=_load_fusion, requires=of_catalog, count=lambda _: 0),
 }
 """What can be trained, loaded and swapped on its own."""

@@ -40,15 +40,15 @@ def load_scores(stage: StageFolder) -> dict[str, FloatArray]:
 def row_scores(folder: RunFolder) -> dict[str, dict[str, FloatArray]]:
     """Table row -> split -> score of every question of a judged run, in the table's order."""
     baselines = sorted(p for p in folder.baselines.glob("*") if p.is_dir())
-    stages = [s for s in folder.stage_folders() if s.number]
-    found = dict(map(_read, baselines)) | {_row(s): load_scores(s) for s in stages}
+    stages = {row: s for s in folder.stage_folders() if s.number and (row := _row(s))}
+    found = dict(map(_read, baselines)) | {row: load_scores(s) for row, s in stages.items()}
     order = [row for row in read_json(folder.results, rows=dict)["rows"] if row in found]
     return {row: found[row] for row in order}
 
 
 def stage_rows(folder: RunFolder) -> set[str]:
     """Rows of the table that stages of the run trained."""
-    return {_row(stage) for stage in folder.stage_folders() if stage.number}
+    return {row for stage in folder.stage_folders() if stage.number and (row := _row(stage))}
 
 
 def baseline_rates(folder: RunFolder) -> dict[str, float]:
@@ -58,6 +58,7 @@ def baseline_rates(folder: RunFolder) -> dict[str, float]:
 
 
 def _row(stage: StageFolder) -> str:
+    """The stage's row in the table; empty where it has none."""
     return str(read_json(stage.about, row=str)["row"])
 
 

@@ -6,13 +6,16 @@ there is no second way to build or to load one (:mod:`sasrecllm.runs.parts` says
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sasrecllm.baselines.features import ItemFeatures
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.table import baseline_of
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
@@ -34,6 +37,7 @@ from sasrecllm.machine.device import pick_device
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.runs.channels import NETWORK
 from sasrecllm.runs.folder import FOLD, RunFolder, folds_beside
 from sasrecllm.runs.language_model import adapted, backbone_path
 from sasrecllm.runs.parts import PARTS, part_of
@@ -76,23 +80,14 @@ class System:
         self.config, self.dataset, self.device = config, dataset, device
         self.backbone_path, self.templates = backbone_path, templates
         self.fusion: FusionWeights | None = None
+        self.list_fusion: ListFusion | None = None
         self.folds: list[SequentialEncoder] = []
         self.own: dict[str, Any] = {}
         """What parts that are not ours are made of."""
         self.origin: dict[str, Path] = {}
         """Part -> the folder whose weights it has now."""
         self._titles: dict[str, TitleTokens] = {}
-        train = dataset.rows("train")
-        self.train_rows = TrainRows(
-            dataset.users[train],
-            dataset.items[train],
-            dataset.labels[train],
-            n_users=dataset.n_users,
-            n_items=dataset.n_items,
-            seed=config.seed,
-            times=dataset.times[train] if dataset.has_times else None,
-            features=lambda: self.item_features,
-        )
+        self.train_rows = self.interactions(("train",))
 
     @classmethod
     def new(cls, folder: RunFolder, config: Config, dataset: Dataset, device: str = "auto") -> System:
@@ -128,6 +123,21 @@ class System:
             system.bring_in(folder.newest_parts(None if until is None else until + 1))
         return system
 
+    def interactions(self, splits: Sequence[str]) -> TrainRows:
+        """The rows of ``splits``, as baselines and channels of lists are made of them."""
+        data = self.dataset
+        rows = np.sort(np.concatenate([data.rows(split) for split in splits]))
+        return TrainRows(
+            data.users[rows],
+            data.items[rows],
+            data.labels[rows],
+            n_users=data.n_users,
+            n_items=data.n_items,
+            seed=self.config.seed,
+            times=data.times[rows] if data.has_times else None,
+            features=lambda: self.item_features,
+        )
+
     @cached_property
     def features(self) -> ItemFeatures:
         """Columns for attributes, years and title words, fixed on the catalogue."""
@@ -145,9 +155,13 @@ class System:
         chosen = {name: values[start:] for name, values in catalog.attributes.items()}
         return self.features.groups(catalog.titles[start:], chosen)
 
-    def new_encoder(self, seed: int) -> SequentialEncoder:
-        """A fresh encoder as configured, which knows the items of the training split."""
-        c = self.config.encoder
+    def new_encoder(self, seed: int, **changes: Any) -> SequentialEncoder:
+        """A fresh encoder as configured, which knows the items of the training split.
+
+        Args:
+            changes: settings of ``encoder`` that differ.
+        """
+        c = self.config.encoder.model_copy(update=changes)
         return build_encoder(
             c.kind,
             seed=seed,
@@ -169,6 +183,17 @@ class System:
     def encoder(self) -> SequentialEncoder:
         """The run's collaborative encoder."""
         return self.new_encoder(self.config.seed)
+
+    @cached_property
+    def next_item(self) -> SequentialEncoder:
+        """An encoder of the same kind for lists: of likes alone, with a popularity of each item."""
+        changes = {"likes_only": True, "item_bias": True, "user_bias": False}
+        return self.new_encoder(self.config.seed, **changes)
+
+    @property
+    def list_encoder(self) -> SequentialEncoder:
+        """The next-item encoder where the run has trained one, else its collaborative encoder."""
+        return self.next_item if NETWORK in self.origin else self.encoder
 
     @cached_property
     def backbone(self) -> Backbone:

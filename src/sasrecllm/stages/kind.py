@@ -197,6 +197,8 @@ class Kind:
     """Sets of parts that may learn; empty: any."""
     component: str = ""
     """What a fusion calls this kind's score; empty where a fusion does not use it."""
+    has_row: bool = True
+    """Whether it ends with a score of P(like), and so has a row in the table; else it serves lists."""
     asks_language_model: bool = False
     reads_words: bool = False
     """Whether its component knows an item without training rows by its words."""
@@ -224,6 +226,10 @@ class Kind:
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int] | None:
         """What would be trained, how, and how many times, for an estimate; None where it is nothing."""
         return None
+
+    def seconds(self, work: Work, stage: Stage) -> float:
+        """What fitting costs beside :meth:`task`, for an estimate; tried out where it must be."""
+        return 0.0
 
     def scorer(
         self, system: System, stage: Stage, stages: Stages, change: Change | None = None

@@ -11,9 +11,13 @@ from sasrecllm.stages.answer import Answer
 from sasrecllm.stages.encode import Encode
 from sasrecllm.stages.fuse import Fuse
 from sasrecllm.stages.kind import Kind
+from sasrecllm.stages.lists import Lists
+from sasrecllm.stages.next_item import NextItem
 from sasrecllm.stages.title_prior import TitlePrior
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Encode(), TitlePrior(), Answer(), Fuse())}
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (Encode(), TitlePrior(), Answer(), Fuse(), NextItem(), Lists())
+}
 
 
 def kind_of(task: str, stage: str) -> Kind:

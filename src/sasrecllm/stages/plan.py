@@ -12,13 +12,22 @@ from typing import Any
 
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.runs.channels import NEXT_ITEM as NEXT_ITEM_CHANNEL
 from sasrecllm.settings import Config
 from sasrecllm.stages.fuse import Fuse
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.stages.kinds import KINDS, kind_of
 from sasrecllm.stages.user_partition import uses_crossfit
 
-__all__ = ["STRATEGIES", "Stage", "Stages", "asks_language_model", "planned", "stages_of"]
+__all__ = [
+    "STRATEGIES",
+    "Stage",
+    "Stages",
+    "all_stages",
+    "asks_language_model",
+    "planned",
+    "stages_of",
+]
 
 ENCODE = Stage("encoder", KINDS["encode"], ("encoder",), row="{encoder}")
 PRIOR = Stage("prior", KINDS["title_prior"], ("encoder",), row="{encoder} + title prior")
@@ -34,6 +43,8 @@ JOINT = Stage(
 )
 SOFT = Stage("soft", KINDS["answer"], ("adapter", "mapper"), prompt="soft", row="SASRecLLM")
 FUSE = Stage("fusion", KINDS["fuse"], ("fusion",), row="SASRecLLM + fusion")
+NEXT_ITEM = Stage("next_item", KINDS["next_item"], ("next_item",))
+LISTS = Stage("lists", KINDS["fuse_lists"], ("list_fusion",))
 
 STRATEGIES: dict[str, tuple[Stage, ...]] = {
     # The paper's three.
@@ -86,32 +97,48 @@ def stages_of(
         "{users}": f", {1 - llm_holdout_users:.0%} of the users" if kept else "",
     }
     stages = tuple(replace(s, row=_filled(s.row, row)) for s in stages)
-    names = [s.name for s in stages]
-    rows = [s.row for s in stages]
-    if not names or len(set(names)) < len(names) or len(set(rows)) < len(rows):
-        raise ConfigError(
-            f"strategy has stages {names}", "give at least one stage, each its own name and row"
-        )
+    _refuse_alike(stages)
     return stages
 
 
-def planned(config: Config) -> Stages:
-    """Name -> stage of a run, in order.
+def _refuse_alike(stages: tuple[Stage, ...]) -> None:
+    names = [s.name for s in stages]
+    rows = [s.row for s in stages if s.kind.has_row]
+    if not rows or len(set(names)) < len(names) or len(set(rows)) < len(rows):
+        raise ConfigError(
+            f"strategy has stages {names}", "give at least one stage, each its own name and row"
+        )
+
+
+def all_stages(config: Config) -> Stages:
+    """Name -> stage of a run, in order: those that end with a row of the table, then those of lists.
 
     Raises:
         ConfigError: the strategy is wrong.
     """
     c = config.encoder
-    return {
-        stage.name: stage
-        for stage in stages_of(
-            config.strategy,
-            config.fusion.enabled,
-            c.kind,
-            c.prior == "titles",
-            config.mapper.llm_holdout_users,
-        )
-    }
+    stages = stages_of(
+        config.strategy,
+        config.fusion.enabled,
+        c.kind,
+        c.prior == "titles",
+        config.mapper.llm_holdout_users,
+    )
+    if config.lists.enabled and not any(s.kind is LISTS.kind for s in stages):
+        needed = NEXT_ITEM_CHANNEL in config.lists.channels
+        trained = any(s.kind is NEXT_ITEM.kind for s in stages)
+        stages += (NEXT_ITEM, LISTS) if needed and not trained else (LISTS,)
+        _refuse_alike(stages)
+    return {s.name: s for s in sorted(stages, key=lambda s: not s.kind.has_row)}
+
+
+def planned(config: Config) -> Stages:
+    """Name -> stage of those that end with a row of the table, in order.
+
+    Raises:
+        ConfigError: the strategy is wrong.
+    """
+    return {name: s for name, s in all_stages(config).items() if s.kind.has_row}
 
 
 def asks_language_model(config: Config) -> bool:
@@ -139,6 +166,7 @@ def _spelt_out(number: int, given: dict[str, Any]) -> Stage:
         raise ConfigError(
             f"strategy: stage {number} lacks {', '.join(sorted(missing))}", "add the fields"
         )
-    values = {"row": given["name"], **given, "train": tuple(given["train"])}
-    kind = kind_of(str(values.pop("task")), str(given["name"]))
+    kind = kind_of(str(given["task"]), str(given["name"]))
+    values = {"row": given["name"] if kind.has_row else "", **given, "train": tuple(given["train"])}
+    values.pop("task")
     return Stage(**values, kind=kind)
