@@ -126,7 +126,7 @@ def test_where_nobody_has_taste_lists_are_no_worse_than_popularity(tmp_path):
     rows = system.dataset.rows("test")
     rows = rows[system.dataset.labels[rows] == 1]
     histories, targets = system.dataset.histories(rows), system.dataset.items[rows]
-    order = system.two_stage().lists(histories, 10).items
+    order = system.maker.two_stage(system).lists(histories, 10).items
     found = np.mean((order == targets[:, None]).any(1))
     best = popular(system)[:20]
     chance = np.mean(np.isin(targets, best))

@@ -46,6 +46,10 @@ def serve(
         float,
         typer.Option(min=0.1, help="seconds for one answer; a process that takes longer is replaced"),
     ] = 30.0,
+    retrieve: Annotated[
+        int,
+        typer.Option(min=1, max=1000, help="first-stage items, where a request does not say how many"),
+    ] = 100,
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -57,7 +61,7 @@ def serve(
     signals.leave()
     names = allowed_host or ()
     doors = (key_file, store, queue, rate, workers, names, root_path, timeout)
-    serve_run(folder, host, port, *doors, forget=forget_in_run)
+    serve_run(folder, host, port, *doors, forget=forget_in_run, retrieve=retrieve)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import torch
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import is_member
-from sasrecllm.inference.retrieve import TitleVectors
+from sasrecllm.inference.list_maker import ListMaker
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.runs.system import System
 from sasrecllm.stages.plan import asks_language_model
@@ -28,15 +28,11 @@ class Explains(Protocol):
     scorer: Scorer
     calibration: Calibration
     catalog: Catalog
+    maker: ListMaker
 
     @property
     def has_vector(self) -> BoolArray:
         """Whether the encoder has a vector for each item."""
-        ...
-
-    @property
-    def title_vectors(self) -> TitleVectors:
-        """Vectors of the titles."""
         ...
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
@@ -159,7 +155,7 @@ def nearest(
             rows = torch.from_numpy(np.append(liked, target)).to(encoder.device)
             vectors = encoder.item_vectors(rows).double().cpu().numpy()
     elif asks_language_model(system.parts.config):
-        by, vectors = "title", system.title_vectors.vectors[np.append(liked, target)]
+        by, vectors = "title", system.maker.title_vectors.vectors[np.append(liked, target)]
     else:
         return ()
     found = cosines(vectors[:-1], vectors[-1])

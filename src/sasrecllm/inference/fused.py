@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.inference.rerank import Lists, TwoStage, dense_ranks
+from sasrecllm.inference.diverse import Likeness
+from sasrecllm.inference.rerank import Ordered, TwoStage, dense_ranks
 from sasrecllm.inference.retrieve import Channel, best_of
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -24,13 +25,20 @@ class FusedLists(TwoStage):
         fusion: orders; ``n_items`` of it are the catalogue.
         encoder: names the places of what is listed in its own order, and lists without ``rerank``.
         scorer: says P(like) of what is listed.
-        count: places of the encoder's order that are looked at.
+        count: places of the encoder's order that are looked at, and candidates of a mixed list.
+        likeness: of items to each other, for lists that shall be mixed.
     """
 
     def __init__(
-        self, fusion: ListFusion, encoder: Channel, scorer: Scorer, *, count: int = 100
+        self,
+        fusion: ListFusion,
+        encoder: Channel,
+        scorer: Scorer,
+        *,
+        count: int = 100,
+        likeness: Likeness | None = None,
     ) -> None:
-        super().__init__([encoder], scorer, fusion.n_items, count=count)
+        super().__init__([encoder], scorer, fusion.n_items, count=count, likeness=likeness)
         self.fusion, self.name = fusion, fusion.name
 
     def scores(self, histories: Histories) -> FloatArray:
@@ -42,15 +50,18 @@ class FusedLists(TwoStage):
         found = self.fusion.score(histories, candidates)
         return dense_ranks(np.where(candidates == UNKNOWN, -np.inf, found))
 
-    def _best(self, part: Histories, free_BI: BoolArray, k: int, rerank: bool) -> Lists:
+    def _order(
+        self, part: Histories, free_BI: BoolArray, most: int, boost_I: FloatArray | None, rerank: bool
+    ) -> Ordered:
         if not rerank:
-            return super()._best(part, free_BI, k, rerank)
-        items_BK = best_of(self.scores(part), free_BI, np.arange(self.n_items), k)
-        ranks_BK = places_in(items_BK, self.channels[0].best(part, free_BI, max(k, self.count)))
-        best = self._empty(len(part), k)
-        for whole, found in zip(best, (items_BK, self._scored(part, items_BK), ranks_BK), strict=True):
-            whole[:, : found.shape[1]] = found
-        return best
+            return super()._order(part, free_BI, most, boost_I, rerank)
+        worth_BI = self.scores(part)
+        if boost_I is not None:
+            worth_BI = worth_BI + boost_I
+        items = best_of(worth_BI, free_BI, np.arange(self.n_items), most)
+        worth = np.where(items == UNKNOWN, -np.inf, np.take_along_axis(worth_BI, items, axis=1))
+        ranks = places_in(items, self.channels[0].best(part, free_BI, max(most, self.count)))
+        return Ordered(items, worth, ranks, None)
 
 
 def places_in(items_BK: IntArray, order_BC: IntArray) -> IntArray:

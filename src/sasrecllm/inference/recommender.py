@@ -6,53 +6,51 @@ Raw ids come in and go out here, spelt as the user spells them; inside there are
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.checkpoint import read_json
-from sasrecllm.data.catalog import Catalog, title_keys
-from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.forks import note_loaded, refuse_fork
-from sasrecllm.inference.fused import FusedLists
-from sasrecllm.inference.id_lookup import allowed_items, entries_of, history_of, items_of, user_of
-from sasrecllm.inference.new_items import grown, grown_lists
+from sasrecllm.inference.id_lookup import entries_of, history_of, items_of, user_of
+from sasrecllm.inference.list_maker import ListMaker
+from sasrecllm.inference.new_items import grown
 from sasrecllm.inference.requests import (
     Entry,
+    Found,
     Id,
     NewItem,
     Recommendation,
     Scored,
     Seen,
     Title,
+    Told,
     flags_of,
     may_repeat,
     new_items,
     pairs_of,
     recommendations,
+    told_of,
 )
-from sasrecllm.inference.rerank import Lists, TwoStage, finite
+from sasrecllm.inference.rerank import Lists, finite
 from sasrecllm.inference.results import Results
-from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.saving import Place, copy_run, refuse_added
-from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
+from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, text_of
+from sasrecllm.inference.wishes import Boost, Wishes
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.plan import planned
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
-__all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title"]
+__all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title", "Wishes"]
 
 
 class SASRecLLM:
@@ -64,8 +62,7 @@ class SASRecLLM:
         parts: the run's parts, loaded.
         scorer: the scorer of the run's last stage.
         calibration: score to probability, fitted on the validation split.
-        catalog: the run's catalogue, or one with further items at its end.
-        fusion: of lists, over ``catalog``; the run's own without.
+        maker: of its lists, over the run's catalogue or one with further items at its end.
     """
 
     def __init__(
@@ -73,15 +70,16 @@ class SASRecLLM:
         parts: System,
         scorer: Scorer,
         calibration: Calibration | None = None,
-        catalog: Catalog | None = None,
-        fusion: ListFusion | None = None,
+        maker: ListMaker | None = None,
     ) -> None:
         self.parts, self.scorer = parts, scorer
         self.name = scorer.name
         self.dataset = parts.dataset
-        self.catalog = catalog or parts.dataset.catalog
         self.calibration = calibration or Calibration()
-        self.fusion = fusion or parts.list_fusion
+        self.maker = maker or ListMaker(
+            parts, self.calibration, parts.dataset.catalog, parts.list_fusion
+        )
+        self.catalog, self.fusion = self.maker.catalog, self.maker.fusion
         self.place = Place()
         note_loaded()
 
@@ -164,10 +162,8 @@ class SASRecLLM:
             [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
-        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
-        system.place, system._encoder_channel = self.place, self._encoder_channel
-        system._list_encoder = self._list_encoder
+        system = SASRecLLM(self.parts, scorer, self.calibration, self.maker.over(catalog))
+        system.place = self.place
         return system
 
     def score_items(
@@ -216,9 +212,12 @@ class SASRecLLM:
         only: Iterable[Id] | None = None,
         where: Mapping[str, str] | None = None,
         *,
+        exclude: Iterable[Id] | None = None,
+        boost: Boost | None = None,
+        diversity: float = 0.0,
+        seen: Seen | None = None,
         rerank: bool = True,
         strict: bool = True,
-        seen: Seen | None = None,
     ) -> list[Recommendation]:
         """The ``k`` best items for a known user, for a history, or for a user and what came after.
 
@@ -229,26 +228,26 @@ class SASRecLLM:
 
         Args:
             history: liked items, oldest first: ids, :class:`Title` or (item, liked).
-            only: ids that may be recommended.
-            where: attribute -> value that an item must have (values in a column are split at ``|``).
-            retrieve: places of the encoder's order that are looked at.
+            retrieve: places of the encoder's order that are looked at, and candidates of a list that
+                ``diversity`` mixes.
+            only, where, exclude, boost, diversity, seen: see :class:`Wishes`.
             rerank: False leaves the encoder's own order, of the items that it has vectors for.
             strict: refuse an unknown user without history; else the items' quality answers, and the
                 lines carry the flag ``fallback``.
-            seen: ``exclude`` leaves out what the history holds, ``allow`` does not; None does as the
-                run was prepared (``recommend.seen``).
 
         Raises:
-            DataError: an unknown item, attribute or user, a value that is no id, or neither user nor
-                history is given.
-            ConfigError: ``seen`` is something else.
+            DataError: an unknown item, attribute or value, a value that is no id, a number that cannot
+                be, or neither user nor history is given.
+            ConfigError: ``seen`` is something else, or a boost or a diversity without ``rerank``.
         """
         length, count = count_of(k, "k"), count_of(retrieve, "retrieve")
         again = flag_of(rerank, "rerank")
+        wishes = Wishes(only, where, exclude, boost, diversity, seen)
         system, histories = self._asked(history, user, strict)
-        allowed = allowed_items(system.catalog, only, where)
-        length, count = min(length, len(allowed)), min(count, len(allowed))
-        best = system.recommend_many(histories, length, count, allowed, rerank=again, seen=seen)
+        n_items = system.catalog.n_items
+        best = system.recommend_many(
+            histories, min(length, n_items), min(count, n_items), wishes, rerank=again
+        )
         return system.lists(histories, best)[0]
 
     def lists(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
@@ -262,51 +261,35 @@ class SASRecLLM:
         histories: Histories,
         k: int = 10,
         count: int = 100,
-        allowed: BoolArray | None = None,
+        wishes: Wishes | None = None,
         *,
         rerank: bool = True,
-        seen: Seen | None = None,
     ) -> Lists:
         """The ``k`` best items of each of B histories, at once; no row depends on another.
 
         Args:
             count: items that the first stage retrieves.
-            allowed: whether each item of the catalogue may be recommended; all without.
             rerank: order as the system does; else by the encoder alone.
-            seen: as for :meth:`recommend`.
         """
-        met = may_repeat(seen, self.dataset.allow_seen)
-        asked_at = np.maximum(histories.asked_at, self.dataset.now)
-        histories = replace(histories, asked_at=asked_at)
-        return self.two_stage(count).lists(histories, k, allowed_I=allowed, seen=met, rerank=rerank)
+        return self.maker.lists(self, histories, k, count, wishes or Wishes(), rerank=rerank)
 
-    def two_stage(self, count: int = 100) -> TwoStage:
-        """What every list comes from: the list fusion, or :meth:`by_score` where a run has none.
+    def search(self, words: str, limit: int = 20) -> list[Found]:
+        """Items whose titles hold all ``words``, whatever their case, accents and punctuation.
 
-        Args:
-            count: places of the encoder's order that are looked at.
+        Best first, at most ``limit`` (:meth:`TitleSearch.find`).
         """
-        if self.fusion is None:
-            return self.by_score(count)
-        return FusedLists(self.fusion, self._list_encoder, self, count=count)
+        return self.maker.search(text_of(words, "words"), count_of(limit, "limit"))
 
-    @cached_property
-    def _list_encoder(self) -> EncoderChannel:
-        """The encoder whose order stands beside that of the fusion."""
-        own = self.parts.list_encoder
-        return self._encoder_channel if own is self.parts.encoder else EncoderChannel(own)
+    def history(
+        self, history: Sequence[Entry] | None = None, user: Id | None = None, most: int = 50
+    ) -> list[Told]:
+        """The last ``most`` things that are known of somebody, oldest first: what a list goes by.
 
-    def by_score(self, count: int = 100) -> TwoStage:
-        """Candidates of the encoder and of the words, in the order of the run's own score.
-
-        Args:
-            count: items that each channel of the first stage names.
+        Raises:
+            DataError: an unknown item; an unknown user without a history.
         """
-        reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
-        titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
-        channels = channels_of(self._encoder_channel, self.catalog.n_items, titles)
-        behind = EncoderScorer("encoder", self.parts.encoder)
-        return TwoStage(channels, self, self.catalog.n_items, count=count, behind=behind)
+        system, histories = self._asked(history, user, strict=True)
+        return told_of(system.catalog, histories, count_of(most, "most"))
 
     @property
     def has_vector(self) -> BoolArray:
@@ -351,19 +334,6 @@ class SASRecLLM:
         needed = flag_of(strict, "strict") and history is None
         index = user_of(self.catalog, user, needed=needed)
         pairs = [] if history is None else pairs_of(history)
-        items, new = entries_of(self.catalog, [item for item, _ in pairs], self._item_of_title)
+        items, new = entries_of(self.maker.titles, [item for item, _ in pairs])
         system = self.with_items(new) if new else self
         return system, history_of(self.dataset, index, items, [liked for _, liked in pairs])
-
-    @cached_property
-    def _item_of_title(self) -> dict[str, int]:
-        return {key: index for index, key in enumerate(title_keys(self.catalog.titles))}
-
-    @cached_property
-    def _encoder_channel(self) -> EncoderChannel:
-        return EncoderChannel(self.parts.encoder)
-
-    @cached_property
-    def title_vectors(self) -> TitleVectors:
-        """Vectors of the catalogue's titles in the language model's own embedding space."""
-        return title_vectors(self.parts, self.catalog)
