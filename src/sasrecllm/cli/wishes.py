@@ -47,6 +47,8 @@ def with_ids(asked: Mapping[str, Any], catalog: Any) -> dict[str, Any]:
 def ids_from(texts: Sequence[str] | None, flag: str, catalog: Any) -> list[str] | None:
     """Ids of an option, None where it is not given; what the catalogue has is one id, commas or not.
 
+    A text of which no part is an id is left whole, for the refusal that names it.
+
     Raises:
         ConfigError: there is nothing between two commas.
     """
@@ -54,11 +56,11 @@ def ids_from(texts: Sequence[str] | None, flag: str, catalog: Any) -> list[str] 
         return None
     found: list[str] = []
     for text in texts:
-        several = "," in text and not _holds(catalog, text)
-        ids = [part.strip() for part in text.split(",")] if several else [text]
-        if not all(ids):
+        parts = [part.strip() for part in text.split(",")]
+        several = not _holds(catalog, text) and any(_holds(catalog, part) for part in parts)
+        if several and not all(parts):
             raise ConfigError(f"--{flag} is {text!r}, in which an id is empty", "write m0003,m0151 say")
-        found += ids
+        found += parts if several else [text]
     return found
 
 

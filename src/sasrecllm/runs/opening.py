@@ -20,7 +20,14 @@ from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.absolute_paths import with_absolute_paths
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.seal import choose_run, refuse_half_forgotten, refuse_links, unseal, verify_run
+from sasrecllm.runs.seal import (
+    choose_run,
+    refuse_half_forgotten,
+    refuse_links,
+    resealed,
+    unseal,
+    verify_run,
+)
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import edited_template
 from sasrecllm.settings import Config
@@ -111,13 +118,29 @@ def claim(run: Run) -> None:
     if not folder.is_trained():  # what an earlier start with perhaps other settings left half done
         for left in (folder.stages, folder.language_model, folder.prompts):
             shutil.rmtree(left, ignore_errors=True)
-    resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    resolved = _resolved(config)
     if not folder.config.is_file() or folder.config.read_text(encoding="utf-8") != resolved:
         unseal(folder)
         write_text(folder.config, resolved)
     if not folder.summary.is_file():  # which says what trained the run, not what judged it
         about = {"command": run.command, "git": git_revision(), **versions()}
         write_json(folder.environment, about)
+
+
+def keep_evaluation(run: Run) -> None:
+    """Write down by which settings of evaluation a run was judged anew, where they are others now."""
+    folder, config = run.folder, run.config
+    if stored_config(folder, None).evaluation == config.evaluation:
+        return
+    with resealed(folder):
+        write_text(folder.config, _resolved(config))
+        if folder.summary.is_file():
+            about = read_json(folder.summary) | {"evaluation": config.evaluation.model_dump()}
+            write_json(folder.summary, about)
+
+
+def _resolved(config: Config) -> str:
+    return str(yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True))
 
 
 def refuse_changed(folder: RunFolder, config: Config) -> None:
