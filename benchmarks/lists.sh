@@ -5,7 +5,8 @@
 # PEERS is what `benchmarks/peers.sh PEERS rectools replay` filled; what is missing there is named in the page.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-data="$(realpath -m "${SASRECLLM_DATA:?name the folder with the data sets}")"
+: "${SASRECLLM_DATA:?name the folder with the data sets}"
+data="$(realpath -m "$SASRECLLM_DATA")"
 out="$(realpath -m "${1:-lists}")"
 peers="$(realpath -m "${2:-peers}")"
 shift $(($# < 2 ? $# : 2))

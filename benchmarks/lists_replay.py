@@ -36,20 +36,18 @@ def fill(rows: Rows, split: str, setting: Mapping[str, Any]) -> np.ndarray:
     given = dict(setting)
     model = KINDS[given.pop("model")](**given)
     places = rows.likes(split)
-    frame = pd.DataFrame({
-        "user_id": rows.users[places], "item_id": rows.items[places],
-        "rating": 1.0, "timestamp": places,
-    })  # fmt: skip
+    users, who = np.unique(rows.users[places], return_inverse=True)  # RePlay wants ids without gaps
+    items, what = np.unique(rows.items[places], return_inverse=True)
+    frame = pd.DataFrame({"user_id": who, "item_id": what, "rating": 1.0, "timestamp": places})
     frame = frame.drop_duplicates(["user_id", "item_id"], keep="last")
     spark = SparkSession.builder.getOrCreate()
     data = Dataset(SCHEMA, spark.createDataFrame(frame), categorical_encoded=True)
-    users = rows.asked[split][np.isin(rows.asked[split], frame["user_id"].to_numpy())]
+    asked = np.flatnonzero(np.isin(users, rows.asked[split])).tolist()
     model.fit(data)
-    found = model.predict(
-        data, k=rows.depth(split), queries=[int(user) for user in users], filter_seen_items=False
-    ).toPandas()
+    depth = min(rows.depth(split), len(items))
+    found = model.predict(data, k=depth, queries=asked, filter_seen_items=False).toPandas()
     found = found.sort_values(["user_id", "rating", "item_id"], ascending=[True, False, True])
-    return lists_of(rows, split, found["user_id"].to_numpy(), found["item_id"].to_numpy())
+    return lists_of(rows, split, users[found["user_id"]], items[found["item_id"]])
 
 
 MODELS = {
