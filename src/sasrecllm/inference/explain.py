@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import is_member
@@ -72,6 +73,8 @@ class Explanation:
     Args:
         shares: component of the score -> what it adds to the calibrated logit, against an average
             question of the validation split; ``encoder`` is the crowd's share, ``llm`` the words'.
+        listed: channel of the list fusion -> what it adds to the log-odds of being taken next, against
+            the mean item of the catalogue; nothing in a run without one.
         reasons: newest liked items by falling ``drop``.
         nearest: liked items by falling likeness.
     """
@@ -80,6 +83,7 @@ class Explanation:
     title: str
     probability: float
     shares: dict[str, float]
+    listed: dict[str, float]
     reasons: tuple[Reason, ...]
     nearest: tuple[Neighbour, ...]
 
@@ -111,6 +115,7 @@ def explained(system: Explains, histories: Histories, target: int) -> Explanatio
         catalog.title(target),
         float(p[0]),
         shares_of(system.scorer, histories, target, slope),
+        listed_by(system.maker.fusion, histories, target),
         tuple(sorted(reasons, key=lambda r: -r.drop)),
         nearest(system, histories, target),
     )
@@ -139,6 +144,18 @@ def shares_of(scorer: Scorer, histories: Histories, item: int, slope: float) -> 
     return {
         name: slope * float(value) for name, value in zip(scorer.weights.components, parts, strict=True)
     }
+
+
+def listed_by(fusion: ListFusion | None, histories: Histories, item: int) -> dict[str, float]:
+    """What each channel of a fusion adds to an item's log-odds, against the mean item."""
+    if fusion is None:
+        return {}
+    out = {}
+    for channel, weight, scale in zip(fusion.channels, fusion.weights, fusion.scales, strict=True):
+        if weight > 0:
+            (scores,) = channel.scores(histories)
+            out[channel.name] = float(weight / scale * (scores[item] - scores.mean()))
+    return out
 
 
 def nearest(

@@ -21,7 +21,7 @@ from sasrecllm.inference.titles import TitleSearch
 from sasrecllm.inference.wishes import Wishes, wanted
 from sasrecllm.runs.system import System
 from sasrecllm.stages.plan import asks_language_model
-from sasrecllm.types import Histories, Scorer
+from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 
 class ListMaker:
@@ -82,7 +82,7 @@ class ListMaker:
         """
         if self.fusion is None:
             return self.by_score(scorer, count)
-        return FusedLists(self.fusion, self.list_encoder, scorer, count=count, likeness=self.likeness)
+        return FusedLists(self.fusion, self.list_encoder, scorer, count=count, likeness=self.alike)
 
     def by_score(self, scorer: Scorer, count: int = 100) -> TwoStage:
         """Candidates of the encoder and of the words, in the order of the system's own score.
@@ -98,7 +98,7 @@ class ListMaker:
             self.catalog.n_items,
             count=count,
             behind=EncoderScorer("encoder", self.parts.encoder),
-            likeness=self.likeness,
+            likeness=self.alike,
             log_odds=1.0 / self.calibration.slope,
         )
 
@@ -113,9 +113,12 @@ class ListMaker:
         own = self.parts.list_encoder
         return self.encoder if own is self.parts.encoder else EncoderChannel(own)
 
+    def alike(self, items: IntArray) -> FloatArray:
+        """How like each other ``items`` [C] are, [C, C]: for lists that shall be mixed."""
+        return self._likeness(items)
+
     @cached_property
-    def likeness(self) -> ItemLikeness:
-        """How like each other items are, for lists that shall be mixed."""
+    def _likeness(self) -> ItemLikeness:
         return ItemLikeness(self.parts.list_encoder, self.catalog)
 
     @cached_property
