@@ -268,7 +268,7 @@ submit("search-form", search);
 submit("user-form", () => $("user").value.trim() && beUser($("user").value.trim()));
 submit("new-form", () => $("new-title").value.trim() && addItem($("new-title").value.trim()));
 submit("key-form", () => { state.key = $("key").value.trim(); $("key").value = ""; $("key-form").hidden = true; start(); });
-$("reset").onclick = () => { Object.assign(state, { history: [], user: null }); $("diversity").value = 0; $("about").textContent = "A new start."; showHistory(); refresh(); };
+$("reset").onclick = () => { Object.assign(state, { history: [], user: null }); wish.forget(); $("about").textContent = "A new start."; showHistory(); refresh(); };
 
 async function start() {
   const ready = await call("GET", "readyz").catch(() => null);
