@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sasrecllm.baselines.catalogue import ListChannel
+from sasrecllm.baselines.new_items import NewItems
 from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.repeats import Repeats
 from sasrecllm.baselines.table import BASELINES, Lists
@@ -35,6 +36,8 @@ MOST_PAIRS = 10**8
 NEXT_ITEM = "next-item encoder"
 NETWORK, LIST_FUSION = "next_item", "list_fusion"
 """The parts that keep that encoder, and the channels with their weights."""
+NEW_ITEMS = "new items"
+"""Before the names of what is kept of them."""
 CHANNEL_SPLITS = ("train", "valid")
 """What the channels that are served are made of."""
 
@@ -70,13 +73,13 @@ class ChannelRow:
     facts: Lists = field(default_factory=Lists)
 
 
-def _words(system: HasChannels, _: TrainRows) -> ListChannel:
+def _words(system: HasChannels) -> WordLikeness:
     catalog = system.dataset.catalog
     return WordLikeness.fit(catalog.titles, catalog.attributes)
 
 
 _OF_RUN: Mapping[str, ChannelRow] = {
-    "title words": ChannelRow(_words),
+    "title words": ChannelRow(lambda s, _: _words(s)),
     "repeats": ChannelRow(lambda _, rows: Repeats(rows), Lists(needs="repeats")),
     NEXT_ITEM: ChannelRow(lambda s, _: EncoderScorer(NEXT_ITEM, s.next_item), Lists(needs="network")),
 }
@@ -141,15 +144,35 @@ def make_channels(
     return found
 
 
+def new_items(system: HasChannels, rows: TrainRows) -> NewItems:
+    """The items of the catalogue that no row of ``rows`` likes."""
+    liked_I = rows.means.likes > 0
+    return NewItems.of(_words(system), ~liked_I, liked_I)
+
+
+def kept_new_items(system: HasChannels, tensors: Mapping[str, Tensor], offset: float) -> NewItems:
+    """What :func:`tensors_of` wrote of the new items.
+
+    Raises:
+        KeyError, ValueError: something is missing, or is not what it should be.
+    """
+    start = f"{NEW_ITEMS}."
+    arrays = {k.removeprefix(start): t.numpy() for k, t in tensors.items() if k.startswith(start)}
+    return NewItems.from_arrays(_words(system), arrays, system.dataset.n_items, offset)
+
+
 def remade(names: Iterable[str], system: HasChannels) -> dict[str, Tensor]:
     """What the channels ``names`` keep, made anew of the system's data; see :func:`tensors_of`."""
     keeping = [name for name in names if CHANNELS[name].facts.keeps]
-    return tensors_of(make_channels(keeping, system, system.interactions(CHANNEL_SPLITS)))
+    rows = system.interactions(CHANNEL_SPLITS)
+    return tensors_of(make_channels(keeping, system, rows), new_items(system, rows))
 
 
-def tensors_of(channels: Iterable[ListChannel]) -> dict[str, Tensor]:
-    """What ``channels`` keep, flat: ``model.attribute`` or ``model.attribute.field``."""
+def tensors_of(channels: Iterable[ListChannel], new: NewItems | None) -> dict[str, Tensor]:
+    """What ``channels`` and new items keep: ``model.attribute`` or ``model.attribute.field``."""
     out: dict[str, Tensor] = {}
+    if new is not None:
+        out |= {f"{NEW_ITEMS}.{name}": torch.as_tensor(a) for name, a in new.arrays().items()}
     for channel in channels:
         row = CHANNELS[channel.name]
         for attribute in row.facts.keeps:
