@@ -103,7 +103,7 @@ def test_every_so_many_places_one_is_a_new_item_s():
     assert order(0) == list(range(30))
     assert order(10)[:12] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 9, 10]
     # 17 stands among the places 10 to 19 by itself, and what stands outside the list is no item of it.
-    assert order(10)[12:] == items[0][13:].tolist()
+    assert order(10)[12:] == [11, *range(13, 30)]
     assert sorted(order(10)) == list(range(30))
     assert order(10, reach=12) == list(range(30)), "it stands too far behind"
     # A list is the beginning of a longer one.
