@@ -1,4 +1,4 @@
-"""Items that nobody has liked yet, in lists: one rule for all of them.
+"""Items without a like in training, in lists: one rule for all of them.
 
 A channel that knows items by their likes has nothing to say of such an item, and says what it says of
 those most like it in words:
@@ -9,7 +9,8 @@ those most like it in words:
 where cos is that of :mod:`sasrecllm.baselines.words`.  The mean over several is never as high as the
 best of them, and what is new may be more or less wanted than what is old: one *offset*, the same for
 all new items, is fitted on validation likes.  An item that shares no word with a liked one stands
-where the mean stands.
+where the mean stands.  One that was liked after training has what its channels make of these few likes
+where that is more.
 
 Of what can not be learnt without trying a list shows a little all the same: *exploration* gives every
 n-th place to the best new item, if one stands among the first ``reach`` and none has a place before.
@@ -97,7 +98,10 @@ class NewItems:
         )
 
     def filled(self, scores_BI: FloatArray) -> FloatArray:
-        """Scores of channels that know items by their likes, with those of the new ones, [B, I]."""
+        """Scores of channels that know items by their likes, with those of the new ones, [B, I].
+
+        Of a new item the higher of what is given and what its nearest say.
+        """
         if not len(self.items):
             return scores_BI
         liked = np.setdiff1d(np.arange(self.n_items), self.items)
@@ -109,6 +113,7 @@ class NewItems:
         new_BJ = mean_B1 * (1.0 - self.shares.sum(1))
         for place in range(self.nearest.shape[1]):
             new_BJ += np.take(scores_BI, self.nearest[:, place], axis=1) * self.shares[:, place]
+        new_BJ = np.maximum(new_BJ, np.take(scores_BI, self.items, axis=1))
         out = scores_BI.copy()
         out[:, self.items] = new_BJ + np.where(self.shares.sum(1) > 0, self.offset, 0.0)
         return out

@@ -144,9 +144,9 @@ def make_channels(
     return found
 
 
-def new_items(system: HasChannels, rows: TrainRows) -> NewItems:
-    """The items of the catalogue that no row of ``rows`` likes."""
-    liked_I = rows.means.likes > 0
+def new_items(system: HasChannels) -> NewItems:
+    """The items of the catalogue that no training row likes."""
+    liked_I = system.interactions(("train",)).means.likes > 0
     return NewItems.of(_words(system), ~liked_I, liked_I)
 
 
@@ -165,7 +165,7 @@ def remade(names: Iterable[str], system: HasChannels) -> dict[str, Tensor]:
     """What the channels ``names`` keep, made anew of the system's data; see :func:`tensors_of`."""
     keeping = [name for name in names if CHANNELS[name].facts.keeps]
     rows = system.interactions(CHANNEL_SPLITS)
-    return tensors_of(make_channels(keeping, system, rows), new_items(system, rows))
+    return tensors_of(make_channels(keeping, system, rows), new_items(system))
 
 
 def tensors_of(channels: Iterable[ListChannel], new: NewItems | None) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ def fitted_offset(work: Work, fusion: ListFusion, rows: TrainRows, likes: Questi
         rows: the training rows.
     """
     data, liked_I = work.dataset, rows.means.likes > 0
-    new = new_items(work.system, rows)
+    new = new_items(work.system)
     free = _met_by_others(data, servable(data), liked_I)
     found = np.flatnonzero(new.known_I[likes.targets])
     asked = likes.histories.take(found)

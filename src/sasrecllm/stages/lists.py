@@ -68,10 +68,8 @@ class Lists(Kind):
     def _alone(work: Work, name: str, likes: int) -> ListFusion:
         rows = work.system.interactions(("train",))
         (channel,) = make_channels([name], work.system, rows)
-        new = new_items(work.system, rows)
-        return ListFusion(
-            (channel,), work.dataset.n_items, np.ones(1), np.ones(1), likes=likes, new=new
-        )
+        one = np.ones(1)
+        return ListFusion((channel,), work.dataset.n_items, one, one, likes=likes)
 
 
 def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
@@ -94,16 +92,18 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
         seed=work.config.seed,
     ).of_weight()
     offset = fitted_offset(work, fusion, rows, likes)
-    fusion = replace(fusion, new=new_items(system, rows).with_offset(offset))
+    fusion = replace(fusion, new=new_items(system).with_offset(offset))
     return replace(fusion, rerank=fitted_rerank(work, fusion, likes))
 
 
 def refitted(work: Work, fusion: ListFusion) -> ListFusion:
-    """The same fusion over channels, and new items, of the training and the validation rows."""
+    """The same fusion over channels of the training and the validation rows.
+
+    What is new stays so: an item with one like is not known yet.
+    """
     rows = work.system.interactions(CHANNEL_SPLITS)
     channels = make_channels([c.name for c in fusion.channels], work.system, rows)
-    offset = 0.0 if fusion.new is None else fusion.new.offset
-    new, share = new_items(work.system, rows).with_offset(offset), work.config.lists.explore
+    new, share = fusion.new or new_items(work.system), work.config.lists.explore
     fusion = fusion.with_channels(channels)
     return replace(fusion, new=new, explore=round(1 / share) if share else 0)
 
