@@ -82,7 +82,7 @@ def unbounded(system: SASRecLLM) -> tuple[SASRecLLM, float | None]:
         return system, None
     weights = replace(fused.weights, most=None)
     scorer = Fusion(fused.name, weights, fused.parts, fused.seen_items)
-    return SASRecLLM(system.parts, scorer, system.calibration, system.maker), fused.weights.most
+    return SASRecLLM(system.parts, scorer, system.calibration, system.catalog), fused.weights.most
 
 
 def asked_users(system: SASRecLLM, count: int, seed: int) -> Histories:

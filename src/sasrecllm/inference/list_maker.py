@@ -13,7 +13,6 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.diverse import ItemLikeness
 from sasrecllm.inference.fused import FusedLists
-from sasrecllm.inference.new_items import grown_lists
 from sasrecllm.inference.requests import Found
 from sasrecllm.inference.rerank import Lists, TwoStage
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
@@ -43,12 +42,9 @@ class ListMaker:
     ) -> None:
         self.parts, self.calibration, self.catalog, self.fusion = parts, calibration, catalog, fusion
 
-    def over(self, catalog: Catalog) -> ListMaker:
-        """The same over a catalogue with further items at its end."""
-        fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
-        grown = ListMaker(self.parts, self.calibration, catalog, fusion)
-        grown.encoder, grown.list_encoder = self.encoder, self.list_encoder
-        return grown
+    def share_encoders(self, other: ListMaker) -> None:
+        """Use those of ``other``, whose catalogue is this one or shorter: a new item has no vector."""
+        self.encoder, self.list_encoder = other.encoder, other.list_encoder
 
     def lists(
         self,
@@ -71,6 +67,7 @@ class ListMaker:
         """
         dataset = self.parts.dataset
         wish = wanted(self.catalog, wishes, dataset.allow_seen)
+        k, count = min(k, self.catalog.n_items), min(count, self.catalog.n_items)
         histories = replace(histories, asked_at=np.maximum(histories.asked_at, dataset.now))
         return self.two_stage(scorer, count).lists(histories, k, wish, rerank=rerank)
 

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.checkpoint import read_json
+from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.forks import note_loaded, refuse_fork
 from sasrecllm.inference.id_lookup import entries_of, history_of, items_of, user_of
 from sasrecllm.inference.list_maker import ListMaker
-from sasrecllm.inference.new_items import grown
+from sasrecllm.inference.new_items import grown, grown_lists
 from sasrecllm.inference.requests import (
     Entry,
     Found,
@@ -62,7 +64,8 @@ class SASRecLLM:
         parts: the run's parts, loaded.
         scorer: the scorer of the run's last stage.
         calibration: score to probability, fitted on the validation split.
-        maker: of its lists, over the run's catalogue or one with further items at its end.
+        catalog: the run's catalogue, or one with further items at its end.
+        fusion: of lists, over ``catalog``; the run's own without.
     """
 
     def __init__(
@@ -70,16 +73,15 @@ class SASRecLLM:
         parts: System,
         scorer: Scorer,
         calibration: Calibration | None = None,
-        maker: ListMaker | None = None,
+        catalog: Catalog | None = None,
+        fusion: ListFusion | None = None,
     ) -> None:
         self.parts, self.scorer = parts, scorer
-        self.name = scorer.name
-        self.dataset = parts.dataset
+        self.name, self.dataset = scorer.name, parts.dataset
+        self.asks_language_model = bool(getattr(scorer, "asks_language_model", False))
         self.calibration = calibration or Calibration()
-        self.maker = maker or ListMaker(
-            parts, self.calibration, parts.dataset.catalog, parts.list_fusion
-        )
-        self.catalog, self.fusion = self.maker.catalog, self.maker.fusion
+        self.catalog, self.fusion = catalog or parts.dataset.catalog, fusion or parts.list_fusion
+        self.maker = ListMaker(parts, self.calibration, self.catalog, self.fusion)
         self.place = Place()
         note_loaded()
 
@@ -162,8 +164,10 @@ class SASRecLLM:
             [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        system = SASRecLLM(self.parts, scorer, self.calibration, self.maker.over(catalog))
+        fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
+        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
         system.place = self.place
+        system.maker.share_encoders(self.maker)
         return system
 
     def score_items(
@@ -244,10 +248,7 @@ class SASRecLLM:
         again = flag_of(rerank, "rerank")
         wishes = Wishes(only, where, exclude, boost, diversity, seen)
         system, histories = self._asked(history, user, strict)
-        n_items = system.catalog.n_items
-        best = system.recommend_many(
-            histories, min(length, n_items), min(count, n_items), wishes, rerank=again
-        )
+        best = system.recommend_many(histories, length, count, wishes, rerank=again)
         return system.lists(histories, best)[0]
 
     def lists(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:

@@ -37,12 +37,11 @@ class Ordered(NamedTuple):
     items: IntArray
     worth: FloatArray
     ranks: IntArray  # place in the first channel's order from 1, or 0
-    scores: FloatArray | None  # of the second stage, where it was asked about them already
+    scores: FloatArray  # of the second stage, NaN where it was not asked yet
 
     def at(self, places: IntArray) -> Ordered:
         """Those at ``places`` [B, K]."""
-        taken = (None if v is None else np.take_along_axis(v, places, axis=1) for v in self)
-        return Ordered(*taken)  # type: ignore[arg-type]
+        return Ordered(*(np.take_along_axis(values, places, axis=1) for values in self))
 
     def sorted(self, most: int) -> Ordered:
         """The ``most`` of highest worth, falling; equal ones stay in their order."""
@@ -77,6 +76,17 @@ class TwoStage:
         self.count, self.behind, self.name = count, behind, scorer.name
         self.likeness, self.log_odds = likeness, log_odds
 
+    @property
+    def reranked(self) -> int:
+        """Items of a list, at most, of each channel, whose order depends on the scorer."""
+        return self.count
+
+    @property
+    def prompts(self) -> int:
+        """Items of a list, at most, that a language model is asked about; 0 where it is not asked."""
+        asks = getattr(self.scorer, "asks_language_model", False)
+        return len(self.channels) * self.count if asks else 0
+
     def lists(
         self, histories: Histories, k: int, wanted: Wanted | None = None, *, rerank: bool = True
     ) -> Lists:
@@ -107,7 +117,9 @@ class TwoStage:
         found = self._order(part, free_BI, max(k, self.count) if mixes else k, wanted.boost_I, rerank)
         if mixes and self.likeness is not None:
             found = found.at(mixed(found.items, found.worth, k, wanted.diversity, self.likeness))
-        scores = self._scored(part, found.items) if found.scores is None else found.scores
+        scores, missing = found.scores, np.isnan(found.scores)
+        if missing.any():
+            scores = np.where(missing, self._scored(part, found.items), scores)
         best = self._empty(len(part), k)
         for whole, given in zip(best, (found.items, scores, found.ranks), strict=True):
             whole[:, : given.shape[1]] = given
