@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,7 +74,7 @@ class Explanation:
         shares: component of the score -> what it adds to the calibrated logit, against an average
             question of the validation split; ``encoder`` is the crowd's share, ``llm`` the words'.
         listed: channel of the list fusion -> what it adds to the log-odds of being taken next, against
-            the mean item of the catalogue; nothing in a run without one.
+            the mean item of the catalogue (:func:`listed_by`); nothing in a run without a fusion.
         reasons: newest liked items by falling ``drop``.
         nearest: liked items by falling likeness.
     """
@@ -147,15 +147,24 @@ def shares_of(scorer: Scorer, histories: Histories, item: int, slope: float) -> 
 
 
 def listed_by(fusion: ListFusion | None, histories: Histories, item: int) -> dict[str, float]:
-    """What each channel of a fusion adds to an item's log-odds, against the mean item."""
+    """What each channel of a fusion adds to an item's log-odds, against the mean item.
+
+    What the channels do not say one by one is the offset that items without a like have.
+    """
     if fusion is None:
         return {}
+
+    def above(some: ListFusion) -> float:
+        (scores,) = some.scores(histories)
+        return float(scores[item] - scores.mean())
+
+    without = fusion.new.with_offset(0.0) if fusion.new is not None else None
     out = {}
-    for channel, weight, scale in zip(fusion.channels, fusion.weights, fusion.scales, strict=True):
-        if weight > 0:
-            (scores,) = channel.scores(histories)
-            out[channel.name] = float(weight / scale * (scores[item] - scores.mean()))
-    return out
+    for place in np.flatnonzero(fusion.weights > 0):
+        alone = np.where(np.arange(len(fusion.weights)) == place, fusion.weights, 0.0)
+        out[fusion.channels[place].name] = above(replace(fusion, weights=alone, new=without))
+    rest = above(fusion) - sum(out.values())
+    return out | {"offset of new items": rest} if abs(rest) > 1e-9 else out
 
 
 def nearest(
