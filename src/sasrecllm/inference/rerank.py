@@ -8,7 +8,7 @@ Legend: B histories, I items of the catalogue, C candidates, K length of a list.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,8 @@ class Ordered(NamedTuple):
 
     def at(self, places: IntArray) -> Ordered:
         """Those at ``places`` [B, K]."""
-        return Ordered(*(np.take_along_axis(values, places, axis=1) for values in self))
+        taken: Any = [np.take_along_axis(values, places, axis=1) for values in self]
+        return Ordered(*taken)
 
     def sorted(self, most: int) -> Ordered:
         """The ``most`` of highest worth, falling; equal ones stay in their order."""
