@@ -14,7 +14,7 @@ ASKED = {"history": ["m0001"], "k": 2}
 
 
 @pytest.fixture
-def lines(monkeypatch):
+def lines():
     """The lines of the server's log as a process writes them, one an answer."""
     written = []
 
@@ -25,9 +25,10 @@ def lines(monkeypatch):
     handler = Listener()
     handler.setFormatter(request_log.Lines("%(levelname)s %(message)s"))
     request_log.log.addHandler(handler)
-    monkeypatch.setattr(request_log.log, "level", logging.INFO)
-    logging.getLogger().manager._clear_cache()
+    before = request_log.log.level
+    request_log.log.setLevel(logging.INFO)
     yield written
+    request_log.log.setLevel(before)
     request_log.log.removeHandler(handler)
 
 
