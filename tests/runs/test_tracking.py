@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -243,7 +244,11 @@ def test_wandb_itself_keeps_a_run_offline(tmp_path, monkeypatch):
     follows.log("1-encoder", {"loss": 0.5}, 1)
     follows.close(300)
     (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    assert warned == [] and b"1-encoder" in kept.read_bytes()
+    ends = time.monotonic() + 300
+    while b"1-encoder" not in kept.read_bytes():  # a process of its own writes it
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    assert warned == []
 
 
 # ------------------------------------------------------------------------------------------ failures
