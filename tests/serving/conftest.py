@@ -173,7 +173,7 @@ def unprivileged():
 
 
 @contextlib.contextmanager
-def _postgres(user, password=None):
+def _postgres(user, password=None, database=None):
     """A PostgreSQL server of our own, from Debian's binaries: the folder of its socket, and its port.
 
     With a password it is reached by TCP on loopback too, by who knows it.
@@ -216,7 +216,11 @@ def _postgres(user, password=None):
         while True:
             try:
                 where = {"host": str(folder), "port": port, "user": user, "password": password}
-                psycopg.connect(dbname="postgres", connect_timeout=SLOW, **where).close()
+                with psycopg.connect(
+                    dbname="postgres", connect_timeout=SLOW, autocommit=True, **where
+                ) as connection:
+                    if database is not None:
+                        connection.execute(f"CREATE DATABASE {database}")
                 break
             except psycopg.OperationalError:
                 assert process.poll() is None and time.monotonic() < ends

@@ -1,5 +1,6 @@
 """One id for a request: in its answer, its error, the log's lines and the metrics."""
 
+import contextlib
 import logging
 import re
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from sasrecllm.errors import ResourceError
+from sasrecllm.machine import trace
 from sasrecllm.serving import request_log
 
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -116,3 +118,30 @@ def test_a_server_process_writes_a_line_an_answer_where_it_is_told_to(launch):
             httpx.post(f"{server.url}/v1/recommend", json=ASKED, headers=sent, timeout=300)
         written = re.findall("^INFO POST /v1/recommend 200 .* request=(one|two)$", server.stop(), re.M)
         assert written == ["one", "two"][:wanted]
+
+
+def test_a_requests_span_has_its_id_route_and_status_in_the_trace_of_the_caller(api, monkeypatch):
+    class Recorded(dict):
+        set_attribute = dict.__setitem__
+
+        def update_name(self, name):
+            self["name"] = name
+
+    opened = []
+
+    @contextlib.contextmanager
+    def span(name, caller=None):
+        opened.append((Recorded(), caller))
+        yield opened[-1][0]
+
+    monkeypatch.setattr(trace, "span", span)
+    sent = {"X-Request-ID": "s-1", "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
+    api.call("GET", "/v1/items/m0001", headers=sent)
+    ((found, caller),) = opened
+    assert found == {
+        "name": "GET /v1/items/{item_id:path}",
+        "sasrecllm.request_id": "s-1",
+        "http.route": "/v1/items/{item_id:path}",
+        "http.response.status_code": 200,
+    }
+    assert caller["traceparent"] == sent["traceparent"]

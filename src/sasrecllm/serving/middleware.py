@@ -13,6 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sasrecllm.machine import trace
 from sasrecllm.serving import request_body, request_log, security
 from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.metrics import Metrics
@@ -67,11 +68,19 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        with request_log.answering(headers) as name:
-            await self._answer(name, scope, headers, receive, send)
+        caller = {key.decode("latin-1"): value.decode("latin-1") for key, value in headers.items()}
+        with request_log.answering(headers) as name, trace.span(scope["method"], caller) as span:
+            span.set_attribute("sasrecllm.request_id", name)
+            await self._answer(name, span, scope, headers, receive, send)
 
     async def _answer(
-        self, name: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+        self,
+        name: str,
+        span: Any,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        send: Send,
     ) -> None:
         started = time.monotonic()
         only_head, scope = scope["method"] == "HEAD", self._inner(scope)
@@ -95,7 +104,7 @@ class Gate:
             return
         except Exception:  # the app has answered with 500 before it raised
             log.exception("a bug of ours")
-        self._count(name, scope, status, time.monotonic() - started)
+        self._count(name, span, scope, status, time.monotonic() - started)
 
     def _inner(self, scope: Scope) -> Scope:
         """The request as the app knows it: without the proxy's path, and GET where only its head is
@@ -168,9 +177,12 @@ class Gate:
         if seconds:
             raise Problem(429, refusal, {"Retry-After": str(seconds)})
 
-    def _count(self, name: str, scope: Scope, status: int, seconds: float) -> None:
+    def _count(self, name: str, span: Any, scope: Scope, status: int, seconds: float) -> None:
         # Only templates of known routes: a path made up by a client must not become a time series.
         route = getattr(scope.get("route"), "path", "other")
+        span.update_name(f"{scope['method']} {route}")
+        span.set_attribute("http.route", route)
+        span.set_attribute("http.response.status_code", status)
         self.metrics.count(route, status, seconds, name)
         log.info("%s %s %d %.3f s", scope["method"], route, status, seconds)
 
