@@ -50,6 +50,9 @@ def serve(
         int,
         typer.Option(min=1, max=1000, help="first-stage items, where a request does not say how many"),
     ] = 100,
+    log_requests: Annotated[
+        bool, typer.Option("--log-requests", help="a line for every answer on standard error")
+    ] = False,
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -60,7 +63,7 @@ def serve(
     plugins.allow(allow_plugin or ())
     signals.leave()
     names = allowed_host or ()
-    doors = (key_file, store, queue, rate, workers, names, root_path, timeout)
+    doors = (key_file, store, queue, rate, workers, names, root_path, timeout, log_requests)
     serve_run(folder, host, port, *doors, forget=forget_in_run, retrieve=retrieve)
 
 
