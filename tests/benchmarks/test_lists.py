@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from benchmarks import lists_rival
-from benchmarks.lists.judge import METRICS, OURS, judge
+from benchmarks.lists.judge import METRICS, OURS, AsScorer, judge
 from benchmarks.lists.page import ABOVE, RIVALS, goals, page
 from benchmarks.lists.questions import answers, asked_of, export, served_by
 from sasrecllm.data.dataset import TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.served_lists import PLACES, serve
+from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
@@ -161,6 +162,16 @@ def test_the_best_of_ours_is_chosen_among_channels_alone(judged):
     against = judged["rows"][best["test"]]
     value = judged["rows"][judged["served"]]["ndcg@10"][0] - against["ndcg@10"][0]
     assert against["fusion minus it"]["ndcg@10"][0] == pytest.approx(value)
+
+
+def test_the_row_that_is_judged_is_what_recommend_serves(left_out, dataset):
+    run = RunFolder(left_out)
+    system = System.load(run, "cpu", stored_config(run), dataset)
+    assert system.list_fusion is not None
+    asked = asked_of(dataset, "test").first(40)
+    judged = serve(AsScorer("fusion", system.list_fusion), asked, dataset.n_items)
+    answered = SASRecLLM.load(run).two_stage().lists(asked.histories, PLACES)
+    np.testing.assert_array_equal(judged.lists, answered.items)
 
 
 @pytest.mark.parametrize("wrong", ["met", "twice", "outside", "fewer"])
