@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import lists_rival
-from benchmarks.lists.judge import METRICS, OURS, AsScorer, judge
+from benchmarks.lists.judge import METRICS, OURS, judge
 from benchmarks.lists.page import ABOVE, RIVALS, goals, page
 from benchmarks.lists.questions import answers, asked_of, export, served_by
 from sasrecllm.data.dataset import TEST, TRAIN, VALID
@@ -21,8 +21,7 @@ from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.served_lists import PLACES, serve
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.stored import stored_config, stored_data
-from sasrecllm.runs.system import System
+from sasrecllm.runs.stored import stored_data
 from sasrecllm.settings import Config
 from sasrecllm.studies.plan import cells_of, load_plan, settings_of
 from sasrecllm.types import UNKNOWN
@@ -30,7 +29,7 @@ from sasrecllm.types import UNKNOWN
 ROOT = Path(__file__).parents[2]
 PLAN = ROOT / "configs" / "studies" / "lists.yaml"
 CHANGES = (
-    "strategy=encoder-only", "fusion.enabled=false", "encoder.folds=0", "data.split=leave-one-out",
+    "strategy=encoder-only", "encoder.folds=0", "data.split=leave-one-out",
     "data.split_args={likes: true, least: 4}", "evaluation.ranking.when=never",
     "evaluation.ablations=false", "lists.next_item.seconds=0.5",
 )  # fmt: skip
@@ -57,11 +56,9 @@ def rivals(left_out, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rivals")
     export(dataset, folder)
     run = RunFolder(left_out)
-    system = System.load(run, "cpu", stored_config(run), dataset)
-    assert system.list_fusion is not None
-    fusion, own = system.list_fusion, {}
+    lists, own = SASRecLLM.load(run).two_stage(), {}
     for split in ("valid", "test"):
-        own[split] = serve(fusion, asked_of(dataset, split), dataset.n_items).lists
+        own[split] = serve(lists, asked_of(dataset, split), dataset.n_items).lists
     about = json.dumps({"version": "1.0", "setting": {"model": "x", "knob": 3}, "tried": [{}, {}]})
     np.savez(folder / "RecTools EASE.lists.npz", **own, about=about)
     empty = {split: np.full_like(lists, UNKNOWN) for split, lists in own.items()}
@@ -79,9 +76,7 @@ def test_the_plan_serves_lists_by_default_settings_and_leaves_out_a_like():
     for cell in cells_of(plan):
         config = settings_of(plan, cell, PLAN.parent, Path("out"))
         assert config.lists == Config().lists and config.recommend == Config().recommend
-        assert config.encoder.model_copy(update={"folds": 4, "loop": Config().encoder.loop}) == (
-            Config().encoder
-        ), "the kind and size of the encoder are the next-item encoder's too"
+        assert config.encoder == Config().encoder and config.fusion == Config().fusion
         assert config.data.split == "leave-one-out"
         assert config.data.split_args == {"likes": True, "least": 4}
 
@@ -164,14 +159,11 @@ def test_the_best_of_ours_is_chosen_among_channels_alone(judged):
     assert against["fusion minus it"]["ndcg@10"][0] == pytest.approx(value)
 
 
-def test_the_row_that_is_judged_is_what_recommend_serves(left_out, dataset):
-    run = RunFolder(left_out)
-    system = System.load(run, "cpu", stored_config(run), dataset)
-    assert system.list_fusion is not None
-    asked = asked_of(dataset, "test").first(40)
-    judged = serve(AsScorer("fusion", system.list_fusion), asked, dataset.n_items)
-    answered = SASRecLLM.load(run).two_stage().lists(asked.histories, PLACES)
-    np.testing.assert_array_equal(judged.lists, answered.items)
+def test_the_row_that_is_judged_is_what_recommend_lists(left_out, dataset, judged):
+    asked = asked_of(dataset, "test")
+    answered = SASRecLLM.load(RunFolder(left_out)).two_stage().lists(asked.histories, PLACES)
+    hits = (answered.items == asked.targets[:, None]).any(1)
+    assert judged["rows"][judged["served"]]["hr@10"][0] == pytest.approx(hits.mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("wrong", ["met", "twice", "outside", "fewer"])
