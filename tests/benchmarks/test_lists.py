@@ -291,6 +291,9 @@ def test_a_model_that_fails_is_named_and_the_others_go_on(rivals, monkeypatch, c
     (got,) = answers(folder)
     assert got.name == "RePlay SLIM" and got.about["version"] == "9.9"
     assert lists_rival.answer("RePlay", "9.9", {"SLIM": broken}) == 0, "it has answered already"
+    monkeypatch.setattr(sys, "argv", ["script", str(folder), "PopRec"])
+    assert lists_rival.answer("RePlay", "9.9", {"ALS": broken, "PopRec": fine}) == 0
+    assert [got.name for got in answers(folder)] == ["RePlay PopRec", "RePlay SLIM"]
 
 
 @pytest.mark.parametrize("rival", RIVALS)
