@@ -38,7 +38,7 @@ from sasrecllm.inference.requests import (
     recommendations,
     told_of,
 )
-from sasrecllm.inference.rerank import Lists, finite
+from sasrecllm.inference.rerank import Lists, TwoStage, finite
 from sasrecllm.inference.results import Results
 from sasrecllm.inference.saving import Place, copy_run, refuse_added
 from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, text_of
@@ -274,6 +274,10 @@ class SASRecLLM:
         """
         return self.maker.lists(self, histories, k, count, wishes or Wishes(), rerank=rerank)
 
+    def two_stage(self, count: int = 100) -> TwoStage:
+        """What every list comes from (:meth:`ListMaker.two_stage`)."""
+        return self.maker.two_stage(self, count)
+
     def search(self, words: str, limit: int = 20) -> list[Found]:
         """Items whose titles hold all ``words``, whatever their case, accents and punctuation.
 
@@ -281,16 +285,10 @@ class SASRecLLM:
         """
         return self.maker.search(text_of(words, "words"), count_of(limit, "limit"))
 
-    def history(
-        self, history: Sequence[Entry] | None = None, user: Id | None = None, most: int = 50
-    ) -> list[Told]:
-        """The last ``most`` things that are known of somebody, oldest first: what a list goes by.
-
-        Raises:
-            DataError: an unknown item; an unknown user without a history.
-        """
+    def history(self, history: Sequence[Entry] | None = None, user: Id | None = None) -> list[Told]:
+        """What is known of somebody, oldest first: what a list goes by; refuses as it does."""
         system, histories = self._asked(history, user, strict=True)
-        return told_of(system.catalog, histories, count_of(most, "most"))
+        return told_of(system.catalog, histories)
 
     @property
     def has_vector(self) -> BoolArray:

@@ -184,13 +184,11 @@ class Told:
         return asdict(self)
 
 
-def told_of(catalog: Catalog, histories: Histories, most: int) -> list[Told]:
-    """The last ``most`` entries of the one history in ``histories``, oldest first."""
-    entries = list(zip(histories.items.tolist(), histories.labels.tolist(), strict=True))[-most:]
+def told_of(catalog: Catalog, histories: Histories) -> list[Told]:
+    """The entries of the one history in ``histories``, oldest first."""
     return [
         Told(catalog.item_id(item), catalog.title(item), liked == 1)
-        for item, liked in entries
-        if 0 <= item < catalog.n_items
+        for item, liked in zip(histories.items.tolist(), histories.labels.tolist(), strict=True)
     ]
 
 

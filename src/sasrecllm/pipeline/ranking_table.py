@@ -170,5 +170,4 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
         elif stage.kind.ranks_catalogue:
             yield scorer
     if whole and system.list_fusion is not None:  # what orders the served lists, then
-        served = SASRecLLM(system, scorer)
-        yield served.maker.two_stage(served, c.ranking.rerank or 1)
+        yield SASRecLLM(system, scorer).two_stage(c.ranking.rerank or 1)
