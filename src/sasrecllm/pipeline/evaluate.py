@@ -71,6 +71,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     asks = asks_language_model(run.config)
     results = {
         "final": final.row,
+        "quick": run.config.quick,
         "trivial": trivial,
         "baselines": list(baselines),
         "seed": run.config.seed,

@@ -227,6 +227,11 @@ class Kind:
         """What would be trained, how, and how many times, for an estimate; None where it is nothing."""
         return None
 
+    def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
+        """All that fitting depends on beside the data, so that what is alike is not fitted twice (a
+        quick run's, :mod:`.quick`); None where it is not said."""
+        return None
+
     def seconds(self, work: Work, stage: Stage) -> float:
         """What fitting costs beside :meth:`task`, for an estimate; tried out where it must be."""
         return 0.0

@@ -66,6 +66,19 @@ class Lists(Kind):
             channel.scores(asked)
         return 2 * made + 3 * (time.monotonic() - started) * len(likes) / max(1, len(asked))
 
+    def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
+        """Its settings, and what the next-item encoder is made of."""
+        if stage.load:
+            return None
+        own = {"lists": work.config.lists.model_dump(exclude={"next_item"}), "seed": work.config.seed}
+        for other in work.stages.values():
+            if "next_item" in other.train:
+                made = other.kind.made_of(work, other)
+                if made is None:
+                    return None
+                own[other.name] = made
+        return own
+
     @staticmethod
     def _alone(work: Work, name: str, likes: int) -> ListFusion:
         rows = work.system.interactions(CHANNEL_SPLITS)

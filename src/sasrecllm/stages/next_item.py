@@ -15,7 +15,7 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.seeds import VALIDATION_LIKES
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Kind, Stage, Work, loop_settings
-from sasrecllm.training.loop import Task
+from sasrecllm.training.loop import Task, steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
 from sasrecllm.types import Questions
 
@@ -66,6 +66,20 @@ class NextItem(Kind):
             device=work.system.device,
         )
         return task, settings.model_copy(update={"max_steps": steps}), 0 if is_next_item(work) else 1
+
+    def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
+        """The encoder and its training, as the budget leaves it; nothing of the other stages."""
+        if is_next_item(work) or stage.load:
+            return None
+        task, settings, _ = self.task(work, stage)
+        assert isinstance(task, NextItemTask)
+        steps = steps_in_all(len(task.lengths), settings)
+        return {
+            "encoder": work.system.next_item.config,
+            "loss": task.loss,
+            "loop": settings.model_dump() | {"max_steps": steps},
+            "likes": work.config.lists.likes,
+        }
 
 
 def is_next_item(work: Work) -> bool:
