@@ -8,6 +8,11 @@ from typing import Any
 from sasrecllm.reports.list_tables import WHOLE
 from sasrecllm.reports.wording import number, span, surely
 
+QUICK = (
+    "A quick run: no language model, and of encoders the next-item encoder alone; the same command"
+    " without --quick goes on from here."
+)
+
 Triple = list[float | None]
 
 
@@ -19,7 +24,7 @@ def verdict(results: Mapping[str, Any], costs: Mapping[str, Any] | None = None) 
         costs: row -> training seconds, rows scored in a second.
     """
     alarms = results.get("alarms", [])
-    found = [_lists(results.get("ranking", {}).get(WHOLE))]
+    found = [QUICK if results.get("quick") else "", _lists(results.get("ranking", {}).get(WHOLE))]
     if alarms:
         found.append("P(like): no headline, for the table need not show taste. " + _sentences(alarms))
     else:
