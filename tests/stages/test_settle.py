@@ -75,6 +75,12 @@ def test_what_was_begun_goes_on_with_what_it_chose(log, items, tmp_path, monkeyp
     assert folder.config.read_bytes() == before and folder.is_sealed()
 
 
+def test_a_budget_is_no_matter_of_several_processes(log, items, tmp_path, monkeypatch):
+    monkeypatch.setattr(settle, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="budget is '4m', under 2 processes"):
+        fit(log, items, out=tmp_path / "run", budget="4m", **SMALL)
+
+
 def test_a_dry_run_shows_the_choice_and_keeps_none(log, items, tmp_path, monkeypatch, cli):
     monkeypatch.setattr(settle, "run_time", slow)
     log.write_csv(tmp_path / "log.csv")

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.machine.distributed import is_main_process, wait_for_all
+from sasrecllm.errors import ConfigError
+from sasrecllm.machine.distributed import is_main_process, process_count, wait_for_all
 from sasrecllm.runs.choice import goes_on_from_quick, is_named, with_choice
 from sasrecllm.runs.opening import Run, claim
 from sasrecllm.runs.stored import stored_config
@@ -28,11 +29,20 @@ def settle(run: Run, dataset: Dataset, started: float) -> None:
 
     Args:
         started: when the run began, of :func:`time.monotonic`.
+
+    Raises:
+        ConfigError: a budget under more than one process, whose steps one process cannot time.
     """
     needed, quick = _is_open(run), goes_on_from_quick(run.folder, run.config)
     wait_for_all()
     if not needed:
         return
+    if run.config.budget and process_count() > 1:
+        raise ConfigError(
+            f"budget is {run.config.budget!r}, under {process_count()} processes; one process times steps"
+            " as it takes them alone",
+            "start one process, or name what `sasrecllm run --dry-run --budget …` shows",
+        )
     if is_main_process():
         run.config = choose(run, dataset, started)
         if quick:
