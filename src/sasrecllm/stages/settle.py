@@ -39,8 +39,8 @@ def settle(run: Run, dataset: Dataset, started: float) -> None:
         return
     if run.config.budget and process_count() > 1:
         raise ConfigError(
-            f"budget is {run.config.budget!r}, under {process_count()} processes; steps are timed by one"
-            " process as it takes them alone",
+            f"budget is {run.config.budget!r}, under {process_count()} processes; one process times its"
+            " own steps alone",
             "start one process, or name what `sasrecllm run --dry-run --budget …` shows",
         )
     if is_main_process():
