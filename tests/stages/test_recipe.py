@@ -65,7 +65,8 @@ def test_columns_that_tell_kinds_describe_the_items():
     n = len(TITLES)
     columns = {
         "kind": ["a|b", "b", "c|a"] * (n // 3),
-        "maker": [f"m{k % 9}" for k in range(n)],
+        "maker": ["ABCDEFGHI"[k % 9] for k in range(n)],
+        "year": [f"19{90 + k % 4}" for k in range(n)],
         "number": [str(k) for k in range(n)],
         "rare": ["x", "x", *[None] * (n - 2)],
         "always": ["same"] * n,

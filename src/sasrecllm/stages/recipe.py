@@ -28,8 +28,10 @@ ROWS = 6_000_000
 """Rows that the encoder's training reads at most: 30 passes over 200,000."""
 PROMPTS = 100_000
 """Prompts that a training stage of the language model reads at most."""
-MOST_VALUES, MOST_COLUMNS = 500, 3
-"""Values of an attribute, and attributes, that may describe an item without being named."""
+MOST_VALUES, MOST_COLUMNS = 600, 3
+"""Values of all attributes together, and attributes, that may describe items without being named."""
+ITEMS_OF_A_VALUE = 6
+"""Items for each of its values, at least."""
 MOST_VALUES_BY_YEAR = 100
 """Values of the first, where it is multiplied with the year of the title."""
 
@@ -120,7 +122,10 @@ def _of_prior(config: Config, catalog: Catalog) -> Rule | None:
 
 
 def described_by(catalog: Catalog) -> Iterator[str]:
-    """Attributes that tell kinds of items: few values, each shared; the fewest values first."""
+    """Attributes that tell kinds of items: few values, each shared; the fewest values first.
+
+    Values with digits in them are dates and numbers, which say no kind.
+    """
     years = ItemFeatures.fit(catalog.titles, {}, words=0).years
     found = []
     for name, column in catalog.attributes.items():
@@ -128,7 +133,8 @@ def described_by(catalog: Catalog) -> Iterator[str]:
         counts = Counter(value for row in rows for value in row)
         shared = {value for value, count in counts.items() if count > 1}
         covered = np.mean([bool(row & shared) for row in rows])
-        if 2 <= len(shared) <= min(MOST_VALUES, len(rows) // 3) and covered >= 0.5:
+        numbers = sum(any(sign.isdigit() for sign in value) for value in shared) > len(shared) / 2
+        if 2 <= len(shared) <= len(rows) // ITEMS_OF_A_VALUE and covered >= 0.5 and not numbers:
             found.append((len(shared), name))
     found.sort()
     if found and years.size and found[0][0] > MOST_VALUES_BY_YEAR:
