@@ -56,7 +56,8 @@ class Data(Section):
     split_args: dict[str, Any] = Field(
         default_factory=dict,
         description="global-time: valid and test as shares or UTC dates; given: last=true asks only"
-        " about each user's last row of a split",
+        " about each user's last row of a split; leave-one-out: likes=true leaves out likes, and users"
+        " with fewer than least only train",
     )
     seed: int | None = Field(
         None, ge=0, description="of the world, held-out shares and negatives; null: the run's seed"
