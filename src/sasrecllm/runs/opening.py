@@ -26,6 +26,9 @@ from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import edited_template
 from sasrecllm.settings import Config
 
+OF_THE_WHOLE = ("quick", "budget", "strategy", "fusion.enabled")
+"""Settings that nothing of a quick run depends on."""
+
 
 @dataclass
 class Run:
@@ -142,8 +145,8 @@ def refuse_changed(folder: RunFolder, config: Config) -> None:
     # Parsed, so that a setting which a newer version added has its default there.
     there, config = stored_config(folder, None), as_chosen(folder, config)
     if goes_on_from_quick(folder, config):
-        free = {key: value_at(config, key) for key in (*there.chosen, "quick", "budget")}
-        there = with_values(there, free)
+        free = (*there.chosen, *OF_THE_WHOLE)
+        there = with_values(there, {key: value_at(config, key) for key in free})
     old, new = (
         with_absolute_paths(c).model_dump(exclude={"evaluation", "chosen"}) for c in (there, config)
     )

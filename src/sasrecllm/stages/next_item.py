@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from sasrecllm.stages.kind import Kind, Stage, Work, loop_settings
 from sasrecllm.training.loop import Task, steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
 from sasrecllm.types import Questions
+
+STEPS_WAITED = 100
+"""Steps without a better validation after which training may stop, at least."""
 
 
 class NextItem(Kind):
@@ -53,7 +57,9 @@ class NextItem(Kind):
             windows=len(cut),
             batch_size=settings.batch_size,
         )
+        copies = 0 if is_next_item(work) else 1
         steps = min(budget.steps, settings.max_steps or budget.steps)
+        patience = with_patience(settings.patience, len(cut), settings.batch_size)
         start_at_popularity(encoder, cut)
         task = NextItemTask(
             stage.name,
@@ -65,7 +71,7 @@ class NextItem(Kind):
             allow_seen=data.allow_seen,
             device=work.system.device,
         )
-        return task, settings.model_copy(update={"max_steps": steps}), 0 if is_next_item(work) else 1
+        return task, settings.model_copy(update={"max_steps": steps, "patience": patience}), copies
 
     def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
         """The encoder and its training, as the budget leaves it; nothing of the other stages."""
@@ -82,17 +88,30 @@ class NextItem(Kind):
         }
 
 
+def with_patience(asked: int, examples: int, batch_size: int) -> int:
+    """Validations without a better value: of short passes more, for the first steps change no order.
+
+    Args:
+        asked: the setting; 0 means no early stop.
+        examples: of a pass, each of which ends with a validation.
+    """
+    passes = math.ceil(STEPS_WAITED / math.ceil(max(1, examples) / batch_size))
+    return max(asked, passes) if asked else 0
+
+
 def is_next_item(work: Work) -> bool:
     """Whether the run's own encoder is what this kind would train."""
     c = work.config.encoder
     learns = [s.kind.name for s in work.stages.values() if "encoder" in s.train]
     alone = bool(learns) and set(learns) <= {"encode", "title_prior"}
     same = c.likes_only and loss_of(c.loss).likes_only
+    alike = c.loop.model_dump() == work.config.lists.next_item.loop.model_dump()
     loaded = any("encoder" in s.load for s in work.stages.values())
     return (
         work.dataset.implicit
         and alone
         and same
+        and alike
         and not loaded
         and work.system.encoder.config == work.system.next_item.config
     )
