@@ -41,7 +41,7 @@ def recipes():
 def some_data(implicit):
     """As much of a data set as the rules look at: MovieLens' sizes, one column of kinds."""
     catalog = SimpleNamespace(
-        titles=["Same words (1999)"] * 10, attributes={"genres": ["a|b", "b"] * 5}
+        titles=["Same words (1999)"] * 60, attributes={"genres": ["a|b", "b"] * 30}
     )
     return SimpleNamespace(
         implicit=implicit, n_items=3000, negatives=4, rows=lambda _: np.arange(30_000), catalog=catalog

@@ -64,8 +64,6 @@ def _of_feedback(config: Config, data: Dataset) -> Rule | None:
     values: dict[str, Any] = {
         "encoder.loss": "softmax" if full else "sampled-softmax",
         "encoder.negatives": 256,
-        "encoder.dropout": 0.3,
-        "encoder.length": 50,
         "encoder.loop.epochs": 20,
         "encoder.loop.batch_size": 64,
         "encoder.loop.lr": 0.002,
