@@ -337,6 +337,18 @@ class Lists(Section):
     likes: int = Field(
         2000, ge=1, description="validation likes that the weights are fitted on, at most"
     )
+    explore: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="share of a list's places that items which nobody has liked yet have at least,"
+        " where one stands among the first `best`: 0.1 is every tenth place, 0 only those they win",
+    )
+    rerank: bool = Field(
+        True,
+        description="weigh the run's own P(like) as one more channel, for the best of the others alone;"
+        " a language model is asked within a tenth of the run's prompts",
+    )
     next_item: NextItem = Field(NextItem(), description="the encoder among the channels")
 
     @field_validator("channels")

@@ -103,7 +103,7 @@ def is_next_item(work: Work) -> bool:
     """Whether the run's own encoder is what this kind would train."""
     c = work.config.encoder
     learns = [s.kind.name for s in work.stages.values() if "encoder" in s.train]
-    alone = bool(learns) and set(learns) <= {"encode", "title_prior"}
+    alone = learns == ["encode"]  # a title prior would move its vectors
     same = c.likes_only and loss_of(c.loss).likes_only
     alike = c.loop.model_dump() == work.config.lists.next_item.loop.model_dump()
     loaded = any("encoder" in s.load for s in work.stages.values())
