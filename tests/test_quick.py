@@ -15,7 +15,7 @@ SMALL = (
     "encoder.width=16", "encoder.length=10", "encoder.loop.epochs=1", "encoder.folds=2",
     "lists.next_item.loop.epochs=3", "evaluation.resamples=100", "llm.offline.documents=60",
     "llm.offline.width=16", "llm.offline.layers=1", "llm.offline.heads=2", "llm.offline.vocabulary=400",
-    "llm.history=3", "llm.loop.max_steps=2", "mapper.hidden=16",
+    "llm.history=3", "llm.loop.max_steps=2", "mapper.hidden=16", "lists.rerank=false",
 )  # fmt: skip
 
 

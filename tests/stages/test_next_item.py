@@ -1,5 +1,7 @@
-"""The run's own encoder is taken for lists where it is what would be trained, and only there; how long the
-other one's training waits, and what it is made of."""
+"""The run's own encoder is taken for lists where it is what would be trained, and only there.
+
+How long the training of another one waits, and what it is made of.
+"""
 
 from pathlib import Path
 
@@ -98,13 +100,12 @@ def made_of(run, tmp_path_factory):
     folder = RunFolder(run)
     data = stored_data(folder)
 
-    def made(*words):
+    def made(*words, stage="next_item"):
         config = load_config(TINY, words)
         opened = open_run(tmp_path_factory.mktemp("made") / "run", config, "x", quiet=True)
         system = System.new(opened.folder, config, data, "cpu")
         work = Work(opened, data, system, all_stages(config))
-        stage = work.stages["next_item"]
-        return stage.kind.made_of(work, stage)
+        return work.stages[stage].kind.made_of(work, work.stages[stage])
 
     return made
 
@@ -132,3 +133,11 @@ def test_another_encoder_training_or_seed_is_another(made_of):
         "seed=3",
     ):
         assert made_of(word) != plain, word
+
+
+def test_weights_of_lists_with_the_runs_own_row_among_them_are_the_runs_own(made_of):
+    assert made_of(stage="lists") is None
+    plain = made_of("lists.rerank=false", stage="lists")
+    assert plain is not None and plain["next_item"] == made_of()
+    assert made_of("lists.rerank=false", "quick=true", stage="lists") == plain
+    assert made_of("lists.rerank=false", "lists.ridge=3", stage="lists") != plain

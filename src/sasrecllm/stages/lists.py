@@ -65,8 +65,11 @@ class Lists(Kind):
         return 2 * made + 4 * (time.monotonic() - started) * len(likes) / max(1, len(asked))
 
     def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
-        """Its settings, and what the next-item encoder is made of."""
-        if stage.load:
+        """Its settings, and what the next-item encoder is made of.
+
+        The weight of P(like) is that of the run's own last row.
+        """
+        if stage.load or work.config.lists.rerank:
             return None
         own = {"lists": work.config.lists.model_dump(exclude={"next_item"}), "seed": work.config.seed}
         for other in work.stages.values():

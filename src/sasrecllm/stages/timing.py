@@ -23,7 +23,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.ablations import ABLATIONS
 from sasrecllm.stages.kind import Stage, Work
-from sasrecllm.stages.list_budget import lists_per_row
+from sasrecllm.stages.list_budget import prompt_budget
 from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 from sasrecllm.training.loop import Task, steps_in_all
@@ -217,9 +217,7 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
     prompts = asked * len(stages)
     ablated = evaluation.ablations * (1 + len(ABLATIONS)) * len(work.questions("test"))
     if users:
-        per = max(1, min(2 * evaluation.ranking.rerank, data.n_items))
-        most = lists_per_row(c, data)
-        prompts += per * (most.served + most.earlier * max(0, len(stages) - 1))
+        prompts += prompt_budget(c, data, planned(c))
     return replace(found, plain=plain, prompt=prompt, prompts=prompts, ablated=ablated)
 
 
