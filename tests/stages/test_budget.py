@@ -102,6 +102,7 @@ def test_what_is_gone_already_counts():
 def test_little_time_shortens_the_encoders_and_less_leaves_them_out():
     short, said = decided("1m")
     assert 1 <= short.encoder.loop.epochs < 30 and short.lists.next_item.seconds < 120
+    assert 1 <= short.lists.next_item.loop.epochs < 60
     assert "of the usual training of the encoders" in said
     none, said = decided("30s")
     assert none.strategy == "no-network" and "next-item encoder" not in none.lists.channels
@@ -135,6 +136,7 @@ def test_what_is_named_is_not_touched():
     config, said = decided("2m", *words)
     assert config.strategy == "hierarchical-freezing" and config.encoder.folds == 4
     assert config.llm.offline.width == 128 and "too small for this data" in said
+    assert decided("5m", "evaluation.ablations=true")[0].evaluation.ablations
     alone, _ = decided("20m", "strategy=encoder-only")
     assert alone.strategy == "encoder-only" and alone.encoder.loop.epochs == 30
 

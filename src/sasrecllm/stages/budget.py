@@ -59,13 +59,11 @@ class Asked:
     """What is to be fitted in.
 
     Args:
-        budget: as it was written.
-        left: seconds that are left of it.
+        left: seconds that are left of the budget.
         config: the settings with the run's recipe.
         named: the settings as they were named; what stands there is not touched.
     """
 
-    budget: str
     left: float
     config: Config
     named: Config
@@ -86,7 +84,7 @@ def fit_in(
         spent: seconds that are gone already, without measuring.
         measure: what everything costs, with the language model (True) or without.
     """
-    asked = Asked(config.budget, seconds_of(config.budget) - spent, config, named)
+    asked = Asked(seconds_of(config.budget) - spent, config, named)
     may_leave_out = asked.free("strategy")
     plain = measure(False)
     rest = asked.left - plain.seconds
@@ -142,9 +140,12 @@ def _without(asked: Asked, plain: RunTime) -> list[Rule]:
 
 
 def _shortened(config: Config, share: float) -> dict[str, Any]:
+    encoder, lists = config.encoder.loop, config.lists.next_item
     return {
-        "encoder.loop.epochs": max(1, round(share * config.encoder.loop.epochs)),
-        "lists.next_item.seconds": round(share * config.lists.next_item.seconds, 1),
+        "encoder.loop.epochs": max(1, round(share * encoder.epochs)),
+        # Whichever of the two ends its training.
+        "lists.next_item.loop.epochs": max(1, round(share * lists.loop.epochs)),
+        "lists.next_item.seconds": round(share * lists.seconds, 1),
     }
 
 
@@ -167,11 +168,13 @@ def _ways(asked: Asked) -> list[Way]:
     """The best first: a larger model only where its usual training fits."""
     keys = ("llm.offline.width", "llm.offline.layers", "llm.offline.heads", "llm.backbone")
     usual, ablations = SIZES[USUAL], asked.config.evaluation.ablations
+    without = ablations and not asked.free("evaluation.ablations")
     if not is_own(asked.config) or not all(map(asked.free, keys)):
-        return [Way(usual, ablations, LITTLE), Way(usual, False, 0.0)]
+        return [Way(usual, ablations, LITTLE), Way(usual, without, 0.0)]
     larger = [Way(size, ablations, 1.0) for size in reversed(SIZES[USUAL + 1 :])]
     small = SIZES[0]
-    return [*larger, Way(usual, ablations, LITTLE), Way(small, ablations, LITTLE), Way(small, False, 0)]
+    usual_or_small = [Way(usual, ablations, LITTLE), Way(small, ablations, LITTLE)]
+    return [*larger, *usual_or_small, Way(small, without, 0.0)]
 
 
 def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
@@ -211,7 +214,8 @@ def _beside(asked: Asked, full: RunTime) -> tuple[float, list[Rule]]:
     seconds = full.plain + sum(s.seconds for s in others)
     folds = asked.config.encoder.folds
     extra = sum((s.copies - 1) * s.once for s in others if s.copies > 1)
-    if folds <= FOLDS or extra <= FOLDS_SHARE * (asked.left - seconds + extra):
+    small = extra <= FOLDS_SHARE * (asked.left - seconds + extra)
+    if small or folds <= FOLDS or not asked.free("encoder.folds"):
         return seconds, []
     rule = Rule("fewer cross-fitted encoders", {"encoder.folds": FOLDS})
     return seconds - extra * (folds - FOLDS) / folds, [rule]
