@@ -1,6 +1,6 @@
 """The run's own encoder is taken for lists where it is what would be trained, and only there.
 
-How long the training of another one waits, and what it is made of.
+What another one is made of decides whether a quick run's is kept.
 """
 
 from pathlib import Path
@@ -17,7 +17,6 @@ from sasrecllm.runs.opening import open_run
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Work
-from sasrecllm.stages.next_item import STEPS_WAITED, with_patience
 from sasrecllm.stages.plan import all_stages
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
@@ -80,18 +79,6 @@ def test_any_other_is_trained_beside_it(tmp_path, change):
     system, result = trained(tmp_path / "run", **change)
     assert result["steps"] > 0
     assert system.parts.next_item.config["item_bias"] and system.parts.next_item.config["likes_only"]
-
-
-@pytest.mark.parametrize("examples", [1, 64, 450, 3_000, 100_000])
-def test_it_waits_a_hundred_steps_however_short_a_pass_is(examples):
-    steps = -(-examples // 64)
-    waited = with_patience(3, examples, 64)
-    assert waited >= 3 and waited * steps >= STEPS_WAITED
-    assert waited == 3 or (waited - 1) * steps < STEPS_WAITED, "and not longer"
-
-
-def test_no_early_stop_stays_none():
-    assert with_patience(0, 10, 64) == 0
 
 
 @pytest.fixture(scope="module")

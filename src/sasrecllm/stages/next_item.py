@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,6 @@ from sasrecllm.stages.kind import Kind, Stage, Work, loop_settings
 from sasrecllm.training.loop import Task, steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
 from sasrecllm.types import Questions
-
-STEPS_WAITED = 100
-"""Steps without a better validation after which training may stop, at least."""
 
 
 class NextItem(Kind):
@@ -59,7 +55,6 @@ class NextItem(Kind):
         )
         copies = 0 if is_next_item(work) else 1
         steps = min(budget.steps, settings.max_steps or budget.steps)
-        patience = with_patience(settings.patience, len(cut), settings.batch_size)
         start_at_popularity(encoder, cut)
         task = NextItemTask(
             stage.name,
@@ -71,7 +66,7 @@ class NextItem(Kind):
             allow_seen=data.allow_seen,
             device=work.system.device,
         )
-        return task, settings.model_copy(update={"max_steps": steps, "patience": patience}), copies
+        return task, settings.model_copy(update={"max_steps": steps}), copies
 
     def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
         """The encoder and its training, as the budget leaves it; nothing of the other stages."""
@@ -86,17 +81,6 @@ class NextItem(Kind):
             "loop": settings.model_dump() | {"max_steps": steps},
             "likes": work.config.lists.likes,
         }
-
-
-def with_patience(asked: int, examples: int, batch_size: int) -> int:
-    """Validations without a better value: of short passes more, for the first steps change no order.
-
-    Args:
-        asked: the setting; 0 means no early stop.
-        examples: of a pass, each of which ends with a validation.
-    """
-    passes = math.ceil(STEPS_WAITED / math.ceil(max(1, examples) / batch_size))
-    return max(asked, passes) if asked else 0
 
 
 def is_next_item(work: Work) -> bool:
