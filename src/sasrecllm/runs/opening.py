@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run, refuse_half_forgotten, refuse_links, unseal, verify_run
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import edited_template
+from sasrecllm.runs.tracking import STOP_PATIENCE, Tracking, tracking_of
 from sasrecllm.settings import Config
 
 OF_THE_WHOLE = ("quick", "budget", "strategy", "fusion.enabled")
@@ -39,12 +40,14 @@ class Run:
         config: its settings.
         command: what was typed to train it.
         progress: what it says, to the terminal and to its log.
+        tracking: who else hears of its numbers.
     """
 
     folder: RunFolder
     config: Config
     command: str
     progress: Progress
+    tracking: Tracking = field(default_factory=Tracking)
 
     @property
     def name(self) -> str:
@@ -67,7 +70,7 @@ def run_at_work(
     asked = config if force else as_chosen(RunFolder(folder), config)
     finished = not force and RunFolder(folder).is_finished(asked)
     with nullcontext() if finished else in_use(folder):
-        yield open_run(folder, config, command, quiet=quiet, force=force)
+        yield from _followed(open_run(folder, config, command, quiet=quiet, force=force))
 
 
 @contextmanager
@@ -81,7 +84,17 @@ def run_again(folder: Path, *, quiet: bool = False) -> Iterator[Run]:
     if not folder.is_dir():
         choose_run(folder)
     with in_use(folder):
-        yield reopen_run(folder, quiet=quiet)
+        yield from _followed(reopen_run(folder, quiet=quiet))
+
+
+def _followed(run: Run) -> Iterator[Run]:
+    """The run, whose tracker hears of everything before the block ends."""
+    try:
+        yield run
+    except BaseException:
+        run.tracking.close(STOP_PATIENCE, warn=False)
+        raise
+    run.tracking.close()
 
 
 def open_run(
@@ -134,8 +147,9 @@ def write_settings(run: Run) -> None:
 def refuse_changed(folder: RunFolder, config: Config) -> None:
     """Refuse settings that would train something else than what was trained in ``folder``, if anything.
 
-    ``evaluation`` alone may differ: what is trained stays, and is judged again.  What the run chose for
-    itself is no difference where nobody names it, and the whole run may go on from a quick one.
+    ``evaluation`` may differ: what is trained stays, and is judged again; so may ``track``.  What the
+    run chose for itself is no difference where nobody names it, and the whole run may go on from a
+    quick one.
 
     Raises:
         ConfigError: the folder holds a run of another configuration.
@@ -148,7 +162,8 @@ def refuse_changed(folder: RunFolder, config: Config) -> None:
         free = (*there.chosen, *OF_THE_WHOLE)
         there = with_values(there, {key: value_at(config, key) for key in free})
     old, new = (
-        with_absolute_paths(c).model_dump(exclude={"evaluation", "chosen"}) for c in (there, config)
+        with_absolute_paths(c).model_dump(exclude={"evaluation", "track", "chosen"})
+        for c in (there, config)
     )
     if difference := first_difference(old, new) or edited_template(folder, config):
         raise ConfigError(
@@ -183,7 +198,9 @@ def _run(folder: RunFolder, config: Config, command: str, quiet: bool) -> Run:
         with folder.log.open("a", encoding="utf-8") as stream:
             stream.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
 
-    return Run(folder, config, command, Progress(write, quiet))
+    run = Run(folder, config, command, Progress(write, quiet))
+    run.tracking = tracking_of(folder, config, run.name, run.progress)
+    return run
 
 
 def _delete_run(folder: RunFolder) -> None:
