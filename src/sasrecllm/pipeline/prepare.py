@@ -19,6 +19,7 @@ from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
+from sasrecllm.reports.data_card import card_lines
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
@@ -26,6 +27,7 @@ from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.settings import Config
+from sasrecllm.stages.advice import run_card
 from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 
 
@@ -89,7 +91,8 @@ def prepare(run: Run) -> Dataset:
     folder = run.folder.data
     if is_main_process():
         claim_folder(run)
-    if is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
+    stands = not is_main_process() or (is_whole(folder) and _is_asked_for(run, folder))
+    if not stands:
         run.folder.quarantine.unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
         _say(run, dataset)
@@ -105,6 +108,8 @@ def prepare(run: Run) -> Dataset:
         commit_folder(folder, write)
     wait_for_all()
     dataset = stored_data(run.folder)
+    if stands:
+        _say(run, dataset)
     _check_attributes(run, dataset)
     return dataset
 
@@ -121,14 +126,13 @@ def claim_folder(run: Run) -> None:
 
 
 def _say(run: Run, dataset: Dataset) -> None:
-    """Counts, notes and warnings, to the terminal and to the log."""
-    counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
-    run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
-    for note in dataset.notes:
-        if note.startswith(WARNING):
-            run.progress.warning(note.removeprefix(WARNING))
-        else:
-            run.progress.line(f"data: {note}")
+    """The data card, notes and warnings, to the terminal and to the log."""
+    card = run_card(run.config, dataset)
+    notes = [note for note in dataset.notes if not note.startswith(WARNING)]
+    for text in (f"data: {dataset.name}", *card_lines(card), *notes):
+        run.progress.line(text)
+    for text in card.warnings:
+        run.progress.warning(text)
 
 
 def _data_settings(run: Run) -> dict[str, Any]:
