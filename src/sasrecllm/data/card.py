@@ -142,9 +142,7 @@ def _likes(dataset: Dataset, log: LogFacts) -> list[str]:
             f" {dataset.negatives} other items are drawn beside each (data.negatives)"
         ]
     if log.feedback == "labels":
-        return [
-            f"likes: the log's own labels, {share:.0%} of the rows; there is no threshold to choose"
-        ]
+        return ["likes: the log has labels of its own, so there is no threshold to choose"]
     if log.threshold is None or any("data.threshold=" in note for note in dataset.notes):
         return []  # the warning says it all
     share = float(dataset.labels.mean())
@@ -182,7 +180,7 @@ def _split(dataset: Dataset, log: LogFacts) -> list[str]:
     asked = np.unique(dataset.users[dataset.splits > TRAIN])
     silent = len(np.unique(dataset.users)) - len(asked)
     if found and silent:
-        found[0] += f"; {silent:,} users are never asked about"
+        found[0] += f"; {silent:,} of {silent + len(asked):,} users are never asked about"
     if len(dataset.held_users) or not _newcomers(dataset):
         return found
     if remedy := split_remedy(dataset, _newcomers, {}):

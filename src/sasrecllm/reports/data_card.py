@@ -17,16 +17,16 @@ def card_rows(card: DataCard) -> dict[str, str]:
         "likes": _likes(card),
         "ratings": ", ".join(f"{name}: {share:.1%}" for name, share in bars_of(card).items()),
         "dates": _dates(card),
-        "median history": f"{_plain(median)} of a user's rows, from {fewest:,} to {most:,}",
+        "median history": f"{_count(median, 'row')} a user, from {fewest:,} to {most:,}",
         "repeats": f"{card.met_before:,} rows on items that their user had met before{again}",
         "ties": f"{card.ties:,} rows share user and moment with another row",
     }
     for name, part in card.splits.items():
         liked = "" if card.feedback == "implicit" else f", {part.liked:.0%} likes"
         rows[name] = f"{_count(part.rows, 'row')} of {_count(part.users, 'user')}{liked}"
-    rows["untrained items"] = f"{_of(card.untrained_likes, card.test_likes)} test likes are on items"
-    rows["untrained items"] += " without a training row"
-    rows["new users"] = f"{_of(card.new_users, card.test_users)} test users have no training row"
+    likes = _of(card.untrained_likes, card.test_likes, "test likes")
+    rows["untrained items"] = f"{likes} are on items without a training row"
+    rows["new users"] = f"{_of(card.new_users, card.test_users, 'test users')} have no training row"
     return {label: text for label, text in rows.items() if text}
 
 
@@ -68,14 +68,11 @@ def _dates(card: DataCard) -> str:
     return f"{card.first} to {card.last}{', whole days' if card.whole_days else ''}"
 
 
-def _of(part: int, whole: int) -> str:
-    """``3 of 12 (25%)``; the share is left out where there is nothing to divide."""
-    return f"{part:,} of {whole:,}" + (f" ({part / whole:.0%})" if whole else "")
+def _of(part: int, whole: int, what: str) -> str:
+    """``3 of 12 users (25%)``; the share is left out where there is nothing to divide."""
+    return f"{part:,} of {whole:,} {what}" + (f" ({part / whole:.0%})" if whole else "")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:,.1f}".removesuffix(".0")
+def _count(number: float, what: str) -> str:
+    """``1 row``, ``12.5 rows``."""
+    return f"{number:,.1f}".removesuffix(".0") + f" {what}{'' if number == 1 else 's'}"
