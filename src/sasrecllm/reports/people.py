@@ -72,6 +72,6 @@ def console_people(people: Sequence[Person]) -> Table:
     for column in ("liked last", "gets"):
         table.add_column(column, ratio=1, no_wrap=True, overflow="ellipsis")
     for one in people:
-        liked, gets = ("\n".join(map(escape, side)) for side in zip(*one.lines, strict=True))
+        liked, gets = ("\n".join(escape(line[side]) for line in one.lines) for side in (0, 1))
         table.add_row(escape(one.heading), liked, gets, end_section=True)
     return table
