@@ -43,7 +43,7 @@ def test_further_rows_follow_the_trivial_ones_in_results_and_report(tmp_path):
     assert len({row["rows"] for row in results["rows"].values()}) == 1
     lines = (tmp_path / "run/results.md").read_text(encoding="utf-8").splitlines()
     shown = [line.split("|")[1].strip(" *") for line in lines if line.startswith("|")]
-    assert [name for name in shown if name in names] == names
+    assert [name for name in shown if name in names][: len(names)] == names  # then come their lists
     assert "Markov chain" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import pytest
 from sasrecllm.batch.jobs import recommend_all
 from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
 from sasrecllm.inference.rerank import free_items
-from sasrecllm.pipeline.rank_lists import row_scorers
+from sasrecllm.pipeline.ranking_table import row_scorers
 from sasrecllm.runs.opening import reopen_run
 from sasrecllm.runs.system import System
 from sasrecllm.serving.app import Service, create_app

@@ -15,7 +15,7 @@ from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.evaluation.table_metrics import further_metrics
-from sasrecllm.pipeline.rank_lists import WHOLE, rank
+from sasrecllm.pipeline.ranking_table import WHOLE, rank
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed

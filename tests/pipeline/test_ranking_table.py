@@ -9,7 +9,7 @@ import pytest
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
-from sasrecllm.pipeline.rank_lists import rank
+from sasrecllm.pipeline.ranking_table import rank
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.reports.list_tables import ranking_tables
 from sasrecllm.runs.opening import open_run, reopen_run
@@ -69,15 +69,15 @@ def test_labels_have_lists_of_the_whole_catalogue_unless_none_are_wanted(tmp_pat
     if when == "never":
         return
     lists = ranking["whole catalogue"]
-    assert list(lists["rows"]) == ["popularity", "ItemKNN", "sequence rules", "SASRec"]
-    assert lists["served"] == "SASRec" and lists["users"] <= lists["lists"] == lists["of_lists"]
+    assert list(lists["rows"]) == ["popularity", "ItemKNN", "sequence rules", "SASRec", "list fusion"]
+    assert lists["served"] == "list fusion" and lists["users"] <= lists["lists"] == lists["of_lists"]
     for name, got in lists["rows"].items():
         assert 0 < got["chance"] < 0.5 and got["lists"] == lists["lists"]
         assert len(got["hr@10"]) == len(got["novelty"]) == len(got["diversity"]) == 3
         assert got["distinct items"] >= 10 and 0 < got["most frequent list"] <= 1
         assert bool(got["minus popularity"]) == (name != "popularity")
-        assert bool(got["served minus it"]) == (name != "SASRec")
-    one = lists["rows"]["SASRec"]["minus popularity"]["hr@10"]
+        assert bool(got["served minus it"]) == (name != "list fusion")
+    one = lists["rows"]["list fusion"]["minus popularity"]["hr@10"]
     other = lists["rows"]["popularity"]["served minus it"]["hr@10"]
     assert one == other and one[1] <= one[0] <= one[2]
 
@@ -92,7 +92,8 @@ def test_the_served_row_has_what_recommend_gives_and_the_cap_is_said(run, tmp_pa
     lists = rank(replace(opened, config=config), parts.dataset, parts)["whole catalogue"]
     assert lists["lists"] == lists["users"] == 12 < lists["of_users"] <= lists["of_lists"]
     assert lists["rows"]["popularity"]["lists"] == 12
-    assert lists["served"] in lists["rows"] and lists["served"] in lists["reranked"]
+    assert lists["served"] == "list fusion" and lists["served"] in lists["rows"]
+    (reranked,) = lists["reranked"]  # the last row of the table, which asks the language model
     text = ranking_tables({"whole catalogue": lists})
     assert f"12 lists of 12 users, a seeded sample of the {lists['of_lists']:,} liked" in text
-    assert f"| {lists['served']}, best 100 reranked (served) |" in text
+    assert f"| {reranked}, best 100 reranked |" in text and "| list fusion (served) |" in text
