@@ -25,7 +25,7 @@ from sasrecllm.data.ingest.quality import WARNING, set_aside, warnings_of
 from sasrecllm.data.ingest.repeats import Repeats, policy_of, repeat_key, settle
 from sasrecllm.data.ingest.validation import OnBadRows, validate
 from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_places
-from sasrecllm.data.log_facts import LogFacts, histogram
+from sasrecllm.data.log_facts import Bar, LogFacts, histogram
 from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
 from sasrecllm.data.storage import indices
 from sasrecllm.errors import ConfigError
@@ -94,7 +94,8 @@ def prepare(
     del tables  # the raw columns' memory is free from here, where the caller holds none either
     moments = bool(repeat_key(checked))
     checked, repeated = settle(checked, policy)
-    said, bars = [], ()
+    said: list[str] = []
+    bars: tuple[Bar, ...] = ()
     if kind == "ratings":
         ratings = checked.interactions["rating"].to_numpy()
         said, bars = threshold_warnings(ratings, threshold, file), histogram(ratings)
