@@ -8,7 +8,7 @@ from sasrecllm.data.card import DataCard, card_of
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.settings import Config
 from sasrecllm.stages.list_budget import prompts_of
-from sasrecllm.stages.plan import all_stages, asks_language_model
+from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 
 FEW_LIKES = 2_000
 """Training likes below which more data helps more than more training."""
@@ -27,7 +27,7 @@ def budget_advice(config: Config, dataset: Dataset) -> str:
     few = f"; {likes:,} training likes are few, and more of them help more than more training"
     if asks_language_model(config):
         said = (
-            f"budget: the language model reads about {prompts_of(config, dataset):,} prompts (a step of"
+            f"budget: the language model reads about {prompts_of(config, dataset, planned(config)):,} prompts (a step of"
             " training counts as three); strategy=encoder-only reads none"
         )
     elif any("next_item" in stage.train for stage in all_stages(config).values()):
