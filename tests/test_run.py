@@ -81,6 +81,9 @@ def test_the_report_stands_alone(run):
         "rare-taste user",
         "new user",
         "new item",
+        "liked last",
+        "The data</h2>",
+        "median history",
         "no row of validation",
     ):
         assert text in html

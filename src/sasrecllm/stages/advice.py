@@ -26,9 +26,10 @@ def budget_advice(config: Config, dataset: Dataset) -> str:
     likes = int((dataset.labels[rows] == 1).sum())
     few = f"; {likes:,} training likes are few, and more of them help more than more training"
     if asks_language_model(config):
+        prompts = prompts_of(config, dataset, planned(config))
         said = (
-            f"budget: the language model reads about {prompts_of(config, dataset, planned(config)):,} prompts (a step of"
-            " training counts as three); strategy=encoder-only reads none"
+            f"budget: the language model reads about {prompts:,} prompts (a step of training counts as"
+            " three); strategy=encoder-only reads none"
         )
     elif any("next_item" in stage.train for stage in all_stages(config).values()):
         said = (
