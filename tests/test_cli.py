@@ -197,12 +197,12 @@ def test_a_stop_ends_every_verb_with_its_code_and_the_command_that_goes_on(
 
 
 LOOPS = (
-    "stage encoder", "scoring SASRec", "lists: channels", "lists: validation likes",
-    "lists: weights of fold", "lists: new items", "lists: P(like) of SASRec",
-    "lists: channels with validation", "scoring item mean", "intervals, row", "lists, popularity",
-    "lists, list fusion", "1 + 100 items, SASRec", "ablation, history shuffled",
+    "scoring SASRec", "lists: channels", "lists: validation likes", "lists: weights of fold",
+    "lists: new items", "lists: P(like) of SASRec", "lists: channels with validation",
+    "scoring item mean", "intervals, row", "lists, popularity", "lists, list fusion",
+    "1 + 88 items, SASRec", "ablation, history shuffled",
 )  # fmt: skip
-"""What a run says of every loop that may take long."""
+"""What a run says of every loop that may take long, but for training."""
 ALL_LOOPS = (
     "strategy=encoder-only",
     "fusion.enabled=false",
@@ -219,10 +219,9 @@ def test_every_loop_that_may_take_long_says_how_far_it_is(place, cli, monkeypatc
         lambda self, what, done, total, extra=None: heard.update({what: (done, total)}),
     )
     cli("run", "-q", "-c", TINY, "-o", place, *ALL_LOOPS, "evaluation.ranking.when=always")
-    heard = {what.replace("encoder", "stage encoder", 1): at for what, at in heard.items()}
     for loop in LOOPS:
-        assert loop in heard, sorted(heard)
-    assert all(done == total > 0 for done, total in heard.values()), heard
+        done, total = heard.get(loop, (0, 0))
+        assert done == total > 0, (loop, heard)
 
 
 @pytest.mark.parametrize("loop", ["lists: channels", "lists: validation likes", "lists, list fusion"])
