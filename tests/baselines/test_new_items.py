@@ -32,13 +32,16 @@ def test_a_new_item_has_the_mean_of_its_nearest_by_squared_cosine():
     assert new.nearest[0, :3].tolist() == [0, 1, 2] and new.shares[0, :3] == pytest.approx(shares)
     assert new.shares[0, 3:].sum() == 0 == new.shares[1].sum()
 
-    scores = np.array([[8.0, 4.0, 0.0, 99.0, 99.0, 4.0]])
+    scores = np.array([[8.0, 4.0, 0.0, -99.0, -99.0, 4.0]])
     mean = 4.0
     got = new.with_offset(0.5).filled(scores)
     expected = shares @ scores[0, :3] + (1 - shares.sum()) * mean + 0.5
     # What shares no word with a liked item stands at the mean, without the offset.
     assert got[0] == pytest.approx([8, 4, 0, expected, mean, 4])
-    assert scores[0, 3] == 99, "what was given stays"
+    assert scores[0, 3] == -99, "what was given stays"
+    # Likes since training count where they say more.
+    scores[0, 3] = 50.0
+    assert new.with_offset(0.5).filled(scores)[0, 3] == 50.5
     # A constant for each user more is the same constant more: logits are given up to one.
     assert new.filled(scores + 7.0) == pytest.approx(new.filled(scores) + 7.0)
 

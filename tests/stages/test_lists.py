@@ -96,7 +96,7 @@ def test_lists_follow_taste_and_popularity_does_not_swallow_them(of_taste):
     own = (themes[served_items(of_taste)] == fans_of(of_taste)[:, None]).sum(1)
     assert own.mean() >= 8
     rows = results_of(of_taste)["ranking"]["whole catalogue"]["rows"]
-    assert rows["popularity"]["lists"] == rows["list fusion"]["lists"] == USERS
+    assert rows["popularity"]["lists"] == rows["list fusion"]["lists"] >= 200
     assert rows["list fusion"]["distinct items"] >= 3 * rows["popularity"]["distinct items"]
     worse = rows["popularity"]["served minus it"]["ndcg@10"]
     assert worse[1] > 0, "surely better than popularity"
