@@ -178,9 +178,13 @@ def test_a_run_without_a_language_model_says_so():
 @pytest.mark.parametrize(
     ("auc", "uauc", "word"),
     [
-        (SURE, UNSURE, "added "), (UNSURE, SURE, "added "), (SURE, SURELY_WORSE, "gave and took:"),
-        (SURELY_WORSE, UNSURE, "made it worse:"), (SAME, SAME, "changed nothing:"),
-        (UNSURE, UNSURE, "added nothing that is sure:"), (UNSURE, [None] * 3, "added nothing that is"),
+        (SURE, SURE, "added to AUC and UAUC:"),
+        (SURE, UNSURE, "added to AUC, and did nothing that is sure to the other:"),
+        (UNSURE, SURE, "added to UAUC, and did nothing that is sure to the other:"),
+        (SURE, SURELY_WORSE, "added to AUC and took from UAUC:"),
+        (SURELY_WORSE, UNSURE, "took from AUC, and did nothing that is sure to the other:"),
+        (SAME, SAME, "changed nothing:"), (UNSURE, UNSURE, "added nothing that is sure:"),
+        (UNSURE, [None] * 3, "added nothing that is sure:"),
     ],
 )  # fmt: skip
 def test_what_the_language_model_added_is_called_what_it_is(auc, uauc, word):
@@ -188,4 +192,8 @@ def test_what_the_language_model_added_is_called_what_it_is(auc, uauc, word):
     rows["LLM"]["differences"]["SASRec"] = {"auc": auc, "uauc": uauc}
     said = verdict(results(rows=rows))[2]
     assert said.startswith(f"The language model {word}") and "LLM against SASRec" in said
-    assert ("nothing" in said) == ("nothing" in word)
+
+
+def test_a_quick_run_says_so_first():
+    assert verdict(results(GOOD, quick=True))[0].startswith("A quick run: ")
+    assert verdict(results(GOOD, quick=False))[0].startswith("Lists: ")

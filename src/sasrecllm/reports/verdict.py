@@ -14,6 +14,11 @@ from sasrecllm.reports.list_tables import WHOLE
 from sasrecllm.reports.wording import duration, number, span, surely
 from sasrecllm.settings import CHANNELS
 
+QUICK = (
+    "A quick run: no language model, and of encoders the next-item encoder alone; the same command"
+    " without --quick goes on from here."
+)
+
 Triple = list[float | None]
 
 
@@ -25,12 +30,13 @@ def verdict(results: Mapping[str, Any], costs: Mapping[str, Any] | None = None) 
         costs: row -> training seconds, rows scored in a second.
     """
     alarms = results.get("alarms", [])
-    found = [_lists(results)]
+    found = [QUICK if results.get("quick") else "", _lists(results.get("ranking", {}).get(WHOLE))]
+    found[1] = found[1] or _not_judged(results)
     if alarms:
         found.append("P(like): no headline, for the table need not show taste. " + _sentences(alarms))
     else:
         found.append(_likes(results))
-    return [*found, _language(results, costs or {}, bool(alarms))]
+    return [text for text in (*found, _language(results, costs or {}, bool(alarms))) if text]
 
 
 def _sentences(texts: list[str]) -> str:
@@ -40,15 +46,16 @@ def _sentences(texts: list[str]) -> str:
 # ------------------------------------------------------------------------------------------- lists
 
 
-def _lists(results: Mapping[str, Any]) -> str:
-    """Whether to deploy the lists that ``recommend`` serves, and why."""
-    lists = results.get("ranking", {}).get(WHOLE)
+def _not_judged(results: Mapping[str, Any]) -> str:
+    when = results.get("evaluation", {}).get("ranking", {}).get("when")
+    why = "evaluation.ranking.when=never" if when == "never" else "no like of the test may be served"
+    return f"Lists: not judged ({why}), so nothing can be said of what recommend serves."
+
+
+def _lists(lists: Mapping[str, Any] | None) -> str:
+    """Whether to deploy the lists that ``recommend`` serves, and why; empty where none were judged."""
     if not lists or not lists["rows"]:
-        when = results.get("evaluation", {}).get("ranking", {}).get("when")
-        why = (
-            "evaluation.ranking.when=never" if when == "never" else "no like of the test may be served"
-        )
-        return f"Lists: not judged ({why}), so nothing can be said of what recommend serves."
+        return ""
     rows, reference = lists["rows"], lists["reference"]
     served = lists.get("served")
     whole = [n for n, row in rows.items() if row["lists"] == rows[reference]["lists"]]
@@ -208,21 +215,21 @@ def _language(results: Mapping[str, Any], costs: Mapping[str, Any], alarmed: boo
 
 
 def _added(gained: Mapping[str, Triple], best: str, other: str) -> str:
-    auc, uauc = gained.get("auc"), gained.get("uauc")
-    up, down = (
-        any(sign * (t[0] or 0.0) > 0 for t in (auc, uauc) if t and surely(t)) for sign in (1, -1)
-    )
+    sure = {name: gained.get(name.lower()) for name in ("AUC", "UAUC")}
+    up = [name for name, triple in sure.items() if _above(triple)]
+    down = [name for name, triple in sure.items() if surely(triple) and name not in up]
     if up and down:
-        word = "gave and took:"
+        word = f"added to {up[0]} and took from {down[0]}:"
     elif up or down:
-        word = "added" if up else "made it worse:"
-    elif auc and all(end == 0 for end in auc):
+        word = f"{'added to' if up else 'took from'} {' and '.join(up or down)}"
+        word += ":" if len(up or down) == 2 else ", and did nothing that is sure to the other:"
+    elif sure["AUC"] and all(end == 0 for end in sure["AUC"]):
         word = "changed nothing:"
     else:
         word = "added nothing that is sure:"
     return (
-        f"The language model {word} {span(auc, True)} AUC and {span(uauc, True)} UAUC ({best} against"
-        f" {other}, the best row without it)."
+        f"The language model {word} {span(sure['AUC'], True)} AUC and {span(sure['UAUC'], True)} UAUC"
+        f" ({best} against {other}, the best row without it)."
     )
 
 
