@@ -31,11 +31,11 @@ def verdict(results: Mapping[str, Any], costs: Mapping[str, Any] | None = None) 
     """
     alarms = results.get("alarms", [])
     found = [QUICK if results.get("quick") else "", _lists(results.get("ranking", {}).get(WHOLE))]
-    found[1] = found[1] or _not_judged(results)
     if alarms:
         found.append("P(like): no headline, for the table need not show taste. " + _sentences(alarms))
     else:
         found.append(_likes(results))
+    found[1] = found[1] or _not_judged(results)
     return [text for text in (*found, _language(results, costs or {}, bool(alarms))) if text]
 
 
