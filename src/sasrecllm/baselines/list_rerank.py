@@ -4,8 +4,8 @@
 
 with w ≥ 0 and a ridge, fitted on a sample of validation likes among those very items: weights fitted
 on easy others say nothing about the best hundred.  What it adds must pay for itself: w is 0, and the
-score is never asked for an order, unless out-of-fold NDCG@10 on that sample rises by more than its
-standard error.
+score is never asked for an order, unless out-of-fold NDCG@10 on that sample surely rises (by more
+than 1.96 standard errors).
 
 Legend: B histories, I items, Q likes of the sample, M best items.
 """
@@ -32,6 +32,9 @@ from sasrecllm.baselines.contests import (
 )
 from sasrecllm.machine.progress import Tell
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+
+SURE = 1.96
+"""Standard errors by which a gain is sure."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Rerank:
             weight = fit_beside(contests.take(rest), ridge, least=0.0)
             with_it[held] = contests.take(held).gains(np.array([1.0, weight]))
         gain = with_it - without
-        earned = len(gain) > 1 and gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain))
+        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+        earned = gain.mean() > SURE * error
         weight = fit_beside(contests, ridge, least=0.0) if earned else 0.0
         means = float(without.mean()), float(with_it.mean())
         asks = bool(getattr(scorer, "asks_language_model", False))

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from sasrecllm.baselines.catalogue import distinct_likes
-from sasrecllm.baselines.contests import Free
+from sasrecllm.baselines.contests import Free, blocks
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.baselines.new_items import NewItems, fit_offset
@@ -57,13 +57,14 @@ def fitted_offset(work: Work, fusion: ListFusion, rows: TrainRows, likes: Questi
     """
     data, liked_I = work.dataset, rows.means.likes > 0
     new = new_items(work.system)
-    free = _met_by_others(data, servable(data), liked_I)
-    found = np.flatnonzero(new.known_I[likes.targets])
-    asked = likes.histories.take(found)
-    if found.size:
-        there = free(asked)[np.arange(len(found)), likes.targets[found]]
-        found = found[there]
-    if len(found) < FEWEST:
+    free = met_by_others(data, servable(data), liked_I)
+    on_new = np.flatnonzero(new.known_I[likes.targets])
+    there = 0
+    for part in blocks(len(on_new), data.n_items):
+        asked = on_new[part]
+        free_BI = free(likes.histories.take(asked))
+        there += int(free_BI[np.arange(len(asked)), likes.targets[asked]].sum())
+    if there < FEWEST:
         rng = np.random.default_rng([work.config.seed, PRETENDED_NEW])
         hidden_I = liked_I & (rng.random(data.n_items) < PRETENDED)
         new = NewItems.of(new.words, hidden_I, liked_I & ~hidden_I)
@@ -79,7 +80,7 @@ def fitted_offset(work: Work, fusion: ListFusion, rows: TrainRows, likes: Questi
     )
 
 
-def _met_by_others(data: Dataset, free: Free, liked_I: BoolArray) -> Free:
+def met_by_others(data: Dataset, free: Free, liked_I: BoolArray) -> Free:
     """What is ``free``, liked in training or met by another user in validation."""
     rows = data.rows("valid")
     met = distinct_likes(data.users[rows], data.items[rows], data.n_users, data.n_items)
