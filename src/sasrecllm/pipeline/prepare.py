@@ -10,7 +10,7 @@ from typing import Any
 from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
+from sasrecllm.data.ingest.quality import refuse_untrainable
 from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.table import refuse_arguments
@@ -19,7 +19,7 @@ from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
-from sasrecllm.reports.data_card import card_lines
+from sasrecllm.reports.data_card import say_card
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
@@ -95,7 +95,7 @@ def prepare(run: Run) -> Dataset:
     if not stands:
         run.folder.quarantine.unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
-        _say(run, dataset)
+        say_card(run.progress, run_card(run.config, dataset), dataset)
         refuse_untrainable(dataset, run.config.data.split_args)
 
         def write(temporary: Path) -> None:
@@ -109,7 +109,7 @@ def prepare(run: Run) -> Dataset:
     wait_for_all()
     dataset = stored_data(run.folder)
     if stands:
-        _say(run, dataset)
+        say_card(run.progress, run_card(run.config, dataset), dataset)
     _check_attributes(run, dataset)
     return dataset
 
@@ -123,16 +123,6 @@ def claim_folder(run: Run) -> None:
     claim(run)
     if asks_language_model(run.config) and not run.folder.summary.is_file():
         keep_templates(run.folder, run.config)
-
-
-def _say(run: Run, dataset: Dataset) -> None:
-    """The data card, notes and warnings, to the terminal and to the log."""
-    card = run_card(run.config, dataset)
-    notes = [note for note in dataset.notes if not note.startswith(WARNING)]
-    for text in (f"data: {dataset.name}", *card_lines(card), *notes):
-        run.progress.line(text)
-    for text in card.warnings:
-        run.progress.warning(text)
 
 
 def _data_settings(run: Run) -> dict[str, Any]:

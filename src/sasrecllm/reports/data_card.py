@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from sasrecllm.data.card import DataCard
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.ingest.quality import WARNING
 from sasrecllm.data.log_facts import Bar
+from sasrecllm.machine.progress import Progress
 
 
 def card_rows(card: DataCard) -> dict[str, str]:
@@ -35,6 +38,15 @@ def card_lines(card: DataCard) -> list[str]:
     rows = card_rows(card)
     width = max(map(len, rows))
     return [*(f"  {label:{width}}  {text}" for label, text in rows.items()), *card.advice]
+
+
+def say_card(progress: Progress, card: DataCard, dataset: Dataset) -> None:
+    """The card, what a reader must know of its preparation, and warnings, which are always shown."""
+    notes = [note for note in dataset.notes if not note.startswith(WARNING)]
+    for text in (f"data: {dataset.name}", *card_lines(card), *notes):
+        progress.line(text)
+    for text in card.warnings:
+        progress.warning(text)
 
 
 def bar_name(bar: Bar) -> str:
