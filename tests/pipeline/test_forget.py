@@ -336,7 +336,7 @@ def test_a_strangers_staging_folder_cannot_reach_outside_the_run(own, tmp_path):
 def test_the_command_takes_users_out_of_a_trained_system_and_its_store(run, cli, tmp_path):
     own = shutil.copytree(run, tmp_path / "tiny")
     heading = next(iter(json.loads((own / "showcase.json").read_text())))
-    shown = heading.removeprefix("warm user ")
+    shown = heading.removeprefix("typical user ")
     listed = next(
         line["item_id"]
         for lines in json.loads((own / "showcase.json").read_text()).values()

@@ -137,12 +137,8 @@ class Work:
 
     def score(self, scorer: Scorer, split: str) -> FloatArray:
         """The scorer's score of every question of a split."""
-        self.run.progress.start()
-        return score_questions(
-            scorer,
-            self.questions(split),
-            progress=lambda done, n: self.run.progress.step(f"scoring {scorer.name}", done, n),
-        )
+        bar = self.run.progress.bar(f"scoring {scorer.name}")
+        return score_questions(scorer, self.questions(split), progress=bar)
 
 
 def loop_settings(config: Config, base: Loop, changes: Mapping[str, Any] | None = None) -> LoopSettings:
