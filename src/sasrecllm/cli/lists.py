@@ -31,7 +31,7 @@ def recommend(
         str | None, typer.Option(help="no list: the items whose titles have these words, with ids")
     ] = None,
     showcase: Annotated[
-        bool, typer.Option(help="the run's own three cases: warm user, new user, new item")
+        bool, typer.Option(help="the run's own cases: three users and a new item")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table")] = False,
     users: Annotated[

@@ -174,7 +174,7 @@ def nearest(
     the titles; none where neither can say."""
     liked = np.unique(histories.items[histories.labels == 1])
     inside = is_member(np.append(liked, target), system.has_vector)
-    encoder, catalog = system.parts.encoder, system.catalog
+    encoder, catalog = system.parts.retrieving_encoder, system.catalog
     if inside[-1]:
         by, liked = "encoder", liked[inside[:-1]]
         with torch.no_grad():

@@ -94,21 +94,21 @@ class ListMaker:
             scorer,
             self.catalog.n_items,
             count=count,
-            behind=EncoderScorer("encoder", self.parts.encoder),
+            behind=EncoderScorer("encoder", self.parts.retrieving_encoder),
             likeness=self.alike,
             log_odds=1.0 / self.calibration.slope,
         )
 
     @cached_property
     def encoder(self) -> EncoderChannel:
-        """The collaborative encoder as a first stage."""
-        return EncoderChannel(self.parts.encoder)
+        """The encoder of the run as a first stage."""
+        return EncoderChannel(self.parts.retrieving_encoder)
 
     @cached_property
     def list_encoder(self) -> EncoderChannel:
         """The encoder whose order stands beside that of the fusion."""
         own = self.parts.list_encoder
-        return self.encoder if own is self.parts.encoder else EncoderChannel(own)
+        return self.encoder if own is self.parts.retrieving_encoder else EncoderChannel(own)
 
     def alike(self, items: IntArray) -> FloatArray:
         """How like each other ``items`` [C] are, [C, C]: for lists that shall be mixed."""

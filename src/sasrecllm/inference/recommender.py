@@ -293,7 +293,7 @@ class SASRecLLM:
     @property
     def has_vector(self) -> BoolArray:
         """Whether the encoder has a vector for each item of the run's own catalogue."""
-        return np.asarray(self.parts.encoder.seen_items.cpu().numpy(), dtype=bool)
+        return np.asarray(self.parts.retrieving_encoder.seen_items.cpu().numpy(), dtype=bool)
 
     def explain(
         self,
