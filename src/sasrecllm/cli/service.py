@@ -78,14 +78,7 @@ def convert(
     from sasrecllm.llm.sources import convert as convert_gguf
     from sasrecllm.machine.progress import Progress
 
-    progress = Progress(quiet=quiet)
-
-    def report(what: str, done: int, total: int) -> None:
-        if not done:
-            progress.start()
-        progress.step(what, done, total)
-
-    convert_gguf(source, out, force=force, report=report)
+    convert_gguf(source, out, force=force, report=Progress(quiet=quiet).report)
     say(out)
 
 

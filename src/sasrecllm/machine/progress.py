@@ -59,6 +59,12 @@ class Progress:
         self._started = self._last = time.monotonic()
         self._first = done
 
+    def report(self, what: str, done: int, total: int) -> None:
+        """:meth:`step` for who has no bar to begin: one begins where nothing is done yet."""
+        if not done:
+            self.start()
+        self.step(what, done, total)
+
     def step(self, what: str, done: int, total: int, extra: Mapping[str, Any] | None = None) -> None:
         """Say that ``done`` of ``total`` units are finished; a stop that got lost is heard here."""
         signals.check()
