@@ -107,7 +107,7 @@ def test_a_run_shows_the_conversion_of_its_language_model(file, tmp_path, monkey
     monkeypatch.setattr(Progress, "step", lambda self, what, *done: said.append((what, *done)))
     chosen = [f"llm.backbone={file}", "strategy=text-only", "llm.max_tokens=128"]
     check_language_model(open_run(tmp_path / "run", load_config(TINY, chosen), ""))
-    assert ("converting tiny.gguf: tensors", 0) == said[0][:2] and len(said) > 3
+    assert said[0][:2] == ("converting tiny.gguf: tensors", 0) and len(said) > 3
 
 
 def test_another_file_of_the_same_name_is_another_model(file):
