@@ -33,6 +33,7 @@ study known-world
 study cold-start ml-1m ml-1m-collm
 study ml-1m ml-1m ml-1m-collm
 study full-ranking ml-100k ml-100k ml-latest-small ml-latest-small lastfm lastfm-llara
+SASRECLLM_DATA="$data" benchmarks/lists.sh "$out/lists" peers "${more[@]}" || worst=$?
 study data-sets ml-100k ml-100k "ml-100k, TALLRec's rows" ml-100k ml-latest-small ml-latest-small \
   lastfm lastfm-llara amazon-industrial amazon-industrial-minionerec amazon-office amazon-office-minionerec \
   goodreads goodreads-sprec

@@ -64,7 +64,11 @@ def test_the_results_are_a_mapping_and_print_as_the_table(system):
     results = system.evaluate()
     assert results["final"] == "SASRec" and set(results["rows"]) >= {"item mean", "SASRec"}
     auc = results["rows"]["SASRec"]["metrics"]["auc"]
-    (line,) = [line for line in str(results).splitlines() if line.startswith("SASRec ")]
+    line, lists = [line for line in str(results).splitlines() if line.startswith("SASRec ")]
+    assert (
+        f"{results['ranking']['whole catalogue']['rows']['SASRec']['hr@10'][0]:.4f}".removeprefix("0")
+        in lists
+    )
     assert f"{auc:.4f}".removeprefix("0") in line and "[" in line
     assert repr(results) == str(results)
 

@@ -54,7 +54,8 @@ class Data(Section):
     split_args: dict[str, Any] = Field(
         default_factory=dict,
         description="global-time: valid and test as shares or UTC dates; given: last=true asks only"
-        " about each user's last row of a split",
+        " about each user's last row of a split; leave-one-out: likes=true leaves out likes, and users"
+        " with fewer than least only train",
     )
     seed: int | None = Field(
         None, ge=0, description="of the world, held-out shares and negatives; null: the run's seed"
@@ -293,6 +294,18 @@ class Lists(Section):
     ridge: float = Field(10.0, gt=0, description="penalty on the squared weights, in likes")
     likes: int = Field(
         2000, ge=1, description="validation likes that the weights are fitted on, at most"
+    )
+    explore: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="share of a list's places that items which nobody has liked yet have at least,"
+        " where one stands among the first `best`: 0.1 is every tenth place, 0 only those they win",
+    )
+    rerank: bool = Field(
+        True,
+        description="weigh the run's own P(like) as one more channel, for the best of the others alone;"
+        " a language model is asked within a tenth of the run's prompts",
     )
     next_item: NextItem = Field(NextItem(), description="the encoder among the channels")
 

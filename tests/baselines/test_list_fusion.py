@@ -9,13 +9,8 @@ import pytest
 from scipy.optimize import minimize
 
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.list_fusion import (
-    Contests,
-    ListFusion,
-    compete,
-    fit_weights,
-    servable,
-)
+from sasrecllm.baselines.contests import Contests, compete, fit_weights
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.types import Histories, Scorer
 
@@ -43,6 +38,10 @@ def asked(users, met=()):
     )  # fmt: skip
 
 
+def unmet(histories):
+    return ~histories.met(ITEMS)
+
+
 def world(weights, seed=0, users=USERS):
     """Channels of normal scores, and likes drawn by the logit of their weighted sum."""
     rng = np.random.default_rng(seed)
@@ -55,7 +54,7 @@ def world(weights, seed=0, users=USERS):
 
 def test_the_planted_weights_come_back_whatever_the_scales():
     channels, histories, targets = world([1.0, 0.5, 0.0], users=2000)
-    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS, ridge=0.0)
+    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS, free=unmet, ridge=0.0)
     assert isinstance(fusion, ListChannel) and isinstance(fusion, Scorer)
     assert fusion.scales == pytest.approx([1, 10, 100], rel=0.02)
     # Three standard errors of 2,000 choices are about .1.
@@ -66,7 +65,7 @@ def test_the_planted_weights_come_back_whatever_the_scales():
 
 def test_the_weights_are_those_of_a_general_optimiser():
     channels, histories, targets = world([0.7, -0.4, 0.2])
-    contests, _ = compete(channels, histories, targets, n_items=ITEMS, best=10)
+    contests, _ = compete(channels, histories, targets, n_items=ITEMS, free=unmet, best=10)
     part = contests.found()
 
     def objective(weights):
@@ -85,7 +84,12 @@ def test_likes_compete_with_the_best_of_every_channel_alone():
     one = np.tile(np.arange(6.0), (2, 1))
     two = -one
     contests, scales = compete(
-        [Table(one), Table(two)], asked([0, 1], [[5], []]), np.array([4, 2]), n_items=6, best=2
+        [Table(one), Table(two)],
+        asked([0, 1], [[5], []]),
+        np.array([4, 2]),
+        n_items=6,
+        free=lambda h: ~h.met(6),
+        best=2,
     )
     # Item 5 is met before: 4 and 3 against 0 and 1; then 5 and 4, and the like of 2 is not found.
     assert contests.offsets.tolist() == [0, 4, 8]
@@ -98,18 +102,12 @@ def test_likes_compete_with_the_best_of_every_channel_alone():
     assert contests.gains(np.zeros(2))[0] == pytest.approx(1 / np.log2(3.5))
 
 
-def test_met_items_are_served_again_only_where_they_may_be():
-    free = servable(asked([0], [[1, -1, 9]]), 3, allow_seen=False)
-    assert free.tolist() == [[True, False, True]]
-    assert servable(asked([0], [[1]]), 3, allow_seen=True).all()
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_few_likes_and_many_useless_channels_end_near_the_best_one(seed):
     channels, histories, targets = world([2.0] + [0.0] * 12, seed, users=30)
-    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS)
+    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS, free=unmet)
     test = world([2.0] + [0.0] * 12, seed + 100)
-    contests, _ = compete(*test, n_items=ITEMS)
+    contests, _ = compete(*test, n_items=ITEMS, free=unmet)
     alone = np.eye(13)[0]
     assert fusion.weights[0] > 0.6 * fusion.weights.sum()
     assert contests.gains(fusion.weights).mean() > contests.gains(alone).mean() - 0.05
@@ -126,7 +124,7 @@ def test_the_guard_serves_the_best_channel_where_the_likelihood_misleads():
     vague = rng.normal(size=(users, ITEMS))
     vague[np.arange(users), targets] += 1.0
     channels = [Table(sharp, "sharp"), Table(vague, "vague")]
-    fusion = ListFusion.fit(channels, asked(np.arange(users)), targets, n_items=ITEMS)
+    fusion = ListFusion.fit(channels, asked(np.arange(users)), targets, n_items=ITEMS, free=unmet)
     assert fusion.judged["served"] >= fusion.judged["fusion"]
     assert fusion.judged["served"] >= fusion.judged["sharp"] - 0.05
     assert fusion.drawn > 0
@@ -134,7 +132,9 @@ def test_the_guard_serves_the_best_channel_where_the_likelihood_misleads():
 
 def test_no_like_that_a_channel_finds_leaves_the_best_channel():
     flat = Table(np.tile(np.arange(ITEMS, dtype=float), (3, 1)))
-    fusion = ListFusion.fit([flat, flat], asked([0, 1, 2]), np.array([0, 0, 1]), n_items=ITEMS, best=5)
+    fusion = ListFusion.fit(
+        [flat, flat], asked([0, 1, 2]), np.array([0, 0, 1]), n_items=ITEMS, free=unmet, best=5
+    )
     assert fusion.likes == 0 and (fusion.weights >= 0).all() and fusion.weights.sum() > 0
 
 
@@ -157,14 +157,14 @@ def test_scores_are_the_weighted_sum_and_a_channel_of_no_weight_is_not_asked():
 def test_nothing_to_fuse_is_refused():
     channels, histories, targets = world([1.0])
     with pytest.raises(ConfigError, match="without channels"):
-        ListFusion.fit([], histories, targets, n_items=ITEMS)
+        ListFusion.fit([], histories, targets, n_items=ITEMS, free=unmet)
     with pytest.raises(DataError, match="no validation like"):
-        ListFusion.fit(channels, asked([]), targets[:0], n_items=ITEMS)
+        ListFusion.fit(channels, asked([]), targets[:0], n_items=ITEMS, free=unmet)
 
 
 def test_taking_contests_keeps_their_likes():
     channels, histories, targets = world([1.0, 1.0])
-    contests, _ = compete(channels, histories, targets, n_items=ITEMS, best=5)
+    contests, _ = compete(channels, histories, targets, n_items=ITEMS, free=unmet, best=5)
     picked = contests.take(np.array([7, 3]))
     assert isinstance(picked, Contests)
     weights = np.array([1.0, 0.3])

@@ -66,25 +66,52 @@ def test_a_batch_file(run, wanted, alike, tmp_path):
     assert sorted(answered) == sorted(wanted)
 
 
-def test_the_server(system, wanted, alike):
+def answers(system, users, items=()):
+    """User id -> what the server answers, after it was told of ``items``."""
     store = SqliteStore(":memory:")
     state = ServingState(lambda: Loaded(system, "tiny", "digest", NewItem, Title), store)
     service = Service(state, 64)
 
-    async def asked():
+    async def all_of_them():
         transport = httpx.ASGITransport(create_app(service, None, None, None))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            for user in wanted:
-                body = {"user_id": user, "k": K, "retrieve": COUNT}
-                yield user, (await client.post("/v1/recommend", json=body)).json()
-
-    async def all_of_them():
-        return [answer async for answer in asked()]
+            if items:
+                told = await client.put("/v1/items", json={"items": list(items)})
+                assert told.json()["added"] == len(items)
+            body = {"k": K, "retrieve": COUNT}
+            asked = {
+                user: client.post("/v1/recommend", json=body | {"user_id": user}) for user in users
+            }
+            return {user: (await answer).json() for user, answer in asked.items()}
 
     try:
-        for user, answer in asyncio.run(all_of_them()):
-            got = [(r["item_id"], r["probability"]) for r in answer["recommendations"]]
-            alike(got, wanted[user])
+        found = asyncio.run(all_of_them())
     finally:
         service.close()
         store.close()
+    lines = {user: answer["recommendations"] for user, answer in found.items()}
+    return {user: [(r["item_id"], r["probability"]) for r in lines[user]] for user in lines}
+
+
+def test_the_server(system, wanted, alike):
+    for user, got in answers(system, wanted).items():
+        alike(got, wanted[user])
+
+
+def test_the_server_lists_a_new_item_from_the_next_answer_on_as_python_does(system, wanted, alike):
+    """Named like what many like, so that some users have it among their first three."""
+    likes = system.parts.train_rows.means.likes
+    titles = [system.catalog.titles[i] for i in np.argsort(-likes)[:3]]
+    items = [{"item_id": f"later {n}", "title": title} for n, title in enumerate(titles)]
+    grown = system.with_items([NewItem(i["item_id"], i["title"]) for i in items])
+    # As if what is new were wanted, for K places are few.
+    fusion = replace(grown.fusion, new=grown.fusion.new.with_offset(5.0))
+    eager = replace(system.fusion, new=system.fusion.new.with_offset(5.0))
+    grown = SASRecLLM(grown.parts, grown.scorer, grown.calibration, grown.catalog, fusion)
+    base = SASRecLLM(system.parts, system.scorer, system.calibration, system.catalog, eager)
+    listed = set()
+    for user, got in answers(base, wanted, items).items():
+        expected = grown.recommend(user=user, k=K, retrieve=COUNT)
+        alike(got, [(r.item_id, r.probability) for r in expected])
+        listed |= {r.item_id for r in expected}
+    assert any(item.startswith("later") for item in listed)

@@ -89,6 +89,44 @@ def test_leave_one_out_asks_about_the_last_two_rows_whatever_their_label() -> No
     ]
 
 
+def test_leave_one_out_of_likes_begins_the_test_at_the_last_like() -> None:
+    users = [0] * 8 + [1] * 3 + [2] * 5 + [3] * 2
+    labels = [*(1, 0, 1, 1, 0, 0, 1, 0), *(1, 1, 1), *(0, 1, 0, 1, 1), *(0, 0)]
+    rows = ordered(users, np.arange(18), labels)
+    assert leave_one_out(rows, likes=True).tolist() == [
+        *[TRAIN, TRAIN, TRAIN, VALID, VALID, VALID, TEST, TEST],
+        *[TRAIN, VALID, TEST],
+        *[TRAIN, TRAIN, TRAIN, VALID, TEST],
+        *[TRAIN, TRAIN],  # nothing is liked
+    ]
+    asked = leave_one_out(rows, likes=True, least=4)
+    assert set(asked[:8].tolist()) == {TRAIN, VALID, TEST}
+    assert (asked[8:] == TRAIN).all(), "three likes are fewer than four"
+    assert leave_one_out(rows, least=4)[:8].tolist() == [TRAIN] * 6 + [VALID, TEST]
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=60),
+    st.integers(3, 6),
+)
+def test_leave_one_out_of_likes_asks_one_like_of_every_user_with_enough(rows, least) -> None:
+    users, labels = np.array(sorted(rows, key=lambda r: r[0])).T
+    users = np.unique(users, return_inverse=True)[1]
+    codes = leave_one_out(ordered(users, np.arange(len(users)), labels), likes=True, least=least)
+    for user in np.unique(users):
+        mine, liked = codes[users == user], labels[users == user] == 1
+        enough = liked.sum() >= least
+        assert [int((mine[liked] == c).sum()) for c in (VALID, TEST)] == [enough, enough]
+        assert (np.diff(mine) >= 0).all(), "nothing is learnt from behind a question of its user"
+
+
+@pytest.mark.parametrize("args", [{"likes": "yes"}, {"least": 2}, {"least": 4.0}, {"least": True}])
+def test_wrong_arguments_of_leave_one_out_are_refused(args) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(args))} is .*allowed: "):
+        split_rows(ordered([0] * 5, np.arange(5)), "leave-one-out", args)
+
+
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=60))
 def test_leave_one_out_never_trains_behind_a_target(rows) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
 from sasrecllm.pipeline.ranking_table import rank
@@ -14,6 +15,8 @@ from sasrecllm.pipeline.run import run_all
 from sasrecllm.reports.list_tables import ranking_tables
 from sasrecllm.runs.opening import open_run, reopen_run
 from sasrecllm.runs.system import System
+from sasrecllm.stages.list_budget import FEWEST, prompt_budget
+from sasrecllm.stages.plan import planned
 
 
 def test_a_run_on_implicit_feedback_ranks_the_whole_catalogue_and_fixed_lists(tmp_path):
@@ -97,3 +100,23 @@ def test_the_served_row_has_what_recommend_gives_and_the_cap_is_said(run, tmp_pa
     text = ranking_tables({"whole catalogue": lists})
     assert f"12 lists of 12 users, a seeded sample of the {lists['of_lists']:,} liked" in text
     assert f"| {reranked}, best 100 reranked |" in text and "| list fusion (served) |" in text
+
+
+def test_p_like_that_earned_a_weight_is_asked_for_as_many_lists_as_the_budget_has(run):
+    """The served row comes first; what it leaves out of a tenth of the prompts, the others get."""
+    opened = reopen_run(run, quiet=True)
+    parts = System.load(opened.folder)
+    fusion = parts.list_fusion
+    assert fusion.rerank is None or fusion.rerank.row == "SASRecLLM + fusion"
+    lists = {}
+    for weight in (0.0, 1.0):
+        rerank = Rerank("SASRecLLM + fusion", weight, 1.0, 50, 100, 0.1, 0.2, asks_language_model=True)
+        parts.list_fusion = replace(fusion, rerank=rerank)
+        lists[weight] = rank(opened, parts.dataset, parts)["whole catalogue"]
+    free, asking = (found["rows"]["list fusion"] for found in lists.values())
+    assert free["lists"] == lists[0.0]["lists"] > asking["lists"] >= FEWEST
+    assert "list fusion" not in lists[0.0]["reranked"] and lists[1.0]["reranked"]["list fusion"] == 50
+    assert asking["lists"] * 50 <= prompt_budget(opened.config, parts.dataset, planned(opened.config))
+    assert asking["hr@10"] != free["hr@10"]
+    assert "P(like) of SASRecLLM + fusion adds nothing" in lists[0.0]["fusion"]
+    assert "orders the best 50 too" in lists[1.0]["fusion"]

@@ -3,21 +3,25 @@
 from sasrecllm.runs.opening import reopen_run
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.stages.list_budget import FEWEST, ListsPerRow, lists_per_row, prompts_of
+from sasrecllm.stages.plan import planned
 
 
 def test_lists_take_a_tenth_of_the_prompts_and_the_served_row_goes_first(run):
     opened = reopen_run(run, quiet=True)
     config, dataset = opened.config, stored_data(opened.folder)
 
-    def asked(**changes):
+    def asked(fused=0, **changes):
         ranking = config.evaluation.ranking.model_copy(update=changes)
         evaluation = config.evaluation.model_copy(update={"ranking": ranking})
-        return lists_per_row(config.model_copy(update={"evaluation": evaluation}), dataset)
+        changed = config.model_copy(update={"evaluation": evaluation})
+        return lists_per_row(changed, dataset, planned(config), fused)
 
     assert asked(when="always") == ListsPerRow(1000, 1000)
     found = asked()
     assert found.earlier == 0 and FEWEST <= found.served < 1000
     assert asked(rerank=1).earlier > 100  # two prompts a list: all rows have theirs
+    # Where the list fusion asks about 50 items of a list, it goes first, and more often for its price.
+    assert asked(fused=50).earlier == 0 and asked(fused=50).served > found.served
     hub = config.model_copy(update={"llm": config.llm.model_copy(update={"backbone": "some/model"})})
-    affordable = prompts_of(hub, dataset) // 10 // dataset.n_items
-    assert affordable < FEWEST and lists_per_row(hub, dataset) == ListsPerRow(0, 0)
+    affordable = prompts_of(hub, dataset, planned(hub)) // 10 // dataset.n_items
+    assert affordable < FEWEST and lists_per_row(hub, dataset, planned(hub)) == ListsPerRow(0, 0)

@@ -1,5 +1,7 @@
 """Lists follow taste where there is taste, and are popularity where there is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,12 +9,16 @@ import pytest
 from sasrecllm import SASRecLLM, fit
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
+from sasrecllm.data.candidates import servable_likes
 from sasrecllm.errors import ConfigError
+from sasrecllm.inference.requests import NewItem
+from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import open_run
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.stages.plan import all_stages, planned
 
-THEMES, OF_THEME, USERS, ROWS = 5, 24, 150, 16
+THEMES, OF_THEME, USERS, ROWS = 8, 40, 200, 16
 QUICK = {
     "strategy": "encoder-only",
     "encoder.width": 16,
@@ -33,7 +39,7 @@ def log(*, taste: bool) -> pl.DataFrame:
     for user in range(USERS):
         theme = user % THEMES
         own = np.arange(n) // OF_THEME == theme
-        weight = popularity * np.where(own, 20.0, 1.0) if taste else popularity
+        weight = popularity * np.where(own, 40.0, 1.0) if taste else popularity
         met = rng.choice(n, ROWS, replace=False, p=weight / weight.sum())
         liked = own[met] if taste else rng.random(ROWS) < 0.7
         rows += [
@@ -43,14 +49,16 @@ def log(*, taste: bool) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["user_id", "item_id", "label", "timestamp"], orient="row")
 
 
-def items() -> pl.DataFrame:
-    """Titles that say nothing of the theme."""
+def items(*, words: bool = False) -> pl.DataFrame:
+    """Titles that say nothing of the theme, or that name it."""
     n = THEMES * OF_THEME
-    return pl.DataFrame({"item_id": [f"i{i}" for i in range(n)], "title": [f"N{i}x" for i in range(n)]})
+    names = [f"Theme{i // OF_THEME} N{i}x" if words else f"N{i}x" for i in range(n)]
+    return pl.DataFrame({"item_id": [f"i{i}" for i in range(n)], "title": names})
 
 
-def trained(folder, taste: bool, **settings) -> SASRecLLM:
-    return fit(log(taste=taste), items(), out=folder, quiet=True, **QUICK, **settings)
+def trained(folder, taste: bool, words: bool = False, **settings) -> SASRecLLM:
+    options = QUICK | settings
+    return fit(log(taste=taste), items(words=words), out=folder, quiet=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -58,38 +66,40 @@ def of_taste(tmp_path_factory) -> SASRecLLM:
     return trained(tmp_path_factory.mktemp("taste") / "run", True)
 
 
+@pytest.fixture(scope="module")
+def of_words(tmp_path_factory) -> SASRecLLM:
+    """Themes stand in the titles."""
+    return trained(tmp_path_factory.mktemp("words") / "run", True, words=True)
+
+
+@pytest.fixture(scope="module")
+def of_none(tmp_path_factory) -> SASRecLLM:
+    return trained(tmp_path_factory.mktemp("none") / "run", False)
+
+
 def served_items(system: SASRecLLM, k: int = 10) -> np.ndarray:
     everybody = np.arange(USERS)
     return system.recommend_many(system.dataset.latest(everybody), k).items
 
 
-def theme_of(system: SASRecLLM, index: int) -> int:
-    return int(system.dataset.catalog.item_id(index)[1:]) // OF_THEME
+def fans_of(system: SASRecLLM) -> np.ndarray:
+    """The theme of every user."""
+    return np.array([int(user[1:]) % THEMES for user in system.dataset.catalog.user_ids])
 
 
-def popular(system: SASRecLLM) -> np.ndarray:
-    likes = system.parts.interactions(("train", "valid")).means.likes
-    return np.argsort(-likes, kind="stable")
+def results_of(system: SASRecLLM) -> dict:
+    return read_json(RunFolder(system.place.folder).results)
 
 
 def test_lists_follow_taste_and_popularity_does_not_swallow_them(of_taste):
-    lists = served_items(of_taste)
-    own = [
-        sum(
-            theme_of(of_taste, int(i)) == int(of_taste.dataset.catalog.user_id(u)[1:]) % THEMES
-            for i in row
-        )
-        for u, row in enumerate(lists)
-    ]
-    assert np.mean(own) >= 8
-    seen = {
-        (int(u), int(i)) for u, i in zip(of_taste.dataset.users, of_taste.dataset.items, strict=True)
-    }
-    best = popular(of_taste)
-    by_popularity = {
-        int(i) for u in range(USERS) for i in [j for j in best if (u, int(j)) not in seen][:10]
-    }
-    assert len(set(lists.ravel().tolist())) >= 3 * min(len(by_popularity), 10)
+    themes = np.array([int(item[1:]) // OF_THEME for item in of_taste.dataset.catalog.item_ids])
+    own = (themes[served_items(of_taste)] == fans_of(of_taste)[:, None]).sum(1)
+    assert own.mean() >= 8
+    rows = results_of(of_taste)["ranking"]["whole catalogue"]["rows"]
+    assert rows["popularity"]["lists"] == rows["list fusion"]["lists"] >= 200
+    assert rows["list fusion"]["distinct items"] >= 3 * rows["popularity"]["distinct items"]
+    worse = rows["popularity"]["served minus it"]["ndcg@10"]
+    assert worse[1] > 0, "surely better than popularity"
 
 
 def test_what_was_met_is_not_recommended_and_filters_hold(of_taste):
@@ -118,19 +128,103 @@ def test_a_loaded_run_gives_the_same_lists(of_taste):
     assert [c.name for c in again.fusion.channels] == [c.name for c in of_taste.fusion.channels]
 
 
-def test_where_nobody_has_taste_lists_are_no_worse_than_popularity(tmp_path):
-    system = trained(tmp_path / "run", False)
-    about = read_json(RunFolder(tmp_path / "run").stage(4, "lists").about, result=dict)["result"]
-    judged = about["judged"]
-    assert judged["served"] >= judged["popularity"]
-    rows = system.dataset.rows("test")
-    rows = rows[system.dataset.labels[rows] == 1]
-    histories, targets = system.dataset.histories(rows), system.dataset.items[rows]
-    order = system.two_stage().lists(histories, 10).items
-    found = np.mean((order == targets[:, None]).any(1))
-    best = popular(system)[:20]
-    chance = np.mean(np.isin(targets, best))
-    assert found >= 0.5 * chance  # lists of ten against the twenty most liked
+def test_where_nobody_has_taste_lists_are_popularity_and_the_report_says_so(of_none):
+    assert of_none.fusion.is_plain
+    assert {c.name for c in of_none.fusion.channels} <= {"popularity", "recent popularity"}
+    lists = served_items(replaced_fusion(of_none, explore=0))
+    likes = of_none.parts.interactions(("train", "valid")).means.likes
+    assert likes[lists].mean() > 3 * likes.mean()
+    (said,) = {text for text in texts_of(of_none) if "no mixture of channels is better" in text}
+    assert said.startswith("popularity 100%") or said.startswith("recent popularity 100%")
+    report = (of_none.place.folder / "report.html").read_text("utf-8")
+    assert "no mixture of channels is better" in report
+    rows = results_of(of_none)["ranking"]["whole catalogue"]["rows"]
+    low, high = rows["popularity"]["served minus it"]["ndcg@10"][1:]
+    assert low <= 0 <= high, "not surely worse, nor better"
+
+
+def test_where_people_have_taste_the_report_names_the_channels(of_taste):
+    assert not of_taste.fusion.is_plain
+    (said,) = texts_of(of_taste)
+    strongest = of_taste.fusion.channels[int(np.argmax(of_taste.fusion.weights))].name
+    assert said.startswith(strongest) and "validation likes out of fold" in said
+    assert strongest in (of_taste.place.folder / "report.html").read_text("utf-8")
+
+
+def texts_of(system: SASRecLLM) -> set[str]:
+    """What the run says that its lists are made of: in its results, and in its stage."""
+    stage = RunFolder(system.place.folder).stage(4, "lists").about
+    texts = {read_json(stage, result=dict)["result"]["said"]}
+    return texts | {results_of(system)["ranking"]["whole catalogue"]["fusion"]}
+
+
+def replaced_fusion(system: SASRecLLM, **changes) -> SASRecLLM:
+    fusion = replace(system.fusion, **changes)
+    return SASRecLLM(system.parts, system.scorer, system.calibration, system.catalog, fusion)
+
+
+def share_of_lists(system: SASRecLLM, index: int, theme: int) -> tuple[float, float]:
+    """In how many lists of its fans an item stands, and in how many of the others'."""
+    shown = (served_items(system) == index).any(1)
+    fans = fans_of(system) == theme
+    return float(shown[fans].mean()), float(shown[~fans].mean())
+
+
+def test_a_film_added_after_training_is_listed_to_those_whom_it_fits(of_words):
+    grown = of_words.with_items([NewItem("new", "Theme3 Newcomer"), NewItem("odd", "Without likeness")])
+    n = of_words.catalog.n_items
+    fans, others = share_of_lists(grown, n, 3)
+    assert fans >= 0.5 and others <= 0.02
+    assert share_of_lists(grown, n + 1, 3) == (0, 0), "nothing speaks for it"
+    # And without the places for what is new it must win its own.
+    assert share_of_lists(replaced_fusion(grown, explore=0), n, 3)[1] == 0
+    line = grown.recommend(
+        user=of_words.catalog.user_id(int(np.flatnonzero(fans_of(grown) == 3)[0])), k=50
+    )
+    assert "new" in [r.item_id for r in line]
+
+
+def test_a_film_that_fits_nobody_s_words_moves_no_list(of_words):
+    grown = of_words.with_items([NewItem("odd", "Without likeness")])
+    np.testing.assert_array_equal(served_items(grown), served_items(of_words))
+
+
+def test_an_item_of_the_catalogue_without_a_like_is_listed_by_the_same_rule(tmp_path):
+    more = pl.concat(
+        [items(words=True), pl.DataFrame({"item_id": ["i9999"], "title": ["Theme3 Newcomer"]})]
+    )
+    system = fit(log(taste=True), more, out=tmp_path / "run", quiet=True, **QUICK)
+    index = system.catalog.item_ids.index("i9999")
+    fans, others = share_of_lists(system, index, 3)
+    assert fans >= 0.5 and others <= 0.02
+    # The same item added later has the same score, to what one more title changes in the words.
+    grown = system.with_items([NewItem("twin", "Theme3 Newcomer")])
+    scores = grown.fusion.scores(grown.dataset.latest(np.arange(USERS)))
+    np.testing.assert_allclose(scores[:, index], scores[:, -1], rtol=1e-6)  # float32 logits
+
+
+def test_in_the_known_world_new_items_are_found_half_as_often_as_others(tmp_path):
+    values = {
+        "data": {"source": "known-world"}, "strategy": "encoder-only",
+        "encoder": {"width": 8, "length": 5, "loop": {"epochs": 1}},
+        "lists": {"channels": ["popularity", "EASE", "ItemKNN", "sequence rules", "title words"]},
+        "evaluation": {"resamples": 100, "ablations": False, "ranking": {"when": "never"}},
+    }  # fmt: skip
+    run_all(open_run(tmp_path / "run", parse_config(values, "test"), "test", quiet=True))
+    system = SASRecLLM.from_pretrained(tmp_path / "run")
+    data = system.dataset
+    rows = servable_likes(data, "test")
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:1500])
+    lists = system.two_stage().lists(data.histories(rows), 10).items
+    found = (lists == data.items[rows][:, None]).any(1)
+    is_new = ~system.has_vector[data.items[rows]]
+    assert is_new.sum() > 200
+    assert found[is_new].mean() >= 0.5 * found[~is_new].mean()
+    never = replaced_fusion(system, explore=0, new=system.fusion.new.with_offset(-1e6))
+    without = never.two_stage().lists(data.histories(rows), 10).items
+    assert found.mean() >= (without == data.items[rows][:, None]).any(1).mean(), (
+        "and nobody pays for it"
+    )
 
 
 def test_too_few_validation_likes_leave_popularity(tmp_path):

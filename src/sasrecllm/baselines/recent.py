@@ -11,6 +11,7 @@ Legend: B histories, I items.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class RecentPopularity(CatalogueScorer):
 
     half_life: float = 0.05
     name: str = "recent popularity"
+    is_plain: ClassVar[bool] = True
 
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I]; 0 for an item that nobody has liked yet."""

@@ -9,6 +9,7 @@ Legend: B histories, I items.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class Repeats(CatalogueScorer):
 
     half_life: float = 3.0
     name: str = "repeats"
+    knows_new_items: ClassVar[bool] = True
 
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I]; 0 for an item that the history does not like."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
 
 from sasrecllm.baselines.als import ALS
 from sasrecllm.baselines.chance import Random
 from sasrecllm.baselines.ease import EASE
 from sasrecllm.baselines.knn import ItemKNN
 from sasrecllm.baselines.markov import MarkovChain
+from sasrecllm.baselines.pairs import Neighbours, PairTable
 from sasrecllm.baselines.recent import RecentPopularity
 from sasrecllm.baselines.sequence_rules import SequenceRules
 from sasrecllm.baselines.train_interactions import TrainRows
@@ -30,6 +33,24 @@ Make = Callable[[TrainRows], Scorer]
 
 
 @dataclass(frozen=True)
+class Lists:
+    """What the list fusion must know of a row that is one of its channels.
+
+    Args:
+        needs: what the data must have: ``times``, or ``repeats`` (items of the history may be served);
+            ``network`` where the next-item encoder is trained for it.
+        keeps: attribute -> its class; what is slow to make, and so is kept with a run.
+        model: channels of one ``model`` share what they keep; the channel's own name without.
+        pairs: whether making it counts the pairs of every user's likes.
+    """
+
+    needs: Literal["", "times", "repeats", "network"] = ""
+    keeps: Mapping[str, type] = field(default_factory=dict)
+    model: str = ""
+    pairs: bool = False
+
+
+@dataclass(frozen=True)
 class Baseline:
     """A row of the table; called with the training rows it is the scorer.
 
@@ -39,12 +60,16 @@ class Baseline:
             of labels say nothing, ``asked`` those whose ``evaluation.baselines`` names it.
         trivial: whether a claim counts only where it is beaten.
         reads_words: whether it knows an item without training rows by its words and attributes.
+        listed: whether every table of lists starts with it: there only the order of items counts.
+        lists: of a row that fills lists of its own, and so is a channel of the list fusion.
     """
 
     make: Make
     shown: Literal["always", "implicit", "asked"] = "asked"
     trivial: bool = False
     reads_words: bool = False
+    listed: bool = False
+    lists: Lists | None = None
 
     def __call__(self, rows: TrainRows) -> Scorer:
         """The scorer."""
@@ -57,6 +82,9 @@ def _term(term: Callable[[UserRegression], Scorer]) -> Baseline:
     return Baseline(lambda rows: term(rows.user_regression), own.shown, reads_words=own.reads_words)
 
 
+_OF_EASE = Lists(keeps={"kept": np.ndarray, "weights": np.ndarray}, model="EASE", pairs=True)
+_OF_RULES = Lists(keeps={"rules": Neighbours})
+
 _ROWS: dict[str, Make] = {
     "item mean": Baseline(lambda rows: ItemMean(rows.means), "always", trivial=True),
     "item mean + user mean": Baseline(lambda rows: TwoMeans(rows.means), "always", trivial=True),
@@ -64,17 +92,26 @@ _ROWS: dict[str, Make] = {
         lambda rows: ItemMeanPlusRunningMean(rows.means), "always", trivial=True
     ),
     "running mean": lambda rows: RunningMean(rows.means),
-    "popularity": Baseline(lambda rows: Popularity(rows.means), "implicit", trivial=True),
+    "popularity": Baseline(
+        lambda rows: Popularity(rows.means), "implicit", trivial=True, listed=True, lists=Lists()
+    ),
     **{name: _term(term) for name, term in REGRESSION_TERMS.items()},
     "random": Random,
-    "ItemKNN": ItemKNN,
-    "Markov chain": MarkovChain,
-    "recent popularity": RecentPopularity,
-    "EASE": EASE,
-    "fading EASE": lambda rows: EASE(rows, half_life=10.0, name="fading EASE"),
-    "sequence rules": SequenceRules,
-    "sequence cosine": lambda rows: SequenceRules(rows, cosine=0.5, shrink=5.0, name="sequence cosine"),
-    "ALS": ALS,
+    "ItemKNN": Baseline(
+        ItemKNN, listed=True, lists=Lists(keeps={"neighbours": Neighbours}, pairs=True)
+    ),
+    "Markov chain": Baseline(MarkovChain, lists=Lists(keeps={"transitions": PairTable})),
+    "recent popularity": Baseline(RecentPopularity, lists=Lists(needs="times")),
+    "EASE": Baseline(EASE, lists=_OF_EASE),
+    "fading EASE": Baseline(
+        lambda rows: EASE(rows, half_life=10.0, name="fading EASE"), lists=_OF_EASE
+    ),
+    "sequence rules": Baseline(SequenceRules, listed=True, lists=_OF_RULES),
+    "sequence cosine": Baseline(
+        lambda rows: SequenceRules(rows, cosine=0.5, shrink=5.0, name="sequence cosine"),
+        lists=_OF_RULES,
+    ),
+    "ALS": Baseline(ALS, lists=Lists(keeps={"item_factors": np.ndarray})),
 }
 
 BASELINES: dict[str, Baseline] = {
@@ -84,8 +121,8 @@ BASELINES: dict[str, Baseline] = {
 ALWAYS = tuple(name for name, row in BASELINES.items() if row.shown == "always" and row.trivial)
 """The rows that every table starts with."""
 
-LISTED = ("popularity", "ItemKNN", "sequence rules")
-"""The rows that every table of lists starts with: there only the order of items counts."""
+LISTED = tuple(name for name, row in BASELINES.items() if row.listed)
+"""The rows that every table of lists starts with."""
 
 
 def baseline_of(name: str, key: str) -> Baseline:

@@ -8,6 +8,7 @@ mean = (Σ labels + prior·m) / (n + prior).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -110,6 +111,7 @@ class Popularity:
 
     means: TrainMeans
     name: str = "popularity"
+    is_plain: ClassVar[bool] = True
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]; 0 for an item outside the table."""

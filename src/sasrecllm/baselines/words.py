@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class WordLikeness:
     weights: Mapping[str, tuple[int, float]]
     half_life: float = 10.0
     name: str = "title words"
+    knows_new_items: ClassVar[bool] = True
 
     @classmethod
     def fit(

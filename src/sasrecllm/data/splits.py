@@ -112,15 +112,29 @@ def global_time(rows: OrderedRows, valid: object = 0.1, test: object = 0.1) -> L
     return np.digitize(rows.times, np.array(cuts)).astype(np.int8)
 
 
-def leave_one_out(rows: OrderedRows) -> LabelArray:
+def leave_one_out(rows: OrderedRows, likes: object = False, least: object = 3) -> LabelArray:
     """The last row of a user is the test, the one before it the validation, whatever their labels.
 
-    Users with fewer than three rows only train.
+    Args:
+        rows: of all users.
+        likes: the last *liked* row of a user begins the test and the like before it the validation;
+            what is not liked goes with the like before it.  For lists, which are judged by likes.
+        least: users with fewer rows (of likes, where ``likes``) only train.
     """
-    totals = np.bincount(rows.users)
-    from_end = np.cumsum(totals)[rows.users] - 1 - np.arange(len(rows.users))  # 0 is the last
+    if not isinstance(likes, bool):
+        raise ConfigError(
+            f"leave-one-out: likes is {likes!r}; allowed: true or false", "set one of them"
+        )
+    if not isinstance(least, int) or isinstance(least, bool) or least < 3:
+        raise ConfigError(
+            f"leave-one-out: least is {least!r}; allowed: a whole number from 3 on", "write 4, say"
+        )
+    counted = (rows.labels == 1) if likes else np.ones(len(rows.users), dtype=bool)
+    totals = np.bincount(rows.users, counted).astype(np.int64)
+    done = np.cumsum(counted)  # counted rows up to each row, of all users
+    from_end = np.cumsum(totals)[rows.users] - done  # 0 from a user's last counted row on
     codes = np.array([TEST, VALID, TRAIN], dtype=np.int8)[np.minimum(from_end, 2)]
-    return np.where(totals[rows.users] >= 3, codes, TRAIN).astype(np.int8)
+    return np.where(totals[rows.users] >= least, codes, TRAIN).astype(np.int8)
 
 
 def _utc(year: int, month: int) -> int:

@@ -136,14 +136,18 @@ class ListTable:
         self._boots: dict[int, UserBootstrap] = {}
 
     def add(self, scorer: Scorer, most: int | None = None) -> dict[str, Any]:
-        """Judge a row on the lists, or on the first ``most`` of them.
+        """Judge a row on the lists, or on the first ``most`` of them; see :meth:`judge`."""
+        asked = self.asked if most is None else self.asked.first(most)
+        return self.judge(scorer.name, serve(scorer, asked, len(self.likes_I)))
+
+    def judge(self, name: str, served: Served) -> dict[str, Any]:
+        """Judge what a row serves for the first lists, as many as ``served`` has.
 
         Returns:
             What :func:`judge_lists` says, and ``chance``: the expected HR@k of random lists.
         """
-        asked = self.asked if most is None else self.asked.first(most)
-        served = serve(scorer, asked, len(self.likes_I))
-        self.served[scorer.name] = served
+        asked = self.asked.first(len(served.ranks))
+        self.served[name] = served
         liked = asked.histories.liked()
         lists = ServedLists(served.lists, asked.targets, served.ranks, liked.owners, liked.items)
         found = judge_lists(lists, self.likes_I, self._boot(asked), vectors_ID=self.vectors_ID)

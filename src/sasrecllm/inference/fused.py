@@ -1,10 +1,11 @@
 """Lists in the order of the list fusion: what people will take next.
 
 *Will they take it* orders a list, and *would they like it* is the probability that each line shows: two
-questions, two answers.  The fusion scores the whole catalogue, so that its best items are exact, and
-the run's own score is asked about no more items than a list shows.
+questions, two answers.  The fusion scores the whole catalogue, so that its best items are exact.  The
+run's own score is asked about no more items than a list shows, or about the best of the fusion where it
+earned a weight among its channels.
 
-Legend: B histories, I items of the catalogue, C candidates, K length of a list.
+Legend: B histories, I items of the catalogue, C candidates, K length of a list, M items looked at.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from __future__ import annotations
 import numpy as np
 
 from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.new_items import explored
 from sasrecllm.inference.rerank import Lists, TwoStage, dense_ranks
 from sasrecllm.inference.retrieve import Channel, best_of
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+
+REACH = 50
+"""Places of the fusion's order among which a new item may be brought forward."""
 
 
 class FusedLists(TwoStage):
@@ -33,24 +38,79 @@ class FusedLists(TwoStage):
         super().__init__([encoder], scorer, fusion.n_items, count=count)
         self.fusion, self.name = fusion, fusion.name
 
-    def scores(self, histories: Histories) -> FloatArray:
-        """What lists are ordered by, of all items, [B, I]."""
-        return self.fusion.scores(histories)
+    @property
+    def reranked(self) -> int:
+        """Items of a list whose order depends on the run's own score; 0 where that has no weight."""
+        return 0 if self.fusion.rerank is None else self.fusion.rerank.asked
 
-    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        """Places of ``candidates`` [B, C] in that order; UNKNOWN stands behind every item."""
-        found = self.fusion.score(histories, candidates)
-        return dense_ranks(np.where(candidates == UNKNOWN, -np.inf, found))
+    @property
+    def prompts(self) -> int:
+        """See :class:`TwoStage`."""
+        return 0 if self.fusion.rerank is None else self.fusion.rerank.prompts
+
+    def scores(self, histories: Histories) -> FloatArray:
+        """What lists are ordered by before the best are looked at again, of all items, [B, I]."""
+        return self.fusion.scores(histories)
 
     def _best(self, part: Histories, free_BI: BoolArray, k: int, rerank: bool) -> Lists:
         if not rerank:
             return super()._best(part, free_BI, k, rerank)
-        items_BK = best_of(self.scores(part), free_BI, np.arange(self.n_items), k)
+        items_BM, own_BM = self._order(part, self.scores(part), free_BI, k)
+        items_BK, own_BK = items_BM[:, :k], own_BM[:, :k]
+        missing_BK = np.isnan(own_BK)
+        if missing_BK.any():
+            own_BK = np.where(missing_BK, self._scored(part, items_BK), own_BK)
         ranks_BK = places_in(items_BK, self.channels[0].best(part, free_BI, max(k, self.count)))
         best = self._empty(len(part), k)
-        for whole, found in zip(best, (items_BK, self._scored(part, items_BK), ranks_BK), strict=True):
+        for whole, found in zip(best, (items_BK, own_BK, ranks_BK), strict=True):
             whole[:, : found.shape[1]] = found
         return best
+
+    def _places(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """The fusion's order, with that of the best as they are served in front of it."""
+        rows, columns = np.nonzero(candidates != UNKNOWN)
+        items = candidates[rows, columns]
+        free_BI = np.zeros((len(candidates), self.n_items), dtype=bool)
+        free_BI[rows, items] = True
+        column_BI = np.zeros(free_BI.shape, dtype=np.int64)
+        column_BI[rows, items] = columns
+        fused_BI = self.scores(histories)
+        out_BC = np.full(candidates.shape, -np.inf)
+        out_BC[rows, columns] = fused_BI[rows, items]
+        out_BC = dense_ranks(out_BC)
+        first = best_of(fused_BI, free_BI, np.arange(self.n_items), self._looked_at(0))
+        items_BM, _ = self._order(histories, fused_BI, free_BI, 0)
+        moved = (items_BM != first).any(1)  # others keep their ties
+        for row in np.flatnonzero(moved):
+            listed = items_BM[row][items_BM[row] != UNKNOWN]
+            places = candidates.shape[1] + np.arange(len(listed), 0, -1)
+            out_BC[row, column_BI[row, listed]] = places
+        return out_BC
+
+    def _looked_at(self, k: int) -> int:
+        exploring = REACH if self.fusion.explore and self.fusion.new is not None else 0
+        return max(k, self.reranked, exploring)
+
+    def _order(
+        self, part: Histories, fused_BI: FloatArray, free_BI: BoolArray, k: int
+    ) -> tuple[IntArray, FloatArray]:
+        """The items in the order in which they are served, and the run's own score, NaN if unasked."""
+        everything = np.arange(self.n_items)
+        items_BM = best_of(fused_BI, free_BI, everything, self._looked_at(k))
+        own_BM = np.full(items_BM.shape, np.nan)
+        if self.reranked and self.fusion.rerank is not None:
+            top_BM = items_BM[:, : self.reranked]
+            own_BM[:, : self.reranked] = own = self._scored(part, top_BM)
+            known = np.where(top_BM == UNKNOWN, 0, top_BM)
+            total = np.take_along_axis(fused_BI, known, axis=1)
+            total = total + self.fusion.rerank.weight / self.fusion.rerank.scale * own
+            order = np.argsort(-total, axis=1, kind="stable")
+            for array in (items_BM, own_BM):
+                array[:, : self.reranked] = np.take_along_axis(array[:, : self.reranked], order, axis=1)
+        if self.fusion.explore and self.fusion.new is not None:
+            order = explored(items_BM, self.fusion.new.known_I, self.fusion.explore, REACH)
+            items_BM, own_BM = (np.take_along_axis(a, order, axis=1) for a in (items_BM, own_BM))
+        return items_BM, own_BM
 
 
 def places_in(items_BK: IntArray, order_BC: IntArray) -> IntArray:

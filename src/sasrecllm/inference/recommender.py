@@ -334,6 +334,11 @@ class SASRecLLM:
         return TwoStage(channels, self, self.catalog.n_items, count=count, behind=behind)
 
     @property
+    def asks_language_model(self) -> bool:
+        """Whether its score does."""
+        return bool(getattr(self.scorer, "asks_language_model", False))
+
+    @property
     def has_vector(self) -> BoolArray:
         """Whether the encoder has a vector for each item of the run's own catalogue."""
         return np.asarray(self.parts.encoder.seen_items.cpu().numpy(), dtype=bool)

@@ -52,6 +52,17 @@ class TwoStage:
         self.channels, self.scorer, self.n_items = channels, scorer, n_items
         self.count, self.behind, self.name = count, behind, scorer.name
 
+    @property
+    def reranked(self) -> int:
+        """Items of a list, at most, of each channel, whose order depends on the scorer."""
+        return self.count
+
+    @property
+    def prompts(self) -> int:
+        """Items of a list, at most, that a language model is asked about; 0 where it is not asked."""
+        asks = getattr(self.scorer, "asks_language_model", False)
+        return len(self.channels) * self.count if asks else 0
+
     def lists(
         self,
         histories: Histories,

@@ -218,6 +218,11 @@ class Fusion:
         combined = self.weights.combine(*self._columns(histories, candidates))
         return combined.reshape(candidates.shape)
 
+    @property
+    def asks_language_model(self) -> bool:
+        """Whether a component does."""
+        return any(getattr(part, "asks_language_model", False) for part in self.parts)
+
     def contributions(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """What each component adds to the score of every candidate, [B · C, F]."""
         return self.weights.parts(*self._columns(histories, candidates))

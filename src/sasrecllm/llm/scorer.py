@@ -75,6 +75,8 @@ class LLMScorer:
         self.name, self.model, self.builder, self.encoder = name, model, builder, encoder
         self.batch_size, self.zero_soft = batch_size, zero_soft
 
+    asks_language_model = True
+
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C], shape [B, C]."""
         self.model.eval()

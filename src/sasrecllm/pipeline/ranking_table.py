@@ -27,12 +27,13 @@ from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
 from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
 from sasrecllm.inference.recommender import SASRecLLM
-from sasrecllm.inference.rerank import TwoStage, free_items
+from sasrecllm.inference.rerank import free_items
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.list_budget import lists_per_row
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.lists import said
+from sasrecllm.stages.plan import planned
 from sasrecllm.types import BoolArray, Histories, Scorer
 
 WHOLE = "whole catalogue"
@@ -77,23 +78,25 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
         resamples=c.resamples,
         seed=run.config.seed,
     )
-    most = lists_per_row(run.config, dataset)
+    fusion = system.list_fusion
+    fused = 0 if fusion is None or fusion.rerank is None else fusion.rerank.prompts
+    most = lists_per_row(run.config, dataset, planned(run.config), fused)
     found: dict[str, Any] = {}
     reranked, left = {}, []
-    name, last = "", list(planned(run.config).values())[-1].row
+    last = list(planned(run.config).values())[-1].row
+    name, first = "", fusion.name if fusion is not None and fused else last
     for scorer in row_scorers(run, system, whole=True):
         name = scorer.name
-        asks = isinstance(scorer, TwoStage) and asks_language_model(run.config)
         count = c.ranking.users
-        if asks:
-            count = most.served if name == last else most.earlier
+        if getattr(scorer, "prompts", 0):
+            count = most.served if name == first else most.earlier
         if not count:
             left.append(name)
             continue
         run.progress.line(f"lists, {WHOLE}: {name}")
         found[name] = table.add(scorer, count)
-        if isinstance(scorer, TwoStage):
-            reranked[name] = scorer.count
+        if some := getattr(scorer, "reranked", 0):
+            reranked[name] = some
     for row, got in found.items():
         got["minus popularity"] = table.difference(row, REFERENCE) if row != REFERENCE else {}
         got["served minus it"] = table.difference(name, row) if name in found and row != name else {}
@@ -110,6 +113,7 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
             "of_lists": len(rows),
             "reference": REFERENCE,
             "served": name if name in found else None,
+            "fusion": None if fusion is None else said(fusion),
             "rows": found,
             "reranked": reranked,
             "left_out": liked - len(rows),
@@ -166,4 +170,4 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
         elif stage.kind.ranks_catalogue:
             yield scorer
     if whole and system.list_fusion is not None:  # what orders the served lists, then
-        yield system.list_fusion
+        yield SASRecLLM(system, scorer).two_stage(c.ranking.rerank or 1)

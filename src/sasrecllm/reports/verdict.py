@@ -58,6 +58,8 @@ def _lists(lists: Mapping[str, Any] | None) -> str:
         )
     elif served:
         said += " That is what recommend serves."
+    if lists.get("fusion"):
+        said += f" Its order is made of {lists['fusion']}."
     shown = rows[served or best]
     own, popular = shown["distinct items"], rows[reference]["distinct items"]
     alike = shown["lists"] == rows[reference]["lists"]

@@ -11,28 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sasrecllm.baselines.als import ALS
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.ease import EASE
-from sasrecllm.baselines.knn import ItemKNN
-from sasrecllm.baselines.markov import MarkovChain
-from sasrecllm.baselines.pairs import Neighbours, PairTable
-from sasrecllm.baselines.recent import RecentPopularity
+from sasrecllm.baselines.new_items import NewItems
+from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.repeats import Repeats
-from sasrecllm.baselines.sequence_rules import SequenceRules
-from sasrecllm.baselines.table import BASELINES
+from sasrecllm.baselines.table import BASELINES, Lists
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.baselines.trivial import Popularity
 from sasrecllm.baselines.words import WordLikeness
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.settings import CHANNELS as NAMES
 from sasrecllm.settings import Config
 
 MOST_PAIRS = 10**8
@@ -41,6 +36,8 @@ MOST_PAIRS = 10**8
 NEXT_ITEM = "next-item encoder"
 NETWORK, LIST_FUSION = "next_item", "list_fusion"
 """The parts that keep that encoder, and the channels with their weights."""
+NEW_ITEMS = "new items"
+"""Before the names of what is kept of them."""
 CHANNEL_SPLITS = ("train", "valid")
 """What the channels that are served are made of."""
 
@@ -70,56 +67,40 @@ class HasChannels(Protocol):
 
 @dataclass(frozen=True)
 class ChannelRow:
-    """How a channel is made, and what of it is kept.
-
-    Args:
-        make: of the run and the interactions.
-        needs: ``times`` or ``repeats`` (items of the history may be served) of the data, ``network``
-            where the next-item encoder is trained for it.
-        keeps: attribute -> its class; what is slow to make.
-        model: channels of one ``model`` share what they keep; the channel's own name without.
-        pairs: whether making it counts the pairs of every user's likes.
-    """
+    """How a channel is made, of the run and the interactions, and what the fusion must know of it."""
 
     make: Callable[[HasChannels, TrainRows], ListChannel]
-    needs: Literal["", "times", "repeats", "network"] = ""
-    keeps: Mapping[str, type] = field(default_factory=dict)
-    model: str = ""
-    pairs: bool = False
+    facts: Lists = field(default_factory=Lists)
 
 
-def _baseline(name: str) -> Callable[[HasChannels, TrainRows], ListChannel]:
-    def make(_: HasChannels, rows: TrainRows) -> ListChannel:
-        made = BASELINES[name](rows)
-        assert isinstance(made, ListChannel)
-        return made
-
-    return make
-
-
-def _words(system: HasChannels, _: TrainRows) -> ListChannel:
+def _words(system: HasChannels) -> WordLikeness:
     catalog = system.dataset.catalog
     return WordLikeness.fit(catalog.titles, catalog.attributes)
 
 
-_EASE: dict[str, Any] = {
-    "keeps": {"kept": np.ndarray, "weights": np.ndarray}, "model": "EASE", "pairs": True,
-}  # fmt: skip
-
-CHANNELS: Mapping[str, ChannelRow] = {
-    "popularity": ChannelRow(lambda _, rows: Popularity(rows.means)),
-    "recent popularity": ChannelRow(lambda _, rows: RecentPopularity(rows), needs="times"),
-    "EASE": ChannelRow(lambda _, rows: EASE(rows), **_EASE),
-    "fading EASE": ChannelRow(_baseline("fading EASE"), **_EASE),
-    "sequence rules": ChannelRow(lambda _, rows: SequenceRules(rows), keeps={"rules": Neighbours}),
-    "sequence cosine": ChannelRow(_baseline("sequence cosine"), keeps={"rules": Neighbours}),
-    "ItemKNN": ChannelRow(lambda _, rows: ItemKNN(rows), keeps={"neighbours": Neighbours}, pairs=True),
-    "Markov chain": ChannelRow(lambda _, rows: MarkovChain(rows), keeps={"transitions": PairTable}),
-    "ALS": ChannelRow(lambda _, rows: ALS(rows), keeps={"item_factors": np.ndarray}),
-    "title words": ChannelRow(_words),
-    "repeats": ChannelRow(lambda _, rows: Repeats(rows), needs="repeats"),
-    NEXT_ITEM: ChannelRow(lambda s, _: EncoderScorer(NEXT_ITEM, s.next_item), needs="network"),
+_OF_RUN: Mapping[str, ChannelRow] = {
+    "title words": ChannelRow(lambda s, _: _words(s)),
+    "repeats": ChannelRow(lambda _, rows: Repeats(rows), Lists(needs="repeats")),
+    NEXT_ITEM: ChannelRow(lambda s, _: EncoderScorer(NEXT_ITEM, s.next_item), Lists(needs="network")),
 }
+"""Channels that are no baseline of the table of P(like)."""
+
+
+def _row(name: str) -> ChannelRow:
+    if name in _OF_RUN:
+        return _OF_RUN[name]
+    baseline = BASELINES[name]
+    assert baseline.lists is not None
+
+    def make(_: HasChannels, rows: TrainRows) -> ListChannel:
+        made = baseline(rows)
+        assert isinstance(made, ListChannel)
+        return made
+
+    return ChannelRow(make, baseline.lists)
+
+
+CHANNELS: Mapping[str, ChannelRow] = {name: _row(name) for name in NAMES}
 
 
 def usable(names: Iterable[str], dataset: Dataset) -> tuple[list[str], list[str]]:
@@ -131,9 +112,9 @@ def usable(names: Iterable[str], dataset: Dataset) -> tuple[list[str], list[str]
     kept, notes = [], []
     for name in names:
         row = CHANNELS[name]
-        if row.pairs and not few:
+        if row.facts.pairs and not few:
             notes.append(f"{name} is left out: more than {MOST_PAIRS:,} pairs of likes to count")
-        elif there[row.needs]:
+        elif there[row.facts.needs]:
             kept.append(name)
     return kept, notes
 
@@ -154,8 +135,8 @@ def make_channels(
     for name in names:
         row = CHANNELS[name]
         channel = row.make(system, rows)
-        values = models.setdefault(row.model or name, {})
-        for attribute in row.keeps:
+        values = models.setdefault(row.facts.model or name, {})
+        for attribute in row.facts.keeps:
             if attribute not in values:
                 values[attribute] = _compact(getattr(channel, attribute))
             vars(channel)[attribute] = values[attribute]  # where a cached property keeps its value
@@ -163,20 +144,40 @@ def make_channels(
     return found
 
 
+def new_items(system: HasChannels) -> NewItems:
+    """The items of the catalogue that no training row likes."""
+    liked_I = system.interactions(("train",)).means.likes > 0
+    return NewItems.of(_words(system), ~liked_I, liked_I)
+
+
+def kept_new_items(system: HasChannels, tensors: Mapping[str, Tensor], offset: float) -> NewItems:
+    """What :func:`tensors_of` wrote of the new items.
+
+    Raises:
+        KeyError, ValueError: something is missing, or is not what it should be.
+    """
+    start = f"{NEW_ITEMS}."
+    arrays = {k.removeprefix(start): t.numpy() for k, t in tensors.items() if k.startswith(start)}
+    return NewItems.from_arrays(_words(system), arrays, system.dataset.n_items, offset)
+
+
 def remade(names: Iterable[str], system: HasChannels) -> dict[str, Tensor]:
     """What the channels ``names`` keep, made anew of the system's data; see :func:`tensors_of`."""
-    keeping = [name for name in names if CHANNELS[name].keeps]
-    return tensors_of(make_channels(keeping, system, system.interactions(CHANNEL_SPLITS)))
+    keeping = [name for name in names if CHANNELS[name].facts.keeps]
+    rows = system.interactions(CHANNEL_SPLITS)
+    return tensors_of(make_channels(keeping, system, rows), new_items(system))
 
 
-def tensors_of(channels: Iterable[ListChannel]) -> dict[str, Tensor]:
-    """What ``channels`` keep, flat: ``model.attribute`` or ``model.attribute.field``."""
+def tensors_of(channels: Iterable[ListChannel], new: NewItems | None) -> dict[str, Tensor]:
+    """What ``channels`` and new items keep: ``model.attribute`` or ``model.attribute.field``."""
     out: dict[str, Tensor] = {}
+    if new is not None:
+        out |= {f"{NEW_ITEMS}.{name}": torch.as_tensor(a) for name, a in new.arrays().items()}
     for channel in channels:
         row = CHANNELS[channel.name]
-        for attribute in row.keeps:
+        for attribute in row.facts.keeps:
             value = getattr(channel, attribute)
-            where = f"{row.model or channel.name}.{attribute}"
+            where = f"{row.facts.model or channel.name}.{attribute}"
             if not is_dataclass(value):
                 out[where] = torch.as_tensor(value)
                 continue
@@ -194,14 +195,14 @@ def kept_in(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, di
     out: dict[str, dict[str, Any]] = {}
     for name in names:
         row = CHANNELS[name]
-        for attribute, kind in row.keeps.items():
-            where = f"{row.model or name}.{attribute}"
+        for attribute, kind in row.facts.keeps.items():
+            where = f"{row.facts.model or name}.{attribute}"
             if kind is np.ndarray:
                 value: Any = tensors[where].numpy()
             else:
                 parts = {f.name: tensors[f"{where}.{f.name}"].numpy() for f in fields(kind)}
                 value = kind(**{k: int(v) if v.ndim == 0 else v for k, v in parts.items()})
-            out.setdefault(row.model or name, {})[attribute] = value
+            out.setdefault(row.facts.model or name, {})[attribute] = value
     return out
 
 

@@ -24,7 +24,14 @@ from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.plugins import resolve
-from sasrecllm.runs.channels import CHANNEL_SPLITS, LIST_FUSION, kept_in, make_channels, tensors_of
+from sasrecllm.runs.channels import (
+    CHANNEL_SPLITS,
+    LIST_FUSION,
+    kept_in,
+    kept_new_items,
+    make_channels,
+    tensors_of,
+)
 from sasrecllm.runs.folder import FOLD
 from sasrecllm.settings import Config
 from sasrecllm.types import IntArray
@@ -161,15 +168,17 @@ def _load_fusion(system: HasParts, tensors: Mapping[str, Tensor], about: dict[st
 
 
 def _list_tensors(system: HasParts) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    assert system.list_fusion is not None
-    return tensors_of(system.list_fusion.channels), system.list_fusion.to_dict()
+    fusion = system.list_fusion
+    assert fusion is not None
+    return tensors_of(fusion.channels, fusion.new), fusion.to_dict()
 
 
 def _load_lists(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
     names = [str(name) for name in about["channels"]]
     rows = system.interactions(CHANNEL_SPLITS)
     channels = make_channels(names, system, rows, kept_in(tensors, names))
-    system.list_fusion = ListFusion.from_dict(about, channels, system.dataset.n_items)
+    new = None if about["offset"] is None else kept_new_items(system, tensors, float(about["offset"]))
+    system.list_fusion = ListFusion.from_dict(about, channels, system.dataset.n_items, new)
 
 
 PARTS: dict[str, Part] = {

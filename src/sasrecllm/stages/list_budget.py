@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.kind import Stages
 
 SHARE = 0.1
 STEP = 3
@@ -31,27 +31,36 @@ class ListsPerRow(NamedTuple):
     served: int
 
 
-def lists_per_row(config: Config, dataset: Dataset) -> ListsPerRow:
+def prompt_budget(config: Config, dataset: Dataset, stages: Stages) -> int:
+    """Prompts that the lists of a run of ``stages`` may cost."""
+    budget = SHARE * prompts_of(config, dataset, stages)
+    return int(max(budget, OWN) if is_own(config) else budget)
+
+
+def lists_per_row(config: Config, dataset: Dataset, stages: Stages, fused: int = 0) -> ListsPerRow:
     """The served row goes first; 0 where lists would be fewer than ``FEWEST``.
 
     ``evaluation.ranking.when=always`` judges as many as of the other rows.
+
+    Args:
+        stages: those that end with a row of the table.
+        fused: prompts of a list of the list fusion; where it needs none, the run's last row goes first.
     """
     ranking = config.evaluation.ranking
     if ranking.when == "always":
         return ListsPerRow(ranking.users, ranking.users)
-    asking = [s for s in planned(config).values() if not s.kind.ranks_catalogue]
+    asking = [s for s in stages.values() if not s.kind.ranks_catalogue]
     # Two channels name candidates: the encoder, and the words of the items without a vector.
     prompts = max(1, min(2 * ranking.rerank, dataset.n_items))
-    budget = SHARE * prompts_of(config, dataset)
-    budget = max(budget, OWN) if is_own(config) else budget
-    each = min(ranking.users, int(budget / (prompts * max(1, len(asking)))))
+    budget = prompt_budget(config, dataset, stages)
+    each = min(ranking.users, budget // (prompts * max(1, len(asking)) + fused))
     if each >= min(ENOUGH, ranking.users):
         return ListsPerRow(each, each)
-    alone = min(ranking.users, int(budget / prompts))
+    alone = min(ranking.users, budget // (fused or prompts))
     return ListsPerRow(0, alone if alone >= min(FEWEST, ranking.users) else 0)
 
 
-def prompts_of(config: Config, dataset: Dataset) -> int:
+def prompts_of(config: Config, dataset: Dataset, stages: Stages) -> int:
     """Prompts that the language model reads in the whole run, but for lists."""
     c = config.llm
     each = 1 + dataset.negatives if dataset.implicit else 1
@@ -59,7 +68,7 @@ def prompts_of(config: Config, dataset: Dataset) -> int:
         each * sum(len(dataset.rows(n)) for n in names) for names in (("train",), ("valid", "test"))
     )
     total = 0
-    for stage in planned(config).values():
+    for stage in stages.values():
         if stage.kind.asks_language_model:
             epochs = int((stage.loop or {}).get("epochs", c.loop.epochs))
             total += STEP * train * epochs + asked

@@ -1,7 +1,8 @@
 """``fuse_lists``: the channels of the list fusion, and their weights, fitted on the validation likes.
 
-What ``recommend`` orders its lists by.  The weights are fitted with channels made of the training rows
-alone; then the channels are made again with the validation rows too, and weights and scales stay.
+What ``recommend`` orders its lists by.  Weights, the offset of new items and the weight of the run's
+own score are fitted with channels made of the training rows alone; then the channels are made again
+with the validation rows too, and all that was fitted stays.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
+from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, new_items, usable
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.stages.kind import Kind, Stage, Work
+from sasrecllm.stages.list_parts import fitted_offset, fitted_rerank, servable
 from sasrecllm.stages.next_item import validation_likes
 from sasrecllm.types import Questions
 
@@ -34,7 +35,7 @@ class Lists(Kind):
 
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """The weights; says which channels there were and how good each is alone."""
-        system, likes = work.system, validation_likes(work)
+        likes = validation_likes(work)
         names, notes = usable(work.config.lists.channels, work.dataset)
         for note in notes:
             work.run.progress.line(f"lists: {note}")
@@ -45,14 +46,11 @@ class Lists(Kind):
             )
             fusion = self._alone(work, FALLBACK, len(likes))
         else:
-            channels = make_channels(names, system, system.interactions(("train",)))
-            fusion = served(fit_lists(work, channels, likes))
-            chosen = [channel.name for channel in fusion.channels]
-            both = system.interactions(CHANNEL_SPLITS)
-            fusion = fusion.with_channels(make_channels(chosen, system, both))
-        system.list_fusion = fusion
-        work.run.progress.line(f"lists: {said(fusion)}")
-        return {"weights": weights_of(fusion), "judged": dict(fusion.judged), "drawn": fusion.drawn}
+            fusion = fit_lists(work, names, likes)
+        work.system.list_fusion = fusion = refitted(work, fusion)
+        text = said(fusion)
+        work.run.progress.line(f"lists: {text}")
+        return {"weights": weights_of(fusion), "said": text} | fusion.to_dict()
 
     def seconds(self, work: Work, stage: Stage) -> float:
         """The channels made once in earnest, twice that and their questions."""
@@ -64,35 +62,50 @@ class Lists(Kind):
         started = time.monotonic()
         for channel in channels:
             channel.scores(asked)
-        return 2 * made + 3 * (time.monotonic() - started) * len(likes) / max(1, len(asked))
+        return 2 * made + 4 * (time.monotonic() - started) * len(likes) / max(1, len(asked))
 
     @staticmethod
     def _alone(work: Work, name: str, likes: int) -> ListFusion:
-        rows = work.system.interactions(CHANNEL_SPLITS)
+        rows = work.system.interactions(("train",))
         (channel,) = make_channels([name], work.system, rows)
-        return ListFusion((channel,), work.dataset.n_items, np.ones(1), np.ones(1), likes=likes)
+        one = np.ones(1)
+        return ListFusion((channel,), work.dataset.n_items, one, one, likes=likes)
 
 
-def fit_lists(work: Work, channels: list[ListChannel], likes: Questions) -> ListFusion:
-    """The fusion of ``channels``, fitted on ``likes``."""
-    c = work.config.lists
-    return ListFusion.fit(
-        channels,
+def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
+    """Weights, offset and reranker over channels of the training rows alone, fitted on ``likes``.
+
+    What nobody has liked does not compete for the weights: its channels would be judged by what they
+    cannot know.
+    """
+    c, system, n_items = work.config.lists, work.system, work.dataset.n_items
+    rows = system.interactions(("train",))
+    free = servable(work.dataset, among_I=rows.means.likes > 0)
+    fusion = ListFusion.fit(
+        make_channels(names, system, rows),
         likes.histories,
         likes.targets,
-        n_items=work.dataset.n_items,
-        allow_seen=work.dataset.allow_seen,
+        n_items=n_items,
+        free=free,
         best=c.best,
         ridge=c.ridge,
         seed=work.config.seed,
-    )
+    ).of_weight()
+    offset = fitted_offset(work, fusion, rows, likes)
+    fusion = replace(fusion, new=new_items(system).with_offset(offset))
+    return replace(fusion, rerank=fitted_rerank(work, fusion, likes))
 
 
-def served(fusion: ListFusion) -> ListFusion:
-    """Without the channels of weight 0, which are neither kept nor asked."""
-    kept = np.flatnonzero(fusion.weights > 0)
-    channels = tuple(fusion.channels[place] for place in kept)
-    return replace(fusion, channels=channels, scales=fusion.scales[kept], weights=fusion.weights[kept])
+def refitted(work: Work, fusion: ListFusion) -> ListFusion:
+    """The same fusion over channels of the training and the validation rows.
+
+    What is new stays so: an item with one like is not known yet.
+    """
+    rows = work.system.interactions(CHANNEL_SPLITS)
+    channels = make_channels([c.name for c in fusion.channels], work.system, rows)
+    new, share = fusion.new or new_items(work.system), work.config.lists.explore
+    fusion = fusion.with_channels(channels)
+    return replace(fusion, new=new, explore=round(1 / share) if share else 0)
 
 
 def weights_of(fusion: ListFusion) -> dict[str, float]:
@@ -108,8 +121,12 @@ def said(fusion: ListFusion) -> str:
     if "served" in fusion.judged:
         names = [n for n in fusion.judged if n not in ("fusion", "served")]
         best = max(names, key=lambda name: fusion.judged[name])
+        if fusion.is_plain:
+            text += ": no mixture of channels is better by more than the standard error"
         text += (
             f"; NDCG@10 on {fusion.likes:,} validation likes out of fold"
             f" {fusion.judged['served']:.4f}, best channel alone ({best}) {fusion.judged[best]:.4f}"
         )
+    if fusion.rerank is not None:
+        text += f"; {fusion.rerank.said}"
     return text

@@ -1,0 +1,131 @@
+"""One table over everything that filled lists: our channels, what is served, and the rivals.
+
+A channel stands alone as it stands in the fusion: made of training and validation rows (the network
+keeps its weights and reads the validation like).  The best single channel is chosen twice: by NDCG@10
+on validation, as somebody would who had to choose, and by NDCG@10 on the test, in hindsight.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.lists.questions import answers, asked_of, served_by
+from sasrecllm.baselines.catalogue import ListChannel
+from sasrecllm.checkpoint import read_json
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.errors import DataError
+from sasrecllm.evaluation.ranking import gains
+from sasrecllm.evaluation.served_lists import PLACES, ListTable, serve
+from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.runs.system import System
+from sasrecllm.types import FloatArray, Histories, IntArray
+
+OURS = "ours"
+POPULARITY = "popularity"
+METRICS = (f"hr@{PLACES}", f"ndcg@{PLACES}")
+
+
+class AsScorer(NamedTuple):
+    """A channel as a row of the table, whatever else it is."""
+
+    name: str
+    channel: ListChannel
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """Read out of the scores of all items; no item has 0."""
+        scores_BI = np.asarray(self.channel.scores(histories), dtype=np.float64)
+        inside = candidates >= 0
+        found = np.take_along_axis(scores_BI, np.where(inside, candidates, 0), axis=1)
+        return np.where(inside, found, 0.0)
+
+
+def channels_alone(system: System) -> Iterator[ListChannel]:
+    """Every channel that this data can have, as it is served."""
+    names, _ = usable(system.config.lists.channels, system.dataset)
+    yield from make_channels(names, system, system.interactions(CHANNEL_SPLITS))
+
+
+def judge(run: Path, rivals: Path) -> dict[str, Any]:
+    """The table of one data set.
+
+    Args:
+        run: finished, with a fusion of lists.
+        rivals: folder of their answers; may be empty.
+
+    Raises:
+        DataError: the run has no fusion of lists, or a rival's lists are not what was asked.
+    """
+    folder = RunFolder(run)
+    config, dataset = stored_config(folder), stored_data(folder)
+    system = System.load(folder, "cpu", config, dataset)
+    fusion = system.list_fusion
+    if fusion is None:
+        raise DataError(f"{run} has no fusion of lists", "train it with lists.enabled=true")
+    asked = asked_of(dataset, "test")
+    train = dataset.rows("train")
+    likes = dataset.items[train[dataset.labels[train] == 1]]
+    counts_I = np.bincount(likes, minlength=dataset.n_items).astype(np.float64)
+    table = ListTable(asked, counts_I, resamples=config.evaluation.resamples, seed=config.seed)
+    rows: dict[str, dict[str, Any]] = {}
+    for channel in (*channels_alone(system), fusion):
+        valid = fusion.judged.get("served" if channel is fusion else channel.name)
+        found = table.judge(
+            channel.name, serve(AsScorer(channel.name, channel), asked, dataset.n_items)
+        )
+        rows[channel.name] = found | {"of": OURS, "valid": valid}
+    valid_asked = asked_of(dataset, "valid")
+    for got in answers(rivals):
+        found = table.judge(got.name, served_by(got.name, got.test, asked, dataset.n_items))
+        served = served_by(got.name, got.valid, valid_asked, dataset.n_items)
+        valid = float(gains(served.ranks, PLACES).mean())
+        rows[got.name] = found | {"of": got.name.split()[0], "valid": valid, "about": got.about}
+    for name, row in rows.items():
+        row["minus popularity"] = table.difference(name, POPULARITY)
+        row["fusion minus it"] = table.difference(fusion.name, name)
+    return {
+        "data": _about(dataset),
+        "served": fusion.name,
+        "rows": rows,
+        "best": _best(rows, fusion.name),
+        "weights": {c.name: float(w) for c, w in zip(fusion.channels, fusion.weights, strict=True)},
+        "drawn": fusion.drawn,
+        "lists": len(asked.targets),
+        "seed": config.seed,
+        "resamples": config.evaluation.resamples,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": read_json(folder.environment)["git"],
+        "versions": read_json(folder.environment),
+    }
+
+
+def _best(rows: Mapping[str, Mapping[str, Any]], served: str) -> dict[str, dict[str, str]]:
+    """Of ours and of each rival: the best single row on validation, and on the test."""
+    out: dict[str, dict[str, str]] = {}
+    for of in dict.fromkeys(row["of"] for row in rows.values()):
+        mine = {n: row for n, row in rows.items() if row["of"] == of and n != served}
+        known = {n: row["valid"] for n, row in mine.items() if row["valid"] is not None}
+        test = {n: row[METRICS[1]][0] for n, row in mine.items()}
+        out[of] = {"test": max(test, key=lambda n: test[n])}
+        if known:
+            out[of]["validation"] = max(known, key=lambda n: known[n])
+    return out
+
+
+def _about(dataset: Dataset) -> dict[str, Any]:
+    liked = {s: int((dataset.labels[dataset.rows(s)] == 1).sum()) for s in ("train", "valid", "test")}
+    return {
+        "name": dataset.name,
+        "rows": {split: len(dataset.rows(split)) for split in liked},
+        "likes": liked,
+        "users": len(np.unique(dataset.users)),
+        "items": dataset.n_items,
+        "seen may be served": dataset.allow_seen,
+        "digest": dataset.digest,
+    }

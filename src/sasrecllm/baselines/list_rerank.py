@@ -1,0 +1,151 @@
+"""A score that costs too much for a whole catalogue, as one more channel of the list fusion.
+
+    Σ_c w_c · score_c(i) / scale_c + w · score(i) / scale,  for the ``best`` items of the sum before
+
+with w ≥ 0 and a ridge, fitted on a sample of validation likes among those very items: weights fitted
+on easy others say nothing about the best hundred.  What it adds must pay for itself: w is 0, and the
+score is never asked for an order, unless out-of-fold NDCG@10 on that sample surely rises (by more
+than 1.96 standard errors).
+
+Legend: B histories, I items, Q likes of the sample, M best items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sasrecllm.baselines.contests import (
+    FOLDS,
+    Contests,
+    Free,
+    blocks,
+    contests_of,
+    fit_beside,
+    folds_of,
+    joined,
+    mark_best,
+    scale_of,
+)
+from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+
+SURE = 1.96
+"""Standard errors by which a gain is sure."""
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """The weight of a score beside the fusion of the others.
+
+    Args:
+        row: whose score it is, as the results table names it.
+        best: items of each list that are asked about.
+        asks_language_model: whether the score does.
+        likes: of the sample.
+        without: out-of-fold NDCG@10 of the sample without the score, and ``with_it``.
+    """
+
+    row: str
+    weight: float
+    scale: float
+    best: int
+    likes: int
+    without: float
+    with_it: float
+    asks_language_model: bool = False
+
+    @classmethod
+    def fit(
+        cls,
+        row: str,
+        scorer: Scorer,
+        fused: Callable[[Histories], FloatArray],
+        histories: Histories,
+        targets: IntArray,
+        *,
+        free: Free,
+        n_items: int,
+        best: int,
+        ridge: float,
+        seed: int,
+    ) -> Rerank:
+        """Weigh the ``scorer`` beside the scores of ``fused`` [B, I]; see the module."""
+        contests, scale = _contests(scorer, fused, histories, targets, free, n_items, best)
+        without = contests.gains(np.array([1.0, 0.0]))
+        with_it, fold = without.copy(), folds_of(len(targets), seed)
+        for number in range(FOLDS):
+            held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+            weight = fit_beside(contests.take(rest), ridge, least=0.0)
+            with_it[held] = contests.take(held).gains(np.array([1.0, weight]))
+        gain = with_it - without
+        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+        earned = gain.mean() > SURE * error
+        weight = fit_beside(contests, ridge, least=0.0) if earned else 0.0
+        means = float(without.mean()), float(with_it.mean())
+        asks = bool(getattr(scorer, "asks_language_model", False))
+        return cls(row, weight, scale, best, len(targets), *means, asks)
+
+    @property
+    def asked(self) -> int:
+        """Items of a list that are asked about: none where the score has no weight."""
+        return self.best if self.weight > 0 else 0
+
+    @property
+    def prompts(self) -> int:
+        """Items of a list that a language model is asked about for its order."""
+        return self.asked if self.asks_language_model else 0
+
+    @property
+    def said(self) -> str:
+        """What it is worth, in words."""
+        judged = f"NDCG@10 on {self.likes:,} validation likes {self.without:.4f} without"
+        if self.weight:
+            best = f"P(like) of {self.row} orders the best {self.best} too"
+            return f"{best} ({judged}, {self.with_it:.4f} with)"
+        return f"P(like) of {self.row} adds nothing to the order and is not asked for it ({judged})"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Rerank:
+        """Of plain values.
+
+        Raises:
+            TypeError: a value is missing.
+            ValueError: a number is not what it should be.
+        """
+        found = cls(**values)
+        numbers = np.array([found.weight, found.scale, found.best], dtype=np.float64)
+        if not np.isfinite(numbers).all() or found.weight < 0 or found.scale <= 0 or found.best < 1:
+            raise ValueError("weight, scale or items of the reranker are not what they should be")
+        return found
+
+
+def _contests(
+    scorer: Scorer,
+    fused: Callable[[Histories], FloatArray],
+    histories: Histories,
+    targets: IntArray,
+    free: Free,
+    n_items: int,
+    best: int,
+) -> tuple[Contests, float]:
+    """The best items by ``fused``, with both scores, and the scale of the second."""
+    parts, spread, largest = [], 0.0, 0.0
+    for rows in blocks(len(targets), n_items):
+        part = histories.take(rows)
+        free_BI, fused_BI = free(part), fused(part)
+        among_BI = np.zeros_like(free_BI)
+        mark_best(among_BI, fused_BI, free_BI, best)
+        own_BI = np.zeros(among_BI.shape)
+        for row in np.flatnonzero(among_BI.any(1)):  # a list at a time: none has gaps
+            items = np.flatnonzero(among_BI[row])
+            asked = part.take(np.array([row]))
+            own_BI[row, items] = scorer.score(asked, items[None, :])[0]
+            spread += float(own_BI[row, items].std())
+            largest = max(largest, float(np.abs(own_BI[row, items]).max()))
+        parts.append(contests_of(among_BI, [fused_BI, own_BI], targets[rows]))
+    scale = float(scale_of(np.array(spread / max(1, len(targets))), np.array(largest)))
+    found = joined(parts)
+    return Contests(found.features / np.array([1.0, scale]), found.offsets, found.liked), scale

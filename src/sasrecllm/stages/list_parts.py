@@ -1,0 +1,133 @@
+"""What a list fusion learns beside its weights: the offset of new items, and what P(like) is worth.
+
+Legend: B histories, I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sasrecllm.baselines.catalogue import distinct_likes
+from sasrecllm.baselines.contests import Free, blocks
+from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.list_rerank import Rerank
+from sasrecllm.baselines.new_items import NewItems, fit_offset
+from sasrecllm.baselines.train_interactions import TrainRows
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.runs.channels import new_items
+from sasrecllm.seeds import PRETENDED_NEW, RERANKED_LIKES
+from sasrecllm.stages.kind import Work
+from sasrecllm.stages.list_budget import prompt_budget
+from sasrecllm.types import BoolArray, Histories, Questions
+
+FEWEST = 20
+"""Likes of which an offset, or the weight of a score, can be learnt."""
+PRETENDED = 0.2
+"""Share of the liked items that are taken for new where too few new ones are liked."""
+RERANKED = 500
+"""Likes that the weight of P(like) is fitted on, at most."""
+
+
+def servable(data: Dataset, among_I: BoolArray | None = None) -> Free:
+    """What may be served to a history, of the items ``among_I`` (all without)."""
+
+    def free(histories: Histories) -> BoolArray:
+        if data.allow_seen:
+            free_BI = np.ones((len(histories), data.n_items), dtype=np.bool_)
+        else:
+            free_BI = ~histories.met(data.n_items)
+        return free_BI if among_I is None else free_BI & among_I
+
+    return free
+
+
+def fitted_offset(work: Work, fusion: ListFusion, rows: TrainRows, likes: Questions) -> float:
+    """What is added to the score of an item without a like, for the weights of ``fusion``.
+
+    Fitted on the validation likes of such items.  Which of them could be had by then nobody knows:
+    those that another user met in validation compete, so that no item is there because of the very like
+    that it is to explain.  Where fewer than ``FEWEST`` such likes exist, a seeded fifth of the liked
+    items is taken for new.
+
+    Args:
+        fusion: over channels of ``rows``, without new items.
+        rows: the training rows.
+    """
+    data, liked_I = work.dataset, rows.means.likes > 0
+    new = new_items(work.system)
+    free = met_by_others(data, servable(data), liked_I)
+    on_new = np.flatnonzero(new.known_I[likes.targets])
+    there = 0
+    for part in blocks(len(on_new), data.n_items):
+        asked = on_new[part]
+        free_BI = free(likes.histories.take(asked))
+        there += int(free_BI[np.arange(len(asked)), likes.targets[asked]].sum())
+    if there < FEWEST:
+        rng = np.random.default_rng([work.config.seed, PRETENDED_NEW])
+        hidden_I = liked_I & (rng.random(data.n_items) < PRETENDED)
+        new = NewItems.of(new.words, hidden_I, liked_I & ~hidden_I)
+        free = servable(data, liked_I)
+    return fit_offset(
+        replace(fusion, new=new).scores,
+        new.known_I,
+        likes.histories,
+        likes.targets,
+        free=free,
+        best=work.config.lists.best,
+    )
+
+
+def met_by_others(data: Dataset, free: Free, liked_I: BoolArray) -> Free:
+    """What is ``free``, liked in training or met by another user in validation."""
+    rows = data.rows("valid")
+    met = distinct_likes(data.users[rows], data.items[rows], data.n_users, data.n_items)
+    users_I = np.bincount(met.items, minlength=data.n_items)
+
+    def there(histories: Histories) -> BoolArray:
+        others_BI = np.tile(users_I, (len(histories), 1))
+        for row, user in enumerate(histories.users):
+            if 0 <= user < data.n_users:
+                others_BI[row, met.items[met.offsets[user] : met.offsets[user + 1]]] -= 1
+        return free(histories) & (liked_I | (others_BI > 0))
+
+    return there
+
+
+def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | None:
+    """What the score of the run's last row is worth among the best items of ``fusion``.
+
+    On a seeded sample of ``likes``; of a language model's row in half of what its lists may cost.  None
+    where it is not weighed, which is said.
+    """
+    c, data = work.config, work.dataset
+    if not c.lists.rerank:
+        return None
+    rows = {name: stage for name, stage in work.stages.items() if stage.kind.has_row}
+    final = list(rows.values())[-1]
+    scorer, most = final.kind.scorer(work.system, final, rows), RERANKED
+    best = min(c.lists.best, data.n_items)
+    if getattr(scorer, "asks_language_model", False):
+        most = min(most, prompt_budget(c, data, rows) // 2 // best)
+    if min(most, len(likes)) < FEWEST:
+        work.run.progress.line(
+            f"lists: P(like) of {scorer.name} is not weighed as a channel, and not asked for the order"
+            f" of lists: {FEWEST} validation likes would cost more than a twentieth of the run, or"
+            " there are fewer"
+        )
+        return None
+    rng = np.random.default_rng([c.seed, RERANKED_LIKES])
+    sample = np.sort(rng.permutation(len(likes))[:most])
+    return Rerank.fit(
+        scorer.name,
+        scorer,
+        fusion.scores,
+        likes.histories.take(sample),
+        likes.targets[sample],
+        free=servable(data),
+        n_items=data.n_items,
+        best=best,
+        ridge=c.lists.ridge,
+        seed=c.seed,
+    )
