@@ -381,6 +381,9 @@ class Config(Section):
     seed: int = Field(0, ge=0, description="of every random draw")
     device: str = Field("auto", description="auto, cpu or cuda")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
+    track: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
+        "none", description="who else hears of losses, validations and the table; may change in a run"
+    )
     data: Data = Field(Data(), description="the log and the items")
     encoder: Encoder = Field(Encoder(), description="the collaborative encoder")
     llm: LLM = Field(LLM(), description="the language model")

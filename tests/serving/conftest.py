@@ -9,6 +9,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -171,25 +172,35 @@ def unprivileged():
     pytest.skip("PostgreSQL does not start as root and there is no user 'postgres' or 'nobody'")
 
 
-@pytest.fixture(scope="session")
-def postgres_url():
-    """A PostgreSQL server of our own on a Unix socket, from Debian's binaries."""
+@contextlib.contextmanager
+def _postgres(user, password=None, database=None):
+    """A PostgreSQL server of our own, from Debian's binaries: the folder of its socket, and its port.
+
+    With a password it is reached by TCP on loopback too, by who knows it.
+    """
     binaries = postgres_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'sasrecllm[postgres]'")
     as_user, who = unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    if who is not None:
-        os.chown(folder, who.pw_uid, who.pw_gid)
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": str(folder)}
+    (folder / "password").write_text(password or "")
     data = folder / "data"
-    initdb = [binaries / "initdb", "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "-N"]
+    initdb = [binaries / "initdb", "-D", data, "-U", user, "-E", "UTF8", "-N"]
+    initdb += ["-A", "trust"] if password is None else ["-A", "scram-sha-256", "--pwfile=password"]
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    listen = "" if password is None else "127.0.0.1"
+    server = [binaries / "postgres", "-D", data, "-k", folder, "-p", str(port), "-F"]
+    server += ["-c", f"listen_addresses={listen}"]
+    if who is not None:
+        for path in (folder, folder / "password"):
+            os.chown(path, who.pw_uid, who.pw_gid)
     done = subprocess.run(
         initdb, cwd=folder, env=environment, capture_output=True, text=True, **as_user
     )
     assert done.returncode == 0, done.stderr
-    server = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-F"]
     process = subprocess.Popen(
         server,
         cwd=folder,
@@ -198,23 +209,40 @@ def postgres_url():
         stderr=subprocess.DEVNULL,
         **as_user,
     )
-    url = f"postgresql://tester@/postgres?host={folder}"
     try:
         import psycopg
 
         ends = time.monotonic() + SLOW
         while True:
             try:
-                psycopg.connect(url, connect_timeout=SLOW).close()
+                where = {"host": str(folder), "port": port, "user": user, "password": password}
+                with psycopg.connect(
+                    dbname="postgres", connect_timeout=SLOW, autocommit=True, **where
+                ) as connection:
+                    if database is not None:
+                        connection.execute(f"CREATE DATABASE {database}")
                 break
             except psycopg.OperationalError:
                 assert process.poll() is None and time.monotonic() < ends
                 time.sleep(0.1)
-        yield url
+        yield folder, port
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(SLOW)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """Starts PostgreSQL servers (:func:`_postgres`)."""
+    return _postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """A PostgreSQL server of our own on a Unix socket."""
+    with _postgres("tester") as (folder, port):
+        yield f"postgresql://tester@/postgres?host={folder}&port={port}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

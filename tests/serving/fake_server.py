@@ -159,6 +159,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=float("inf"))
     parser.add_argument("--allowed-host", action="append", default=[])
     parser.add_argument("--root-path", default="")
+    parser.add_argument("--log-requests", action="store_true")
     given = parser.parse_args()
     state.load_run = load_folder
     run.choose_run = lambda folder: folder
@@ -171,5 +172,6 @@ if __name__ == "__main__":
         rate=given.rate,
         names=given.allowed_host,
         root=given.root_path,
+        log_requests=given.log_requests,
         forget=forget,
     )

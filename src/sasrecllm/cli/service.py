@@ -47,6 +47,9 @@ def serve(
         float,
         typer.Option(min=0.1, help="seconds for one answer; a process that takes longer is replaced"),
     ] = 30.0,
+    log_requests: Annotated[
+        bool, typer.Option("--log-requests", help="a line for every answer on standard error")
+    ] = False,
 ) -> None:
     """Serve a run over HTTP: its page at /, its API under /v1.  SIGHUP loads the run anew.
 
@@ -57,7 +60,7 @@ def serve(
     plugins.allow(allow_plugin or ())
     signals.leave()
     names = allowed_host or ()
-    doors = (key_file, store, queue, rate, workers, names, root_path, timeout)
+    doors = (key_file, store, queue, rate, workers, names, root_path, timeout, log_requests)
     serve_run(folder, host, port, *doors, forget=forget_in_run)
 
 

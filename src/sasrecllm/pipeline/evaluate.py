@@ -96,6 +96,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         for place, found, about in kept:
             save_scores(place, found, about, dataset.digest)
         write_json(run.folder.results, results)
+    run.tracking.log("test", {name: row["metrics"] for name, row in found_rows.items()})
     return results
 
 

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from sasrecllm.checkpoint import write_json
+from sasrecllm.machine import trace
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.runs.folder import StageFolder
@@ -32,7 +33,8 @@ def train_stages(work: Work) -> None:
             say(f"stage {stage.name}: finished already")
             continue
         _bring_in(work, stage, folder)
-        _train(work, stage, folder)
+        with trace.span(f"stage {stage.name}", None, task=stage.kind.name, run=work.run.name):
+            _train(work, stage, folder)
         wait_for_all()
 
 

@@ -54,6 +54,12 @@ class StageFolder:
         return int(self.path.name.partition("-")[0])
 
     @property
+    def label(self) -> str:
+        """What a tracker calls it: its name, behind the stage's where it is a fold of one."""
+        path = self.path
+        return f"{path.parent.name}/{path.name}" if path.name.startswith(FOLD) else path.name
+
+    @property
     def about(self) -> Path:
         """What the stage was and cost; written last, so a stage that has it is finished."""
         return self.path / "stage.json"
@@ -172,6 +178,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def tracked_as(self) -> Path:
+        """What the run is called by the tracker that follows it (:mod:`sasrecllm.runs.tracking`)."""
+        return self.path / "tracking.json"
+
+    @property
     def manifest(self) -> Path:
         """Written last: the run is finished, and this is all of it."""
         return self.path / MANIFEST
@@ -212,6 +223,11 @@ class RunFolder:
     def plots(self) -> Path:
         """The report's pictures."""
         return self.path / "plots"
+
+    @property
+    def tensorboard(self) -> Path:
+        """What TensorBoard shows, where it follows the run."""
+        return self.path / "tensorboard"
 
     @property
     def forgetting(self) -> Path:

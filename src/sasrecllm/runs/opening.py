@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run, refuse_half_forgotten, refuse_links, unseal, verify_run
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import edited_template
+from sasrecllm.runs.tracking import STOP_PATIENCE, Tracking, tracking_of
 from sasrecllm.settings import Config
 
 
@@ -35,12 +36,14 @@ class Run:
         config: its settings.
         command: what was typed to train it.
         progress: what it says, to the terminal and to its log.
+        tracking: who else hears of its numbers.
     """
 
     folder: RunFolder
     config: Config
     command: str
     progress: Progress
+    tracking: Tracking = field(default_factory=Tracking)
 
     @property
     def name(self) -> str:
@@ -62,7 +65,7 @@ def run_at_work(
     """
     finished = not force and RunFolder(folder).is_finished(config)
     with nullcontext() if finished else in_use(folder):
-        yield open_run(folder, config, command, quiet=quiet, force=force)
+        yield from _followed(open_run(folder, config, command, quiet=quiet, force=force))
 
 
 @contextmanager
@@ -76,7 +79,17 @@ def run_again(folder: Path, *, quiet: bool = False) -> Iterator[Run]:
     if not folder.is_dir():
         choose_run(folder)
     with in_use(folder):
-        yield reopen_run(folder, quiet=quiet)
+        yield from _followed(reopen_run(folder, quiet=quiet))
+
+
+def _followed(run: Run) -> Iterator[Run]:
+    """The run, whose tracker hears of everything before the block ends."""
+    try:
+        yield run
+    except BaseException:
+        run.tracking.close(STOP_PATIENCE, warn=False)
+        raise
+    run.tracking.close()
 
 
 def open_run(
@@ -123,7 +136,7 @@ def claim(run: Run) -> None:
 def refuse_changed(folder: RunFolder, config: Config) -> None:
     """Refuse settings that would train something else than what was trained in ``folder``, if anything.
 
-    ``evaluation`` alone may differ: what is trained stays, and is judged again.
+    ``evaluation`` may differ: what is trained stays, and is judged again; so may ``track``.
 
     Raises:
         ConfigError: the folder holds a run of another configuration.
@@ -132,7 +145,7 @@ def refuse_changed(folder: RunFolder, config: Config) -> None:
         return
     # Parsed, so that a setting which a newer version added has its default there.
     old, new = (
-        with_absolute_paths(c).model_dump(exclude={"evaluation"})
+        with_absolute_paths(c).model_dump(exclude={"evaluation", "track"})
         for c in (stored_config(folder, None), config)
     )
     if difference := first_difference(old, new) or edited_template(folder, config):
@@ -168,7 +181,9 @@ def _run(folder: RunFolder, config: Config, command: str, quiet: bool) -> Run:
         with folder.log.open("a", encoding="utf-8") as stream:
             stream.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
 
-    return Run(folder, config, command, Progress(write, quiet))
+    run = Run(folder, config, command, Progress(write, quiet))
+    run.tracking = tracking_of(folder, config, run.name, run.progress)
+    return run
 
 
 def _delete_run(folder: RunFolder) -> None:

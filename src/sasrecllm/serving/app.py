@@ -13,7 +13,6 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
 from sasrecllm.errors import SasrecllmError
@@ -286,9 +285,10 @@ def _process_routes(service: Service) -> APIRouter:
         }
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def metrics() -> Response:
-        """Counters for Prometheus."""
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        """Counters for Prometheus; as OpenMetrics with the ids of requests, where that is accepted."""
+        text, media_type = service.metrics.text(request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
 
     return router
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -43,6 +44,21 @@ class Metrics:
         self.model_info.clear()
         self.model_info.labels(run, model).set(1)
 
-    def text(self) -> bytes:
-        """The Prometheus exposition."""
-        return generate_latest(self.registry)
+    def count(self, route: str, status: int, seconds: float, request: str) -> None:
+        """One answer.
+
+        Args:
+            request: its id, an exemplar of its count and of its time.
+        """
+        exemplar = {"request_id": request}
+        self.requests.labels(route, str(status)).inc(exemplar=exemplar)
+        self.seconds.labels(route).observe(seconds, exemplar=exemplar)
+
+    def text(self, accept: str = "") -> tuple[bytes, str]:
+        """The exposition and its content type; OpenMetrics, which shows exemplars, if accepted.
+
+        Args:
+            accept: the ``Accept`` header of who asks.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
-import uuid
 from collections.abc import Mapping, Set
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -15,12 +13,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sasrecllm.serving import request_body, security
+from sasrecllm.machine import trace
+from sasrecllm.serving import request_body, request_log, security
 from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.metrics import Metrics
 from sasrecllm.serving.problems import Problem, respond
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MOST_BUFFERED = 64 * request_body.LARGEST_BODY
 RESPONSE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -69,11 +67,23 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        headers = dict(scope["headers"])
+        caller = {key.decode("latin-1"): value.decode("latin-1") for key, value in headers.items()}
+        with request_log.answering(headers) as name, trace.span(scope["method"], caller) as span:
+            span.set_attribute("sasrecllm.request_id", name)
+            await self._answer(name, span, scope, headers, receive, send)
+
+    async def _answer(
+        self,
+        name: str,
+        span: Any,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        send: Send,
+    ) -> None:
         started = time.monotonic()
         only_head, scope = scope["method"] == "HEAD", self._inner(scope)
-        headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        name = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -93,8 +103,8 @@ class Gate:
         except request_body.Disconnected:
             return
         except Exception:  # the app has answered with 500 before it raised
-            log.exception("request %s: a bug of ours", name)
-        self._count(scope, status, time.monotonic() - started)
+            log.exception("a bug of ours")
+        self._count(name, span, scope, status, time.monotonic() - started)
 
     def _inner(self, scope: Scope) -> Scope:
         """The request as the app knows it: without the proxy's path, and GET where only its head is
@@ -167,11 +177,13 @@ class Gate:
         if seconds:
             raise Problem(429, refusal, {"Retry-After": str(seconds)})
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+    def _count(self, name: str, span: Any, scope: Scope, status: int, seconds: float) -> None:
         # Only templates of known routes: a path made up by a client must not become a time series.
         route = getattr(scope.get("route"), "path", "other")
-        self.metrics.requests.labels(route, str(status)).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
+        span.update_name(f"{scope['method']} {route}")
+        span.set_attribute("http.route", route)
+        span.set_attribute("http.response.status_code", status)
+        self.metrics.count(route, status, seconds, name)
         log.info("%s %s %d %.3f s", scope["method"], route, status, seconds)
 
 

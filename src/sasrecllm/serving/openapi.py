@@ -18,6 +18,7 @@ PROBLEM = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
+        "request_id": {"type": "string", "description": "as in X-Request-ID and in the server's log"},
         "errors": {
             "type": "array",
             "items": {

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sasrecllm.errors import ResourceError, SasrecllmError
+from sasrecllm.serving import request_log
 from sasrecllm.serving.queueing import Overloaded
 
 MEDIA_TYPE = "application/problem+json"
@@ -50,6 +51,7 @@ def respond(
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
+        **({"request_id": request_log.current()} if request_log.current() else {}),
         **({"errors": list(errors)} if errors else {}),
     }
     return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
@@ -112,4 +114,4 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _bug(_: Request, error: Exception) -> JSONResponse:
-    return respond(500, "a bug of ours; the server's log has it under this X-Request-ID")
+    return respond(500, "a bug of ours; the server's log has it under this request_id")

@@ -7,6 +7,7 @@ a busy one is asked in the order in which requests came.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import queue
 import threading
@@ -34,6 +35,8 @@ class _Job:
     kind: str
     request: Any
     future: Future[Any] = field(default_factory=Future)
+    # The thread's log lines are the request's: they carry its id.
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
 
 class ModelQueue:
@@ -120,7 +123,7 @@ class ModelQueue:
         self._on_taken()
         started = time.monotonic()
         try:
-            answer = self._handle(job.kind, job.request)
+            answer = job.context.run(self._handle, job.kind, job.request)
         except Exception as error:  # the thread outlives every bug; the request carries it out
             job.future.set_exception(error)
         else:

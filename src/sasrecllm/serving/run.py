@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import math
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from sasrecllm.errors import ConfigError, MissingExtraError
 from sasrecllm.runs.seal import choose_run
-from sasrecllm.serving import security
+from sasrecllm.serving import request_log, security
 from sasrecllm.serving.limits import RateLimit
 from sasrecllm.serving.store import Store, open_store
 from sasrecllm.serving.workers import SECONDS
@@ -42,6 +40,7 @@ def serve(
     names: Sequence[str] = (),
     root: str = "",
     timeout: float = SECONDS,
+    log_requests: bool = False,
     forget: Callable[..., None] | None = None,
 ) -> None:
     """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
@@ -60,6 +59,7 @@ def serve(
         root: path under which a proxy shows the server.
         timeout: seconds for one answer; then the request gets a 503, and a process that still works on
             it is replaced.
+        log_requests: a line of the log for every answer.
         forget: (folder, users, those whom the store knows): takes users out of the run; without it
             the server refuses to forget whom the run knows.
     Raises:
@@ -68,7 +68,7 @@ def serve(
         CheckpointError: the run is not finished or is damaged.
         MissingExtraError: FastAPI or uvicorn is not installed.
     """
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
+    request_log.to_stderr(log_requests)
     key = security.read_key(key_file)
     security.check_bind(host, key)
     doors = {

@@ -126,7 +126,7 @@ class Work:
     def fit(self, task: Task, settings: LoopSettings, folder: StageFolder) -> dict[str, Any]:
         """Train ``task`` with the checkpoints of ``folder``; says how it ended."""
         device = self.system.device
-        result = fit(task, settings, folder.store(), self.run.progress, device)
+        result = fit(task, settings, self.run.tracking.store(folder), self.run.progress, device)
         return {
             "steps": result.steps,
             "best_step": result.best_step,

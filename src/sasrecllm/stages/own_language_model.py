@@ -43,8 +43,8 @@ def language_model(run: Run, dataset: Dataset) -> None:
             title_tokens=c.title_tokens,
             seed=run.config.seed,
             stores=(
-                run.folder.language_stage("titles").store(),
-                run.folder.language_stage("answers").store(),
+                run.tracking.store(run.folder.language_stage("titles")),
+                run.tracking.store(run.folder.language_stage("answers")),
             ),
             progress=run.progress,
             device=pick_device(run.config.device),

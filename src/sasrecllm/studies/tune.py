@@ -115,7 +115,7 @@ def what_is_asked(config: Config, space: Mapping[str, Range], metric: str) -> di
     return {
         "metric": metric,
         "space": {k: r.model_dump(exclude_defaults=True) for k, r in space.items()},
-        "config": config.model_dump(exclude={"evaluation", "seed"}),
+        "config": config.model_dump(exclude={"evaluation", "seed", "track"}),
     }
 
 
@@ -205,6 +205,7 @@ def _try(
     try:
         changed = Config.model_validate(values).model_dump()
         merge(changed, chosen, "space")
+        changed["track"] = "none"  # its folder goes at once
         run = open_run(place, parse_config(changed, f"trial {number}"), "tune", quiet=True, force=True)
         _share_data(folder, place)
         dataset = train_all(run, splits=("valid",))
