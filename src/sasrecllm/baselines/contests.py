@@ -210,10 +210,11 @@ def mark_best(among_BI: BoolArray, scores_BI: FloatArray, free_BI: BoolArray, be
         among_BI |= free_BI
         return
     falling = np.where(free_BI, -scores_BI, np.inf)
-    order = np.argsort(falling, axis=1, kind="stable")[:, :best]
-    marked = np.zeros_like(among_BI)
-    np.put_along_axis(marked, order, True, axis=1)
-    among_BI |= marked & free_BI
+    edge_B1 = np.partition(falling, best - 1, axis=1)[:, best - 1 : best]
+    above_BI = falling < edge_B1
+    tied_BI = free_BI & (falling == edge_B1)
+    left_B1 = best - above_BI.sum(1, keepdims=True)
+    among_BI |= above_BI | (tied_BI & (np.cumsum(tied_BI, axis=1) <= left_B1))
 
 
 def folds_of(likes: int, seed: int) -> IntArray:
