@@ -319,7 +319,8 @@ class SASRecLLM:
     def _list_encoder(self) -> EncoderChannel:
         """The encoder whose order stands beside that of the fusion."""
         own = self.parts.list_encoder
-        return self._encoder_channel if own is self.parts.encoder else EncoderChannel(own)
+        mine = own is self.parts.retrieving_encoder
+        return self._encoder_channel if mine else EncoderChannel(own)
 
     def by_score(self, count: int = 100) -> TwoStage:
         """Candidates of the encoder and of the words, in the order of the run's own score.
@@ -330,7 +331,7 @@ class SASRecLLM:
         reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
         titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
         channels = channels_of(self._encoder_channel, self.catalog.n_items, titles)
-        behind = EncoderScorer("encoder", self.parts.encoder)
+        behind = EncoderScorer("encoder", self.parts.retrieving_encoder)
         return TwoStage(channels, self, self.catalog.n_items, count=count, behind=behind)
 
     @property
@@ -391,7 +392,7 @@ class SASRecLLM:
 
     @cached_property
     def _encoder_channel(self) -> EncoderChannel:
-        return EncoderChannel(self.parts.encoder)
+        return EncoderChannel(self.parts.retrieving_encoder)
 
     @cached_property
     def title_vectors(self) -> TitleVectors:
