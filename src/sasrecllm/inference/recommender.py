@@ -17,6 +17,7 @@ from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
+from sasrecllm.inference.export import Form, export_run, request_of
 from sasrecllm.inference.forks import note_loaded, refuse_fork
 from sasrecllm.inference.id_lookup import entries_of, history_of, items_of, user_of
 from sasrecllm.inference.list_maker import ListMaker
@@ -136,6 +137,15 @@ class SASRecLLM:
         refuse_added(self.catalog.n_items - self.dataset.n_items)
         copy_run(self.place.folder, folder_of(folder))
 
+    def export(self, folder: str | Path, form: Form = "adapter") -> None:
+        """Write the run's language model for other programs; see :func:`~.export.export_run`.
+
+        Raises:
+            ConfigError: something stands there, or the run has nothing of this form.
+            ResourceError: the disk is full.
+        """
+        export_run(self.place.folder, folder_of(folder), form, self.parts.config)
+
     def evaluate(self) -> Results:
         """What the run measured on its whole test split; prints as the table."""
         return Results(read_json(RunFolder(self.place.folder).results, rows=dict, ranking=dict))
@@ -206,6 +216,21 @@ class SASRecLLM:
         return [
             Scored(item, float(p), up) for item, p, up in zip(ids, probabilities, flags, strict=True)
         ]
+
+    def score_request(
+        self, items: Sequence[Id], history: Sequence[Entry] | None = None, user: Id | None = None
+    ) -> dict[str, Any]:
+        """Body of the request that gives the language model's scores of ``items`` on another server.
+
+        docs/serving.md has the server, the answer, and what to mind.
+
+        Raises:
+            ConfigError: the run asks no language model.
+            DataError: an unknown item or user, or neither user nor history is given.
+        """
+        system, histories = self._asked(history, user, True)
+        targets = items_of(system.catalog, ids_of(items, "items"), "items")
+        return request_of(self.parts, system.catalog, histories, targets)
 
     def recommend(
         self,
