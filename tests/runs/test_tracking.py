@@ -8,6 +8,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import accelerate.tracking  # noqa: F401  (before the fakes: it looks for the real packages)
 import pytest
 import yaml
 
