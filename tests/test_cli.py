@@ -196,6 +196,64 @@ def test_a_stop_ends_every_verb_with_its_code_and_the_command_that_goes_on(
         cli(*words[verb])
 
 
+LOOPS = (
+    "scoring SASRec", "lists: channels", "lists: validation likes", "lists: weights of fold",
+    "lists: new items", "lists: P(like) of SASRec", "lists: channels with validation",
+    "scoring item mean", "intervals, row", "lists, popularity", "lists, list fusion",
+    "1 + 88 items, SASRec", "ablation, history shuffled",
+)  # fmt: skip
+"""What a run says of every loop that may take long, but for training."""
+ALL_LOOPS = (
+    "strategy=encoder-only",
+    "fusion.enabled=false",
+    "encoder.folds=0",
+    "encoder.loop.epochs=1",
+)
+
+
+def test_every_loop_that_may_take_long_says_how_far_it_is(place, cli, monkeypatch):
+    heard = {}
+    monkeypatch.setattr(
+        Progress,
+        "step",
+        lambda self, what, done, total, extra=None: heard.update({what: (done, total)}),
+    )
+    cli("run", "-q", "-c", TINY, "-o", place, *ALL_LOOPS, "evaluation.ranking.when=always")
+    for loop in LOOPS:
+        done, total = heard.get(loop, (0, 0))
+        assert done == total > 0, (loop, heard)
+
+
+@pytest.mark.parametrize("loop", ["lists: channels", "lists: validation likes", "lists, list fusion"])
+def test_a_stop_in_the_middle_of_a_loop_of_lists_is_obeyed_and_the_command_goes_on(
+    loop, place, cli, monkeypatch
+):
+    step, struck = Progress.step, []
+
+    def strikes(self, what, done, total, extra=None):
+        if what == loop and not struck:
+            struck.append(done)
+            signal.raise_signal(signal.SIGTERM)
+        step(self, what, done, total, extra)
+
+    monkeypatch.setattr(Progress, "step", strikes)
+    said = cli("run", "-q", "-c", TINY, "-o", place, *FAST, expect=143)
+    assert struck and "stopped by SIGTERM; the same command goes on" in said
+    assert not leavings(place) and not (place / "results.json").exists()
+    encoder = (place / "stages/1-encoder/stage.json").stat().st_mtime_ns
+    assert "list fusion" in cli("run", "-q", "-c", TINY, "-o", place, *FAST)
+    assert (place / "stages/1-encoder/stage.json").stat().st_mtime_ns == encoder
+
+
+def test_the_data_card_is_shown_before_anything_is_trained(place, cli):
+    for words in (("prepare",), ("run", "--dry-run"), ("run", "--dry-run")):
+        said = cli(*words, "-c", TINY, "-o", place, *FAST)
+        for label in ("rows ", "users ", "likes ", "dates ", "median history", "ties ", "new users "):
+            assert f"  {label}" in said, said
+        assert "split: given" in said and "budget: " in said
+    assert "median history" not in cli("prepare", "-q", "-c", TINY, "-o", place, *FAST)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_place_that_cannot_be_is_named(verb, words, place, cli, tmp_path):
     place.parent.write_text("a file where a folder should be")

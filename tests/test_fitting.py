@@ -23,7 +23,7 @@ from sasrecllm.runs.stored import stored_config
 SMALL = {
     "strategy": "encoder-only",
     "fusion": {"enabled": False},
-    "encoder": {"width": 8, "blocks": 1, "length": 5, "loop": {"epochs": 1}},
+    "encoder": {"prior": "none", "width": 8, "blocks": 1, "length": 5, "loop": {"epochs": 1}},
     "evaluation": {"resamples": 100, "ablations": False},
     "quiet": True,
 }

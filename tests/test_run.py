@@ -77,9 +77,13 @@ def test_the_report_stands_alone(run):
     for text in (
         "known world",
         "Bayes ceiling",
-        "warm user",
+        "typical user",
+        "rare-taste user",
         "new user",
         "new item",
+        "liked last",
+        "The data</h2>",
+        "median history",
         "no row of validation",
     ):
         assert text in html
@@ -89,7 +93,7 @@ def test_the_report_stands_alone(run):
 
 def test_the_showcase_has_ten_lines_for_each_case(run):
     shown = read_json(run / "showcase.json")
-    assert len(shown) == 3 and all(len(lines) == 10 for lines in shown.values())
+    assert len(shown) == 4 and all(len(lines) == 10 for lines in shown.values())
     assert all(line["title"] for lines in shown.values() for line in lines)
 
 

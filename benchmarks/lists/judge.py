@@ -21,10 +21,12 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
 from sasrecllm.evaluation.ranking import gains
 from sasrecllm.evaluation.served_lists import PLACES, ListTable, serve
+from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
+from sasrecllm.stages.lists import said
 from sasrecllm.types import FloatArray, Histories, IntArray
 
 OURS = "ours"
@@ -32,7 +34,7 @@ POPULARITY = "popularity"
 METRICS = (f"hr@{PLACES}", f"ndcg@{PLACES}")
 
 
-class AsScorer(NamedTuple):
+class Alone(NamedTuple):
     """A channel as a row of the table, whatever else it is."""
 
     name: str
@@ -68,23 +70,23 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
     fusion = system.list_fusion
     if fusion is None:
         raise DataError(f"{run} has no fusion of lists", "train it with lists.enabled=true")
+    lists = SASRecLLM.load(folder, "cpu", config).two_stage()  # what `recommend` orders by
     asked = asked_of(dataset, "test")
     train = dataset.rows("train")
     likes = dataset.items[train[dataset.labels[train] == 1]]
     counts_I = np.bincount(likes, minlength=dataset.n_items).astype(np.float64)
     table = ListTable(asked, counts_I, resamples=config.evaluation.resamples, seed=config.seed)
     rows: dict[str, dict[str, Any]] = {}
-    for channel in (*channels_alone(system), fusion):
-        valid = fusion.judged.get("served" if channel is fusion else channel.name)
-        found = table.judge(
-            channel.name, serve(AsScorer(channel.name, channel), asked, dataset.n_items)
-        )
-        rows[channel.name] = found | {"of": OURS, "valid": valid}
+    for channel in channels_alone(system):
+        found = table.judge(channel.name, serve(Alone(channel.name, channel), asked, dataset.n_items))
+        rows[channel.name] = found | {"of": OURS, "valid": fusion.judged.get(channel.name)}
+    served = table.judge(fusion.name, serve(lists, asked, dataset.n_items))
+    rows[fusion.name] = served | {"of": OURS, "valid": fusion.judged.get("served")}
     valid_asked = asked_of(dataset, "valid")
     for got in answers(rivals):
         found = table.judge(got.name, served_by(got.name, got.test, asked, dataset.n_items))
-        served = served_by(got.name, got.valid, valid_asked, dataset.n_items)
-        valid = float(gains(served.ranks, PLACES).mean())
+        ranks = served_by(got.name, got.valid, valid_asked, dataset.n_items).ranks
+        valid = float(gains(ranks, PLACES).mean())
         rows[got.name] = found | {"of": got.name.split()[0], "valid": valid, "about": got.about}
     for name, row in rows.items():
         row["minus popularity"] = table.difference(name, POPULARITY)
@@ -96,6 +98,7 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
         "best": _best(rows, fusion.name),
         "weights": {c.name: float(w) for c, w in zip(fusion.channels, fusion.weights, strict=True)},
         "drawn": fusion.drawn,
+        "said": said(fusion),
         "lists": len(asked.targets),
         "seed": config.seed,
         "resamples": config.evaluation.resamples,

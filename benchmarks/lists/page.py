@@ -22,15 +22,15 @@ DISTINCT, MOSTLY = 3.0, 5.0
 """Times popularity's distinct items: everywhere, and on most."""
 
 PREFACE = (
-    "what `recommend` serves with default settings, for every user with at least four likes; the"
-    " last like is the test, the one before it validation (`configs/studies/lists.yaml`). A list is"
-    " ten items of the whole catalogue, without what the user has met, or with it where a fifth of"
-    " the rows are on such items. Channels alone and rivals are made of training and validation rows,"
-    " as in the fusion; networks are trained on training rows and read the validation like. Value"
-    " [95 % interval over resampled users], differences paired; distinct items are of 200 lists."
-    " RecTools and RePlay are asked about the same rows in environments of their own, their settings"
-    " chosen on validation among a few (`benchmarks/lists_rectools.py`, `lists_replay.py`), and"
-    " judged by the same code."
+    "what `recommend` serves with default settings and no language model, for every user with at"
+    " least four likes; the last like is the test, the one before it validation"
+    " (`configs/studies/lists.yaml`). A list is ten items of the whole catalogue, without what the"
+    " user has met, or with it where a fifth of the rows are on such items. Channels alone and rivals"
+    " are made of training and validation rows, as in the fusion; networks are trained on training"
+    " rows and read the validation like. Value [95 % interval over resampled users], differences"
+    " paired; distinct items are of 200 lists. RecTools and RePlay are asked about the same rows in"
+    " environments of their own, their settings chosen on validation among a few"
+    " (`benchmarks/lists_rectools.py`, `lists_replay.py`), and judged by the same code."
 )
 BEST_SINGLE = (
     "**Best single** is chosen on validation (NDCG@10), as one would have to; in brackets the best"
@@ -193,16 +193,12 @@ def _table(name: str, got: Judged) -> list[str]:
     data = got["data"]
     rows = ", ".join(f"{count:,} {split}" for split, count in data["rows"].items())
     seen = "may be served again" if data["seen may be served"] else "are not served again"
-    total = sum(got["weights"].values())
-    weights = sorted(got["weights"].items(), key=lambda pair: -pair[1])
-    shares = ", ".join(f"{channel} {weight / total:.0%}" for channel, weight in weights)
-    drawn = f"; drawn {got['drawn']:.0%} of the way to the best channel" if got["drawn"] else ""
     lines = [
         f"## {name}",
         "",
         f"{data['users']:,} users, {data['items']:,} items, rows: {rows}; {got['lists']:,} lists; items"
-        f" met before {seen}. Weights: {shares}{drawn}. {got['date']}, commit {_short(got['commit'])},"
-        f" seed {got['seed']}.",
+        f" met before {seen}. Served: {cell(got['said'])}. {got['date']}, commit"
+        f" {_short(got['commit'])}, seed {got['seed']}.",
         "",
         "| row | NDCG@10, validation | HR@10 | NDCG@10 | distinct items | minus popularity: NDCG@10 |"
         " served minus it: HR@10 | NDCG@10 |",

@@ -54,7 +54,8 @@ def fit(
         quiet: no progress on the terminal.
         force: delete what stands in ``out`` first.
         settings: any others, on top: ``seed=1``, ``encoder={"width": 32}`` or
-            ``**{"encoder.width": 32}``.
+            ``**{"encoder.width": 32}``; ``budget="15m"`` fits the run into that time on this machine,
+            ``quick=True`` makes lists in a minute (the same call without it goes on from there).
 
     Raises:
         SasrecllmError: a setting, a table or the machine stands in the way; what the subclass says is
@@ -109,7 +110,7 @@ def _chosen(config: Any, data: Mapping[str, Any], columns: Any, settings: Mappin
 def _first(config: Any) -> dict[str, Any]:
     """Plain values of what the call begins with."""
     if isinstance(config, Config):
-        return config.model_dump()
+        return config.model_dump(exclude_unset=True)
     if isinstance(config, Mapping):
         values: dict[str, Any] = {}
         for key, value in config.items():

@@ -7,11 +7,13 @@ would.  Where settings come from, and how a wrong one is refused, is :mod:`sasre
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.machine.durations import seconds_of
 from sasrecllm.names import refuse_folder_name
 
 
@@ -116,6 +118,50 @@ class Loop(Section):
         return LoopSettings(**self.model_dump(), seed=seed)
 
 
+def _other(name: str, default: Any) -> Any:
+    """A setting of the loop with another default; who names one setting of a loop keeps the rest."""
+    field = copy(Loop.model_fields[name])
+    field.default = default
+    return field
+
+
+class EncoderLoop(Loop):
+    """The encoder's training loop."""
+
+    epochs: int = _other("epochs", 30)
+    warmup_steps: int = _other("warmup_steps", 50)
+    patience: int = _other("patience", 4)
+    save_every: int = _other("save_every", 0)
+
+
+class TitlesLoop(Loop):
+    """The offline language model's first training loop."""
+
+    epochs: int = _other("epochs", 1)
+    batch_size: int = _other("batch_size", 32)
+    lr: float = _other("lr", 1.5e-3)
+    warmup_steps: int = _other("warmup_steps", 40)
+    patience: int = _other("patience", 0)
+
+
+class AnswersLoop(TitlesLoop):
+    """The offline language model's second training loop."""
+
+    patience: int = _other("patience", 2)
+    evals_per_epoch: int = _other("evals_per_epoch", 4)
+
+
+class NextItemLoop(Loop):
+    """The next-item encoder's training loop."""
+
+    epochs: int = _other("epochs", 60)
+    batch_size: int = _other("batch_size", 64)
+    lr: float = _other("lr", 2e-3)
+    min_lr: float = _other("min_lr", 2e-4)
+    warmup_steps: int = _other("warmup_steps", 50)
+    save_every: int = _other("save_every", 0)
+
+
 class LoopSettings(Loop):
     """A training loop and its seed: the order of the rows, dropout and sampling follow from it."""
 
@@ -134,7 +180,7 @@ class Encoder(Section):
     likes_only: bool = Field(True, description="false: dislikes are read too, with their feedback")
     item_bias: bool = Field(True, description="a learnt popularity of each item in the logit")
     user_bias: bool = Field(False, description="a learnt level of each user in the logit")
-    prior: Literal["none", "titles"] = Field("none", description="titles: rare items borrow by words")
+    prior: Literal["none", "titles"] = Field("titles", description="titles: rare items borrow by words")
     loss: str = Field(
         "bce",
         description="bce learns likes against dislikes of the log; softmax, sampled-softmax and gbce"
@@ -148,10 +194,7 @@ class Encoder(Section):
     )
     folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")
     args: dict[str, Any] = Field(default_factory=dict, description="arguments of a class of your own")
-    loop: Loop = Field(
-        Loop(epochs=30, batch_size=16, lr=1e-3, warmup_steps=50, patience=4, save_every=0),
-        description="its training",
-    )
+    loop: EncoderLoop = Field(EncoderLoop(), description="its training")
 
 
 class Lora(Section):
@@ -174,13 +217,11 @@ class Offline(Section):
     documents: int = Field(13000, ge=20, description="documents of each of the two phases")
     history: int = Field(10, ge=1, description="titles in one document's history")
     answered: int = Field(8, ge=1, description="answered targets in a document of the second phase")
-    titles_loop: Loop = Field(
-        Loop(epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=0),
-        description="training on liked titles, the first phase",
+    titles_loop: TitlesLoop = Field(
+        TitlesLoop(), description="training on liked titles, the first phase"
     )
-    answers_loop: Loop = Field(
-        Loop(epochs=1, batch_size=32, lr=1.5e-3, warmup_steps=40, patience=2, evals_per_epoch=4),
-        description="training on answered questions, the second phase",
+    answers_loop: AnswersLoop = Field(
+        AnswersLoop(), description="training on answered questions, the second phase"
     )
 
 
@@ -196,8 +237,12 @@ class LLM(Section):
     quantize: Literal["none", "nf4"] = Field("none", description="nf4: 4 bits, by bitsandbytes")
     lora: Lora = Field(Lora(), description="the adapter")
     offline: Offline = Field(Offline(), description="the model that is built where backbone is offline")
-    text_prompt: str = Field("paper-text", description="template name or path")
-    soft_prompt: str = Field("paper-soft", description="template name or path")
+    text_prompt: str = Field(
+        "auto",
+        description="template name or path; auto: short-text for the model that the run builds,"
+        " paper-text for a pretrained one",
+    )
+    soft_prompt: str = Field("auto", description="likewise; auto: short-soft or paper-soft")
     history: int = Field(10, ge=1, description="newest liked titles in the prompt")
     title_tokens: int = Field(48, ge=1, description="longest title in tokens; the rest is cut")
     max_tokens: int = Field(1024, ge=32, description="longest prompt; the oldest titles go first")
@@ -237,7 +282,7 @@ class Fusion(Section):
     """Calibrated sum of the logits of the LLM, the encoder and the bias terms."""
 
     enabled: bool = Field(True, description="end the strategy with a fusion of all scores")
-    pairwise: float = Field(1.0, ge=0, description="weight of the within-user ranking loss")
+    pairwise: float = Field(0.3, ge=0, description="weight of the within-user ranking loss")
     new_item_words: float | None = Field(
         1.5,
         gt=0,
@@ -259,10 +304,7 @@ class NextItem(Section):
         description="what its training may cost: seconds of a core that does 10 billion operations in"
         " one, counted and not clocked, so that the number of steps depends on the data alone",
     )
-    loop: Loop = Field(
-        Loop(epochs=60, batch_size=64, lr=2e-3, min_lr=2e-4, warmup_steps=50, patience=3, save_every=0),
-        description="its training",
-    )
+    loop: NextItemLoop = Field(NextItemLoop(), description="its training")
 
 
 CHANNELS = (
@@ -378,6 +420,20 @@ class Config(Section):
     """A complete run."""
 
     name: str = Field("", description="of the run, in its report; without one its folder's name")
+    budget: str = Field(
+        "",
+        description="what the run may take on this machine, 90s, 15m or 1h30m say; to end near it, it"
+        " chooses what nobody named (docs/recipes.md); empty: as long as it takes",
+    )
+    quick: bool = Field(
+        False,
+        description="no language model and one small encoder: lists in a minute; the same run without"
+        " it goes on from there",
+    )
+    chosen: dict[str, Any] = Field(
+        default_factory=dict,
+        description="written by the run: what it chose for what nobody named (docs/recipes.md)",
+    )
     seed: int = Field(0, ge=0, description="of every random draw")
     device: str = Field("auto", description="auto, cpu or cuda")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
@@ -391,7 +447,7 @@ class Config(Section):
     strategy: str | list[dict[str, Any]] = Field(
         "hierarchical-freezing",
         description="dual-stage, hierarchical-freezing, plug-and-play, encoder-only, text-only,"
-        " mapper-only, joint, or a list of stages (docs/extending.md)",
+        " mapper-only, joint, no-network, or a list of stages (docs/extending.md)",
     )
     item_features: ItemFeatures = Field(
         ItemFeatures(), description="what describes an item to the user regression and the title prior"
@@ -400,6 +456,13 @@ class Config(Section):
     lists: Lists = Field(Lists(), description="what orders the lists of recommend")
     recommend: Recommend = Field(Recommend(), description="what may be recommended")
     evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _is_a_duration(cls, budget: Any) -> Any:
+        if budget != "":
+            seconds_of(budget)
+        return budget
 
     @field_validator("name")
     @classmethod

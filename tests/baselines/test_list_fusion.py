@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.contests import Contests, compete, fit_weights
+from sasrecllm.baselines.contests import Contests, compete, fit_weights, mark_best
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.types import Histories, Scorer
@@ -111,6 +111,18 @@ def test_few_likes_and_many_useless_channels_end_near_the_best_one(seed):
     alone = np.eye(13)[0]
     assert fusion.weights[0] > 0.6 * fusion.weights.sum()
     assert contests.gains(fusion.weights).mean() > contests.gains(alone).mean() - 0.05
+
+
+@pytest.mark.parametrize("best", [1, 4, 9, 30])
+def test_the_best_are_marked_and_of_equal_ones_the_first(best):
+    rng = np.random.default_rng(best)
+    scores = rng.integers(0, 4, size=(50, 12)).astype(float)
+    free = rng.random(scores.shape) < np.linspace(0, 1, 50)[:, None]
+    marked = np.zeros_like(free)
+    mark_best(marked, scores, free, best)
+    for row, chosen in enumerate(marked):
+        order = sorted(np.flatnonzero(free[row]), key=lambda item: (-scores[row, item], item))
+        assert np.flatnonzero(chosen).tolist() == sorted(order[:best])
 
 
 def test_the_guard_serves_the_best_channel_where_the_likelihood_misleads():

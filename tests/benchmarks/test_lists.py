@@ -19,9 +19,9 @@ from benchmarks.lists.questions import answers, asked_of, export, served_by
 from sasrecllm.data.dataset import TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.served_lists import PLACES, serve
+from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.stored import stored_config, stored_data
-from sasrecllm.runs.system import System
+from sasrecllm.runs.stored import stored_data
 from sasrecllm.settings import Config
 from sasrecllm.studies.plan import cells_of, load_plan, settings_of
 from sasrecllm.types import UNKNOWN
@@ -29,7 +29,7 @@ from sasrecllm.types import UNKNOWN
 ROOT = Path(__file__).parents[2]
 PLAN = ROOT / "configs" / "studies" / "lists.yaml"
 CHANGES = (
-    "strategy=encoder-only", "fusion.enabled=false", "encoder.folds=0", "data.split=leave-one-out",
+    "strategy=encoder-only", "encoder.folds=0", "data.split=leave-one-out",
     "data.split_args={likes: true, least: 4}", "evaluation.ranking.when=never",
     "evaluation.ablations=false", "lists.next_item.seconds=0.5",
 )  # fmt: skip
@@ -56,11 +56,9 @@ def rivals(left_out, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rivals")
     export(dataset, folder)
     run = RunFolder(left_out)
-    system = System.load(run, "cpu", stored_config(run), dataset)
-    assert system.list_fusion is not None
-    fusion, own = system.list_fusion, {}
+    lists, own = SASRecLLM.load(run).two_stage(), {}
     for split in ("valid", "test"):
-        own[split] = serve(fusion, asked_of(dataset, split), dataset.n_items).lists
+        own[split] = serve(lists, asked_of(dataset, split), dataset.n_items).lists
     about = json.dumps({"version": "1.0", "setting": {"model": "x", "knob": 3}, "tried": [{}, {}]})
     np.savez(folder / "RecTools EASE.lists.npz", **own, about=about)
     empty = {split: np.full_like(lists, UNKNOWN) for split, lists in own.items()}
@@ -78,9 +76,7 @@ def test_the_plan_serves_lists_by_default_settings_and_leaves_out_a_like():
     for cell in cells_of(plan):
         config = settings_of(plan, cell, PLAN.parent, Path("out"))
         assert config.lists == Config().lists and config.recommend == Config().recommend
-        assert config.encoder.model_copy(update={"folds": 4, "loop": Config().encoder.loop}) == (
-            Config().encoder
-        ), "the kind and size of the encoder are the next-item encoder's too"
+        assert config.encoder == Config().encoder and config.fusion == Config().fusion
         assert config.data.split == "leave-one-out"
         assert config.data.split_args == {"likes": True, "least": 4}
 
@@ -161,6 +157,13 @@ def test_the_best_of_ours_is_chosen_among_channels_alone(judged):
     against = judged["rows"][best["test"]]
     value = judged["rows"][judged["served"]]["ndcg@10"][0] - against["ndcg@10"][0]
     assert against["fusion minus it"]["ndcg@10"][0] == pytest.approx(value)
+
+
+def test_the_row_that_is_judged_is_what_recommend_lists(left_out, dataset, judged):
+    asked = asked_of(dataset, "test")
+    answered = SASRecLLM.load(RunFolder(left_out)).two_stage().lists(asked.histories, PLACES)
+    hits = (answered.items == asked.targets[:, None]).any(1)
+    assert judged["rows"][judged["served"]]["hr@10"][0] == pytest.approx(hits.mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("wrong", ["met", "twice", "outside", "fewer"])
@@ -288,6 +291,9 @@ def test_a_model_that_fails_is_named_and_the_others_go_on(rivals, monkeypatch, c
     (got,) = answers(folder)
     assert got.name == "RePlay SLIM" and got.about["version"] == "9.9"
     assert lists_rival.answer("RePlay", "9.9", {"SLIM": broken}) == 0, "it has answered already"
+    monkeypatch.setattr(sys, "argv", ["script", str(folder), "PopRec"])
+    assert lists_rival.answer("RePlay", "9.9", {"ALS": broken, "PopRec": fine}) == 0
+    assert [got.name for got in answers(folder)] == ["RePlay PopRec", "RePlay SLIM"]
 
 
 @pytest.mark.parametrize("rival", RIVALS)

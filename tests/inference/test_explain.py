@@ -56,6 +56,7 @@ def system():
     parts = SimpleNamespace(
         dataset=dataset,
         encoder=encoder,
+        retrieving_encoder=encoder,
         list_fusion=None,
         config=Config(strategy="encoder-only"),
     )

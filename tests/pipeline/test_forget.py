@@ -152,16 +152,18 @@ def test_nothing_in_the_run_names_who_was_forgotten_and_it_answers_all_others(ow
 
 def test_what_the_encoder_keeps_of_a_user_alone_is_gone_too(own):
     index = int(SASRecLLM.from_pretrained(own, "cpu").catalog.user_index([ADA])[0])
-    (part,) = own.glob("stages/*/parts/encoder")
-    before, _ = checkpoint.load_part(part, {})
-    assert before["user_table"][index].any()
+    parts = sorted(own.glob("stages/*/parts/encoder"))
+    assert len(parts) == 2, "as it was trained, and with its title prior"
+    then = [checkpoint.load_part(part, {})[0] for part in parts]
+    assert all(before["user_table"][index].any() for before in then)
     forget(own, [ADA])
-    after, _ = checkpoint.load_part(part, {})
-    rest = np.arange(len(after["user_table"])) != index
-    for name in ("user_table", "user_bias"):
-        assert not after[name][index].any()
-        assert (after[name][rest] == before[name][rest]).all()
-    assert (after["item_table"] == before["item_table"]).all()
+    for part, before in zip(parts, then, strict=True):
+        after, _ = checkpoint.load_part(part, {})
+        rest = np.arange(len(after["user_table"])) != index
+        for name in ("user_table", "user_bias"):
+            assert not after[name][index].any()
+            assert (after[name][rest] == before[name][rest]).all()
+        assert (after["item_table"] == before["item_table"]).all()
 
 
 def test_the_run_is_judged_and_reported_on_the_rows_that_are_left(own, trained):
@@ -334,7 +336,7 @@ def test_a_strangers_staging_folder_cannot_reach_outside_the_run(own, tmp_path):
 def test_the_command_takes_users_out_of_a_trained_system_and_its_store(run, cli, tmp_path):
     own = shutil.copytree(run, tmp_path / "tiny")
     heading = next(iter(json.loads((own / "showcase.json").read_text())))
-    shown = heading.removeprefix("warm user ")
+    shown = heading.removeprefix("typical user ")
     listed = next(
         line["item_id"]
         for lines in json.loads((own / "showcase.json").read_text()).values()

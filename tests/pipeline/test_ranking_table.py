@@ -61,7 +61,8 @@ KINDS = {"never": [], "auto": ["whole catalogue"], "always": ["1 + 47 items", "w
 def test_labels_have_lists_of_the_whole_catalogue_unless_none_are_wanted(tmp_path, when):
     values = {
         "data": {"source": "known-world", "world": {"users": 60, "items": 60, "rows": 12}},
-        "encoder": {"width": 8, "length": 5, "loop": {"epochs": 1}}, "strategy": "encoder-only",
+        "encoder": {"prior": "none", "width": 8, "length": 5, "loop": {"epochs": 1}},
+        "strategy": "encoder-only",
         "fusion": {"enabled": False}, "evaluation": {"resamples": 100, "ranking": {"when": when}},
     }  # fmt: skip
     run = open_run(tmp_path / "run", parse_config(values, "test"), "test", quiet=True)

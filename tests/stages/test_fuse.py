@@ -35,7 +35,7 @@ def told(strategy, **settings):
     ],
 )
 def test_a_model_is_summed_where_a_stage_trains_or_loads_it(strategy, models, words, prompt):
-    found, readers, asked = told(strategy)
+    found, readers, asked = told(strategy, encoder={"prior": "none"})
     assert found == models and asked == prompt
     assert [n for n in readers if n in ("llm", "encoder")] == words
     assert {"item quality", "user preference"} <= set(readers) and "steady level" not in readers

@@ -217,7 +217,7 @@ def test_in_the_known_world_new_items_are_found_half_as_often_as_others(tmp_path
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:1500])
     lists = system.two_stage().lists(data.histories(rows), 10).items
     found = (lists == data.items[rows][:, None]).any(1)
-    is_new = ~system.has_vector[data.items[rows]]
+    is_new = ~data.seen_items[data.items[rows]]
     assert is_new.sum() > 200
     assert found[is_new].mean() >= 0.5 * found[~is_new].mean()
     never = replaced_fusion(system, explore=0, new=system.fusion.new.with_offset(-1e6))

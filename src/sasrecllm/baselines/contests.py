@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sasrecllm.baselines.catalogue import CELLS_AT_ONCE, ListChannel
+from sasrecllm.machine.progress import Tell
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray
 
 PLACES = 10
@@ -92,11 +93,17 @@ def joined(parts: Sequence[Contests]) -> Contests:
     )
 
 
-def blocks(count: int, cells: int) -> Iterator[IntArray]:
-    """Places of ``count`` histories, in blocks of bounded memory; ``cells`` are those of a history."""
+def blocks(count: int, cells: int, progress: Tell | None = None) -> Iterator[IntArray]:
+    """Places of ``count`` histories, in blocks of bounded memory; ``cells`` are those of a history.
+
+    Args:
+        progress: called with (done, all) when a block is done.
+    """
     size = max(1, CELLS_AT_ONCE // max(1, cells))
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
+        if progress is not None:
+            progress(min(start + size, count), count)
 
 
 def compete(
@@ -107,14 +114,16 @@ def compete(
     free: Free,
     n_items: int,
     best: int = 50,
+    progress: Tell | None = None,
 ) -> tuple[Contests, FloatArray]:
     """The contests of the likes, and the scale of every channel [C].
 
     Args:
         free: what may be served, and so competes.
+        progress: see :func:`blocks`.
     """
     parts, spread, largest = [], np.zeros(len(channels)), np.zeros(len(channels))
-    for rows in blocks(len(targets), n_items * len(channels)):
+    for rows in blocks(len(targets), n_items * len(channels), progress):
         part = histories.take(rows)
         free_BI = free(part)
         scores = [np.asarray(channel.scores(part), dtype=np.float64) for channel in channels]
@@ -210,10 +219,11 @@ def mark_best(among_BI: BoolArray, scores_BI: FloatArray, free_BI: BoolArray, be
         among_BI |= free_BI
         return
     falling = np.where(free_BI, -scores_BI, np.inf)
-    order = np.argsort(falling, axis=1, kind="stable")[:, :best]
-    marked = np.zeros_like(among_BI)
-    np.put_along_axis(marked, order, True, axis=1)
-    among_BI |= marked & free_BI
+    edge_B1 = np.partition(falling, best - 1, axis=1)[:, best - 1 : best]
+    above_BI = falling < edge_B1
+    tied_BI = free_BI & (falling == edge_B1)
+    left_B1 = best - above_BI.sum(1, keepdims=True)
+    among_BI |= above_BI | (tied_BI & (np.cumsum(tied_BI, axis=1) <= left_B1))
 
 
 def folds_of(likes: int, seed: int) -> IntArray:

@@ -19,7 +19,7 @@ Legend: B histories, I items, C channels, Q validation likes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from sasrecllm.baselines.contests import FOLDS, Contests, Free, compete, fit_wei
 from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.baselines.new_items import NewItems
 from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.machine.progress import Tell
 from sasrecllm.types import FloatArray, Histories, IntArray
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -75,6 +76,7 @@ class ListFusion:
         best: int = 50,
         ridge: float = 10.0,
         seed: int = 0,
+        bar: Callable[[str], Tell] | None = None,
     ) -> ListFusion:
         """Fit on validation likes, which none of the channels may have been trained on.
 
@@ -85,6 +87,7 @@ class ListFusion:
             best: items of every channel that compete for a like.
             ridge: pseudo-likes in squared weight that draw the weights towards 0.
             seed: of the folds.
+            bar: makes of a name what is told how far a loop is.
 
         Raises:
             ConfigError: no channel.
@@ -97,10 +100,14 @@ class ListFusion:
                 "a list fusion has no validation like to learn from",
                 "choose a split with likes in validation (data.split)",
             )
-        contests, scales = compete(channels, histories, targets, free=free, n_items=n_items, best=best)
+        told = None if bar is None else bar("lists: validation likes")
+        contests, scales = compete(
+            channels, histories, targets, free=free, n_items=n_items, best=best, progress=told
+        )
         plain = [place for place, channel in enumerate(channels) if is_plain(channel)]
         alone = np.stack([contests.gains(row) for row in np.eye(len(channels))])  # [C, Q]
-        out_of_fold = _out_of_fold(contests, alone, ridge, seed)
+        told = None if bar is None else bar("lists: weights of fold")
+        out_of_fold = _out_of_fold(contests, alone, ridge, seed, told)
         drawn = max(SHARES, key=lambda share: (out_of_fold[share].mean(), -share))
         served, best_one = out_of_fold[drawn], int(np.argmax(alone.mean(1)))
         if plain:
@@ -203,7 +210,7 @@ def knows_new_items(channel: ListChannel) -> bool:
 
 
 def _out_of_fold(
-    contests: Contests, alone: FloatArray, ridge: float, seed: int
+    contests: Contests, alone: FloatArray, ridge: float, seed: int, progress: Tell | None = None
 ) -> dict[float, FloatArray]:
     """Share -> NDCG@10 [Q] of weights of the other folds, drawn so far towards their best channel."""
     likes = len(contests.liked)
@@ -217,6 +224,8 @@ def _out_of_fold(
         best = int(np.argmax(alone[:, rest].mean(1))) if len(rest) else 0
         for share in SHARES:
             gains[share][held] = contests.take(held).gains(_towards(weights, best, share))
+        if progress is not None:
+            progress(number + 1, FOLDS)
     return gains
 
 

@@ -30,6 +30,7 @@ from sasrecllm.baselines.contests import (
     mark_best,
     scale_of,
 )
+from sasrecllm.machine.progress import Tell
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 SURE = 1.96
@@ -71,9 +72,16 @@ class Rerank:
         best: int,
         ridge: float,
         seed: int,
+        progress: Tell | None = None,
     ) -> Rerank:
-        """Weigh the ``scorer`` beside the scores of ``fused`` [B, I]; see the module."""
-        contests, scale = _contests(scorer, fused, histories, targets, free, n_items, best)
+        """Weigh the ``scorer`` beside the scores of ``fused`` [B, I]; see the module.
+
+        Args:
+            progress: called with (done, all) after every like.
+        """
+        contests, scale = _contests(
+            scorer, fused, histories, targets, free, n_items, best, progress or (lambda *_: None)
+        )
         without = contests.gains(np.array([1.0, 0.0]))
         with_it, fold = without.copy(), folds_of(len(targets), seed)
         for number in range(FOLDS):
@@ -130,6 +138,7 @@ def _contests(
     free: Free,
     n_items: int,
     best: int,
+    progress: Tell,
 ) -> tuple[Contests, float]:
     """The best items by ``fused``, with both scores, and the scale of the second."""
     parts, spread, largest = [], 0.0, 0.0
@@ -145,6 +154,7 @@ def _contests(
             own_BI[row, items] = scorer.score(asked, items[None, :])[0]
             spread += float(own_BI[row, items].std())
             largest = max(largest, float(np.abs(own_BI[row, items]).max()))
+            progress(int(rows[row]) + 1, len(targets))
         parts.append(contests_of(among_BI, [fused_BI, own_BI], targets[rows]))
     scale = float(scale_of(np.array(spread / max(1, len(targets))), np.array(largest)))
     found = joined(parts)

@@ -36,6 +36,7 @@ from sasrecllm.baselines.contests import (
 )
 from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.words import WordLikeness
+from sasrecllm.machine.progress import Tell
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray
 
 NEAREST = 20
@@ -151,6 +152,7 @@ def fit_offset(
     free: Free,
     best: int = 50,
     ridge: float = 1.0,
+    progress: Tell | None = None,
 ) -> float:
     """What makes likes of new items as likely as they are, among the best of each kind.
 
@@ -158,9 +160,10 @@ def fit_offset(
         fused: scores [B, I] without an offset.
         free: what competes.
         best: new items, and others, that compete for a like.
+        progress: called with (done, all) as it goes on.
     """
     parts = []
-    for rows in blocks(len(targets), len(new_I)):
+    for rows in blocks(len(targets), len(new_I), progress):
         part = histories.take(rows)
         free_BI, fused_BI = free(part), fused(part)
         among_BI = np.zeros_like(free_BI)

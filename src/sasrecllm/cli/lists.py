@@ -20,7 +20,7 @@ def recommend(
     liked: Annotated[list[str] | None, typer.Option(help="id of a liked item; repeatable")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="length of the list")] = 10,
     showcase: Annotated[
-        bool, typer.Option(help="the run's own three cases: warm user, new user, new item")
+        bool, typer.Option(help="the run's own cases: three users and a new item")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table")] = False,
     users: Annotated[

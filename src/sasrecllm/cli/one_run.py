@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,16 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="prepare, time a few steps of each stage, estimate")
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="what the run may take here: 90s, 15m, 1h30m; it fits itself in"),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="lists in a minute; the same command without it goes on from there"
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="delete the run folder first")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,7 +56,8 @@ def run(
 
     sasrecllm run --config configs/demo.yaml --out runs/mine seed=1 encoder.width=32
     """
-    chosen = settings_of(config, context.args)
+    asked = [f"budget={json.dumps(budget)}"] if budget is not None else []
+    chosen = settings_of(config, [*context.args, *asked, *(["quick=true"] if quick else [])])
     if print_config:
         print_yaml(chosen)
         return

@@ -33,7 +33,9 @@ AllowPlugin = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run folder")]
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
-FLAGS = ("--config", "--out", "--print-config", "--dry-run", "--force", "--quiet")
+FLAGS = (
+    "--config", "--out", "--print-config", "--dry-run", "--budget", "--quick", "--force", "--quiet",
+)  # fmt: skip
 FORMER_FLAGS = {"--resume": "leave it out: the same command goes on where the run stopped"}
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from sasrecllm.data import storage
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.ingest.user_names import named_in
+from sasrecllm.data.log_facts import LogFacts
 from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
@@ -45,6 +46,7 @@ class Dataset:
         notes: remarks of the preparation that a report must show.
         held_items, held_users: sorted indices of what is held out of training and validation
             (:mod:`sasrecllm.data.holdout`); empty where nothing is.
+        log: what the log knew of these rows; None in data that was prepared before it was kept.
     """
 
     users: IntArray
@@ -63,6 +65,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     held_items: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     held_users: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    log: LogFacts | None = None
 
     def __len__(self) -> int:
         return len(self.users)

@@ -25,6 +25,7 @@ from sasrecllm.data.ingest.quality import WARNING, set_aside, warnings_of
 from sasrecllm.data.ingest.repeats import Repeats, policy_of, repeat_key, settle
 from sasrecllm.data.ingest.validation import OnBadRows, validate
 from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_places
+from sasrecllm.data.log_facts import Bar, LogFacts, histogram
 from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
 from sasrecllm.data.storage import indices
 from sasrecllm.errors import ConfigError
@@ -93,9 +94,11 @@ def prepare(
     del tables  # the raw columns' memory is free from here, where the caller holds none either
     moments = bool(repeat_key(checked))
     checked, repeated = settle(checked, policy)
-    said = []
+    said: list[str] = []
+    bars: tuple[Bar, ...] = ()
     if kind == "ratings":
-        said = threshold_warnings(checked.interactions["rating"].to_numpy(), threshold, file)
+        ratings = checked.interactions["rating"].to_numpy()
+        said, bars = threshold_warnings(ratings, threshold, file), histogram(ratings)
     frame = ordered(checked).with_columns(labels_of(kind, threshold))
     if kind == "labels":
         said = label_warnings(frame["label"].to_numpy(), file)
@@ -116,7 +119,9 @@ def prepare(
         remarks.append(
             f"data.repeats={repeats} has no effect: without times or an order no rows are of one moment"
         )
-    remarks += _notes(kept, rule, frame.height - kept.height, checked)
+    ties = _ties(kept, order_of(checked))
+    remarks += _notes(kept, rule, frame.height - kept.height, checked, ties)
+    cut = threshold if kind == "ratings" else None
     dataset = Dataset(
         users=users,
         items=items,
@@ -132,6 +137,7 @@ def prepare(
         seed=seed,
         held_items=held.items,
         held_users=held.users,
+        log=LogFacts(kind, rule, cut, bars, repeated, max(ties), order_of(checked)),
     )
     dataset = _with_seen(dataset, seen, remarks)
     remarks += set_aside(dataset)
@@ -210,13 +216,20 @@ def _catalog(frame: pl.DataFrame, items: pl.DataFrame) -> Catalog:
     return Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
 
 
-def _notes(frame: pl.DataFrame, rule: str, dropped: int, tables: Tables) -> list[str]:
+def _ties(frame: pl.DataFrame, order: str) -> tuple[int, int]:
+    """Rows that share their user and time, or their place in an order column, with another row."""
+    places = shared_places(frame, "order") if order == "order" else 0
+    return shared_places(frame, "timestamp"), places
+
+
+def _notes(
+    frame: pl.DataFrame, rule: str, dropped: int, tables: Tables, ties: tuple[int, int]
+) -> list[str]:
     """What a reader of the report must know of the order and the split."""
     order = order_of(tables)
     has_order = order == "order" or (order == "time" and "order" in tables.interactions.columns)
     tie = "data's own order" if has_order else "order of the file"
-    moments = shared_places(frame, "timestamp")
-    places = shared_places(frame, "order") if order == "order" else 0
+    moments, places = ties
     lost = ": no timestamp or order column was found (data.order=file)" * (tables.order != "file")
     crossed = _training_after_questions(frame)
     remarks = {

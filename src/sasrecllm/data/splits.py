@@ -200,6 +200,16 @@ SPLITS: Mapping[str, SplitRule] = {
 }
 
 
+SAID: Mapping[str, str] = {
+    "given": "the log's own column",
+    "global-time": "two moments for all users alike",
+    "leave-one-out": "the last row of a user is the test, the row before it validation",
+    "collm": "the months of CoLLM's split of MovieLens-1M",
+    "tallrec": "the rows of TALLRec's split of MovieLens-100K",
+}
+"""What a rule does, in a few words."""
+
+
 def split_rows(rows: OrderedRows, rule: str, args: Mapping[str, Any]) -> LabelArray:
     """Codes [N] of the named rule, checked: all three splits hold at least one row.
 

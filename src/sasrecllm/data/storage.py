@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.log_facts import LogFacts
 from sasrecllm.data.splits import CONTEXT, NAMES
 from sasrecllm.errors import DataError
 from sasrecllm.machine.os_errors import as_refusals
@@ -26,6 +27,8 @@ FORGOTTEN = "forgotten_users"
 """Indices of users who were forgotten; folders without any have no such key."""
 ALLOW_SEEN = "allow_seen"
 """Stands in the file where it is true; older folders have no such key."""
+LOG = "log"
+"""What the log knew of the rows; older folders have no such key."""
 FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
 
 
@@ -52,6 +55,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
     meta |= {FORGOTTEN: catalog.forgotten.tolist()} if len(catalog.forgotten) else {}
     meta |= {ALLOW_SEEN: True} if dataset.allow_seen else {}
+    meta |= {LOG: dataset.log.to_dict()} if dataset.log else {}
     meta |= {"format": FORMAT, "digest": dataset.digest}
     with as_refusals(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +106,7 @@ def load(folder: Path, build: Callable[..., Dataset]) -> Dataset:
 def _facts(meta: dict[str, Any]) -> dict[str, Any]:
     facts = {key: meta[key] for key in FACTS} | {"notes": tuple(meta["notes"])}
     facts[ALLOW_SEEN] = bool(meta.get(ALLOW_SEEN, False))
+    facts[LOG] = LogFacts.from_dict(meta[LOG]) if LOG in meta else None
     return facts | {key: np.array(meta.get(key, []), dtype=np.int64) for key in HELD}
 
 

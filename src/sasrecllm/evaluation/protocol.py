@@ -6,7 +6,7 @@ table into metrics, intervals, slices and paired differences; ``evaluate`` is bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from sasrecllm.evaluation.calibration import Calibration, fit_calibration
 from sasrecllm.evaluation.comparison import Evaluation, Judge, require_whole
 from sasrecllm.evaluation.ranking import metrics_of_ranks, positive_ranks
 from sasrecllm.evaluation.table_metrics import Metric
+from sasrecllm.machine.progress import Tell
 from sasrecllm.types import (
     UNKNOWN,
     BoolArray,
@@ -31,7 +32,7 @@ def score_questions(
     scorer: Scorer,
     questions: Questions,
     chunk: int = 1024,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Tell | None = None,
 ) -> FloatArray:
     """The scorer's score for the target of every question, shape [B]; no row is left out.
 
@@ -85,6 +86,7 @@ def compare(
     resamples: int = 1000,
     seed: int = 0,
     metrics: Mapping[str, Metric] | None = None,
+    progress: Tell | None = None,
 ) -> dict[str, Evaluation]:
     """Judge every row of a table on the same questions, with paired differences between all rows.
 
@@ -92,6 +94,7 @@ def compare(
         scores: name -> score of every question, in the order of the table.
         validation_scores, validation_labels: each row's calibration is fitted on these.
         metrics: further ones (:mod:`sasrecllm.evaluation.table_metrics`), by their names.
+        progress: called with (done, all) after every row.
 
     Raises:
         ConfigError: a row lacks validation scores, or has not one finite score for every question.
@@ -108,6 +111,8 @@ def compare(
     for name, values in scores.items():
         calibration = fit_calibration(validation_scores[name], validation_labels)
         out[name] = judge.evaluation(name, values, calibration)
+        if progress is not None:
+            progress(len(out), len(scores))
     for name, evaluation in out.items():
         for other in out:
             if other != name:
@@ -133,11 +138,18 @@ def evaluate_ranking(
 
 
 def rank_positives(
-    scorer: Scorer, histories: Histories, candidates: IntArray, chunk: int = 256
+    scorer: Scorer,
+    histories: Histories,
+    candidates: IntArray,
+    chunk: int = 256,
+    progress: Tell | None = None,
 ) -> FloatArray:
     """Rank (from 1, ties counted half) of column 0 among ``candidates`` [B, C], shape [B].
 
     UNKNOWN fills the end of a list that is shorter than the others; it stands behind every item.
+
+    Args:
+        progress: called with (done, all) after every chunk.
 
     Raises:
         ConfigError: the relevant item stands among the other candidates of its row too.
@@ -156,6 +168,8 @@ def rank_positives(
         scores_BC = _scores(scorer, histories.take(rows), candidates[rows])
         _refuse_not_finite(scorer.name, scores_BC, rows)
         ranks[rows] = positive_ranks(np.where(candidates[rows] == UNKNOWN, -np.inf, scores_BC))
+        if progress is not None:
+            progress(int(rows[-1]) + 1, len(candidates))
     return ranks
 
 

@@ -19,12 +19,15 @@ from sasrecllm.evaluation.intervals import UserBootstrap
 from sasrecllm.evaluation.list_metrics import ServedLists, catalogue_ranks, judge_lists, mean_interval
 from sasrecllm.evaluation.metrics import refuse_nan
 from sasrecllm.evaluation.ranking import gains, hits
+from sasrecllm.machine.progress import Tell
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
 PLACES = 10
 """k of every metric of lists."""
 AT_ONCE = 2**22
 """Scores that are held at a time: bounds the memory."""
+SLOW_AT_ONCE = 16
+"""Lists at a time of a row that asks a language model, so that it can say how far it is."""
 
 Free = Callable[[Histories], BoolArray]
 """Whether each item of the catalogue may be served to each history, [B, I]."""
@@ -73,14 +76,18 @@ class Served(NamedTuple):
     free: IntArray  # [B] how many items could have been served
 
 
-def serve(scorer: Scorer, asked: Asked, n_items: int) -> Served:
+def serve(scorer: Scorer, asked: Asked, n_items: int, progress: Tell | None = None) -> Served:
     """The lists of a scorer, and the rank of each target; ties stand in the order of the catalogue.
+
+    Args:
+        progress: called with (done, all) after every block of lists.
 
     Raises:
         ConfigError: the scorer answers with another shape than it was asked for.
         DivergedError: a score is NaN.
     """
     size = max(1, AT_ONCE // max(1, n_items))
+    size = min(size, SLOW_AT_ONCE) if getattr(scorer, "prompts", 0) else size
     none = np.empty(0, dtype=np.int64)
     parts = [Served(np.empty((0, PLACES), dtype=np.int64), np.empty(0), none)]
     for start in range(0, len(asked.targets), size):
@@ -99,6 +106,8 @@ def serve(scorer: Scorer, asked: Asked, n_items: int) -> Served:
         refuse_nan(scores_BI.ravel())
         ranks = catalogue_ranks(scores_BI, targets, free_BI)
         parts.append(Served(_best(scores_BI, free_BI), ranks, free_BI.sum(1)))
+        if progress is not None:
+            progress(start + len(rows), len(asked.targets))
     return Served(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -135,10 +144,16 @@ class ListTable:
         self.served: dict[str, Served] = {}
         self._boots: dict[int, UserBootstrap] = {}
 
-    def add(self, scorer: Scorer, most: int | None = None) -> dict[str, Any]:
-        """Judge a row on the lists, or on the first ``most`` of them; see :meth:`judge`."""
+    def add(
+        self, scorer: Scorer, most: int | None = None, progress: Tell | None = None
+    ) -> dict[str, Any]:
+        """Judge a row on the lists, or on the first ``most`` of them; see :meth:`judge`.
+
+        Args:
+            progress: see :func:`serve`.
+        """
         asked = self.asked if most is None else self.asked.first(most)
-        return self.judge(scorer.name, serve(scorer, asked, len(self.likes_I)))
+        return self.judge(scorer.name, serve(scorer, asked, len(self.likes_I), progress))
 
     def judge(self, name: str, served: Served) -> dict[str, Any]:
         """Judge what a row serves for the first lists, as many as ``served`` has.

@@ -20,6 +20,7 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
+from sasrecllm.inference.export import Form, export_run, request_of
 from sasrecllm.inference.forks import note_loaded, refuse_fork
 from sasrecllm.inference.fused import FusedLists
 from sasrecllm.inference.id_lookup import allowed_items, entries_of, history_of, items_of, user_of
@@ -136,6 +137,15 @@ class SASRecLLM:
         refuse_added(self.catalog.n_items - self.dataset.n_items)
         copy_run(self.place.folder, folder_of(folder))
 
+    def export(self, folder: str | Path, form: Form = "adapter") -> None:
+        """Write the run's language model for other programs; see :func:`~.export.export_run`.
+
+        Raises:
+            ConfigError: something stands there, or the run has nothing of this form.
+            ResourceError: the disk is full.
+        """
+        export_run(self.place.folder, folder_of(folder), form, self.parts.config)
+
     def evaluate(self) -> Results:
         """What the run measured on its whole test split; prints as the table."""
         return Results(read_json(RunFolder(self.place.folder).results, rows=dict, ranking=dict))
@@ -206,6 +216,21 @@ class SASRecLLM:
         return [
             Scored(item, float(p), up) for item, p, up in zip(ids, probabilities, flags, strict=True)
         ]
+
+    def score_request(
+        self, items: Sequence[Id], history: Sequence[Entry] | None = None, user: Id | None = None
+    ) -> dict[str, Any]:
+        """Body of the request that gives the language model's scores of ``items`` on another server.
+
+        docs/serving.md has the server, the answer, and what to mind.
+
+        Raises:
+            ConfigError: the run asks no language model.
+            DataError: an unknown item or user, or neither user nor history is given.
+        """
+        system, histories = self._asked(history, user, True)
+        targets = items_of(system.catalog, ids_of(items, "items"), "items")
+        return request_of(self.parts, system.catalog, histories, targets)
 
     def recommend(
         self,
@@ -294,7 +319,8 @@ class SASRecLLM:
     def _list_encoder(self) -> EncoderChannel:
         """The encoder whose order stands beside that of the fusion."""
         own = self.parts.list_encoder
-        return self._encoder_channel if own is self.parts.encoder else EncoderChannel(own)
+        mine = own is self.parts.retrieving_encoder
+        return self._encoder_channel if mine else EncoderChannel(own)
 
     def by_score(self, count: int = 100) -> TwoStage:
         """Candidates of the encoder and of the words, in the order of the run's own score.
@@ -305,7 +331,7 @@ class SASRecLLM:
         reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
         titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
         channels = channels_of(self._encoder_channel, self.catalog.n_items, titles)
-        behind = EncoderScorer("encoder", self.parts.encoder)
+        behind = EncoderScorer("encoder", self.parts.retrieving_encoder)
         return TwoStage(channels, self, self.catalog.n_items, count=count, behind=behind)
 
     @property
@@ -366,7 +392,7 @@ class SASRecLLM:
 
     @cached_property
     def _encoder_channel(self) -> EncoderChannel:
-        return EncoderChannel(self.parts.encoder)
+        return EncoderChannel(self.parts.retrieving_encoder)
 
     @cached_property
     def title_vectors(self) -> TitleVectors:

@@ -104,7 +104,7 @@ def fit_fusion(
     unseen_Q: BoolArray,
     *,
     components: Sequence[str],
-    pairwise: float = 1.0,
+    pairwise: float = 0.3,
     ridge: float = 1.0,
     max_pairs: int = 400_000,
     seed: int = 0,

@@ -10,6 +10,9 @@ from typing import Any
 from sasrecllm.machine import output, signals
 from sasrecllm.machine.distributed import is_main_process
 
+Tell = Callable[[int, int], None]
+"""Is called with (done, all) after every part of a loop."""
+
 
 def readable_seconds(seconds: float) -> str:
     """A duration for people.
@@ -58,6 +61,17 @@ class Progress:
         """Begin a new bar; ``done`` units stand already (a resumed stage)."""
         self._started = self._last = time.monotonic()
         self._first = done
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """:meth:`step` for who has no bar to begin: one begins where nothing is done yet."""
+        if not done:
+            self.start()
+        self.step(what, done, total)
+
+    def bar(self, what: str) -> Tell:
+        """Begin a new bar, and what to call with (done, all) as it goes on."""
+        self.start()
+        return lambda done, total: self.step(what, done, total)
 
     def step(self, what: str, done: int, total: int, extra: Mapping[str, Any] | None = None) -> None:
         """Say that ``done`` of ``total`` units are finished; a stop that got lost is heard here."""

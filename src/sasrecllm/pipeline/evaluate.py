@@ -38,7 +38,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     for number, name in enumerate(baselines):
         started = time.monotonic()
         scorer = system.component(name, "text")
-        scores[name] = score_questions(scorer, test)
+        scores[name] = score_questions(scorer, test, progress=run.progress.bar(f"scoring {name}"))
         validation[name] = score_questions(scorer, valid)
         rate = (len(test) + len(valid)) / max(1e-9, time.monotonic() - started)
         found = {"valid": validation[name], "test": scores[name]}
@@ -63,6 +63,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         resamples=run.config.evaluation.resamples,
         seed=run.config.seed,
         metrics=further_metrics(run.config.evaluation.metrics),
+        progress=run.progress.bar("intervals, row"),
     )
     final = list(stages.values())[-1]
     ranking = rank(run, dataset, system)
@@ -71,6 +72,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     asks = asks_language_model(run.config)
     results = {
         "final": final.row,
+        "quick": run.config.quick,
         "trivial": trivial,
         "baselines": list(baselines),
         "seed": run.config.seed,
@@ -118,7 +120,7 @@ def ablate(
     final = list(stages.values())[-1]
     for name, scorer in ablated(system, final, stages, test.histories):
         run.progress.line(f"ablation: {name}")
-        got = score_questions(scorer, test)
+        got = score_questions(scorer, test, progress=run.progress.bar(f"ablation, {name}"))
         changes = {}
         for metric, value in (("auc", auc), ("uauc", lambda s, y: uauc(s, y, users).value)):
             before, after = value(whole, labels), value(got, labels)

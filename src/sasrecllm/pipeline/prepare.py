@@ -10,7 +10,7 @@ from typing import Any
 from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.ingest.quality import WARNING, refuse_untrainable
+from sasrecllm.data.ingest.quality import refuse_untrainable
 from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.table import refuse_arguments
@@ -19,6 +19,7 @@ from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
+from sasrecllm.reports.data_card import say_card
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
@@ -26,6 +27,7 @@ from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.settings import Config
+from sasrecllm.stages.advice import run_card
 from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 
 
@@ -89,10 +91,11 @@ def prepare(run: Run) -> Dataset:
     folder = run.folder.data
     if is_main_process():
         claim_folder(run)
-    if is_main_process() and not (is_whole(folder) and _is_asked_for(run, folder)):
+    stands = not is_main_process() or (is_whole(folder) and _is_asked_for(run, folder))
+    if not stands:
         run.folder.quarantine.unlink(missing_ok=True)  # of other settings, perhaps
         dataset, truth = _read(run)
-        _say(run, dataset)
+        say_card(run.progress, run_card(run.config, dataset), dataset)
         refuse_untrainable(dataset, run.config.data.split_args)
 
         def write(temporary: Path) -> None:
@@ -105,6 +108,8 @@ def prepare(run: Run) -> Dataset:
         commit_folder(folder, write)
     wait_for_all()
     dataset = stored_data(run.folder)
+    if stands:
+        say_card(run.progress, run_card(run.config, dataset), dataset)
     _check_attributes(run, dataset)
     return dataset
 
@@ -118,17 +123,6 @@ def claim_folder(run: Run) -> None:
     claim(run)
     if asks_language_model(run.config) and not run.folder.summary.is_file():
         keep_templates(run.folder, run.config)
-
-
-def _say(run: Run, dataset: Dataset) -> None:
-    """Counts, notes and warnings, to the terminal and to the log."""
-    counts = {k: v["rows"] for k, v in dataset.summary()["splits"].items()}
-    run.progress.line(f"data: {dataset.n_users} users, {dataset.n_items} items, rows {counts}")
-    for note in dataset.notes:
-        if note.startswith(WARNING):
-            run.progress.warning(note.removeprefix(WARNING))
-        else:
-            run.progress.line(f"data: {note}")
 
 
 def _data_settings(run: Run) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
 from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.rerank import free_items
+from sasrecllm.machine.progress import Tell
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
@@ -94,7 +95,7 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
             left.append(name)
             continue
         run.progress.line(f"lists, {WHOLE}: {name}")
-        found[name] = table.add(scorer, count)
+        found[name] = table.add(scorer, count, run.progress.bar(f"lists, {name}"))
         if some := getattr(scorer, "reranked", 0):
             reranked[name] = some
     for row, got in found.items():
@@ -137,13 +138,13 @@ def _among_drawn(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
     rows = {}
     for scorer in row_scorers(run, system, whole=False):
         run.progress.line(f"ranking, {kind}: {scorer.name}")
-        rows[scorer.name] = _judged(scorer, lists, boot)
+        rows[scorer.name] = _judged(scorer, lists, boot, run.progress.bar(f"{kind}, {scorer.name}"))
     left_out = servable_rows(dataset, "test")[1] - len(lists.rows)
     return {kind: {"lists": len(lists.rows), "rows": rows, "reranked": {}, "left_out": left_out}}
 
 
-def _judged(scorer: Scorer, lists: Candidates, boot: UserBootstrap) -> dict[str, Any]:
-    ranks = rank_positives(scorer, lists.histories, lists.items)
+def _judged(scorer: Scorer, lists: Candidates, boot: UserBootstrap, told: Tell) -> dict[str, Any]:
+    ranks = rank_positives(scorer, lists.histories, lists.items, progress=told)
     values = metrics_of_ranks(ranks, lists.items.shape[1], (10,))
     draws = {"hr@10": hits(ranks, 10), "ndcg@10": gains(ranks, 10), "mrr": 1 / ranks}
     return {k: interval(values[k], boot.row_mean(v)).to_list() for k, v in draws.items()}

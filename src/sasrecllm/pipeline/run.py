@@ -31,6 +31,7 @@ from sasrecllm.stages.costs import costs
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.plan import all_stages, planned
+from sasrecllm.stages.settle import settle
 
 
 def run_all(run: Run) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: flo
     stages = planned(run.config)
     about = {
         "name": run.name,
+        "quick": run.config.quick,
         "stages": list(all_stages(run.config)),
         "evaluation": run.config.evaluation.model_dump(),
         "seconds": round(before["seconds"] + seconds, 1),
@@ -82,6 +84,7 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
     Args:
         splits: what every stage scores; tuning leaves the test split alone, and has no use for lists.
     """
+    started = time.monotonic()
     if run.config.threads:
         import torch
 
@@ -89,6 +92,7 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
     check_settings(run)
     check_language_model(run)
     dataset = prepare(run)
+    settle(run, dataset, started)
     check_prompts(run, dataset)
     language_model(run, dataset)
     system = System.new(run.folder, run.config, dataset, run.config.device)

@@ -11,8 +11,10 @@ from typing import IO, Any, cast
 from sasrecllm.checkpoint import read_json
 from sasrecllm.machine.output import Output, is_unicode, say
 from sasrecllm.reports import list_tables, run_report
+from sasrecllm.reports.people import console_people, people_of
 from sasrecllm.reports.verdict import verdict
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.stored import stored_data
 
 
 def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
@@ -37,12 +39,14 @@ def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
 
 def print_results(folder: Path) -> None:
     """The results table of a run for the terminal."""
-    results = read_json(RunFolder(folder).results, final=str, rows=dict, seed=int)
+    run = RunFolder(folder)
+    results = read_json(run.results, final=str, rows=dict, seed=int)
     rows = results["rows"]
-    summary = RunFolder(folder).summary
-    costs = read_json(summary).get("costs", {}) if summary.is_file() else {}
+    costs = read_json(run.summary).get("costs", {}) if run.summary.is_file() else {}
     for text in verdict(results, costs):
         say(text)
+    if run.showcase.is_file():
+        _show(console_people(people_of(stored_data(run), read_json(run.showcase))))
     test_rows = rows[results["final"]]["rows"]
     title = f"test split, {test_rows} rows, seed {results['seed']}, 95 % user-bootstrap intervals"
     _show(run_report.console_table(rows, results["final"], title))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sasrecllm.evaluation.comparison import NEW_ITEMS
 from sasrecllm.reports import list_tables
+from sasrecllm.reports.people import Person
 from sasrecllm.reports.wording import cell, number, span, surely, two_lines
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class ReportInputs:
         verdict: paragraphs on what to deploy and why.
         alarms: reasons not to believe the table, which then has no headline.
         liked: heading of a list -> titles that its user liked last.
+        people: a few users, what they liked beside what they get.
+        card: label -> what the data is; ``ratings`` rating -> its share of the rows; ``advice`` on it.
         notes: sentences a reader must know (no leakage, what was implicit, ...).
     """
 
@@ -58,6 +61,10 @@ class ReportInputs:
     verdict: Sequence[str] = ()
     alarms: Sequence[str] = ()
     liked: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    people: Sequence[Person] = ()
+    card: Mapping[str, str] = field(default_factory=dict)
+    ratings: Mapping[str, float] = field(default_factory=dict)
+    advice: Sequence[str] = ()
 
 
 def markdown_table(rows: Rows, reference: str) -> str:

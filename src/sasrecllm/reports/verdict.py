@@ -1,123 +1,246 @@
-"""What to do with a run, in words: which row to deploy, what the language model added and cost."""
+"""What to do with a run, in words: which row to deploy and why, what the language model added and cost.
+
+Every sentence follows from the intervals: what is not sure is called so, and what an alarm doubts is
+not praised.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from sasrecllm.evaluation.served_lists import above_chance
 from sasrecllm.reports.list_tables import WHOLE
-from sasrecllm.reports.wording import number, span, surely
+from sasrecllm.reports.wording import duration, number, span, surely
+from sasrecllm.settings import CHANNELS
+
+QUICK = (
+    "A quick run: no language model, and of encoders the next-item encoder alone; the same command"
+    " without --quick goes on from here."
+)
+
+QUICK = (
+    "A quick run: no language model, and of encoders the next-item encoder alone; the same command"
+    " without --quick goes on from here."
+)
 
 Triple = list[float | None]
 
 
 def verdict(results: Mapping[str, Any], costs: Mapping[str, Any] | None = None) -> list[str]:
-    """A paragraph each for lists, for P(like), and for the language model where the run has one.
+    """A paragraph each for lists, for P(like), and for the language model.
 
     Args:
         results: what ``results.json`` holds.
         costs: row -> training seconds, rows scored in a second.
     """
     alarms = results.get("alarms", [])
-    found = [_lists(results.get("ranking", {}).get(WHOLE))]
+    found = [QUICK if results.get("quick") else "", _lists(results.get("ranking", {}).get(WHOLE))]
     if alarms:
         found.append("P(like): no headline, for the table need not show taste. " + _sentences(alarms))
     else:
         found.append(_likes(results))
-    return [text for text in (*found, _language(results, costs or {})) if text]
+    found[1] = found[1] or _not_judged(results)
+    return [text for text in (*found, _language(results, costs or {}, bool(alarms))) if text]
 
 
 def _sentences(texts: list[str]) -> str:
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in texts)
 
 
+# ------------------------------------------------------------------------------------------- lists
+
+
+def _not_judged(results: Mapping[str, Any]) -> str:
+    when = results.get("evaluation", {}).get("ranking", {}).get("when")
+    why = "evaluation.ranking.when=never" if when == "never" else "no like of the test may be served"
+    return f"Lists: not judged ({why}), so nothing can be said of what recommend serves."
+
+
 def _lists(lists: Mapping[str, Any] | None) -> str:
+    """Whether to deploy the lists that ``recommend`` serves, and why; empty where none were judged."""
     if not lists or not lists["rows"]:
-        return "Lists were not judged (evaluation.ranking.when)."
-    rows, served, reference = lists["rows"], lists.get("served"), lists["reference"]
-    best = max(rows, key=lambda name: rows[name]["ndcg@10"][0] or 0.0)
-    value, gain = rows[best]["ndcg@10"], rows[best]["minus popularity"].get("ndcg@10")
-    if best == reference or not _above(gain):
-        said = (
-            f"Lists: deploy {reference}; no other row is surely better"
-            f" (NDCG@10 {span(rows[reference]['ndcg@10'])})."
-        )
-    else:
-        said = (
-            f"Lists: deploy {best}, whose NDCG@10 of {span(value)} is the best, {span(gain, True)}"
-            f" against {reference}."
-        )
-    if served and served != best:
-        behind = rows[best].get("served minus it", {}).get("ndcg@10")
-        worse = surely(behind) and behind and behind[0] < 0
-        said += (
-            f" recommend serves {served}: NDCG@10 {number(rows[served]['ndcg@10'][0])} on"
-            f" {rows[served]['lists']:,} lists,"
-            f" {'surely worse than' if worse else 'not surely different from'} {best}"
-            f" ({span(behind, True)})."
-        )
-    elif served:
-        said += " That is what recommend serves."
+        return ""
+    rows, reference = lists["rows"], lists["reference"]
+    served = lists.get("served")
+    whole = [n for n, row in rows.items() if row["lists"] == rows[reference]["lists"]]
+    best = max(whole, key=lambda name: (rows[name]["ndcg@10"][0] or 0.0, name == served))
+    if not any(map(_beats_chance, rows.values())):
+        return _at_chance(rows[served or best], served or best)
+    said = _advised(lists, best) + _hits(lists, served or best)
     if lists.get("fusion"):
-        said += f" Its order is made of {lists['fusion']}."
-    shown = rows[served or best]
-    own, popular = shown["distinct items"], rows[reference]["distinct items"]
-    alike = shown["lists"] == rows[reference]["lists"]
-    if own is not None and popular is not None and alike:
-        said += (
-            f" In {min(200, shown['lists'])} of its lists are {own:,.0f} different items, in those of"
-            f" {reference} {popular:,.0f}."
+        said += f" The order that recommend serves is {lists['fusion']}."
+    return said + _variety(lists, served or best)
+
+
+def _at_chance(row: Mapping[str, Any], name: str) -> str:
+    return (
+        "Lists: deploy none yet. No row's lists hit more likes than random ones would"
+        f" ({name}: {_percent(row['hr@10'][0])} of them, random {_percent(row['chance'])}): there are"
+        " too few likes to learn from, or they are on items that training does not show."
+    )
+
+
+def _advised(lists: Mapping[str, Any], best: str) -> str:
+    """Which row to deploy: what is served, unless another one is surely better."""
+    rows, served, reference = lists["rows"], lists.get("served"), lists["reference"]
+    gain = rows[best]["minus popularity"].get("ndcg@10")
+    taste = best != reference and _above(gain)
+    if not served:
+        if not taste:
+            return f"Lists: deploy {reference}; no other row that was judged is surely better."
+        return (
+            f"Lists: deploy {best}, the best row that was judged, {span(gain, True)} NDCG@10 against"
+            + (f" {reference}. What recommend serves was not judged.")
         )
-    return said
+    behind = rows[best].get("served minus it", {}).get("ndcg@10") if best != served else None
+    if behind and surely(behind) and (behind[0] or 0.0) < 0:
+        return (
+            f"Lists: deploy {best} and not what recommend serves, {served}, whose NDCG@10 is surely"
+            f" worse ({span(behind, True)}){_setting(best)}."
+        )
+    said = f"Lists: deploy the run as it is; recommend serves {served}"
+    own = rows[served]["minus popularity"].get("ndcg@10") if served != reference else None
+    if served == reference or not taste:
+        said += f". No row is surely better than {reference}"
+        return said + (f" ({served} {span(own, True)} NDCG@10)." if own else ".")
+    if best == served:
+        return f"{said}, the best row, {span(own, True)} NDCG@10 against {reference}."
+    word = "surely better than" if _above(own) else "not surely different from"
+    return (
+        f"{said}, {word} {reference} ({span(own, True)} NDCG@10), and not surely different from the"
+        f" best row, {best} ({span(behind, True)})."
+    )
+
+
+def _setting(best: str) -> str:
+    """How to get another row's lists, where a setting gives them."""
+    return f": lists.channels=[{best}] serves its lists" if best in CHANNELS else ""
+
+
+def _hits(lists: Mapping[str, Any], name: str) -> str:
+    """How often its lists hit, beside the simplest lists and beside random ones."""
+    row, other = lists["rows"][name], lists["reference"]
+    said = f" Of the likes held back, {_percent(row['hr@10'][0])} are among the ten items shown"
+    beside = []
+    if name != other and row["lists"] == lists["rows"][other]["lists"]:
+        beside.append(f"{other} {_percent(lists['rows'][other]['hr@10'][0])}")
+    if row.get("chance") is not None:
+        beside.append(f"at random {_percent(row['chance'])}")
+    said += f" ({', '.join(beside)})" if beside else ""
+    return said + ("." if _beats_chance(row) else ", which is no more than chance.")
+
+
+def _variety(lists: Mapping[str, Any], name: str) -> str:
+    row, other = lists["rows"][name], lists["reference"]
+    own, popular = row["distinct items"], lists["rows"][other]["distinct items"]
+    if own is None:
+        return ""
+    said = f" In {min(200, row['lists']):,} of its lists are {own:,.0f} different items"
+    if name != other and popular is not None and row["lists"] == lists["rows"][other]["lists"]:
+        said += f", in those of {other} {popular:,.0f}"
+    return said + "."
+
+
+def _beats_chance(row: Mapping[str, Any]) -> bool:
+    """Whether a row's lists hit more than random ones; of results without their chance, yes."""
+    return row.get("chance") is None or above_chance(dict(row))
+
+
+# ------------------------------------------------------------------------------------------ P(like)
 
 
 def _likes(results: Mapping[str, Any]) -> str:
     rows, final = results["rows"], results["final"]
-    values = {n: r["metrics"]["auc"] for n, r in rows.items() if r["metrics"]["auc"] is not None}
+    values = _aucs(rows)
     if not values:
-        return "P(like): AUC is undefined here."
+        return "P(like): nothing can be said, for AUC is undefined here."
     best = max(values, key=lambda name: values[name])
+    low = rows[best].get("intervals", {}).get("auc", [None, None, None])[1]
+    if low is not None and low <= 0.5:
+        return (
+            f"P(like): deploy none. No row is surely above .5, which is chance (the best, {best}:"
+            f" {span(rows[best]['intervals']['auc'])} AUC)."
+        )
     rivals = {n: values[n] for n in results.get("baselines", []) if n in values}
-    said = f"P(like): deploy {best}, AUC {number(values[best])}"
-    if rivals and best not in rivals:
+    said, deployed = f"P(like): deploy {best}, AUC {number(values[best])}", best
+    if best in rivals:
+        said += ", which needs no network"
+    elif rivals:
         rival = max(rivals, key=lambda name: rivals[name])
         gain = rows[best]["differences"].get(rival, {}).get("auc")
         if not _above(gain):
+            deployed = rival
             said = (
-                f"P(like): deploy {rival}, AUC {number(rivals[rival])}, which needs no network;"
-                f" {best} is not surely better"
+                f"P(like): deploy {rival}, AUC {number(rivals[rival])}, which needs no network; {best}"
+                f" is not surely better ({span(gain, True)})"
             )
-            return f"{said} ({span(gain, True)})."
-        said += f", surely better than the best row without a network, {rival} ({span(gain, True)})"
+        else:
+            said += f", surely better than the best row without a network, {rival} ({span(gain, True)})"
     if best != final and final in values:
         said += f"; the run's last row, {final}, has {number(values[final])}"
-    return said + "."
+    within = rows[final]["differences"].get(deployed, {}).get("uauc")
+    if surely(within):
+        word = "surely better" if _above(within) else "surely worse"
+        said += f"; within a user's rows {final} is {word} ({span(within, True)} UAUC)"
+    return f"{said}. AUC is how often a liked row stands above another."
 
 
-def _language(results: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
+def _aucs(rows: Mapping[str, Any]) -> dict[str, float]:
+    return {n: r["metrics"]["auc"] for n, r in rows.items() if r["metrics"]["auc"] is not None}
+
+
+# ----------------------------------------------------------------------------------- language model
+
+
+def _language(results: Mapping[str, Any], costs: Mapping[str, Any], alarmed: bool) -> str:
+    """What the language model added to the best row without it, and what it costs."""
     rows = results["rows"]
     asking = [n for n in results.get("language_model_rows", []) if n in rows]
-    values = {n: r["metrics"]["auc"] for n, r in rows.items() if r["metrics"]["auc"] is not None}
+    if not asking:
+        return "Language model: the run has none, so it added nothing and cost nothing."
+    values = _aucs(rows)
     ours = {n: values[n] for n in asking if n in values}
     theirs = {n: v for n, v in values.items() if n not in asking}
     if not ours or not theirs:
-        return ""
+        return "Language model: what it added cannot be told, for there is no AUC to compare."
     best, other = max(ours, key=lambda n: ours[n]), max(theirs, key=lambda n: theirs[n])
-    gained = rows[best]["differences"].get(other, {})
-    word = "added" if _above(gained.get("auc")) else "added nothing that is sure:"
-    said = (
-        f"The language model {word} {span(gained.get('auc'), True)} AUC and"
-        f" {span(gained.get('uauc'), True)} UAUC ({best} against {other}, the best row without it)."
-    )
+    if alarmed:
+        said = "Language model: what it added cannot be told, for the table need not show taste."
+    else:
+        said = _added(rows[best]["differences"].get(other, {}), best, other)
     mine, its = costs.get(best), costs.get(other)
     if mine and its:
         said += (
-            f" It costs {mine['train_seconds']:,.0f} s of training against"
-            f" {its['train_seconds']:,.0f} s, and scores {mine['rows_per_second']:,.0f} rows a second"
-            f" against {its['rows_per_second']:,.0f}."
+            f" It costs {duration(mine['train_seconds'])} of training instead of"
+            f" {duration(its['train_seconds'])}, and scores {mine['rows_per_second']:,.0f} rows a"
+            f" second instead of {its['rows_per_second']:,.0f} ({other})."
         )
     return said
 
 
+def _added(gained: Mapping[str, Triple], best: str, other: str) -> str:
+    sure = {name: gained.get(name.lower()) for name in ("AUC", "UAUC")}
+    up = [name for name, triple in sure.items() if _above(triple)]
+    down = [name for name, triple in sure.items() if surely(triple) and name not in up]
+    if up and down:
+        word = f"added to {up[0]} and took from {down[0]}:"
+    elif up or down:
+        word = f"{'added to' if up else 'took from'} {' and '.join(up or down)}"
+        word += ":" if len(up or down) == 2 else ", and did nothing that is sure to the other:"
+    elif sure["AUC"] and all(end == 0 for end in sure["AUC"]):
+        word = "changed nothing:"
+    else:
+        word = "added nothing that is sure:"
+    return (
+        f"The language model {word} {span(sure['AUC'], True)} AUC and {span(sure['UAUC'], True)} UAUC"
+        f" ({best} against {other}, the best row without it)."
+    )
+
+
 def _above(triple: Triple | None) -> bool:
     return bool(triple) and surely(triple) and (triple[0] or 0.0) > 0 if triple else False
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"

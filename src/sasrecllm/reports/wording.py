@@ -45,3 +45,14 @@ def surely(triple: Sequence[float | None] | None) -> bool:
 def cell(text: str) -> str:
     """Text that cannot break out of a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def duration(seconds: float) -> str:
+    """A time for people, in words.
+
+    >>> duration(30.4), duration(200), duration(8000)
+    ('30 seconds', '3.3 minutes', '2.2 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} second{'' if round(seconds) == 1 else 's'}"
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,15 @@ from sasrecllm.checkpoint import read_json, write_text
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.reports import plots, run_report
+from sasrecllm.reports.data_card import bars_of, card_rows
 from sasrecllm.reports.list_tables import ranking_tables
+from sasrecllm.reports.people import liked_titles, people_of
 from sasrecllm.reports.verdict import verdict
 from sasrecllm.runs.folder import TRUTH
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.stored import stored_calibration
+from sasrecllm.stages.advice import run_card
 from sasrecllm.stages.costs import costs
 from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 from sasrecllm.stages.stored_scores import stage_scores
@@ -59,7 +61,7 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         drawn = {title: f.read_text("utf-8") for title, f in files.items() if f.is_file()}
     truth = run.folder.data / TRUTH
     said = verdict(results, costs(run.folder, planned(run.config), results["parameters"]))
-    shown = read_json(run.folder.showcase)
+    shown, card = read_json(run.folder.showcase), run_card(run.config, dataset)
     inputs = run_report.ReportInputs(
         title=f"{run.name} ({dataset.name})",
         command=run.command,
@@ -73,6 +75,10 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         verdict=said,
         alarms=results.get("alarms", []),
         liked=liked_titles(dataset, shown),
+        people=people_of(dataset, shown),
+        card=card_rows(card),
+        ratings=bars_of(card),
+        advice=card.advice,
         plots=drawn,
         facts=_facts(run, dataset, results),
         truth=read_json(truth) if truth.is_file() else None,
@@ -84,17 +90,6 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
     table += "\n" + ranking_tables(results.get("ranking", {}))
     write_text(run.folder.results_table, table.strip() + "\n")
     write_text(run.folder.report, run_report.html_report(inputs))
-
-
-def liked_titles(dataset: Dataset, shown: Mapping[str, Any], count: int = 5) -> dict[str, list[str]]:
-    """Heading of a user's list -> the titles that he liked last, the newest first."""
-    out = {}
-    for heading in shown:
-        case, _, raw = heading.partition(" user ")
-        if case in ("warm", "new") and raw in dataset.catalog.user_ids:
-            known = dataset.latest(dataset.catalog.user_index([raw])).liked()
-            out[heading] = [dataset.catalog.title(int(i)) for i in known.items[::-1][:count]]
-    return out
 
 
 def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> list[str]:
@@ -124,10 +119,8 @@ def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> list[str]:
 
 
 def _facts(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    summary = dataset.summary()
-    data = {k: v for k, v in summary.items() if k not in ("splits", "notes")}
-    for name, part in summary["splits"].items():
-        data[f"{name} split"] = ", ".join(f"{k} {v}" for k, v in part.items())
+    counted = ("rows", "users", "items", "splits", "notes")  # which are on the data card
+    data = {k: v for k, v in dataset.summary().items() if k not in counted}
     training = {}
     for folder, stage in run.folder.of_stages(all_stages(run.config)):
         if not folder.about.is_file():  # of a run that is older than the stage

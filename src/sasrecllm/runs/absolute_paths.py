@@ -9,6 +9,7 @@ from typing import Any
 from sasrecllm.llm.naming import backbone_path
 from sasrecllm.llm.sources import source_of
 from sasrecllm.prompts.template import is_shipped
+from sasrecllm.runs.templates import AUTO
 from sasrecllm.settings import Config
 
 
@@ -40,7 +41,7 @@ def _stage(fields: dict[str, Any]) -> dict[str, Any]:
 def _template(name: str) -> str:
     """A file's path; what is neither shipped nor a file stays as it was typed, for the refusal."""
     path = absolute(name)
-    return path if not is_shipped(name) and os.path.isfile(path) else name
+    return path if name != AUTO and not is_shipped(name) and os.path.isfile(path) else name
 
 
 def absolute(path: str) -> str:

@@ -27,6 +27,7 @@ from sasrecllm.baselines.words import WordLikeness
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.machine.progress import Tell
 from sasrecllm.settings import CHANNELS as NAMES
 from sasrecllm.settings import Config
 
@@ -124,11 +125,13 @@ def make_channels(
     system: HasChannels,
     rows: TrainRows,
     kept: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Tell | None = None,
 ) -> list[ListChannel]:
     """The channels ``names``, made of ``rows``.
 
     Args:
         kept: model -> attribute -> value of what was made before; made where it is absent.
+        progress: called with (done, all) after every channel.
     """
     models = {model: dict(values) for model, values in (kept or {}).items()}
     found = []
@@ -141,6 +144,8 @@ def make_channels(
                 values[attribute] = _compact(getattr(channel, attribute))
             vars(channel)[attribute] = values[attribute]  # where a cached property keeps its value
         found.append(channel)
+        if progress is not None:
+            progress(len(found), len(names))
     return found
 
 

@@ -315,10 +315,14 @@ class RunFolder:
 
 
 def standing(path: Path, config: Config) -> dict[str, Any] | None:
-    """What a file of a run folder says, if it was written under these settings of evaluation."""
+    """What a file of a run folder says, if it was written under these settings of evaluation.
+
+    A quick run's says nothing of the whole run.
+    """
     values = read_json(path) if path.is_file() else {}
     there = translated(values).get("evaluation")  # of an earlier version, perhaps
-    return values if there == config.evaluation.model_dump() else None
+    alike = there == config.evaluation.model_dump() and values.get("quick", False) == config.quick
+    return values if alike else None
 
 
 def folds_beside(encoder: Path) -> list[Path]:

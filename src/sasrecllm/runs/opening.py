@@ -19,12 +19,16 @@ from sasrecllm.machine.environment import git_revision, versions
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.absolute_paths import with_absolute_paths
+from sasrecllm.runs.choice import as_chosen, goes_on_from_quick, value_at, with_values
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run, refuse_half_forgotten, refuse_links, unseal, verify_run
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import edited_template
 from sasrecllm.runs.tracking import STOP_PATIENCE, Tracking, tracking_of
 from sasrecllm.settings import Config
+
+OF_THE_WHOLE = ("quick", "budget", "strategy", "fusion.enabled")
+"""Settings that nothing of a quick run depends on."""
 
 
 @dataclass
@@ -63,7 +67,8 @@ def run_at_work(
         InUseError: another process works in the folder.
         ConfigError: the folder holds a run of another configuration.
     """
-    finished = not force and RunFolder(folder).is_finished(config)
+    asked = config if force else as_chosen(RunFolder(folder), config)
+    finished = not force and RunFolder(folder).is_finished(asked)
     with nullcontext() if finished else in_use(folder):
         yield from _followed(open_run(folder, config, command, quiet=quiet, force=force))
 
@@ -109,7 +114,7 @@ def open_run(
         refuse_half_forgotten(folder)
         refuse_changed(folder, config)
     wait_for_all()
-    return _run(folder, config, command, quiet)
+    return _run(folder, as_chosen(folder, config), command, quiet)
 
 
 def claim(run: Run) -> None:
@@ -118,25 +123,33 @@ def claim(run: Run) -> None:
     Where nothing was trained yet the folder is free: these settings take the place of older ones.
     """
     folder, config = run.folder, run.config
-    if folder.is_finished(config):
+    if folder.is_finished(config) or goes_on_from_quick(folder, config):
         return
     folder.path.mkdir(parents=True, exist_ok=True)
     if not folder.is_trained():  # what an earlier start with perhaps other settings left half done
         for left in (folder.stages, folder.language_model, folder.prompts):
             shutil.rmtree(left, ignore_errors=True)
-    resolved = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-    if not folder.config.is_file() or folder.config.read_text(encoding="utf-8") != resolved:
-        unseal(folder)
-        write_text(folder.config, resolved)
+    write_settings(run)
     if not folder.summary.is_file():  # which says what trained the run, not what judged it
         about = {"command": run.command, "git": git_revision(), **versions()}
         write_json(folder.environment, about)
 
 
+def write_settings(run: Run) -> None:
+    """Write the run's settings into its folder, where other ones stand there."""
+    folder = run.folder
+    resolved = yaml.safe_dump(run.config.model_dump(), sort_keys=False, allow_unicode=True)
+    if not folder.config.is_file() or folder.config.read_text(encoding="utf-8") != resolved:
+        unseal(folder)
+        write_text(folder.config, resolved)
+
+
 def refuse_changed(folder: RunFolder, config: Config) -> None:
     """Refuse settings that would train something else than what was trained in ``folder``, if anything.
 
-    ``evaluation`` may differ: what is trained stays, and is judged again; so may ``track``.
+    ``evaluation`` may differ: what is trained stays, and is judged again; so may ``track``.  What the
+    run chose for itself is no difference where nobody names it, and the whole run may go on from a
+    quick one.
 
     Raises:
         ConfigError: the folder holds a run of another configuration.
@@ -144,9 +157,13 @@ def refuse_changed(folder: RunFolder, config: Config) -> None:
     if not folder.config.exists() or not folder.is_trained():
         return
     # Parsed, so that a setting which a newer version added has its default there.
+    there, config = stored_config(folder, None), as_chosen(folder, config)
+    if goes_on_from_quick(folder, config):
+        free = (*there.chosen, *OF_THE_WHOLE)
+        there = with_values(there, {key: value_at(config, key) for key in free})
     old, new = (
-        with_absolute_paths(c).model_dump(exclude={"evaluation", "track"})
-        for c in (stored_config(folder, None), config)
+        with_absolute_paths(c).model_dump(exclude={"evaluation", "track", "chosen"})
+        for c in (there, config)
     )
     if difference := first_difference(old, new) or edited_template(folder, config):
         raise ConfigError(
@@ -188,7 +205,7 @@ def _run(folder: RunFolder, config: Config, command: str, quiet: bool) -> Run:
 
 def _delete_run(folder: RunFolder) -> None:
     """Remove a run folder, and only a run folder."""
-    if not folder.path.exists():
+    if not folder.path.exists() or all(path == folder.lock for path in folder.path.iterdir()):
         return
     if not folder.config.is_file():
         raise ConfigError(

@@ -195,6 +195,11 @@ class System:
         """The next-item encoder where the run has trained one, else its collaborative encoder."""
         return self.next_item if NETWORK in self.origin else self.encoder
 
+    @property
+    def retrieving_encoder(self) -> SequentialEncoder:
+        """The collaborative encoder, or that of lists where the run has trained no other."""
+        return self.encoder if "encoder" in self.origin else self.list_encoder
+
     @cached_property
     def backbone(self) -> Backbone:
         """The language model with its adapter; the adapter starts as the identity."""

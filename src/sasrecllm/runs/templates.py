@@ -10,15 +10,21 @@ from pathlib import Path
 
 from sasrecllm.checkpoint import commit_folder, is_whole
 from sasrecllm.errors import ConfigError
+from sasrecllm.llm.sources import source_of
 from sasrecllm.manifest import verify_folder
 from sasrecllm.prompts.template import Template, is_shipped, parse_template, template_text
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.settings import Config
 
+AUTO = "auto"
+
 
 def named_templates(config: Config) -> dict[str, str]:
     """``text`` and ``soft`` -> name or path of that prompt's template."""
-    return {"text": config.llm.text_prompt, "soft": config.llm.soft_prompt}
+    asked = {"text": config.llm.text_prompt, "soft": config.llm.soft_prompt}
+    # What knows no words yet learns as much from few of them, and reads these sooner.
+    kind = "short" if source_of(config.llm.backbone).in_run else "paper"
+    return {prompt: f"{kind}-{prompt}" if name == AUTO else name for prompt, name in asked.items()}
 
 
 def keep_templates(folder: RunFolder, config: Config) -> None:

@@ -67,8 +67,8 @@ class Fuse(Kind):
 
     def cost(self, stage: Stage, spent: Spent, per_row: float, parameters: Mapping[str, int]) -> Cost:
         """Everything that the run trained, and the time of the slowest model."""
-        everything = sum(parameters.values())
-        return Cost(spent.language + spent.everything, everything, spent.asking + spent.last)
+        asked = spent.asking + spent.last or per_row  # no model was asked: what the sum itself takes
+        return Cost(spent.language + spent.everything, sum(parameters.values()), asked)
 
 
 def fused(config: Config, stages: Stages) -> list[str]:

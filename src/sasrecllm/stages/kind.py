@@ -137,12 +137,8 @@ class Work:
 
     def score(self, scorer: Scorer, split: str) -> FloatArray:
         """The scorer's score of every question of a split."""
-        self.run.progress.start()
-        return score_questions(
-            scorer,
-            self.questions(split),
-            progress=lambda done, n: self.run.progress.step(f"scoring {scorer.name}", done, n),
-        )
+        bar = self.run.progress.bar(f"scoring {scorer.name}")
+        return score_questions(scorer, self.questions(split), progress=bar)
 
 
 def loop_settings(config: Config, base: Loop, changes: Mapping[str, Any] | None = None) -> LoopSettings:
@@ -225,6 +221,11 @@ class Kind:
 
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int] | None:
         """What would be trained, how, and how many times, for an estimate; None where it is nothing."""
+        return None
+
+    def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
+        """All that fitting depends on beside the data, so that what is alike is not fitted twice (a
+        quick run's, :mod:`.quick`); None where it is not said."""
         return None
 
     def seconds(self, work: Work, stage: Stage) -> float:

@@ -76,6 +76,7 @@ def fitted_offset(work: Work, fusion: ListFusion, rows: TrainRows, likes: Questi
         likes.targets,
         free=free,
         best=work.config.lists.best,
+        progress=work.run.progress.bar("lists: new items"),
     )
 
 
@@ -130,4 +131,5 @@ def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | 
         best=best,
         ridge=c.lists.ridge,
         seed=c.seed,
+        progress=work.run.progress.bar(f"lists: P(like) of {scorer.name}"),
     )

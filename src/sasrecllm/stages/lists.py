@@ -64,6 +64,22 @@ class Lists(Kind):
             channel.scores(asked)
         return 2 * made + 4 * (time.monotonic() - started) * len(likes) / max(1, len(asked))
 
+    def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
+        """Its settings, and what the next-item encoder is made of.
+
+        The weight of P(like) is that of the run's own last row.
+        """
+        if stage.load or work.config.lists.rerank:
+            return None
+        own = {"lists": work.config.lists.model_dump(exclude={"next_item"}), "seed": work.config.seed}
+        for other in work.stages.values():
+            if "next_item" in other.train:
+                made = other.kind.made_of(work, other)
+                if made is None:
+                    return None
+                own[other.name] = made
+        return own
+
     @staticmethod
     def _alone(work: Work, name: str, likes: int) -> ListFusion:
         rows = work.system.interactions(("train",))
@@ -82,7 +98,7 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
     rows = system.interactions(("train",))
     free = servable(work.dataset, among_I=rows.means.likes > 0)
     fusion = ListFusion.fit(
-        make_channels(names, system, rows),
+        make_channels(names, system, rows, progress=work.run.progress.bar("lists: channels")),
         likes.histories,
         likes.targets,
         n_items=n_items,
@@ -90,6 +106,7 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
         best=c.best,
         ridge=c.ridge,
         seed=work.config.seed,
+        bar=work.run.progress.bar,
     ).of_weight()
     offset = fitted_offset(work, fusion, rows, likes)
     fusion = replace(fusion, new=new_items(system).with_offset(offset))
@@ -102,7 +119,8 @@ def refitted(work: Work, fusion: ListFusion) -> ListFusion:
     What is new stays so: an item with one like is not known yet.
     """
     rows = work.system.interactions(CHANNEL_SPLITS)
-    channels = make_channels([c.name for c in fusion.channels], work.system, rows)
+    bar = work.run.progress.bar("lists: channels with validation")
+    channels = make_channels([c.name for c in fusion.channels], work.system, rows, progress=bar)
     new, share = fusion.new or new_items(work.system), work.config.lists.explore
     fusion = fusion.with_channels(channels)
     return replace(fusion, new=new, explore=round(1 / share) if share else 0)

@@ -15,7 +15,7 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.seeds import VALIDATION_LIKES
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Kind, Stage, Work, loop_settings
-from sasrecllm.training.loop import Task
+from sasrecllm.training.loop import Task, steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
 from sasrecllm.types import Questions
 
@@ -53,6 +53,7 @@ class NextItem(Kind):
             windows=len(cut),
             batch_size=settings.batch_size,
         )
+        copies = 0 if is_next_item(work) else 1
         steps = min(budget.steps, settings.max_steps or budget.steps)
         start_at_popularity(encoder, cut)
         task = NextItemTask(
@@ -65,20 +66,36 @@ class NextItem(Kind):
             allow_seen=data.allow_seen,
             device=work.system.device,
         )
-        return task, settings.model_copy(update={"max_steps": steps}), 0 if is_next_item(work) else 1
+        return task, settings.model_copy(update={"max_steps": steps}), copies
+
+    def made_of(self, work: Work, stage: Stage) -> dict[str, Any] | None:
+        """The encoder and its training, as the budget leaves it; nothing of the other stages."""
+        if is_next_item(work) or stage.load:
+            return None
+        task, settings, _ = self.task(work, stage)
+        assert isinstance(task, NextItemTask)
+        steps = steps_in_all(len(task.lengths), settings)
+        return {
+            "encoder": work.system.next_item.config,
+            "loss": task.loss,
+            "loop": settings.model_dump() | {"max_steps": steps},
+            "likes": work.config.lists.likes,
+        }
 
 
 def is_next_item(work: Work) -> bool:
     """Whether the run's own encoder is what this kind would train."""
     c = work.config.encoder
     learns = [s.kind.name for s in work.stages.values() if "encoder" in s.train]
-    alone = bool(learns) and set(learns) <= {"encode", "title_prior"}
+    alone = learns == ["encode"]  # a title prior would move its vectors
     same = c.likes_only and loss_of(c.loss).likes_only
+    alike = c.loop.model_dump() == work.config.lists.next_item.loop.model_dump()
     loaded = any("encoder" in s.load for s in work.stages.values())
     return (
         work.dataset.implicit
         and alone
         and same
+        and alike
         and not loaded
         and work.system.encoder.config == work.system.next_item.config
     )

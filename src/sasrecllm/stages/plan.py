@@ -43,6 +43,7 @@ JOINT = Stage(
 )
 SOFT = Stage("soft", KINDS["answer"], ("adapter", "mapper"), prompt="soft", row="SASRecLLM")
 FUSE = Stage("fusion", KINDS["fuse"], ("fusion",), row="SASRecLLM + fusion")
+FUSE_BASELINES = Stage("fusion", KINDS["fuse"], ("fusion",), row="fusion without a network")
 NEXT_ITEM = Stage("next_item", KINDS["next_item"], ("next_item",))
 LISTS = Stage("lists", KINDS["fuse_lists"], ("list_fusion",))
 
@@ -56,7 +57,11 @@ STRATEGIES: dict[str, tuple[Stage, ...]] = {
     "text-only": (TEXT,),
     "mapper-only": (ENCODE, MAP),
     "joint": (ENCODE, JOINT),
+    "no-network": (FUSE_BASELINES,),
 }
+
+QUICK = "no-network"
+"""What a quick run trains before its lists, whatever the strategy of the whole run is."""
 
 
 def stages_of(
@@ -118,7 +123,7 @@ def all_stages(config: Config) -> Stages:
     """
     c = config.encoder
     stages = stages_of(
-        config.strategy,
+        QUICK if config.quick else config.strategy,
         config.fusion.enabled,
         c.kind,
         c.prior == "titles",

@@ -157,7 +157,7 @@ def _run(study: Study, cell: Cell) -> int:
     folder = cell.folder(study.out)
     config = folder.with_name(f"seed-{cell.seed}.yaml")
     config.parent.mkdir(parents=True, exist_ok=True)
-    values = study.settings(cell).model_dump()
+    values = study.settings(cell).model_dump(exclude_unset=True)
     write_text(config, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     arguments = ["run", "--config", str(config), "--out", str(folder)]
     return _child(study, cell, arguments + ["--force"] * _starts_afresh(study, cell))
@@ -171,7 +171,9 @@ def _tune(study: Study, cell: Cell) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     space = {k: r.model_dump(exclude_defaults=True) for k, r in row.space.items()}
     base, spaces = folder / "base.yaml", folder / "space.yaml"
-    write_text(base, yaml.safe_dump(study.untuned(cell).model_dump(), sort_keys=False))
+    write_text(
+        base, yaml.safe_dump(study.untuned(cell).model_dump(exclude_unset=True), sort_keys=False)
+    )
     write_text(spaces, yaml.safe_dump(space, sort_keys=False))
     arguments = ["tune", "--config", str(base), "--space", str(spaces), "--out", str(folder)]
     budget = ["--trials", str(tuning.trials), "--metric", tuning.metric]

@@ -72,8 +72,8 @@ def tune(
         MissingExtraError: Optuna is not installed.
     """
     progress = progress or Progress(quiet=True)
-    values = config.model_dump()
-    defaults = {key: _value_at(values, key) for key in space}
+    values = config.model_dump(exclude_unset=True)  # a trial chooses the rest as any run does
+    defaults = {key: _value_at(config.model_dump(), key) for key in space}
     asked = what_is_asked(config, space, metric)
     with in_use(folder):
         refuse_other_search(folder, asked)
@@ -203,7 +203,7 @@ def _try(
     place = folder / f"trial-{number}"
     result: dict[str, Any] = {"objective": None, "valid": None, "error": None}
     try:
-        changed = Config.model_validate(values).model_dump()
+        changed = Config.model_validate(values).model_dump(exclude_unset=True)
         merge(changed, chosen, "space")
         changed["track"] = "none"  # its folder goes at once
         run = open_run(place, parse_config(changed, f"trial {number}"), "tune", quiet=True, force=True)
@@ -268,7 +268,7 @@ def _conclude(
         "trials": records,
     }
     write_json(folder / "tune.json", result)
-    values = config.model_dump()
+    values = config.model_dump(exclude_unset=True)
     merge(values, best["values"], "space")
     write_text(folder / "best.yaml", yaml.safe_dump(values, sort_keys=False))
     return result

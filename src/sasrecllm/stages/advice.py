@@ -1,0 +1,42 @@
+"""The data card of a run: that of its data, and what its training will cost, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sasrecllm.data.card import DataCard, card_of
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.settings import Config
+from sasrecllm.stages.list_budget import prompts_of
+from sasrecllm.stages.plan import all_stages, asks_language_model, planned
+
+FEW_LIKES = 2_000
+"""Training likes below which more data helps more than more training."""
+
+
+def run_card(config: Config, dataset: Dataset) -> DataCard:
+    """The card of a run's data, with advice on what to spend on it."""
+    card = card_of(dataset)
+    return replace(card, advice=(*card.advice, budget_advice(config, dataset)))
+
+
+def budget_advice(config: Config, dataset: Dataset) -> str:
+    """What training on this data costs, and which setting spends less or more."""
+    rows = dataset.rows("train")
+    likes = int((dataset.labels[rows] == 1).sum())
+    few = f"; {likes:,} training likes are few, and more of them help more than more training"
+    if asks_language_model(config):
+        prompts = prompts_of(config, dataset, planned(config))
+        said = (
+            f"budget: the language model reads about {prompts:,} prompts (a step of training counts as"
+            " three); strategy=encoder-only reads none"
+        )
+    elif any("next_item" in stage.train for stage in all_stages(config).values()):
+        said = (
+            f"budget: the next-item encoder costs lists.next_item.seconds="
+            f"{config.lists.next_item.seconds:g} at most; more pays where its validation is best at the"
+            " last step"
+        )
+    else:
+        said = f"budget: at most encoder.loop.epochs={config.encoder.loop.epochs} passes over the rows"
+    return said + (few if likes < FEW_LIKES else "")

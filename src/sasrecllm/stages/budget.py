@@ -1,0 +1,239 @@
+"""``budget``: what a run leaves out, shortens or enlarges to end near a given time.
+
+A plain function of what everything would cost; who measures that is :mod:`.timing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from sasrecllm.machine.durations import seconds_of
+from sasrecllm.machine.progress import readable_seconds
+from sasrecllm.runs.channels import NEXT_ITEM
+from sasrecllm.runs.choice import is_named
+from sasrecllm.runs.language_model import is_own
+from sasrecllm.settings import Config
+from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.stages.recipe import Rule
+from sasrecllm.stages.timing import RunTime
+
+FEWEST_STEPS = 60
+"""Steps of a stage below which the language model learns nothing."""
+FEWEST_DOCUMENTS = 2000
+"""Documents below which the offline language model knows no words."""
+FEWEST = 0.1
+"""Share of the usual passes below which an encoder is left out."""
+MOST_PASSES = 3
+"""Passes of the language model over its rows, or over documents, at most."""
+LITTLE = 0.3
+"""Share of the usual training below which a smaller language model, or none, is the better choice."""
+FOLDS = 2
+"""Cross-fitted encoders where more would cost too much."""
+FOLDS_SHARE = 0.3
+"""Of the time for the language model that cross-fitting may take before it does with fewer."""
+
+
+class Size(NamedTuple):
+    """A size of the offline language model.
+
+    Args:
+        cost: of reading, as a multiple of the default's.
+    """
+
+    width: int
+    layers: int
+    cost: float
+
+
+SIZES = (Size(64, 2, 0.4), Size(128, 2, 1.0), Size(192, 3, 2.6), Size(256, 4, 5.3))
+"""Operations of the blocks to the power of .8: small matrices are multiplied at a lower rate
+(docs/performance.md, growth)."""
+USUAL = 1
+"""The place of the default among them."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be fitted in.
+
+    Args:
+        left: seconds that are left of the budget.
+        config: the settings with the run's recipe.
+        named: the settings as they were named; what stands there is not touched.
+    """
+
+    left: float
+    config: Config
+    named: Config
+
+    def free(self, key: str) -> bool:
+        """Whether nobody named the dotted ``key``."""
+        return not is_named(self.named, key)
+
+
+def fit_in(
+    config: Config, named: Config, spent: float, measure: Callable[[bool], RunTime]
+) -> list[Rule]:
+    """What to choose so that the run ends near ``config.budget``; each with its reason.
+
+    Args:
+        config: the settings with the run's recipe.
+        named: as they were named.
+        spent: seconds that are gone already, without measuring.
+        measure: what everything costs, with the language model (True) or without.
+    """
+    asked = Asked(seconds_of(config.budget) - spent, config, named)
+    may_leave_out = asked.free("strategy")
+    plain = measure(False)
+    rest = asked.left - plain.seconds
+    if not asks_language_model(config):
+        return _without(asked, plain)
+    if may_leave_out and rest < FEWEST * asked.left:
+        why = f"all else takes about {readable_seconds(plain.seconds)}"
+        return [_left_out(why), *_without(asked, plain)]
+    rules, least = _language(asked, measure(True))
+    if rules is not None:
+        return rules
+    if not may_leave_out:
+        return [_too_small(least)]
+    why = f"with it the run takes at least about {readable_seconds(least)}"
+    return [_left_out(why), *_without(asked, plain)]
+
+
+def _left_out(why: str) -> Rule:
+    return Rule(f"no language model, {why}", {"strategy": "encoder-only"})
+
+
+def _too_small(cost: float) -> Rule:
+    said = f"too small for this data: the run takes about {readable_seconds(cost)}"
+    return Rule(f"{said}, and nothing more can be left out", {})
+
+
+# Without a language model ---------------------------------------------------------------------------
+
+
+def _without(asked: Asked, plain: RunTime) -> list[Rule]:
+    """The encoders in what is left beside channels and judging; none where that is too little."""
+    networks = {n: replace(s, copies=min(1, s.copies)) for n, s in plain.stages.items() if s.steps}
+    training = sum(stage.once for stage in networks.values())
+    fixed = plain.judging + sum(stage.other for stage in plain.stages.values())
+    total = fixed + training
+    if total <= asked.left:
+        return [_ends(total)]
+    share = (asked.left - fixed) / training if training else 0.0
+    if share >= FEWEST:
+        values = _shortened(asked.config, share)
+        return [Rule(f"{share:.0%} of the usual training of the encoders fits", values)]
+    values = {}
+    if asked.free("strategy"):
+        values["strategy"] = "no-network"
+    if asked.free("lists.channels"):
+        values["lists.channels"] = [name for name in asked.config.lists.channels if name != NEXT_ITEM]
+    rules = [Rule(f"no encoder, whose training takes about {readable_seconds(training)}", values)]
+    if fixed > asked.left:
+        users = max(100, int(asked.config.evaluation.ranking.users * asked.left / fixed))
+        rules.append(Rule("fewer lists are judged", {"evaluation.ranking.users": users}))
+        rules.append(_too_small(fixed))
+    return rules
+
+
+def _shortened(config: Config, share: float) -> dict[str, Any]:
+    encoder, lists = config.encoder.loop, config.lists.next_item
+    return {
+        "encoder.loop.epochs": max(1, round(share * encoder.epochs)),
+        # Whichever of the two ends its training.
+        "lists.next_item.loop.epochs": max(1, round(share * lists.loop.epochs)),
+        "lists.next_item.seconds": round(share * lists.seconds, 1),
+    }
+
+
+def _ends(seconds: float) -> Rule:
+    return Rule(f"the run takes about {readable_seconds(seconds)}", {})
+
+
+# With a language model ------------------------------------------------------------------------------
+
+
+class Way(NamedTuple):
+    """A size, and how much of its usual training makes it worth while."""
+
+    size: Size
+    ablations: bool
+    least: float
+
+
+def _ways(asked: Asked) -> list[Way]:
+    """The best first: a larger model only where its usual training fits."""
+    keys = ("llm.offline.width", "llm.offline.layers", "llm.offline.heads", "llm.backbone")
+    usual, ablations = SIZES[USUAL], asked.config.evaluation.ablations
+    without = ablations and not asked.free("evaluation.ablations")
+    if not is_own(asked.config) or not all(map(asked.free, keys)):
+        return [Way(usual, ablations, LITTLE), Way(usual, without, 0.0)]
+    larger = [Way(size, ablations, 1.0) for size in reversed(SIZES[USUAL + 1 :])]
+    small = SIZES[0]
+    usual_or_small = [Way(usual, ablations, LITTLE), Way(small, ablations, LITTLE)]
+    return [*larger, *usual_or_small, Way(small, without, 0.0)]
+
+
+def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
+    """The best way that fits, or None; and what the least one takes, in seconds."""
+    config = asked.config
+    asking = [s for s in full.stages.values() if s.asks]
+    base, rules = _beside(asked, full)
+    steps = min(s.steps for s in asking)
+    fewest = FEWEST_STEPS / max(1, steps)
+    if full.documents:
+        fewest = max(fewest, FEWEST_DOCUMENTS / full.documents)
+    needed = 0.0
+    for way in _ways(asked):
+        prompts = full.prompts + full.ablated * way.ablations
+        checked = sum(s.validation * s.validations for s in asking)
+        fixed = base + way.size.cost * (full.prompt * prompts + checked)
+        training = full.document * full.documents + sum(s.step * s.steps for s in asking)
+        usual = way.size.cost * training
+        least = max(way.least, min(1.0, fewest))
+        needed = fixed + least * usual
+        if needed <= asked.left:
+            share = (asked.left - fixed) / usual
+            values = _training(config, steps, share)
+            if way.size != SIZES[USUAL]:
+                values |= {"llm.offline.width": way.size.width, "llm.offline.layers": way.size.layers}
+            if way.ablations != config.evaluation.ablations:
+                values["evaluation.ablations"] = way.ablations
+            passes = min(float(MOST_PASSES), max(share, 1.0) // 1 if share >= 1 else share)
+            why = f"{passes:.0%} of the usual training of the language model fits"
+            return [*rules, Rule(why, values), _ends(fixed + passes * usual)], needed
+    return None, needed
+
+
+def _beside(asked: Asked, full: RunTime) -> tuple[float, list[Rule]]:
+    """Seconds of all that asks no language model, with fewer cross-fitted encoders where they cost."""
+    others = [s for s in full.stages.values() if not s.asks]
+    seconds = full.plain + sum(s.seconds for s in others)
+    folds = asked.config.encoder.folds
+    extra = sum((s.copies - 1) * s.once for s in others if s.copies > 1)
+    small = extra <= FOLDS_SHARE * (asked.left - seconds + extra)
+    if small or folds <= FOLDS or not asked.free("encoder.folds"):
+        return seconds, []
+    rule = Rule("fewer cross-fitted encoders", {"encoder.folds": FOLDS})
+    return seconds - extra * (folds - FOLDS) / folds, [rule]
+
+
+def _training(config: Config, steps: int, share: float) -> dict[str, Any]:
+    """Settings for ``share`` of the usual training."""
+    own, offline = is_own(config), config.llm.offline
+    if share >= 1:
+        passes = int(min(share, MOST_PASSES))
+        if passes == 1:
+            return {}
+        values: dict[str, Any] = {"llm.loop.epochs": passes * config.llm.loop.epochs}
+        loops = {"titles_loop": offline.titles_loop, "answers_loop": offline.answers_loop}
+        if own:
+            values |= {f"llm.offline.{n}.epochs": passes * loop.epochs for n, loop in loops.items()}
+        if config.llm.loop.max_steps:
+            values["llm.loop.max_steps"] = passes * config.llm.loop.max_steps
+        return values
+    values = {"llm.loop.max_steps": max(1, int(share * steps))}
+    return values | ({"llm.offline.documents": int(share * offline.documents)} if own else {})

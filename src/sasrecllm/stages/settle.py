@@ -1,0 +1,99 @@
+"""Before anything is trained: a run fills in what nobody named, by its data and its budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.errors import ConfigError
+from sasrecllm.machine.distributed import is_main_process, process_count, wait_for_all
+from sasrecllm.runs.choice import goes_on_from_quick, is_named, with_choice
+from sasrecllm.runs.opening import Run, claim
+from sasrecllm.runs.stored import stored_config
+from sasrecllm.runs.templates import keep_templates
+from sasrecllm.settings import Config
+from sasrecllm.stages.budget import fit_in
+from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.stages.quick import take_over
+from sasrecllm.stages.recipe import Rule, recipe
+from sasrecllm.stages.timing import RunTime, run_time
+
+Measure = Callable[[bool], RunTime]
+
+
+def settle(run: Run, dataset: Dataset, started: float) -> None:
+    """Choose for ``run`` and write the choice down; what was trained already keeps its own.
+
+    Args:
+        started: when the run began, of :func:`time.monotonic`.
+
+    Raises:
+        ConfigError: a budget under more than one process, whose steps one process cannot time.
+    """
+    needed, quick = _is_open(run), goes_on_from_quick(run.folder, run.config)
+    wait_for_all()
+    if not needed:
+        return
+    if run.config.budget and process_count() > 1:
+        raise ConfigError(
+            f"budget is {run.config.budget!r}, under {process_count()} processes; one process times its"
+            " own steps alone",
+            "start one process, or name what `sasrecllm run --dry-run --budget …` shows",
+        )
+    if is_main_process():
+        run.config = choose(run, dataset, started)
+        if quick:
+            take_over(run, dataset)
+        claim(run)
+        if asks_language_model(run.config):
+            keep_templates(run.folder, run.config)
+    wait_for_all()
+    run.config = with_choice(run.config, stored_config(run.folder, None).chosen)
+
+
+def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None = None) -> Config:
+    """The run's settings with what its data and its budget ask for, said in words.
+
+    Args:
+        started: when the run began.
+        measure: what the run would cost; it is tried out without.
+    """
+    if not _is_open(run):
+        return run.config
+    named = run.config
+    chosen = _said(run, "recipe", named, recipe(named, dataset))
+    settled = with_choice(named, chosen)
+    if named.budget and not named.quick:
+        tried = replace(run, config=settled)
+
+        def timed(language: bool) -> RunTime:
+            return run_time(tried, dataset, language=language)
+
+        spent = time.monotonic() - started
+        rules = fit_in(settled, named, spent, measure or timed)
+        chosen |= _said(run, f"budget {named.budget}", named, rules)
+    return with_choice(named, chosen)
+
+
+def _is_open(run: Run) -> bool:
+    """Whether nothing was trained yet that the choice would change."""
+    return not run.folder.is_trained() or goes_on_from_quick(run.folder, run.config)
+
+
+def _said(run: Run, head: str, named: Config, rules: list[Rule]) -> dict[str, Any]:
+    """Everything that the rules choose, each said with its reason."""
+    chosen: dict[str, Any] = {}
+    for rule in rules:
+        taken = {key: value for key, value in rule.values.items() if not is_named(named, key)}
+        chosen |= taken
+        if taken or not rule.values:
+            said = ", ".join(f"{key}={_short(value)}" for key, value in taken.items())
+            run.progress.line(f"{head}: {rule.why}" + (f": {said}" if said else ""))
+    return chosen
+
+
+def _short(value: Any) -> str:
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)

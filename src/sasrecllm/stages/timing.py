@@ -1,0 +1,225 @@
+"""What a run would cost on this machine, from a few real steps of every stage on fresh parts."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sasrecllm.baselines.table import LISTED, shown_baselines
+from sasrecllm.data.candidates import servable_rows
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.evaluation.protocol import score_questions
+from sasrecllm.machine.progress import Progress
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.language_model import is_own
+from sasrecllm.runs.opening import Run
+from sasrecllm.runs.system import System
+from sasrecllm.settings import LoopSettings
+from sasrecllm.stages.ablations import ABLATIONS
+from sasrecllm.stages.kind import Stage, Work
+from sasrecllm.stages.list_budget import prompt_budget
+from sasrecllm.stages.own_language_model import language_model
+from sasrecllm.stages.plan import all_stages, asks_language_model, planned
+from sasrecllm.training.loop import Task, steps_in_all
+
+STEPS = 3
+"""Training steps that are tried."""
+DOCUMENTS = 200
+"""Documents that the offline language model is tried with."""
+QUESTIONS = 256
+"""Questions of a split that are tried."""
+TABLES = 6.0
+"""Seconds of resampling, plots and pages, roughly."""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """What a stage would take, in seconds.
+
+    Args:
+        step: one optimiser step.
+        steps: of the whole stage, if it does not stop early.
+        validation: one validation of all rows.
+        validations: of the whole stage.
+        copies: how many times it is trained (cross-fitting).
+        other: what is no training.
+        asks: it asks the language model.
+        said: examples, epochs and what learns, for people.
+    """
+
+    step: float = 0.0
+    steps: int = 0
+    validation: float = 0.0
+    validations: int = 0
+    copies: int = 1
+    other: float = 0.0
+    asks: bool = False
+    said: str = ""
+
+    @property
+    def once(self) -> float:
+        """One training of it."""
+        return self.step * self.steps + self.validation * self.validations
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.copies * self.once + self.other
+
+
+@dataclass(frozen=True)
+class RunTime:
+    """What a run would take, in seconds.
+
+    Args:
+        stages: by name.
+        document: both phases of the offline language model, one document in one epoch.
+        documents: how many it would read, over all epochs.
+        prompt: one prompt, read without learning.
+        prompts: how many are, for the table and for lists.
+        ablated: how many more are for ablations.
+        plain: judging everything that asks no language model.
+    """
+
+    stages: dict[str, StageTime] = field(default_factory=dict)
+    document: float = 0.0
+    documents: int = 0
+    prompt: float = 0.0
+    prompts: int = 0
+    ablated: int = 0
+    plain: float = 0.0
+
+    @property
+    def judging(self) -> float:
+        """The evaluation."""
+        return self.plain + self.prompt * (self.prompts + self.ablated)
+
+    @property
+    def seconds(self) -> float:
+        """The whole run."""
+        training = sum(stage.seconds for stage in self.stages.values())
+        return training + self.document * self.documents + self.judging
+
+
+def run_time(run: Run, dataset: Dataset, *, language: bool = True) -> RunTime:
+    """Time a few steps of each stage; everything but the data is thrown away.
+
+    Args:
+        language: try what asks the language model, too; else it is left out.
+    """
+    language = language and asks_language_model(run.config)
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = Run(RunFolder(Path(scratch)), run.config, run.command, Progress(quiet=True))
+        built = _document(trial, dataset) if language and is_own(run.config) else 0.0
+        system = System.new(trial.folder, run.config, dataset, run.config.device)
+        work = Work(trial, dataset, system, all_stages(run.config))
+        asked = [s for s in work.stages.values() if language or not s.kind.asks_language_model]
+        found = RunTime({s.name: _stage(work, s) for s in asked}, document=built)
+        own = run.config.llm.offline
+        if built:
+            epochs = max(own.titles_loop.epochs, own.answers_loop.epochs)
+            found = replace(found, documents=own.documents * epochs)
+        return _judged(work, found, language)
+
+
+def _stage(work: Work, stage: Stage) -> StageTime:
+    other, found = stage.kind.seconds(work, stage), stage.kind.task(work, stage)
+    if found is None or not found[2]:
+        return StageTime(other=other)
+    task, settings, copies = found
+    step, validation = tried(task, settings)
+    learns = sum(p.numel() for p in task.trainable().values())
+    return StageTime(
+        step,
+        steps_in_all(len(task.lengths), settings),
+        validation,
+        settings.epochs * settings.evals_per_epoch,
+        copies,
+        other,
+        stage.kind.asks_language_model,
+        f"{len(task.lengths)} examples, at most {settings.epochs} epochs, {learns:,} parameters learn",
+    )
+
+
+def tried(task: Task, settings: LoopSettings) -> tuple[float, float]:
+    """Seconds of one step of middling length, and of one validation of all rows."""
+    task.learn()
+    size = settings.batch_size
+    order = np.argsort(task.lengths, kind="stable")
+    middle = order[len(order) // 2 :][: size * (1 + STEPS)]
+    batches = [middle[start : start + size] for start in range(0, len(middle), size)]
+    task(batches[0]).backward()  # whatever is made once
+    timed = batches[1:] or batches
+    started = time.monotonic()
+    for batch in timed:
+        task(batch).backward()
+    step = (time.monotonic() - started) / len(timed)
+    asked = np.unique(np.linspace(0, task.n_validation - 1, min(QUESTIONS, task.n_validation)))
+    task.eval()
+    started = time.monotonic()
+    with torch.no_grad():
+        task.validation_scores(asked.astype(np.int64))
+    return step, (time.monotonic() - started) / max(1, len(asked)) * task.n_validation
+
+
+def _document(trial: Run, dataset: Dataset) -> float:
+    """Build the small model with a handful of documents: seconds of one of them."""
+    full = trial.config.llm.offline
+    once = {"epochs": 1, "evals_per_epoch": 1}
+    count = min(DOCUMENTS, full.documents)
+    few = full.model_copy(
+        update={
+            "documents": count,
+            "titles_loop": full.titles_loop.model_copy(update=once),
+            "answers_loop": full.answers_loop.model_copy(update=once),
+        }
+    )
+    llm = trial.config.llm.model_copy(update={"offline": few})
+    started = time.monotonic()
+    language_model(replace(trial, config=trial.config.model_copy(update={"llm": llm})), dataset)
+    return (time.monotonic() - started) / count
+
+
+def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
+    """With what judging would take."""
+    c, data, plain = work.config, work.dataset, TABLES
+    evaluation, asked = c.evaluation, len(work.questions("valid")) + len(work.questions("test"))
+    few = work.questions("test").take(np.arange(min(QUESTIONS, len(work.questions("test")))))
+    lists = evaluation.ranking.when != "never"
+    rows = servable_rows(data, "test")[0]
+    users = min(evaluation.ranking.users, len(rows)) if lists else 0
+    whole = np.tile(np.arange(data.n_items), (min(8, max(1, len(rows))), 1))
+    for name in dict.fromkeys((*shown_baselines(data.implicit, evaluation.baselines), *LISTED)):
+        scorer: Any = work.system.component(name, "text")
+        started = time.monotonic()
+        score_questions(scorer, few)
+        made = time.monotonic()
+        score_questions(scorer, few)
+        again = time.monotonic() - made
+        plain += (made - started) - again + again * asked / max(1, len(few))
+        if name in LISTED and users:
+            started = time.monotonic()
+            scorer.score(data.histories(rows[: len(whole)]), whole)
+            plain += (time.monotonic() - started) / len(whole) * users
+    if users and c.lists.enabled:  # the fusion asks every channel
+        plain += found.stages[LISTS].other / 4 if LISTS in found.stages else 0.0
+    if not language:
+        return replace(found, plain=plain)
+    stages = [s for s in planned(c).values() if s.kind.asks_language_model]
+    answering = [found.stages[s.name] for s in stages]
+    prompt = float(np.mean([s.validation for s in answering])) / max(1, len(work.questions("valid")))
+    prompts = asked * len(stages)
+    ablated = evaluation.ablations * (1 + len(ABLATIONS)) * len(work.questions("test"))
+    if users:
+        prompts += prompt_budget(c, data, planned(c))
+    return replace(found, plain=plain, prompt=prompt, prompts=prompts, ablated=ablated)
+
+
+LISTS = "lists"
+"""The stage that weighs the channels of lists."""

@@ -1,0 +1,118 @@
+"""A budget is chosen for once, said in words, kept in the run's settings, and shown by a dry run."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sasrecllm import fit
+from sasrecllm.config import reread_config
+from sasrecllm.errors import ConfigError
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.stages import settle
+from sasrecllm.stages.timing import RunTime, StageTime, run_time
+
+SMALL = {
+    "encoder": {"width": 8, "blocks": 1, "length": 5},
+    "lists.next_item.loop.epochs": 2,
+    "evaluation.resamples": 100,
+    "quiet": True,
+}
+
+
+@pytest.fixture(scope="module")
+def log():
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"u{u}", f"i{i}", 5 if i % 2 == u % 2 else 2, 1_600_000_000 + 86_400 * n + u)
+        for u in range(40)
+        for n, i in enumerate(rng.permutation(30)[:10])
+    ]
+    return pl.DataFrame(rows, ["user_id", "item_id", "rating", "timestamp"], orient="row")
+
+
+@pytest.fixture(scope="module")
+def items():
+    titles = [f"{['Sea', 'War', 'Love'][n % 3]} tale {n}" for n in range(30)]
+    return pl.DataFrame({"item_id": [f"i{n}" for n in range(30)], "title": titles})
+
+
+def slow(tried, dataset, *, language=True):
+    """A machine on which encoders take ten minutes, and nothing else much."""
+    training = StageTime(step=1.0, steps=600)
+    return RunTime({"encoder": training, "lists": StageTime(other=2.0)}, plain=3.0)
+
+
+def never(*_, **__):
+    raise AssertionError("chosen anew")
+
+
+def test_the_choice_is_kept_and_a_second_start_does_not_choose_anew(log, items, tmp_path, monkeypatch):
+    monkeypatch.setattr(settle, "run_time", slow)
+    made = fit(log, items, out=tmp_path / "run", budget="4m", **SMALL)
+    stored = reread_config(RunFolder(tmp_path / "run").config)
+    assert stored.budget == "4m" and stored.strategy == "encoder-only"
+    assert stored.chosen["strategy"] == "encoder-only" and stored.encoder.loop.epochs < 30
+    assert stored.encoder.loop.epochs == stored.chosen["encoder.loop.epochs"]
+    said = (tmp_path / "run/log.txt").read_text("utf-8")
+    assert "budget 4m: no language model, all else takes about 10:0" in said
+    monkeypatch.setattr(settle, "run_time", never)
+    again = fit(log, items, out=tmp_path / "run", budget="4m", **SMALL)
+    assert again.recommend(["i1"]) == made.recommend(["i1"])
+    with pytest.raises(ConfigError, match="budget is '4m' there, '1h' here"):
+        fit(log, items, out=tmp_path / "run", budget="1h", **SMALL)
+
+
+def test_what_was_begun_goes_on_with_what_it_chose(log, items, tmp_path, monkeypatch):
+    """Trained on one machine, judged on another: the faster one changes nothing."""
+    monkeypatch.setattr(settle, "run_time", slow)
+    fit(log, items, out=tmp_path / "run", budget="4m", **SMALL)
+    folder = RunFolder(tmp_path / "run")
+    before = folder.config.read_bytes()
+    for path in (folder.manifest, folder.summary, folder.results):
+        path.unlink()
+    monkeypatch.setattr(settle, "run_time", never)
+    fit(log, items, out=tmp_path / "run", budget="4m", **SMALL)
+    assert folder.config.read_bytes() == before and folder.is_sealed()
+
+
+def test_a_budget_is_no_matter_of_several_processes(log, items, tmp_path, monkeypatch):
+    monkeypatch.setattr(settle, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="budget is '4m', under 2 processes"):
+        fit(log, items, out=tmp_path / "run", budget="4m", **SMALL)
+
+
+def test_a_dry_run_shows_the_choice_and_keeps_none(log, items, tmp_path, monkeypatch, cli):
+    monkeypatch.setattr(settle, "run_time", slow)
+    log.write_csv(tmp_path / "log.csv")
+    items.write_csv(tmp_path / "items.csv")
+    said = cli(
+        "run", "--dry-run", "--budget", "4m", "--out", tmp_path / "run", "data.source=files",
+        f"data.path={tmp_path / 'log.csv'}", f"data.items_path={tmp_path / 'items.csv'}",
+        "encoder.width=8", "encoder.length=5", "lists.next_item.loop.epochs=2",
+    )  # fmt: skip
+    assert "budget 4m: no language model" in said and "encoder.loop.epochs=" in said
+    assert "evaluation: about" in said and "in all about" in said
+    stored = reread_config(RunFolder(tmp_path / "run").config)
+    assert not stored.chosen and stored.encoder.loop.epochs == 30
+
+
+def test_the_time_of_a_run_counts_every_stage_and_the_evaluation(run, tmp_path):
+    from sasrecllm.runs.opening import open_run
+    from sasrecllm.runs.stored import stored_config, stored_data
+
+    config, data = stored_config(RunFolder(run)), stored_data(RunFolder(run))
+    opened = open_run(tmp_path / "run", config, "x", quiet=True)
+    full = run_time(opened, data)
+    names = ["encoder", "text", "mapper", "soft", "fusion", "next_item", "lists"]
+    assert list(full.stages) == names
+    assert [n for n, s in full.stages.items() if s.asks] == ["text", "mapper", "soft"]
+    assert full.stages["encoder"].copies == 3 and full.stages["text"].copies == 1
+    rows = len(data.rows("train"))
+    assert full.stages["text"].steps == -(-rows // 64) and full.stages["text"].step > 0
+    assert full.documents == config.llm.offline.documents and full.document > 0
+    asked = len(data.rows("valid")) + len(data.rows("test"))
+    assert full.prompts >= 3 * asked and full.ablated == 5 * len(data.rows("test"))
+    assert full.seconds > full.judging > full.plain > 0
+    plain = run_time(opened, data, language=False)
+    assert not any(s.asks for s in plain.stages.values()) and not plain.prompts + plain.documents
+    assert not (tmp_path / "run").exists(), "all of it is thrown away"
