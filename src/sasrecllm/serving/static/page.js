@@ -117,7 +117,7 @@ function card(line) {
       make("span", { className: "p", textContent: `${percent} %` })),
     meter,
     make("div", { className: "facts" }, make("span", { textContent: place }),
-      judge(line, true), judge(line, false), wish.never(line), ask,
+      judge(line, true), judge(line, false), ask, wish.never(line),
       ...line.flags.filter((f) => f === "cold_item").map(chip)),
     why);
   item.dataset.item = line.item_id;
