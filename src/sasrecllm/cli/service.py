@@ -47,6 +47,10 @@ def serve(
         float,
         typer.Option(min=0.1, help="seconds for one answer; a process that takes longer is replaced"),
     ] = 30.0,
+    retrieve: Annotated[
+        int,
+        typer.Option(min=1, max=1000, help="first-stage items, where a request does not say how many"),
+    ] = 100,
     log_requests: Annotated[
         bool, typer.Option("--log-requests", help="a line for every answer on standard error")
     ] = False,
@@ -61,7 +65,7 @@ def serve(
     signals.leave()
     names = allowed_host or ()
     doors = (key_file, store, queue, rate, workers, names, root_path, timeout, log_requests)
-    serve_run(folder, host, port, *doors, forget=forget_in_run)
+    serve_run(folder, host, port, *doors, forget=forget_in_run, retrieve=retrieve)
 
 
 @app.command()
