@@ -33,6 +33,12 @@ def server():
             self.end_headers()
             self.wfile.write(text)
 
+        def do_GET(self):
+            asked.append((self.path.removeprefix("/books"), None, self.headers["Authorization"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"values": [{"attribute": "genre", "value": "War", "items": 3}]}')
+
         def do_DELETE(self):
             asked.append((self.path.removeprefix("/books"), None, self.headers["Authorization"]))
             self.send_response(200)
@@ -49,6 +55,18 @@ def server():
     listening.shutdown()
     thread.join()
     listening.server_close()
+
+
+def test_wishes_go_with_the_request_and_attribute_values_can_be_looked_up(server):
+    url, asked = server
+    client = Client(url)
+    wishes = {"exclude": ["b"], "boost": {"genre": {"War": 3}}, "diversity": 0.3}
+    client.recommend(history=["a"], **wishes)
+    assert client.attributes("war & sea", limit=5) == [
+        {"attribute": "genre", "value": "War", "items": 3}
+    ]
+    assert asked[0][1] == {"user_id": None, "history": ["a"], "k": 10, **wishes}
+    assert asked[1][0] == "/v1/attributes?query=war+%26+sea&limit=5"
 
 
 def test_every_call_asks_by_the_new_names(server):

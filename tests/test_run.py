@@ -271,6 +271,34 @@ def test_a_run_is_judged_again_and_not_trained_again_where_its_evaluation_alone_
     assert "encoder.width is 16 there, 8 here" in changed
 
 
+def test_evaluate_takes_other_settings_of_evaluation_which_are_the_runs_from_then_on(
+    run, cli, tmp_path
+):
+    folder = tmp_path / "judged"
+    shutil.copytree(run, folder)
+    before = {**weights(folder), "config.yaml": file_digest(folder / "config.yaml")}
+    for given, said in (
+        (["encoder.width=8"], "settings of evaluation alone; allowed: evaluation."),
+        (["evaluation.resample=5"], "did you mean 'resamples'"),
+        (["evaluation.baselines=[populariti]"], "did you mean 'popularity'"),
+        (["resamples=5"], "settings of evaluation alone"),
+        (["evaluation.resamples"], "has no '='"),
+        (["--quite"], "unknown flag --quite"),
+    ):
+        assert said in cli("evaluate", folder, *given, expect=2), given
+    assert before == {**weights(folder), "config.yaml": file_digest(folder / "config.yaml")}
+    changes = ["evaluation.baselines=[popularity]", "evaluation.ablations=false"]
+    said = cli("evaluate", folder, "--quiet", *changes, "evaluation.ranking.when=never")
+    assert "popularity" in said
+    results = read_json(folder / "results.json")
+    assert "popularity" in results["rows"] and not results["ablations"] and not results["ranking"]
+    assert load_config(folder / "config.yaml").evaluation.baselines == ["popularity"]
+    assert weights(folder) == {k: v for k, v in before.items() if k != "config.yaml"}
+    cli("evaluate", folder, "--quiet")  # goes by what it was judged by last
+    assert read_json(folder / "results.json") == results
+    assert "m0" in cli("recommend", folder, "--liked", "m0003", "-k", "2")
+
+
 def test_two_processes_train_as_one(cli, tmp_path):
     """torchrun with gloo: the same effective batch, the same validation metrics, no row twice.
 

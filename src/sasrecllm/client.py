@@ -64,7 +64,8 @@ class Client:
         """The best items for a user, a history, or both.
 
         Args:
-            more: ``retrieve``, ``only``, ``where``, ``rerank`` and ``seen`` of the request.
+            more: wishes (``only``, ``where``, ``exclude``, ``boost``, ``diversity``, ``seen``),
+                ``retrieve`` and ``rerank`` of the request.
         """
         asked = {"user_id": user_id, "history": list(history), "k": k, **more}
         return list(self.call("POST", "/v1/recommend", asked)["recommendations"])
@@ -102,9 +103,14 @@ class Client:
         self.call("DELETE", f"/v1/users/{urllib.parse.quote(user_id, safe='')}")
 
     def search(self, query: str, limit: int = 20) -> list[dict[str, Any]]:
-        """Items whose titles hold every word of ``query``."""
+        """Items whose titles hold every word of ``query``, best first."""
         asked = urllib.parse.urlencode({"query": query, "limit": limit})
         return list(self.call("GET", f"/v1/items?{asked}")["items"])
+
+    def attributes(self, query: str = "", limit: int = 20) -> list[dict[str, Any]]:
+        """What ``where`` and ``boost`` may name: attributes and values that hold every word."""
+        asked = urllib.parse.urlencode({"query": query, "limit": limit})
+        return list(self.call("GET", f"/v1/attributes?{asked}")["values"])
 
     def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """One request.

@@ -63,6 +63,28 @@ def reread_config(path: Path) -> Config:
     return parse_config(translated(read_yaml(path)), str(path))
 
 
+def judged_by(config: Config, overrides: Iterable[str]) -> Config:
+    """The settings of a trained run with other ones of ``evaluation``, as ``evaluation.key=value``.
+
+    Raises:
+        ConfigError: another section, or a key or value that cannot be.
+    """
+    values = config.model_dump()
+    for key, value, where in read_overrides(overrides):
+        if not key.startswith("evaluation."):
+            raise ConfigError(
+                f"{where}: a trained run is judged by other settings of evaluation alone; allowed:"
+                f" evaluation.{', evaluation.'.join(_keys(['evaluation']))}"
+                + did_you_mean(key, [f"evaluation.{name}" for name in _keys(["evaluation"])]),
+                "what it was trained with stays; `sasrecllm run` trains another one into another --out",
+            )
+        alone: dict[str, Any] = {}
+        put(alone, key, value, where)
+        refuse_former(alone, where)
+        put(values, key, value, where)
+    return parse_config(values, "configuration")
+
+
 def _read_environment() -> Iterator[tuple[str, Any, str]]:
     """Dotted key, value and origin of every variable that is a setting."""
     for name, text in sorted(os.environ.items()):

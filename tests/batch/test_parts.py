@@ -10,8 +10,10 @@ from sasrecllm.batch import parts
 from sasrecllm.batch.parts import part_file, parts_folder, verify_part, write_part
 from sasrecllm.errors import CheckpointError
 from sasrecllm.inference.requests import Recommendation
+from sasrecllm.inference.wishes import Wishes
 
-JOB = {"k": 2, "retrieve": 9, "rerank": True, "seen": None, "parts": 1}
+JOB = {"k": 2, "retrieve": 9, "rerank": True, "parts": 1}
+JOB |= {"exclude": ["i7"], "diversity": 0.5}
 
 
 class Fixed:
@@ -20,8 +22,9 @@ class Fixed:
     dataset = SimpleNamespace(latest=lambda users: users)
     catalog = SimpleNamespace(user_index=lambda ids: np.array([int(i[1:]) for i in ids]))
 
-    def recommend_many(self, known, k, retrieve, *, rerank, seen):
-        assert (k, retrieve, rerank, seen) == (2, 9, True, None)
+    def recommend_many(self, known, k, retrieve, wishes, *, rerank):
+        assert (k, retrieve, rerank) == (2, 9, True)
+        assert wishes == Wishes(exclude=["i7"], diversity=0.5)
         return known
 
     def lists(self, known, best):

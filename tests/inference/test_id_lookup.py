@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sasrecllm.data.catalog import Catalog, title_keys
+from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import DataError
 from sasrecllm.inference.id_lookup import (
-    allowed_items,
     entries_of,
     history_of,
     items_of,
@@ -16,13 +15,14 @@ from sasrecllm.inference.id_lookup import (
     user_of,
 )
 from sasrecllm.inference.requests import NewItem, Title
+from sasrecllm.inference.titles import TitleSearch
 from sasrecllm.types import UNKNOWN, Histories
 
 TITLES = ["The Sea", "A War", "The Sea", "Love"]
 CATALOG = Catalog(
     ["a", "b", "c", "title 1"], TITLES, ["ann", "bob"], {"genre": ["Sea|Old", "War", "Sea", None]}
 )
-BY_TITLE = {key: index for index, key in enumerate(title_keys(TITLES))}
+SEARCH = TitleSearch(CATALOG)
 
 
 def test_ids_become_indices_in_their_order():
@@ -66,22 +66,13 @@ def test_what_is_told_now_stands_behind_what_the_data_knows():
     assert alone.items.tolist() == [0, 2] and alone.users.tolist() == [UNKNOWN]
 
 
-def test_filters_leave_what_passes_all_of_them():
-    assert allowed_items(CATALOG, None, None).all()
-    assert allowed_items(CATALOG, {"a", "b"}, None).tolist() == [True, True, False, False]
-    assert allowed_items(CATALOG, None, {"genre": "Sea"}).tolist() == [True, False, True, False]
-    assert allowed_items(CATALOG, ["a", "b"], {"genre": "Sea"}).tolist() == [True, False, False, False]
-    with pytest.raises(DataError, match=r"'gnre' is no attribute .* did you mean 'genre'"):
-        allowed_items(CATALOG, None, {"gnre": "Sea"})
-
-
 def test_a_known_title_is_its_item_and_each_new_one_becomes_an_item_once():
     told = [Title("a WAR"), "c", Title("Brand New"), Title("Other"), Title("Brand New")]
-    items, new = entries_of(CATALOG, told, BY_TITLE)
+    items, new = entries_of(SEARCH, told)
     assert items.tolist() == [1, 2, 4, 5, 4]
     assert [item.title for item in new] == ["Brand New", "Other"]
     with pytest.raises(DataError, match="history: item 'x'"):
-        entries_of(CATALOG, ["x"], BY_TITLE)
+        entries_of(SEARCH, ["x"])
 
 
 def test_the_ids_of_titles_are_nobody_elses():

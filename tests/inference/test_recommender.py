@@ -252,7 +252,14 @@ def test_reasons_are_what_leaving_an_entry_out_does(system):
     assert total == pytest.approx(np.log(whole / (1 - whole)), abs=1e-4)
     assert {n.item_id for n in got.nearest} == {"m0003", "m0010", "m0031"}
     assert all(-1 - 1e-6 <= n.cosine <= 1 + 1e-6 for n in got.nearest)
+    known = system.dataset.latest(np.array([3]))
+    listed = system.explain("m0050", user=system.catalog.user_ids[3]).listed
+    order = system.fusion.scores(known)[0]
+    place = system.catalog.item_ids.index("m0050")
+    assert sum(listed.values()) == pytest.approx(order[place] - order.mean(), abs=1e-6)
     new = system.with_items([NewItem("n", "Brand new thing")]).explain("n", history)
+    names = {c.name for c in system.fusion.channels} | {"offset of new items"}
+    assert {*listed, *new.listed, *got.listed} <= names
     assert all(n.by == "title" for n in new.nearest) and len(new.nearest) == 3
     assert got.to_dict()["reasons"][0]["item_id"] == got.reasons[0].item_id
 
@@ -271,6 +278,7 @@ def test_a_run_of_an_encoder_alone_recommends_and_explains(tmp_path):
     assert list(alone.explain("m0001", ["m0003"]).shares) == ["mf"]
     more = alone.with_items([NewItem("n", "x")])
     assert more.explain("n", ["m0003"]).nearest == ()
+    assert (alone.explain("m0001", ["m0003"]).listed == {}) == (alone.fusion is None)
 
 
 def test_the_showcase_of_the_run_names_the_new_ones(folder):

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.errors import DivergedError
+from sasrecllm.errors import ConfigError, DivergedError
 from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.inference import rerank
 from sasrecllm.inference.rerank import TwoStage, dense_ranks
 from sasrecllm.inference.retrieve import ScorerChannel
+from sasrecllm.inference.wishes import Wanted
 from sasrecllm.types import UNKNOWN, Histories
 
 
@@ -96,7 +97,7 @@ def test_a_list_is_the_order_in_which_the_tables_judge_the_same_items(
     """Ties too: equal in the tables; a list shows them in the order of the catalogue."""
     both, known = two_stage(Table(first), Table(second), count, Behind(first)), people(*histories)
     allowed = np.array([i not in barred for i in range(8)])
-    got = both.lists(known, 3, allowed_I=allowed, seen=seen)
+    got = both.lists(known, 3, Wanted(allowed, seen=seen))
     free = [[i for i in range(8) if allowed[i] and (seen or i not in h)] for h in histories]
     judged = np.array([f + [UNKNOWN] * (8 - len(f)) for f in free])
     scores = both.score(known, judged)
@@ -156,10 +157,53 @@ def test_a_score_that_is_no_number_is_refused_and_does_not_lead_a_list():
 def test_nobody_and_nothing():
     both = two_stage(Table([1, 2, 3]), Table([1, 2, 3]), 3)
     assert both.lists(nobody(0), 2).items.shape == (0, 2)
-    nothing = both.lists(nobody(1), 2, allowed_I=np.zeros(3, dtype=bool))
+    nothing = both.lists(nobody(1), 2, Wanted(np.zeros(3, dtype=bool)))
     assert (nothing.items == UNKNOWN).all() and (nothing.scores == -np.inf).all()
 
 
 def test_equal_scores_have_the_same_rank():
     got = dense_ranks(np.array([[3.0, -np.inf, 3.0, 7.0], [0.0, 0.0, 0.0, 0.0]]))
     assert got.tolist() == [[2, 1, 2, 3], [1, 1, 1, 1]]
+
+
+@settings(max_examples=60)
+@given(
+    scores=st.lists(st.integers(-3, 3), min_size=8, max_size=8),
+    boost=st.lists(st.sampled_from([0.0, 0.0, 1.0, -2.0]), min_size=8, max_size=8),
+    count=st.integers(1, 8),
+    log_odds=st.sampled_from([0.5, 1.0, 4.0]),
+)
+def test_a_boost_is_added_to_the_score_in_its_own_units_and_reaches_behind_the_first_stage(
+    scores, boost, count, log_odds
+):
+    boost = np.array(boost)
+    table = Table(scores)
+    both = TwoStage([ScorerChannel(table, np.arange(8))], table, 8, count=count, log_odds=log_odds)
+    got = both.lists(nobody(1), 3, Wanted(boost_I=boost))
+    named = np.zeros(8, dtype=bool)
+    for some in (np.ones(8, dtype=bool), boost > 0):  # the best of all, and of what is pushed up
+        order = [i for i in np.argsort(-table.scores, kind="stable") if some[i]]
+        named[order[: max(3, count)]] = True
+    worth = np.where(named, table.scores + log_odds * boost, -np.inf)
+    assert got.items[0].tolist() == np.argsort(-worth, kind="stable")[:3].tolist()
+    assert got.scores[0].tolist() == table.scores[got.items[0]].tolist(), "the score stays the score"
+
+
+def test_a_mixed_list_is_chosen_among_the_first_stages_best_and_without_a_share_is_the_list_itself():
+    table = Table([9, 8, 7, 6, 5, 4])
+    alike = np.array(
+        [[1, 1, 1, 0, 0, 0]] * 3 + [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1]]
+    )
+    channels = [ScorerChannel(table, np.arange(6))]
+    both = TwoStage(channels, table, 6, count=4, likeness=lambda items: alike[np.ix_(items, items)])
+    assert both.lists(nobody(1), 3, Wanted(diversity=0.0)).items.tolist() == [[0, 1, 2]]
+    assert both.lists(nobody(1), 3, Wanted(diversity=0.5)).items.tolist() == [[0, 3, 1]]
+    scores = both.lists(nobody(1), 3, Wanted(diversity=0.5)).scores
+    assert scores.tolist() == [[9, 6, 8]]
+
+
+@pytest.mark.parametrize("wish", [Wanted(boost_I=np.ones(3)), Wanted(diversity=0.1)])
+def test_the_encoders_own_order_takes_no_wish_for_another(wish):
+    both = two_stage(Table([1, 2, 3]), Table([1, 2, 3]), 3)
+    with pytest.raises(ConfigError, match="leave one of the two out"):
+        both.lists(nobody(1), 2, wish, rerank=False)

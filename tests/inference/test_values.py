@@ -185,7 +185,20 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 ASKED = {
-    name: VALUES for name in ("user", "k", "retrieve", "only", "where", "rerank", "strict", "seen")
+    name: VALUES
+    for name in (
+        "user",
+        "k",
+        "retrieve",
+        "only",
+        "where",
+        "rerank",
+        "strict",
+        "seen",
+        "exclude",
+        "boost",
+        "diversity",
+    )
 }
 OFTEN = st.lists(st.sampled_from(["m0003", "m0004", 7, Title("A Reef")]), max_size=3)
 

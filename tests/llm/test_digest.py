@@ -1,5 +1,7 @@
 """The digest of a language model covers every number it holds."""
 
+import copy
+
 import pytest
 import torch
 
@@ -72,6 +74,19 @@ def test_what_a_folder_says_of_its_weights_counts_and_what_it_says_beside_does_n
         (tmp_path / name).write_text(text + "\n")
         assert load_backbone(str(tmp_path)).digest != before, name
         (tmp_path / name).write_text(text)
+
+
+def test_another_form_of_a_chat_is_another_model(tokenizer, tmp_path):
+    spoken = copy.deepcopy(tokenizer)
+    spoken.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+    save_backbone(build_llama(spoken, width=16, layers=1, heads=2, positions=64), tmp_path)
+    before = load_backbone(str(tmp_path))
+    assert before.tokenizer.chat_template == spoken.chat_template
+    spoken.chat_template += "\n"
+    spoken.save_pretrained(tmp_path)
+    assert load_backbone(str(tmp_path)).digest != before.digest
+    (tmp_path / "chat_template.jinja").unlink()
+    assert load_backbone(str(tmp_path)).digest != before.digest
 
 
 def test_the_description_and_the_weights_are_told_apart(tmp_path):

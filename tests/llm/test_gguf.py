@@ -285,8 +285,9 @@ def test_tensors_that_are_missing_or_of_another_shape_are_refused(tokenizer, tmp
 def test_an_architecture_or_a_part_that_is_not_read_is_refused(tokenizer, tmp_path):
     import gguf
 
+    others = ("mamba", "gemma", "gemma3", "phi2", "phi3", "qwen", "qwen2moe")
     for name, add, said in [
-        ("mamba", lambda w: None, "'mamba'"),
+        *((other, lambda w: None, f"{other!r}, of which GGUF files are not read") for other in others),
         ("llama", lambda w: w.add_type("adapter"), "'adapter'"),
     ]:
         w = gguf.GGUFWriter(tmp_path / "m.gguf", name)
@@ -297,6 +298,8 @@ def test_an_architecture_or_a_part_that_is_not_read_is_refused(tokenizer, tmp_pa
         w.close()
         error = refused(tmp_path / "m.gguf", ModelNotFoundError, tmp_path / "out")
         assert said in error.what and error.remedy
+        if name in others:
+            assert all(family in error.what for family in ARCHITECTURES) and "hub id" in error.remedy
 
 
 @given(data=st.data())

@@ -85,6 +85,31 @@ def test_a_file_is_converted_once_whatever_it_is_called(file, cache, tmp_path, m
     assert sorted(p.name for p in folder.parent.iterdir()) == [folder.name]
 
 
+def test_a_conversion_says_how_far_it_is(file):
+    said = []
+    located(str(file), lambda *told: said.append(told))
+    tensors = [(done, total) for what, done, total in said if what == "converting tiny.gguf: tensors"]
+    assert tensors[0] == (0, len(tensors) - 1) and tensors[-1] == (len(tensors) - 1,) * 2
+    assert said[-1] == ("converting tiny.gguf: trying the model", 1, 1)
+    said.clear()
+    located(str(file), lambda *told: said.append(told))
+    assert not said, "it stands already"
+
+
+def test_a_run_shows_the_conversion_of_its_language_model(file, tmp_path, monkeypatch):
+    """The first command on a file converts it before anything else, for a minute with a real one."""
+    from sasrecllm.config import load_config
+    from sasrecllm.machine.progress import Progress
+    from sasrecllm.pipeline.preflight import check_language_model
+    from sasrecllm.runs.opening import open_run
+
+    said = []
+    monkeypatch.setattr(Progress, "step", lambda self, what, *done: said.append((what, *done)))
+    chosen = [f"llm.backbone={file}", "strategy=text-only", "llm.max_tokens=128"]
+    check_language_model(open_run(tmp_path / "run", load_config(TINY, chosen), ""))
+    assert said[0][:2] == ("converting tiny.gguf: tensors", 0) and len(said) > 3
+
+
 def test_another_file_of_the_same_name_is_another_model(file):
     first = located(str(file))
     data = bytearray(file.read_bytes())

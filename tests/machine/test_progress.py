@@ -13,6 +13,17 @@ def test_progress_lines_go_to_the_log_even_when_quiet(capsys):
     assert "again" in capsys.readouterr().err
 
 
+def test_a_report_begins_a_bar_of_its_own_each_time_nothing_is_done(monkeypatch, capsys):
+    from sasrecllm.machine import progress as module
+
+    clock = iter([0.0, 0.0, 20.0, 100.0, 100.0, 130.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    told = Progress().report
+    for what, done in (("one", 0), ("one", 1), ("two", 0), ("two", 1)):
+        told(what, done, 2)
+    assert capsys.readouterr().err == "one 1/2  ETA 20.0 s\ntwo 1/2  ETA 30.0 s\n"
+
+
 def test_a_bar_says_how_much_time_is_left(capsys, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("sasrecllm.machine.progress.time.monotonic", lambda: now[0])

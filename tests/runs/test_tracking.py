@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import os
 import sys
 import threading
 import time
 from types import SimpleNamespace
 
+import accelerate.tracking  # noqa: F401  (before the fakes: it looks for the real packages)
 import pytest
 import yaml
 
@@ -178,8 +180,10 @@ def fake_wandb(monkeypatch):
     return calls
 
 
-def test_mlflow_hears_of_settings_numbers_and_the_same_run_again(fake_mlflow, tmp_path):
+def test_mlflow_hears_of_settings_numbers_and_the_same_run_again(fake_mlflow, tmp_path, monkeypatch):
     warned = []
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "")
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
     for sitting in (1, 2):
         follows = opened(tmp_path / "run", "mlflow", warned)
         store = follows.store(RunFolder(tmp_path / "run").stage(2, "text"))
@@ -187,6 +191,7 @@ def test_mlflow_hears_of_settings_numbers_and_the_same_run_again(fake_mlflow, tm
         follows.log("test", {"SASRec + text (LoRA)": {"auc": 0.7, "uauc": None}})
         follows.close()
     assert warned == []
+    assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true", "stdout is the verb's"
     starts = [named for name, _, named in fake_mlflow if name == "start"]
     assert [s["run_id"] for s in starts] == [None, "abc"] and starts[0]["run_name"] == "small"
     metrics = [(given[0], named["step"]) for name, given, named in fake_mlflow if name == "metrics"]

@@ -56,7 +56,9 @@ class FakeSystem:
 
     def __init__(self, name="A", items=60, added=(), seconds=0.0, gate=None):
         ids = [f"m{n:04d}" for n in range(items)]
-        self.catalog = Catalog(ids, [f"Film {n} of the sea" for n in range(items)], ["ann", "bob"])
+        films = [f"Film {n} of the sea" for n in range(items)]
+        genres = {"genre": ["Drama|War" if n % 3 else "Drama" for n in range(items)]}
+        self.catalog = Catalog(ids, films, ["ann", "bob"], genres)
         if added:
             self.catalog = self.catalog.extended([i for i, *_ in added], [t for _, t, _ in added])
         self.dataset = SimpleNamespace(
@@ -97,10 +99,15 @@ class FakeSystem:
         rerank=True,
         strict=True,
         seen=None,
+        exclude=None,
+        boost=None,
+        diversity=0.0,
     ):
         self.work()
+        self.asked = {"retrieve": retrieve, "where": where, "boost": boost, "diversity": diversity}
         flags = ("fallback",) if not history and user is None else ()
         had = {e if isinstance(e, str) else e[0] for e in history or [] if seen != "allow"}
+        had |= set(exclude or ())
         free = [i for i in (self.catalog.item_ids if only is None else only) if i not in had]
         scores = {i: self.probability(i, history or [], user) for i in free}
         places = {i: n for n, i in enumerate(free, 1)}  # the first stage: as the catalogue stands

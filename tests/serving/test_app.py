@@ -7,6 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from sasrecllm.serving.handlers import Answers, Asked
+from sasrecllm.serving.schema import RecommendRequest
+from sasrecllm.serving.state import ServingState
+from sasrecllm.serving.store import SqliteStore
+
 HISTORY = ["m0001", {"item_id": "m0002", "liked": False}, {"title": "A film of the sea"}]
 
 
@@ -141,6 +146,54 @@ def test_an_item_that_the_store_does_not_take_is_not_served(api, monkeypatch):
     monkeypatch.setattr(api.store, "add_items", full)
     ask(api, "/v1/items", 503, method="PUT", items=[{"item_id": "x", "title": "X"}])
     assert api.call("GET", "/v1/items/x").status_code == 404
+
+
+def test_wishes_reach_the_model_and_ids_that_it_has_not_are_ignored(api):
+    wishes = {"where": {"genre": "War"}, "boost": {"genre": {"War": 3, "Drama": 0.5}}, "diversity": 0.4}
+    answer = ask(api, "/v1/recommend", k=60, exclude=["m0001", "gone"], **wishes)
+    listed = {r["item_id"] for r in answer["recommendations"]}
+    assert len(listed) == 59 and "m0001" not in listed and answer["ignored"] == ["gone"]
+    assert api.state.current.system.asked == {"retrieve": 100, **wishes}
+    simple = {"boost": {"genre": "War"}, "where": None, "diversity": 0, "retrieve": 7}
+    ask(api, "/v1/recommend", **simple)
+    assert api.state.current.system.asked == simple
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"diversity": 1.1}, {"diversity": "0.3"}, {"boost": {"genre": {"War": 0}}},
+        {"boost": {"genre": {"War": True}}}, {"boost": {"genre": {"War": 1e9}}}, {"exclude": "m0001"},
+        {"retrieve": 0}, {"retrieve": 1001}, {"boost": {"genre": None}}, {"boost": ["genre"]},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_wishes_that_cannot_be_are_refused(api, wish):
+    ask(api, "/v1/recommend", 422, **wish)
+
+
+def test_a_server_may_be_started_with_another_number_of_candidates(fake):
+    store = SqliteStore(":memory:")
+    state = ServingState(fake.loaded, store)
+    answers = Answers(state, retrieve=33)
+    for request, wanted in (({}, 33), ({"retrieve": 5}, 5), ({"retrieve": None}, 33)):
+        answers("recommend", Asked(RecommendRequest(**request), []))
+        assert state.current.system.asked["retrieve"] == wanted
+    store.close()
+
+
+def test_attribute_values_are_found_by_words_the_most_frequent_first(api):
+    found = api.call("GET", "/v1/attributes").json()
+    assert found == {
+        "values": [
+            {"attribute": "genre", "value": "Drama", "items": 60},
+            {"attribute": "genre", "value": "War", "items": 40},
+        ],
+        "total": 2,
+    }
+    one = api.call("GET", "/v1/attributes", params={"query": "WAR genre", "limit": 1}).json()
+    assert [v["value"] for v in one["values"]] == ["War"] and one["total"] == 1
+    assert api.call("GET", "/v1/attributes?query=nothing").json() == {"values": [], "total": 0}
 
 
 def test_search_and_users(api):

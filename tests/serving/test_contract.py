@@ -30,5 +30,5 @@ def test_every_operation_keeps_to_the_document(launch, store_url, tmp_path, time
         timeout=5900,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "13 selected / 13 total" in done.stdout
+    assert "14 selected / 14 total" in done.stdout
     assert "Traceback" not in server.stop()

@@ -16,11 +16,14 @@ from sasrecllm.batch.parts import part_file, parts_folder, verify_part, write_pa
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
-from sasrecllm.inference.recommender import SASRecLLM, Seen
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.rerank import refuse_without_rerank
+from sasrecllm.inference.wishes import Wishes, wanted
 from sasrecllm.machine.lock import in_use, is_held
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
 from sasrecllm.runs.seal import choose_run
+from sasrecllm.runs.stored import stored_data
 
 PART = 1000
 JOB, MERGE = "job.json", ".merge.lock"
@@ -37,7 +40,7 @@ def recommend_all(
     shard: tuple[int, int] = (0, 1),
     size: int = PART,
     rerank: bool = True,
-    seen: Seen | None = None,
+    wishes: Wishes | None = None,
     ray: str | None = None,
     progress: Progress | None = None,
 ) -> bool:
@@ -47,23 +50,25 @@ def recommend_all(
         shard: (i, n): this process takes parts i, i + n, i + 2n, ...
         size: users of one part; bounds the memory.
         rerank: False leaves the encoder's own order.
-        seen: whether items that a user has met are listed; None does as the run was prepared.
+        wishes: of every list; None for none.
         ray: let the workers of a Ray cluster take the parts: its address, or ``local`` for one of its
             own (:mod:`sasrecllm.batch.on_ray`).
 
     Raises:
         ConfigError: the parts of another job stand at ``out``.
         InUseError: another process writes these very parts.
-        DataError: the file of users is wrong.
+        DataError: the file of users is wrong, or a wish names what the catalogue has not.
     """
-    progress = progress or Progress(quiet=True)
+    progress, wishes = progress or Progress(quiet=True), wishes or Wishes()
     check_ending(out)
     found = choose_run(run)
+    data = stored_data(found)
+    refuse_without_rerank(wanted(data.catalog, wishes, data.allow_seen), rerank)
     count = sum(1 for _ in user_batches(users, size, column))  # looks at every id, before any claim
     job = {
         "run": found.digest(), "users": file_digest(users), "column": column, "k": k,
-        "retrieve": retrieve, "rerank": rerank, "seen": seen, "size": size, "parts": count,
-    }  # fmt: skip
+        "retrieve": retrieve, "rerank": rerank, "size": size, "parts": count,
+    } | wishes.to_dict()  # fmt: skip
     parts = parts_folder(out)
     lock = f".shard-{shard[0]}-of-{shard[1]}.lock"
     with in_use(parts, lock):

@@ -37,7 +37,7 @@ def write_parts(
     """Write the parts ``numbers``, each by one of as many workers as the cluster has CPUs.
 
     Args:
-        job: ``column``, ``size``, ``k``, ``retrieve``, ``rerank`` and ``seen`` of the job.
+        job: ``column``, ``size``, ``k``, ``retrieve``, ``rerank`` and the wishes of the job.
         address: of a running cluster, or ``local`` for one on this machine that ends with the job.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sasrecllm.data.batch_files import write_lists
 from sasrecllm.errors import CheckpointError
-from sasrecllm.inference.recommender import SASRecLLM, Seen
+from sasrecllm.inference.recommender import SASRecLLM, Wishes
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import file_digest
 
@@ -28,12 +28,12 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
     """One part, whole or not at all, whoever else writes it at the same time.
 
     Args:
-        job: ``k``, ``retrieve``, ``rerank`` and ``seen`` of the job.
+        job: ``k``, ``retrieve``, ``rerank`` and the wishes of the job.
     """
     temporary = path.with_suffix(f".tmp{uuid.uuid4().hex}")
     note = temporary.with_name(temporary.name + ".sha256")
-    asked = {name: job[name] for name in ("k", "retrieve", "rerank", "seen")}
-    lists = lists_of(system, ids, **asked)
+    asked = {name: job[name] for name in ("k", "retrieve", "rerank")}
+    lists = lists_of(system, ids, **asked, wishes=Wishes.among(job))
     try:
         with as_refusals(path):
             write_lists(temporary, lists)
@@ -52,14 +52,14 @@ def lists_of(
     retrieve: int,
     *,
     rerank: bool,
-    seen: Seen | None = None,
+    wishes: Wishes | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the lists of ``ids``, as ``recommend(user=..., strict=False)`` gives them."""
     known = system.dataset.latest(system.catalog.user_index(list(ids)))
-    lists = system.lists(known, system.recommend_many(known, k, retrieve, rerank=rerank, seen=seen))
+    best = system.recommend_many(known, k, retrieve, wishes, rerank=rerank)
     return [
         {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
-        for user, lines in zip(ids, lists, strict=True)
+        for user, lines in zip(ids, system.lists(known, best), strict=True)
         for line in lines
     ]
 

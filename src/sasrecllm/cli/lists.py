@@ -1,24 +1,35 @@
-"""Verbs that make lists: recommend, for one user or a file of them, and merge."""
+"""Verbs that make lists, for one user or a file of them: recommend, merge, explain."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
 from sasrecllm import plugins
+from sasrecllm.cli import wishes as words
 from sasrecllm.cli.shared import AllowPlugin, Quiet, RunFolder, app
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.output import say
 
 
 @app.command()
 def recommend(
     folder: RunFolder,
-    user: Annotated[str | None, typer.Option(help="id of a known user")] = None,
-    liked: Annotated[list[str] | None, typer.Option(help="id of a liked item; repeatable")] = None,
+    user: words.User = None,
+    liked: words.Liked = None,
+    title: words.Titles = None,
     k: Annotated[int, typer.Option("-k", min=1, help="length of the list")] = 10,
+    only: words.Only = None,
+    where: words.Where = None,
+    exclude: words.Exclude = None,
+    boost: words.Boost = None,
+    diversity: words.Diversity = 0.0,
+    seen: words.SeenItems = None,
+    search: Annotated[
+        str | None, typer.Option(help="no list: the items whose titles have these words, with ids")
+    ] = None,
     showcase: Annotated[
         bool, typer.Option(help="the run's own cases: three users and a new item")
     ] = False,
@@ -33,10 +44,6 @@ def recommend(
     rerank: Annotated[
         bool, typer.Option("--rerank/--no-rerank", help="no: the encoder's own order")
     ] = True,
-    seen: Annotated[
-        Literal["exclude", "allow"] | None,
-        typer.Option(help="items the user has met [default: as the run was prepared]"),
-    ] = None,
     ray: Annotated[
         str | None, typer.Option(help="with --users: a Ray cluster's address, or local")
     ] = None,
@@ -45,30 +52,109 @@ def recommend(
 ) -> None:
     """Recommend items to a known user, to a new one with a few liked items, or to a file of users.
 
-    sasrecllm recommend runs/demo --liked m0003 --liked m0151 -k 5
+    sasrecllm recommend runs/demo --liked m0003 --title "the general" -k 5 --exclude m0151
+
+    sasrecllm recommend runs/demo --user u0001 --boost genres=Comedy:3 --diversity 0.3
 
     sasrecllm recommend runs/demo --users users.parquet -k 20 --out recs.parquet
     """
     plugins.allow(allow_plugin or ())
+    person = {"user": user is not None, "liked": liked is not None, "title": title is not None}
+    asked = {
+        "only": only, "where": words.attributes_from(where, "where"),
+        "exclude": exclude, "boost": words.boosts_from(boost),
+        "diversity": diversity, "seen": seen,
+    }  # fmt: skip
+    one = person | {"search": search is not None, "showcase": showcase}
     if users is not None:
-        _recommend_all(folder, users, out, k, retrieve, column, shard, rerank, seen, ray, quiet)
+        words.refuse_beside("--users", one | {"json": as_json}, "that makes lists for a file of users")
+        sharing = (column, shard, ray)
+        _recommend_all(folder, users, out, k, retrieve, rerank, asked, sharing, quiet)
         return
+    many = {"out": out, "column": column != "user_id", "shard": shard != "0/1", "ray": ray is not None}
+    words.refuse_beside("a list without --users", many, "they are for a file of users")
+    if search is not None or showcase:
+        flag = "--showcase" if showcase else "--search"
+        rest = one | asked | {"rerank": not rerank}
+        del rest[flag.removeprefix("--")]
+        words.refuse_beside(flag, rest, "that shows no list of one's own")
+    _recommend_one(folder, user, liked, title, k, retrieve, rerank, asked, search, showcase, as_json)
+
+
+def _recommend_one(
+    folder: Path,
+    user: str | None,
+    liked: list[str] | None,
+    title: list[str] | None,
+    k: int,
+    retrieve: int,
+    rerank: bool,
+    asked: dict[str, Any],
+    search: str | None,
+    showcase: bool,
+    as_json: bool,
+) -> None:
+    """One list, or what is shown in its place."""
     from sasrecllm.machine.memory import lasting
 
     with lasting():
         from sasrecllm.inference.recommender import SASRecLLM
-        from sasrecllm.reports.console import print_lists
+        from sasrecllm.inference.requests import Found
+        from sasrecllm.inference.titles import TitleSearch
+        from sasrecllm.reports.console import print_found, print_lists
         from sasrecllm.runs.seal import choose_run
-        from sasrecllm.runs.stored import stored_showcase
+        from sasrecllm.runs.stored import stored_data, stored_showcase
     if showcase:
         print_lists(stored_showcase(choose_run(folder)), as_json)
         return
+    if search is not None:
+        catalog = stored_data(choose_run(folder)).catalog
+        items = TitleSearch(catalog).find(search)
+        if not items and not as_json:
+            say(f"no title has all the words {search!r}" + did_you_mean(search, catalog.titles))
+            return
+        shown = [Found.of(catalog, index).to_dict() for index in items[:k]]
+        print_found(shown, len(items), as_json)
+        return
     with lasting():
         system = SASRecLLM.from_pretrained(folder)
-    history = list(liked) if liked else None
-    found = system.recommend(history, user, k, retrieve, rerank=rerank, seen=seen)
-    heading = f"user {user}" if user is not None else f"liked {', '.join(liked or [])}"
-    print_lists({heading: [r.to_dict() for r in found]}, as_json)
+    history = words.history_from(system, liked, title)
+    wishes = words.with_ids(asked, system.catalog)
+    found = system.recommend(history, user, k, retrieve, rerank=rerank, **wishes)
+    told = [*(liked or ()), *(title or ())]
+    heading = f"user {user}" if user is not None else f"liked {', '.join(told)}"
+    about = [] if as_json else words.said_of(system, history, user)
+    print_lists({heading: [r.to_dict() for r in found]}, as_json, about)
+
+
+@app.command()
+def explain(
+    folder: RunFolder,
+    item: Annotated[str, typer.Argument(help="id of an item, or words of its title")],
+    user: words.User = None,
+    liked: words.Liked = None,
+    title: words.Titles = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text")] = False,
+    allow_plugin: AllowPlugin = None,
+) -> None:
+    """Why an item is, or is not, for somebody: what adds to its probability, and which likes carry it.
+
+    sasrecllm explain runs/demo m0107 --liked m0003,m0151
+
+    sasrecllm explain runs/demo "the general" --user u0001
+    """
+    from sasrecllm.machine.memory import lasting
+
+    plugins.allow(allow_plugin or ())
+    with lasting():
+        from sasrecllm.inference.recommender import SASRecLLM
+        from sasrecllm.reports.console import print_explanation
+
+        system = SASRecLLM.from_pretrained(folder)
+    history = words.history_from(system, liked, title)
+    found = system.explain(words.item_from(system, item), history, user)
+    about = [] if as_json else words.said_of(system, history, user)
+    print_explanation(found.to_dict(), as_json, about)
 
 
 @app.command()
@@ -89,25 +175,33 @@ def _recommend_all(
     out: Path | None,
     k: int,
     retrieve: int,
-    column: str,
-    shard: str,
     rerank: bool,
-    seen: Literal["exclude", "allow"] | None,
-    ray: str | None,
+    asked: dict[str, Any],
+    sharing: tuple[str, str, str | None],
     quiet: bool,
 ) -> None:
-    """The batch job of ``recommend``; says what is left where other shards have not finished."""
-    from sasrecllm.batch.jobs import recommend_all
-    from sasrecllm.machine.progress import Progress
+    """The batch job of ``recommend``; says what is left where other shards have not finished.
 
+    Args:
+        sharing: ``--column``, ``--shard`` and ``--ray``.
+    """
+    from sasrecllm.batch.jobs import recommend_all
+    from sasrecllm.inference.wishes import Wishes
+    from sasrecllm.machine.progress import Progress
+    from sasrecllm.runs.seal import choose_run
+    from sasrecllm.runs.stored import stored_data
+
+    column, shard, ray = sharing
     number, _, count = shard.partition("/")
     if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
         raise ConfigError(f"--shard is {shard!r}; allowed: i/n with 0 ≤ i < n", "write --shard 0/4")
     if out is None:
         raise ConfigError("--users needs --out", "give --out recs.parquet")
+    if asked["only"] or asked["exclude"]:
+        asked = words.with_ids(asked, stored_data(choose_run(folder)).catalog)
     merged = recommend_all(
         folder, users, out, k=k, retrieve=retrieve, column=column,
         shard=(int(number), int(count)), rerank=rerank, ray=ray, progress=Progress(quiet=quiet),
-        seen=seen,
+        wishes=Wishes(**asked),
     )  # fmt: skip
     say(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")

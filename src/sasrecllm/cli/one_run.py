@@ -19,6 +19,7 @@ from sasrecllm.cli.shared import (
     app,
     open_run,
     print_yaml,
+    refuse_flags,
     reopen_run,
     settings_of,
     show_results,
@@ -102,16 +103,27 @@ def train(
         train_all(opened)
 
 
-@app.command()
-def evaluate(folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None) -> None:
+@app.command(context_settings=OVERRIDES)
+def evaluate(
+    context: typer.Context, folder: RunFolder, quiet: Quiet = False, allow_plugin: AllowPlugin = None
+) -> None:
     """Judge a trained run on the whole test split again and print its table.
 
-    sasrecllm evaluate runs/demo
-    """
-    from sasrecllm.pipeline.run import evaluate_again
+    Settings of evaluation may be others than the run was made with, and are the run's from then on.
 
+    sasrecllm evaluate runs/demo evaluation.ranking.users=2000
+    """
+    from sasrecllm.config import judged_by
+    from sasrecllm.pipeline.prepare import check_names
+    from sasrecllm.pipeline.run import evaluate_again
+    from sasrecllm.runs.opening import keep_evaluation
+
+    refuse_flags(context.args, ("--quiet", "--allow-plugin"))
     with reopen_run(folder, quiet, allow_plugin) as opened:
+        opened.config = judged_by(opened.config, context.args)
+        check_names(opened.config)
         evaluate_again(opened)
+        keep_evaluation(opened)
     show_results(folder)
 
 

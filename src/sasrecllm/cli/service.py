@@ -10,6 +10,7 @@ import typer
 from sasrecllm import plugins
 from sasrecllm.cli.one_run import forget_in_run
 from sasrecllm.cli.shared import AllowPlugin, Quiet, RunFolder, app
+from sasrecllm.errors import ConfigError
 from sasrecllm.machine import signals
 from sasrecllm.machine.device import check_cuda_packages
 from sasrecllm.machine.environment import diagnosis
@@ -46,6 +47,10 @@ def serve(
         float,
         typer.Option(min=0.1, help="seconds for one answer; a process that takes longer is replaced"),
     ] = 30.0,
+    retrieve: Annotated[
+        int,
+        typer.Option(min=1, max=1000, help="first-stage items, where a request does not say how many"),
+    ] = 100,
     log_requests: Annotated[
         bool, typer.Option("--log-requests", help="a line for every answer on standard error")
     ] = False,
@@ -60,7 +65,7 @@ def serve(
     signals.leave()
     names = allowed_host or ()
     doors = (key_file, store, queue, rate, workers, names, root_path, timeout, log_requests)
-    serve_run(folder, host, port, *doors, forget=forget_in_run)
+    serve_run(folder, host, port, *doors, forget=forget_in_run, retrieve=retrieve)
 
 
 @app.command()
@@ -81,14 +86,36 @@ def convert(
     from sasrecllm.llm.sources import convert as convert_gguf
     from sasrecllm.machine.progress import Progress
 
-    progress = Progress(quiet=quiet)
+    convert_gguf(source, out, force=force, report=Progress(quiet=quiet).report)
+    say(out)
 
-    def report(what: str, done: int, total: int) -> None:
-        if not done:
-            progress.start()
-        progress.step(what, done, total)
 
-    convert_gguf(source, out, force=force, report=report)
+@app.command()
+def export(
+    folder: RunFolder,
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="the LoRA adapter, an ordinary folder of peft")
+    ] = False,
+    merged: Annotated[
+        bool,
+        typer.Option("--merged", help="the language model with the adapter in its weights (text only)"),
+    ] = False,
+    allow_plugin: AllowPlugin = None,
+) -> None:
+    """Write the language model of a run for other programs, with its prompt and a card.
+
+    sasrecllm export runs/demo out/adapter --adapter
+    """
+    from sasrecllm.inference.export import export_run
+
+    if adapter == merged:
+        raise ConfigError(
+            f"export was given {'both' if adapter else 'neither'} of --adapter and --merged",
+            "give one of them",
+        )
+    plugins.allow(allow_plugin or ())
+    export_run(folder, out, "adapter" if adapter else "merged")
     say(out)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import is_member
-from sasrecllm.inference.retrieve import TitleVectors
+from sasrecllm.inference.list_maker import ListMaker
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.runs.system import System
 from sasrecllm.stages.plan import asks_language_model
@@ -28,15 +29,11 @@ class Explains(Protocol):
     scorer: Scorer
     calibration: Calibration
     catalog: Catalog
+    maker: ListMaker
 
     @property
     def has_vector(self) -> BoolArray:
         """Whether the encoder has a vector for each item."""
-        ...
-
-    @property
-    def title_vectors(self) -> TitleVectors:
-        """Vectors of the titles."""
         ...
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
@@ -76,6 +73,8 @@ class Explanation:
     Args:
         shares: component of the score -> what it adds to the calibrated logit, against an average
             question of the validation split; ``encoder`` is the crowd's share, ``llm`` the words'.
+        listed: channel of the list fusion -> what it adds to the log-odds of being taken next, against
+            the mean item of the catalogue (:func:`listed_by`); nothing in a run without a fusion.
         reasons: newest liked items by falling ``drop``.
         nearest: liked items by falling likeness.
     """
@@ -84,6 +83,7 @@ class Explanation:
     title: str
     probability: float
     shares: dict[str, float]
+    listed: dict[str, float]
     reasons: tuple[Reason, ...]
     nearest: tuple[Neighbour, ...]
 
@@ -115,6 +115,7 @@ def explained(system: Explains, histories: Histories, target: int) -> Explanatio
         catalog.title(target),
         float(p[0]),
         shares_of(system.scorer, histories, target, slope),
+        listed_by(system.maker.fusion, histories, target),
         tuple(sorted(reasons, key=lambda r: -r.drop)),
         nearest(system, histories, target),
     )
@@ -145,6 +146,27 @@ def shares_of(scorer: Scorer, histories: Histories, item: int, slope: float) -> 
     }
 
 
+def listed_by(fusion: ListFusion | None, histories: Histories, item: int) -> dict[str, float]:
+    """What each channel of a fusion adds to an item's log-odds, against the mean item.
+
+    What the channels do not say one by one is the offset that items without a like have.
+    """
+    if fusion is None:
+        return {}
+
+    def above(some: ListFusion) -> float:
+        (scores,) = some.scores(histories)
+        return float(scores[item] - scores.mean())
+
+    without = fusion.new.with_offset(0.0) if fusion.new is not None else None
+    out = {}
+    for place in np.flatnonzero(fusion.weights > 0):
+        alone = np.where(np.arange(len(fusion.weights)) == place, fusion.weights, 0.0)
+        out[fusion.channels[place].name] = above(replace(fusion, weights=alone, new=without))
+    rest = above(fusion) - sum(out.values())
+    return out | {"offset of new items": rest} if abs(rest) > 1e-9 else out
+
+
 def nearest(
     system: Explains, histories: Histories, target: int, most: int = 3
 ) -> tuple[Neighbour, ...]:
@@ -152,14 +174,14 @@ def nearest(
     the titles; none where neither can say."""
     liked = np.unique(histories.items[histories.labels == 1])
     inside = is_member(np.append(liked, target), system.has_vector)
-    encoder, catalog = system.parts.encoder, system.catalog
+    encoder, catalog = system.parts.retrieving_encoder, system.catalog
     if inside[-1]:
         by, liked = "encoder", liked[inside[:-1]]
         with torch.no_grad():
             rows = torch.from_numpy(np.append(liked, target)).to(encoder.device)
             vectors = encoder.item_vectors(rows).double().cpu().numpy()
     elif asks_language_model(system.parts.config):
-        by, vectors = "title", system.title_vectors.vectors[np.append(liked, target)]
+        by, vectors = "title", system.maker.title_vectors.vectors[np.append(liked, target)]
     else:
         return ()
     found = cosines(vectors[:-1], vectors[-1])

@@ -14,7 +14,8 @@ import numpy as np
 
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.new_items import explored
-from sasrecllm.inference.rerank import Lists, TwoStage, dense_ranks
+from sasrecllm.inference.diverse import Likeness
+from sasrecllm.inference.rerank import Ordered, TwoStage, dense_ranks
 from sasrecllm.inference.retrieve import Channel, best_of
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -29,13 +30,20 @@ class FusedLists(TwoStage):
         fusion: orders; ``n_items`` of it are the catalogue.
         encoder: names the places of what is listed in its own order, and lists without ``rerank``.
         scorer: says P(like) of what is listed.
-        count: places of the encoder's order that are looked at.
+        count: places of the encoder's order that are looked at, and candidates of a mixed list.
+        likeness: of items to each other, for lists that shall be mixed.
     """
 
     def __init__(
-        self, fusion: ListFusion, encoder: Channel, scorer: Scorer, *, count: int = 100
+        self,
+        fusion: ListFusion,
+        encoder: Channel,
+        scorer: Scorer,
+        *,
+        count: int = 100,
+        likeness: Likeness | None = None,
     ) -> None:
-        super().__init__([encoder], scorer, fusion.n_items, count=count)
+        super().__init__([encoder], scorer, fusion.n_items, count=count, likeness=likeness)
         self.fusion, self.name = fusion, fusion.name
 
     @property
@@ -52,19 +60,18 @@ class FusedLists(TwoStage):
         """What lists are ordered by before the best are looked at again, of all items, [B, I]."""
         return self.fusion.scores(histories)
 
-    def _best(self, part: Histories, free_BI: BoolArray, k: int, rerank: bool) -> Lists:
+    def _order(
+        self, part: Histories, free_BI: BoolArray, most: int, boost_I: FloatArray | None, rerank: bool
+    ) -> Ordered:
         if not rerank:
-            return super()._best(part, free_BI, k, rerank)
-        items_BM, own_BM = self._order(part, self.scores(part), free_BI, k)
-        items_BK, own_BK = items_BM[:, :k], own_BM[:, :k]
-        missing_BK = np.isnan(own_BK)
-        if missing_BK.any():
-            own_BK = np.where(missing_BK, self._scored(part, items_BK), own_BK)
-        ranks_BK = places_in(items_BK, self.channels[0].best(part, free_BI, max(k, self.count)))
-        best = self._empty(len(part), k)
-        for whole, found in zip(best, (items_BK, own_BK, ranks_BK), strict=True):
-            whole[:, : found.shape[1]] = found
-        return best
+            return super()._order(part, free_BI, most, boost_I, rerank)
+        fused_BI = self.scores(part)
+        if boost_I is not None:
+            fused_BI = fused_BI + boost_I
+        items, worth, own = self._as_served(part, fused_BI, free_BI, most)
+        items, worth, own = items[:, :most], worth[:, :most], own[:, :most]
+        ranks = places_in(items, self.channels[0].best(part, free_BI, max(most, self.count)))
+        return Ordered(items, worth, ranks, own)
 
     def _places(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """The fusion's order, with that of the best as they are served in front of it."""
@@ -79,7 +86,7 @@ class FusedLists(TwoStage):
         out_BC[rows, columns] = fused_BI[rows, items]
         out_BC = dense_ranks(out_BC)
         first = best_of(fused_BI, free_BI, np.arange(self.n_items), self._looked_at(0))
-        items_BM, _ = self._order(histories, fused_BI, free_BI, 0)
+        items_BM, *_ = self._as_served(histories, fused_BI, free_BI, 0)
         moved = (items_BM != first).any(1)  # others keep their ties
         for row in np.flatnonzero(moved):
             listed = items_BM[row][items_BM[row] != UNKNOWN]
@@ -91,26 +98,29 @@ class FusedLists(TwoStage):
         exploring = REACH if self.fusion.explore and self.fusion.new is not None else 0
         return max(k, self.reranked, exploring)
 
-    def _order(
+    def _as_served(
         self, part: Histories, fused_BI: FloatArray, free_BI: BoolArray, k: int
-    ) -> tuple[IntArray, FloatArray]:
-        """The items in the order in which they are served, and the run's own score, NaN if unasked."""
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """The items in the order in which they are served, what the order is by, falling, and the run's
+        own score, NaN if unasked."""
         everything = np.arange(self.n_items)
         items_BM = best_of(fused_BI, free_BI, everything, self._looked_at(k))
         own_BM = np.full(items_BM.shape, np.nan)
+        empty_BM = items_BM == UNKNOWN
+        worth_BM = np.take_along_axis(fused_BI, np.where(empty_BM, 0, items_BM), axis=1)
+        worth_BM = np.where(empty_BM, -np.inf, worth_BM)
         if self.reranked and self.fusion.rerank is not None:
             top_BM = items_BM[:, : self.reranked]
             own_BM[:, : self.reranked] = own = self._scored(part, top_BM)
-            known = np.where(top_BM == UNKNOWN, 0, top_BM)
-            total = np.take_along_axis(fused_BI, known, axis=1)
-            total = total + self.fusion.rerank.weight / self.fusion.rerank.scale * own
-            order = np.argsort(-total, axis=1, kind="stable")
+            worth_BM[:, : self.reranked] += self.fusion.rerank.weight / self.fusion.rerank.scale * own
+            order = np.argsort(-worth_BM[:, : self.reranked], axis=1, kind="stable")
             for array in (items_BM, own_BM):
                 array[:, : self.reranked] = np.take_along_axis(array[:, : self.reranked], order, axis=1)
         if self.fusion.explore and self.fusion.new is not None:
             order = explored(items_BM, self.fusion.new.known_I, self.fusion.explore, REACH)
             items_BM, own_BM = (np.take_along_axis(a, order, axis=1) for a in (items_BM, own_BM))
-        return items_BM, own_BM
+        # A place has its own worth, whoever was brought to it: what was looked at again stays in front.
+        return items_BM, -np.sort(-worth_BM, axis=1), own_BM
 
 
 def places_in(items_BK: IntArray, order_BC: IntArray) -> IntArray:

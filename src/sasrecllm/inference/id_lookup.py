@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from sasrecllm.data.catalog import Catalog, title_keys
+from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.inference.requests import NewItem, Title, one_history
-from sasrecllm.inference.values import id_of, ids_of, shown
-from sasrecllm.types import UNKNOWN, BoolArray, Histories, IntArray
+from sasrecllm.inference.titles import TitleSearch
+from sasrecllm.inference.values import id_of, ids_of
+from sasrecllm.types import UNKNOWN, Histories, IntArray
 
 
 def items_of(catalog: Catalog, values: Any, where: str, *, ordered: bool = True) -> IntArray:
@@ -78,41 +79,11 @@ def history_of(dataset: Dataset, user: int, items: IntArray, labels: Sequence[bo
     )
 
 
-def allowed_items(catalog: Catalog, only: Any, where: Any) -> BoolArray:
-    """Whether each item passes the filters, [n_items].
-
-    Raises:
-        DataError: an unknown id or attribute.
-    """
-    allowed = np.ones(catalog.n_items, dtype=bool)
-    if only is not None:
-        allowed[:] = False
-        allowed[items_of(catalog, only, "only", ordered=False)] = True
-    if where is not None and not isinstance(where, Mapping):
-        raise DataError(
-            f"where is {shown(where)}; allowed: attribute -> value", "write where={'genre': 'Comedy'}"
-        )
-    for name, asked in (where or {}).items():
-        if not isinstance(name, str) or name not in catalog.attributes:
-            raise DataError(
-                f"where: {name!r} is no attribute of this catalogue; it has:"
-                f" {', '.join(catalog.attributes) or 'none'}"
-                + did_you_mean(str(name), catalog.attributes),
-                "filter by one of these",
-            )
-        value = id_of(asked, f"where: {name}")
-        column = catalog.attributes[name]
-        allowed &= np.array([value in (v or "").split("|") for v in column], dtype=bool)
-    return allowed
-
-
-def entries_of(
-    catalog: Catalog, entries: Sequence[str | Title], item_of_title: Mapping[str, int]
-) -> tuple[IntArray, list[NewItem]]:
+def entries_of(search: TitleSearch, entries: Sequence[str | Title]) -> tuple[IntArray, list[NewItem]]:
     """Indices of a history's entries; titles that the catalogue lacks get the indices behind its end.
 
     Args:
-        item_of_title: :func:`~sasrecllm.data.catalog.title_keys` -> index of the catalogue's titles.
+        search: the catalogue's titles.
 
     Returns:
         Index of each entry, and the items that have to be added for them.
@@ -120,9 +91,9 @@ def entries_of(
     Raises:
         DataError: an id is not in the catalogue.
     """
+    catalog = search.catalog
     titles = [e for e in dict.fromkeys(entries) if isinstance(e, Title)]
-    keys = title_keys([t.text for t in titles])
-    found = {t: item_of_title.get(key, UNKNOWN) for t, key in zip(titles, keys, strict=True)}
+    found = {t: search.item_of(t.text) for t in titles}
     new = [t for t, index in found.items() if index == UNKNOWN]
     found |= {t: catalog.n_items + place for place, t in enumerate(new)}
     found_items = iter(items_of(catalog, [e for e in entries if isinstance(e, str)], "history"))

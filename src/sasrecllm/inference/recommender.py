@@ -6,8 +6,6 @@ Raw ids come in and go out here, spelt as the user spells them; inside there are
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +13,47 @@ import numpy as np
 
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.checkpoint import read_json
-from sasrecllm.data.catalog import Catalog, title_keys
-from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
+from sasrecllm.inference.export import Form, export_run, request_of
 from sasrecllm.inference.forks import note_loaded, refuse_fork
-from sasrecllm.inference.fused import FusedLists
-from sasrecllm.inference.id_lookup import allowed_items, entries_of, history_of, items_of, user_of
+from sasrecllm.inference.id_lookup import entries_of, history_of, items_of, user_of
+from sasrecllm.inference.list_maker import ListMaker
 from sasrecllm.inference.new_items import grown, grown_lists
 from sasrecllm.inference.requests import (
     Entry,
+    Found,
     Id,
     NewItem,
     Recommendation,
     Scored,
     Seen,
     Title,
+    Told,
     flags_of,
     may_repeat,
     new_items,
     pairs_of,
     recommendations,
+    told_of,
 )
 from sasrecllm.inference.rerank import Lists, TwoStage, finite
 from sasrecllm.inference.results import Results
-from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.saving import Place, copy_run, refuse_added
-from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of
+from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, text_of
+from sasrecllm.inference.wishes import Boost, Wishes
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.plan import planned
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
-__all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title"]
+__all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title", "Wishes"]
 
 
 class SASRecLLM:
@@ -77,11 +78,11 @@ class SASRecLLM:
         fusion: ListFusion | None = None,
     ) -> None:
         self.parts, self.scorer = parts, scorer
-        self.name = scorer.name
-        self.dataset = parts.dataset
-        self.catalog = catalog or parts.dataset.catalog
+        self.name, self.dataset = scorer.name, parts.dataset
+        self.asks_language_model = bool(getattr(scorer, "asks_language_model", False))
         self.calibration = calibration or Calibration()
-        self.fusion = fusion or parts.list_fusion
+        self.catalog, self.fusion = catalog or parts.dataset.catalog, fusion or parts.list_fusion
+        self.maker = ListMaker(parts, self.calibration, self.catalog, self.fusion)
         self.place = Place()
         note_loaded()
 
@@ -136,6 +137,15 @@ class SASRecLLM:
         refuse_added(self.catalog.n_items - self.dataset.n_items)
         copy_run(self.place.folder, folder_of(folder))
 
+    def export(self, folder: str | Path, form: Form = "adapter") -> None:
+        """Write the run's language model for other programs; see :func:`~.export.export_run`.
+
+        Raises:
+            ConfigError: something stands there, or the run has nothing of this form.
+            ResourceError: the disk is full.
+        """
+        export_run(self.place.folder, folder_of(folder), form, self.parts.config)
+
     def evaluate(self) -> Results:
         """What the run measured on its whole test split; prints as the table."""
         return Results(read_json(RunFolder(self.place.folder).results, rows=dict, ranking=dict))
@@ -166,8 +176,8 @@ class SASRecLLM:
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
         fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
         system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
-        system.place, system._encoder_channel = self.place, self._encoder_channel
-        system._list_encoder = self._list_encoder
+        system.place = self.place
+        system.maker.share_encoders(self.maker)
         return system
 
     def score_items(
@@ -207,6 +217,21 @@ class SASRecLLM:
             Scored(item, float(p), up) for item, p, up in zip(ids, probabilities, flags, strict=True)
         ]
 
+    def score_request(
+        self, items: Sequence[Id], history: Sequence[Entry] | None = None, user: Id | None = None
+    ) -> dict[str, Any]:
+        """Body of the request that gives the language model's scores of ``items`` on another server.
+
+        docs/serving.md has the server, the answer, and what to mind.
+
+        Raises:
+            ConfigError: the run asks no language model.
+            DataError: an unknown item or user, or neither user nor history is given.
+        """
+        system, histories = self._asked(history, user, True)
+        targets = items_of(system.catalog, ids_of(items, "items"), "items")
+        return request_of(self.parts, system.catalog, histories, targets)
+
     def recommend(
         self,
         history: Sequence[Entry] | None = None,
@@ -216,9 +241,12 @@ class SASRecLLM:
         only: Iterable[Id] | None = None,
         where: Mapping[str, str] | None = None,
         *,
+        exclude: Iterable[Id] | None = None,
+        boost: Boost | None = None,
+        diversity: float = 0.0,
+        seen: Seen | None = None,
         rerank: bool = True,
         strict: bool = True,
-        seen: Seen | None = None,
     ) -> list[Recommendation]:
         """The ``k`` best items for a known user, for a history, or for a user and what came after.
 
@@ -229,26 +257,23 @@ class SASRecLLM:
 
         Args:
             history: liked items, oldest first: ids, :class:`Title` or (item, liked).
-            only: ids that may be recommended.
-            where: attribute -> value that an item must have (values in a column are split at ``|``).
-            retrieve: places of the encoder's order that are looked at.
+            retrieve: places of the encoder's order that are looked at, and candidates of a list that
+                ``diversity`` mixes.
+            only, where, exclude, boost, diversity, seen: see :class:`Wishes`.
             rerank: False leaves the encoder's own order, of the items that it has vectors for.
             strict: refuse an unknown user without history; else the items' quality answers, and the
                 lines carry the flag ``fallback``.
-            seen: ``exclude`` leaves out what the history holds, ``allow`` does not; None does as the
-                run was prepared (``recommend.seen``).
 
         Raises:
-            DataError: an unknown item, attribute or user, a value that is no id, or neither user nor
-                history is given.
-            ConfigError: ``seen`` is something else.
+            DataError: an unknown item, attribute or value, a value that is no id, a number that cannot
+                be, or neither user nor history is given.
+            ConfigError: ``seen`` is something else, or a boost or a diversity without ``rerank``.
         """
         length, count = count_of(k, "k"), count_of(retrieve, "retrieve")
         again = flag_of(rerank, "rerank")
+        wishes = Wishes(only, where, exclude, boost, diversity, seen)
         system, histories = self._asked(history, user, strict)
-        allowed = allowed_items(system.catalog, only, where)
-        length, count = min(length, len(allowed)), min(count, len(allowed))
-        best = system.recommend_many(histories, length, count, allowed, rerank=again, seen=seen)
+        best = system.recommend_many(histories, length, count, wishes, rerank=again)
         return system.lists(histories, best)[0]
 
     def lists(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
@@ -262,62 +287,38 @@ class SASRecLLM:
         histories: Histories,
         k: int = 10,
         count: int = 100,
-        allowed: BoolArray | None = None,
+        wishes: Wishes | None = None,
         *,
         rerank: bool = True,
-        seen: Seen | None = None,
     ) -> Lists:
         """The ``k`` best items of each of B histories, at once; no row depends on another.
 
         Args:
             count: items that the first stage retrieves.
-            allowed: whether each item of the catalogue may be recommended; all without.
             rerank: order as the system does; else by the encoder alone.
-            seen: as for :meth:`recommend`.
         """
-        met = may_repeat(seen, self.dataset.allow_seen)
-        asked_at = np.maximum(histories.asked_at, self.dataset.now)
-        histories = replace(histories, asked_at=asked_at)
-        return self.two_stage(count).lists(histories, k, allowed_I=allowed, seen=met, rerank=rerank)
+        return self.maker.lists(self, histories, k, count, wishes or Wishes(), rerank=rerank)
 
     def two_stage(self, count: int = 100) -> TwoStage:
-        """What every list comes from: the list fusion, or :meth:`by_score` where a run has none.
+        """What every list comes from (:meth:`ListMaker.two_stage`)."""
+        return self.maker.two_stage(self, count)
 
-        Args:
-            count: places of the encoder's order that are looked at.
+    def search(self, words: str, limit: int = 20) -> list[Found]:
+        """Items whose titles hold all ``words``, whatever their case, accents and punctuation.
+
+        Best first, at most ``limit`` (:meth:`TitleSearch.find`).
         """
-        if self.fusion is None:
-            return self.by_score(count)
-        return FusedLists(self.fusion, self._list_encoder, self, count=count)
+        return self.maker.search(text_of(words, "words"), count_of(limit, "limit"))
 
-    @cached_property
-    def _list_encoder(self) -> EncoderChannel:
-        """The encoder whose order stands beside that of the fusion."""
-        own = self.parts.list_encoder
-        mine = own is self.parts.retrieving_encoder
-        return self._encoder_channel if mine else EncoderChannel(own)
-
-    def by_score(self, count: int = 100) -> TwoStage:
-        """Candidates of the encoder and of the words, in the order of the run's own score.
-
-        Args:
-            count: items that each channel of the first stage names.
-        """
-        reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
-        titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
-        channels = channels_of(self._encoder_channel, self.catalog.n_items, titles)
-        behind = EncoderScorer("encoder", self.parts.retrieving_encoder)
-        return TwoStage(channels, self, self.catalog.n_items, count=count, behind=behind)
-
-    @property
-    def asks_language_model(self) -> bool:
-        """Whether its score does."""
-        return bool(getattr(self.scorer, "asks_language_model", False))
+    def history(self, history: Sequence[Entry] | None = None, user: Id | None = None) -> list[Told]:
+        """What is known of somebody, oldest first: what a list goes by; refuses as it does."""
+        system, histories = self._asked(history, user, strict=True)
+        return told_of(system.catalog, histories)
 
     @property
     def has_vector(self) -> BoolArray:
         """Whether the encoder has a vector for each item of the run's own catalogue."""
-        return np.asarray(self.parts.encoder.seen_items.cpu().numpy(), dtype=bool)
+        return np.asarray(self.parts.retrieving_encoder.seen_items.cpu().numpy(), dtype=bool)
 
     def explain(
         self,
@@ -357,19 +358,6 @@ class SASRecLLM:
         needed = flag_of(strict, "strict") and history is None
         index = user_of(self.catalog, user, needed=needed)
         pairs = [] if history is None else pairs_of(history)
-        items, new = entries_of(self.catalog, [item for item, _ in pairs], self._item_of_title)
+        items, new = entries_of(self.maker.titles, [item for item, _ in pairs])
         system = self.with_items(new) if new else self
         return system, history_of(self.dataset, index, items, [liked for _, liked in pairs])
-
-    @cached_property
-    def _item_of_title(self) -> dict[str, int]:
-        return {key: index for index, key in enumerate(title_keys(self.catalog.titles))}
-
-    @cached_property
-    def _encoder_channel(self) -> EncoderChannel:
-        return EncoderChannel(self.parts.retrieving_encoder)
-
-    @cached_property
-    def title_vectors(self) -> TitleVectors:
-        """Vectors of the catalogue's titles in the language model's own embedding space."""
-        return title_vectors(self.parts, self.catalog)

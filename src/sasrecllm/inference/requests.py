@@ -120,8 +120,8 @@ class Recommendation:
     Args:
         score: the system's own score, comparable within one list.
         probability: calibrated P(like).
-        retrieval_rank: place in the encoder's order, from 1; None where the item has no vector and
-            entered through its words.
+        retrieval_rank: place in the encoder's order, from 1; None where the encoder has no vector of
+            the item, or has it behind the places that were looked at.
         flags: of ``cold_user`` (no training row), ``cold_item`` (no training row), ``fallback``
             (nothing is known of the user, so the items' quality decides).
     """
@@ -150,6 +150,46 @@ class Scored:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self) | {"flags": list(self.flags)}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An item of the catalogue that was searched for."""
+
+    item_id: str
+    title: str
+    attributes: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, catalog: Catalog, index: int) -> Found:
+        """The item of an index."""
+        values = {name: column[index] for name, column in catalog.attributes.items()}
+        return cls(catalog.item_id(index), catalog.title(index), values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One thing that is known of somebody."""
+
+    item_id: str
+    title: str
+    liked: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def told_of(catalog: Catalog, histories: Histories) -> list[Told]:
+    """The entries of the one history in ``histories``, oldest first."""
+    return [
+        Told(catalog.item_id(item), catalog.title(item), liked == 1)
+        for item, liked in zip(histories.items.tolist(), histories.labels.tolist(), strict=True)
+    ]
 
 
 def recommendations(

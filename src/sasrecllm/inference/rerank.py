@@ -8,13 +8,15 @@ Legend: B histories, I items of the catalogue, C candidates, K length of a list.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sasrecllm.errors import CheckpointError
+from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.metrics import refuse_nan
-from sasrecllm.inference.retrieve import Channel, Retrieved, retrieve
+from sasrecllm.inference.diverse import Likeness, mixed
+from sasrecllm.inference.retrieve import Among, Channel, retrieve
+from sasrecllm.inference.wishes import Wanted
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
 AT_ONCE = 2**24
@@ -29,6 +31,24 @@ class Lists(NamedTuple):
     ranks: IntArray  # [B, K] place in the first channel's order from 1; 0 where another one named it
 
 
+class Ordered(NamedTuple):
+    """Candidates of each history with what orders them, UNKNOWN and −inf behind the last, [B, C]."""
+
+    items: IntArray
+    worth: FloatArray
+    ranks: IntArray  # place in the first channel's order from 1, or 0
+    scores: FloatArray  # of the second stage, NaN where it was not asked yet
+
+    def at(self, places: IntArray) -> Ordered:
+        """Those at ``places`` [B, K]."""
+        taken: Any = [np.take_along_axis(values, places, axis=1) for values in self]
+        return Ordered(*taken)
+
+    def sorted(self, most: int) -> Ordered:
+        """The ``most`` of highest worth, falling; equal ones stay in their order."""
+        return self.at(np.argsort(-self.worth, axis=1, kind="stable")[:, :most])
+
+
 class TwoStage:
     """Channels that name candidates, and a scorer that orders them; a Scorer itself.
 
@@ -38,6 +58,8 @@ class TwoStage:
         n_items: size of the catalogue.
         count: items that each channel names; at least as many as a list is long.
         behind: orders what no channel named, behind all that one did; only :meth:`score` asks it.
+        likeness: of items to each other, for lists that shall be mixed.
+        log_odds: what one unit of log-odds is in the scores that lists are ordered by.
     """
 
     def __init__(
@@ -48,9 +70,12 @@ class TwoStage:
         *,
         count: int = 100,
         behind: Scorer | None = None,
+        likeness: Likeness | None = None,
+        log_odds: float = 1.0,
     ) -> None:
         self.channels, self.scorer, self.n_items = channels, scorer, n_items
         self.count, self.behind, self.name = count, behind, scorer.name
+        self.likeness, self.log_odds = likeness, log_odds
 
     @property
     def reranked(self) -> int:
@@ -64,35 +89,60 @@ class TwoStage:
         return len(self.channels) * self.count if asks else 0
 
     def lists(
-        self,
-        histories: Histories,
-        k: int,
-        *,
-        allowed_I: BoolArray | None = None,
-        seen: bool = False,
-        rerank: bool = True,
+        self, histories: Histories, k: int, wanted: Wanted | None = None, *, rerank: bool = True
     ) -> Lists:
         """The ``k`` best items of each of B histories; no row depends on another.
 
         Args:
-            allowed_I: whether each item may be recommended at all; all without.
-            seen: whether items of the history may be.
+            wanted: what may be listed, and what changes the order.
             rerank: False leaves the first channel's own order, of what it names.
+
+        Raises:
+            ConfigError: without ``rerank`` a boost or a diversity has no score to work on.
         """
+        wanted = wanted or Wanted()
+        refuse_without_rerank(wanted, rerank)
+        allowed_I = wanted.allowed_I
         if allowed_I is None:
             allowed_I = np.ones(self.n_items, dtype=bool)
         parts = [self._empty(0, k)]
         for rows in self._blocks(len(histories)):
             part = histories.take(rows)
-            parts.append(self._best(part, free_items(part, allowed_I, seen=seen), k, rerank))
+            free_BI = free_items(part, allowed_I, seen=wanted.seen)
+            parts.append(self._best(part, free_BI, k, wanted, rerank))
         return Lists(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _best(self, part: Histories, free_BI: BoolArray, k: int, rerank: bool) -> Lists:
+    def _best(self, part: Histories, free_BI: BoolArray, k: int, wanted: Wanted, rerank: bool) -> Lists:
         """The ``k`` best of the free items of each history of a block."""
-        channels, count = self.channels, max(k, self.count)
-        if not rerank:
-            channels, count = channels[:1], k  # which are all that is asked for
-        return self._ordered(part, retrieve(channels, part, free_BI, count), k, rerank)
+        mixes = wanted.diversity > 0 and self.likeness is not None
+        found = self._order(part, free_BI, max(k, self.count) if mixes else k, wanted.boost_I, rerank)
+        if mixes and self.likeness is not None:
+            found = found.at(mixed(found.items, found.worth, k, wanted.diversity, self.likeness))
+        scores, missing = found.scores, np.isnan(found.scores)
+        if missing.any():
+            scores = np.where(missing, self._scored(part, found.items), scores)
+        best = self._empty(len(part), k)
+        for whole, given in zip(best, (found.items, scores, found.ranks), strict=True):
+            whole[:, : given.shape[1]] = given
+        return best
+
+    def _order(
+        self, part: Histories, free_BI: BoolArray, most: int, boost_I: FloatArray | None, rerank: bool
+    ) -> Ordered:
+        """The ``most`` best candidates of each history of a block."""
+        if not rerank:  # the first channel's own order: the only one that is asked, for no more
+            found = retrieve(self.channels[:1], part, free_BI, most)
+            scores = self._scored(part, found.items)
+            worth = np.where(found.items == UNKNOWN, -np.inf, -found.ranks[0].astype(np.float64))
+            return Ordered(found.items, worth, found.ranks[0], scores).sorted(most)
+        channels = self.channels
+        if boost_I is not None:  # what is boosted may come from further behind
+            channels = [*channels, *(Among(c, boost_I > 0) for c in channels if (boost_I > 0).any())]
+        found = retrieve(channels, part, free_BI, max(most, self.count))
+        scores = worth = self._scored(part, found.items)
+        if boost_I is not None:
+            worth = scores + self.log_odds * boost_I[found.items]
+        return Ordered(found.items, worth, found.ranks[0], scores).sorted(most)
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Where each of ``candidates`` [B, C] would stand if they were all that may be recommended.
@@ -122,17 +172,6 @@ class TwoStage:
         out_BC[named[0], column_BI[named[0], found.items[named]]] = second[named]
         return out_BC
 
-    def _ordered(self, histories: Histories, found: Retrieved, k: int, rerank: bool) -> Lists:
-        """The first ``k`` candidates of each history."""
-        scores = self._scored(histories, found.items)
-        first = found.ranks[0]
-        places = -scores if rerank else np.where(found.items == UNKNOWN, np.inf, first)
-        order = np.argsort(places, axis=1, kind="stable")[:, :k]
-        best = self._empty(len(histories), k)
-        for whole, part in zip(best, (found.items, scores, first), strict=True):
-            whole[:, : order.shape[1]] = np.take_along_axis(part, order, axis=1)
-        return best
-
     def _scored(self, histories: Histories, items: IntArray) -> FloatArray:
         """Scores of candidates [B, C], −inf where there is none; a history without any is not asked."""
         empty, scores = items == UNKNOWN, np.full(items.shape, -np.inf)
@@ -153,6 +192,20 @@ class TwoStage:
     def _empty(rows: int, k: int) -> Lists:
         unknown, no_rank = np.full((rows, k), UNKNOWN), np.zeros((rows, k), dtype=np.int64)
         return Lists(unknown, np.full((rows, k), -np.inf), no_rank)
+
+
+def refuse_without_rerank(wanted: Wanted, rerank: bool) -> None:
+    """Refuse wishes that change an order where it shall be the encoder's own.
+
+    Raises:
+        ConfigError: a boost or a diversity, and no ``rerank``.
+    """
+    if wanted.reorders and not rerank:
+        raise ConfigError(
+            "boost and diversity change the order of a list, and without rerank (--no-rerank) it is the"
+            " encoder's own",
+            "leave one of the two out",
+        )
 
 
 def free_items(histories: Histories, allowed_I: BoolArray, *, seen: bool) -> BoolArray:

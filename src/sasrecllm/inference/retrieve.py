@@ -89,6 +89,21 @@ class ScorerChannel:
         return best_of(self.scorer.score(histories, asked_BJ), free_BI, self.items_J, count)
 
 
+class Among:
+    """A channel that is asked about some of the items alone.
+
+    Args:
+        some_I: whether each item is one of them.
+    """
+
+    def __init__(self, channel: Channel, some_I: BoolArray) -> None:
+        self.channel, self.some_I = channel, some_I
+
+    def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
+        """See :class:`Channel`."""
+        return self.channel.best(histories, free_BI & self.some_I, count)
+
+
 class EncoderChannel:
     """The items with the highest logits among those that an encoder has vectors for.
 

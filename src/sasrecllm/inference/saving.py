@@ -61,11 +61,7 @@ def copy_run(run: Path, folder: Path) -> None:
         ResourceError: the disk is full.
     """
     with as_refusals(folder):
-        if folder.is_symlink() or (folder.exists() and not _is_empty(folder)):
-            raise ConfigError(
-                f"{folder} exists already, and nothing is written over it",
-                "give another folder, or delete it first",
-            )
+        refuse_place(folder, run)
         choose_run(run)
         temporary = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -79,6 +75,24 @@ def copy_run(run: Path, folder: Path) -> None:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def refuse_place(folder: Path, run: Path) -> None:
+    """Refuse to write something of a run to ``folder`` where something stands, or into the run.
+
+    Raises:
+        ConfigError: with what is wrong.
+    """
+    if folder.is_symlink() or (folder.exists() and not _is_empty(folder)):
+        raise ConfigError(
+            f"{folder} exists already, and nothing is written over it",
+            "give another folder, or delete it first",
+        )
+    if run.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise ConfigError(
+            f"{folder} lies in the run folder {run}, which holds files of its own only",
+            "give a folder outside of it",
+        )
 
 
 def _is_empty(folder: Path) -> bool:

@@ -72,6 +72,17 @@ def count_of(value: Any, where: str) -> int:
     )
 
 
+def text_of(value: Any, where: str) -> str:
+    """Text.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if isinstance(value, str):
+        return value
+    raise DataError(f"{where} is {shown(value)}; allowed: text", f'give {where}="quiet sea" say')
+
+
 def folder_of(value: Any) -> Path:
     """A path given as text or as a path.
 

@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,21 @@ class Backbone(nn.Module):
                 "use the language model that the adapter was trained on, or train it again",
             )
         set_peft_model_state_dict(self._adapter(), dict(tensors))
+
+    def save_adapter(self, folder: Path, base: str) -> None:
+        """Write the adapter as peft does.
+
+        Args:
+            base: folder or hub id of the language model that it belongs to.
+        """
+        adapted = self._adapter()
+        adapted.peft_config["default"].base_model_name_or_path = base
+        adapted.save_pretrained(folder, save_embedding_layers=False)
+
+    def merge_adapter(self) -> None:
+        """Add the adapter to the weights that it adapts, for good."""
+        self.causal = self._adapter().merge_and_unload()
+        self._adapted = None
 
     def _adapter(self) -> Any:
         if self._adapted is None:

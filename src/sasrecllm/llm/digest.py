@@ -26,8 +26,11 @@ DESCRIPTION = (
     "tokenizer.model",
     "spiece.model",
     "sentencepiece.bpe.model",
+    "tiktoken.model",
+    "tekken.json",
+    "chat_template.jinja",
 )
-"""Files that change what the same weights answer: another rotary base, another tokenizer."""
+"""Files that change what the same weights answer: another rotary base, tokenizer or form of a chat."""
 
 CHUNK = 1 << 18
 """Numbers that are looked at together: 1 MB, which stays in a core's cache."""

@@ -25,8 +25,14 @@ from sasrecllm.llm.loading import gguf_description, gguf_model, gguf_splits, loa
 from sasrecllm.llm.refusals import reading
 from sasrecllm.manifest import file_digest
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gpt2")
-"""Families whose every key and tensor is known to be carried over (tests/llm/test_gguf.py)."""
+ARCHITECTURES = {
+    "llama": "Llama, Mistral 7B, SmolLM2, TinyLlama",
+    "qwen2": "Qwen2, Qwen2.5",
+    "qwen3": "Qwen3",
+    "gpt2": "GPT-2",
+}
+"""Families whose every key and tensor is known to be carried over (tests/llm/test_gguf.py), and
+models that their files hold."""
 
 CARD = {
     "license": "general.license",
@@ -84,9 +90,10 @@ def _refuse_other_kinds(file: GgufFile) -> None:
         )
     if family not in ARCHITECTURES:
         raise ModelNotFoundError(
-            f"{file.path}: general.architecture is {family[:80]!r}; allowed:"
-            f" {', '.join(ARCHITECTURES)}",
-            "give the publisher's own folder or hub id, which transformers reads in any architecture",
+            f"{file.path}: general.architecture is {family[:80]!r}, of which GGUF files are not read;"
+            f" allowed: {'; '.join(f'{k} ({models})' for k, models in ARCHITECTURES.items())}",
+            "give a GGUF file of one of these, or the publisher's own folder or hub id of this model,"
+            " which transformers reads in any architecture",
         )
     parts = file.metadata.get("split.count", 1)
     if parts != 1:

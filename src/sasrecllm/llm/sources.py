@@ -111,7 +111,11 @@ def convert(name: str, out: Path, *, force: bool = False, report: Report | None 
 def _write(path: Path, folder: Path, origin: str, report: Report | None) -> None:
     from sasrecllm.llm.gguf import convert
 
-    convert(path, folder, origin=origin, report=report)
+    def named(what: str, done: int, total: int) -> None:
+        if report is not None:
+            report(f"converting {path.name}: {what}", done, total)
+
+    convert(path, folder, origin=origin, report=named)
     for licence in _licences(path, origin):
         shutil.copyfile(licence, folder / licence.name)
 

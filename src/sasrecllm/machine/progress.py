@@ -62,6 +62,12 @@ class Progress:
         self._started = self._last = time.monotonic()
         self._first = done
 
+    def report(self, what: str, done: int, total: int) -> None:
+        """:meth:`step` for who has no bar to begin: one begins where nothing is done yet."""
+        if not done:
+            self.start()
+        self.step(what, done, total)
+
     def bar(self, what: str) -> Tell:
         """Begin a new bar, and what to call with (done, all) as it goes on."""
         self.start()

@@ -40,7 +40,7 @@ def check_language_model(run: Run) -> None:
     if is_own(c):
         _check_offline(c)
         return
-    model = base_model(c, c.llm.backbone, pick_device(c.device))
+    model = base_model(c, c.llm.backbone, pick_device(c.device), run.progress.report)
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
         answered_cue(model.tokenizer, template.cue)

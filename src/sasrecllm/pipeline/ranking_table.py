@@ -167,7 +167,7 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
         if not whole or (stage.kind.ranks_catalogue and stage.name != final):
             yield scorer
         elif count := c.ranking.rerank:
-            yield SASRecLLM(system, scorer).by_score(count)
+            yield (own := SASRecLLM(system, scorer)).maker.by_score(own, count)
         elif stage.kind.ranks_catalogue:
             yield scorer
     if whole and system.list_fusion is not None:  # what orders the served lists, then

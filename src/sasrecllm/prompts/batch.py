@@ -124,6 +124,16 @@ class PromptBuilder:
             self.item_slots,
         )
 
+    @property
+    def history_tokens(self) -> int:
+        """Tokens that the titles of a history may take, with what follows each."""
+        return self.max_tokens - self._fixed
+
+    def literal(self, key: str) -> list[int]:
+        """Ids of ``<begin>``, or of a text of the template behind a ``=``."""
+        start, width = self._places[key]
+        return [int(i) for i in self._literals[start : start + width]]
+
     def lengths(self, histories: Histories, targets: IntArray) -> IntArray:
         """Tokens of each prompt [B], without building it."""
         return self._lay_out(histories, targets).at_B
@@ -249,7 +259,7 @@ class PromptBuilder:
         # The budget counts the longest title for the target, so that what stands before the target
         # is the same for every target.
         costs[~shown] = 0
-        return shown & (_sum_to_end(costs, histories.offsets) <= self.max_tokens - self._fixed)
+        return shown & (_sum_to_end(costs, histories.offsets) <= self.history_tokens)
 
     def _after(self, segment: Segment, labels: LabelArray) -> tuple[IntArray, IntArray]:
         """Start in the pool and width of what follows each listed title."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -17,15 +17,25 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_data
 
 
-def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
-    """Recommendation lists for the terminal, or as JSON for a program."""
+def _print_json(values: Any) -> None:
+    # A narrow encoding would spell out what it lacks in Python's way, which is no JSON.
+    say(json.dumps(values, ensure_ascii=not is_unicode(sys.stdout), indent=2))
+
+
+def print_lists(lists: Mapping[str, Any], as_json: bool, about: Sequence[str] = ()) -> None:
+    """Recommendation lists for the terminal, or as JSON for a program.
+
+    Args:
+        about: lines above them: what they go by.
+    """
     from rich.markup import escape
     from rich.table import Table
 
     if as_json:
-        # A narrow encoding would spell out what it lacks in Python's way, which is no JSON.
-        say(json.dumps(lists, ensure_ascii=not is_unicode(sys.stdout), indent=2))
+        _print_json(lists)
         return
+    for line in about:
+        say(line)
     for heading, lines in lists.items():
         table = Table(title=escape(heading), title_justify="left")
         for column in ("rank", "id", "title", "P(like)", ""):
@@ -35,6 +45,56 @@ def print_lists(lists: Mapping[str, Any], as_json: bool) -> None:
             cells += [f"{line['probability']:.2f}", ", ".join(line["flags"])]
             table.add_row(*map(escape, cells))
         _show(table)
+
+
+def print_found(items: Sequence[Mapping[str, Any]], of: int, as_json: bool) -> None:
+    """Items with their ids and attributes.
+
+    Args:
+        of: how many there are in all.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    if as_json:
+        _print_json(list(items))
+        return
+    table = Table(title=f"{len(items)} of {of}", title_justify="left")
+    for column in ("id", "title", *(items[0]["attributes"] if items else ())):
+        table.add_column(escape(column))
+    for item in items:
+        cells = [item["item_id"], item["title"], *(v or "" for v in item["attributes"].values())]
+        table.add_row(*map(escape, cells))
+    _show(table)
+
+
+def print_explanation(found: Mapping[str, Any], as_json: bool, about: Sequence[str] = ()) -> None:
+    """Why an item has its probability, for the terminal, or as JSON for a program.
+
+    Args:
+        about: lines above it: what the answer goes by.
+    """
+    if as_json:
+        _print_json(found)
+        return
+    for line in about:
+        say(line)
+    say(f"{found['title']} [{found['item_id']}]: P(like) {found['probability']:.2f}")
+    say("P(like): log-odds beside an average question of the validation split")
+    for name, share in found["shares"].items():
+        say(f"  {name} {share:+.2f}")
+    if found["listed"]:
+        say("place in a list: log-odds of being taken next, beside the mean item")
+    for name, share in found["listed"].items():
+        say(f"  {name} {share:+.2f}")
+    if found["reasons"]:
+        say("P(like) without one of the likes:")
+    for reason in found["reasons"]:
+        say(f"  {reason['probability_without']:.2f} without {reason['title']} [{reason['item_id']}]")
+    if found["nearest"]:
+        say("likes that resemble it most (cosine):")
+    for near in found["nearest"]:
+        say(f"  {near['cosine']:+.2f} by {near['by']}: {near['title']} [{near['item_id']}]")
 
 
 def print_results(folder: Path) -> None:

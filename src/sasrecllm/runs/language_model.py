@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sasrecllm.checkpoint import read_json
@@ -24,11 +25,17 @@ def backbone_path(folder: RunFolder, config: Config) -> str:
     return str(folder.language_model) if is_own(config) else config.llm.backbone
 
 
-def base_model(config: Config, path: str, device: str) -> Backbone:
-    """The language model at ``path`` as configured, without an adapter."""
+def base_model(
+    config: Config, path: str, device: str, report: Callable[[str, int, int], None] | None = None
+) -> Backbone:
+    """The language model at ``path`` as configured, without an adapter.
+
+    Args:
+        report: is told how a conversion goes: what, how much is done, of how much.
+    """
     c = config.llm
     quantize = None if c.quantize == "none" else c.quantize
-    return load_backbone(located(path), dtype=c.dtype, quantize=quantize, device=device)
+    return load_backbone(located(path, report), dtype=c.dtype, quantize=quantize, device=device)
 
 
 def with_adapter(backbone: Backbone, config: Config) -> Backbone:

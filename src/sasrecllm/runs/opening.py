@@ -21,7 +21,14 @@ from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.absolute_paths import with_absolute_paths
 from sasrecllm.runs.choice import as_chosen, goes_on_from_quick, value_at, with_values
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.seal import choose_run, refuse_half_forgotten, refuse_links, unseal, verify_run
+from sasrecllm.runs.seal import (
+    choose_run,
+    refuse_half_forgotten,
+    refuse_links,
+    resealed,
+    unseal,
+    verify_run,
+)
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import edited_template
 from sasrecllm.runs.tracking import STOP_PATIENCE, Tracking, tracking_of
@@ -133,6 +140,18 @@ def claim(run: Run) -> None:
     if not folder.summary.is_file():  # which says what trained the run, not what judged it
         about = {"command": run.command, "git": git_revision(), **versions()}
         write_json(folder.environment, about)
+
+
+def keep_evaluation(run: Run) -> None:
+    """Write down by which settings of evaluation a run was judged anew, where they are others now."""
+    folder, config = run.folder, run.config
+    if stored_config(folder, None).evaluation == config.evaluation:
+        return
+    with resealed(folder):
+        write_settings(run)
+        if folder.summary.is_file():
+            about = read_json(folder.summary) | {"evaluation": config.evaluation.model_dump()}
+            write_json(folder.summary, about)
 
 
 def write_settings(run: Run) -> None:

@@ -7,6 +7,7 @@ a thread of its own.  So a tracker that fails or does not answer neither ends a 
 from __future__ import annotations
 
 import math
+import os
 import queue
 import re
 import threading
@@ -58,6 +59,8 @@ def _tensorboard(_: str, folder: RunFolder, __: str | None) -> Any:
 def _mlflow(name: str, _: RunFolder, known: str | None) -> Any:
     from accelerate.tracking import MLflowTracker
 
+    # It would print addresses on standard output, where a verb prints its result.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     return MLflowTracker(PROJECT, run_id=known, run_name=name)
 
 

@@ -46,15 +46,21 @@ class Service:
         queue: requests that may wait for the model.
         threads: requests that the model answers at the same time.
         seconds: after which a request without an answer is refused.
+        retrieve: candidates of the first stage, where a request does not say how many.
     """
 
     def __init__(
-        self, state: ServingState, queue: int = 64, threads: int = 1, seconds: float = SECONDS
+        self,
+        state: ServingState,
+        queue: int = 64,
+        threads: int = 1,
+        seconds: float = SECONDS,
+        retrieve: int = 100,
     ) -> None:
         self.state, self.seconds = state, seconds
         self._looking: tuple[Loaded, asyncio.Future[bool]] | None = None
         self.metrics = Metrics(lambda: self.model.depth)
-        self.model = ModelQueue(Answers(state), queue, threads, self.metrics.taken.inc)
+        self.model = ModelQueue(Answers(state, retrieve), queue, threads, self.metrics.taken.inc)
         # Who waits for the store to write holds up nobody who asks the model or reads.
         self.kept = ModelQueue(state.keep, queue)
         self._reloading = asyncio.Lock()
@@ -216,6 +222,12 @@ def _catalog_routes(service: Service) -> APIRouter:
         """Items whose title holds all words of the query."""
         items, total = await run_in_threadpool(state.current.search, query, limit)
         return {"items": items, "total": total}
+
+    @router.get("/attributes", response_model=schema.AttributesFound)
+    async def find_attributes(query: SearchWords = "", limit: Limit = 20) -> Any:
+        """Values of the items' attributes that hold all words of the query."""
+        values, total = await run_in_threadpool(state.current.attributes, query, limit)
+        return {"values": values, "total": total}
 
     @router.get("/items/{item_id:path}", response_model=schema.ItemBody)
     async def get_item(item_id: PathId) -> Any:

@@ -6,9 +6,10 @@ Nothing is computed here: the answer to a request is the Python API's answer to 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from sasrecllm.inference.wishes import Wishes
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.schema import (
     Ask,
@@ -43,10 +44,11 @@ class Answers:
 
     Args:
         state: whose snapshot answers.
+        retrieve: candidates of the first stage, where a request does not say how many.
     """
 
-    def __init__(self, state: ServingState) -> None:
-        self._state = state
+    def __init__(self, state: ServingState, retrieve: int = 100) -> None:
+        self._state, self._retrieve = state, retrieve
         self._kinds: dict[str, Callable[[Any], Any]] = {
             "recommend": self._recommend,
             "score": self._score,
@@ -61,20 +63,19 @@ class Answers:
         now, request = self._state.current, asked.request
         assert isinstance(request, RecommendRequest)
         person = self._person(now, asked)
-        only = request.only
-        if only is not None:
-            only = [i for i in only if now.holds(i)]
-            person.ignored.extend(i for i in request.only or [] if not now.holds(i))
+        wishes = {f.name: getattr(request, f.name) for f in fields(Wishes)}
+        for name in ("only", "exclude"):
+            if wishes[name] is not None:
+                person.ignored.extend(i for i in wishes[name] if not now.holds(i))
+                wishes[name] = [i for i in wishes[name] if now.holds(i)]
         found = now.system.recommend(
             history=person.history,
             user=person.user,
             k=request.k,
-            retrieve=request.retrieve,
-            only=only,
-            where=request.where or None,
+            retrieve=request.retrieve or self._retrieve,
             rerank=request.rerank,
             strict=False,
-            seen=request.seen,
+            **wishes,
         )
         lines = [line.to_dict() for line in found]
         fallback = any("fallback" in line["flags"] for line in lines)

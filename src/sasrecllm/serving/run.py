@@ -42,6 +42,7 @@ def serve(
     timeout: float = SECONDS,
     log_requests: bool = False,
     forget: Callable[..., None] | None = None,
+    retrieve: int = 100,
 ) -> None:
     """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
 
@@ -62,6 +63,7 @@ def serve(
         log_requests: a line of the log for every answer.
         forget: (folder, users, those whom the store knows): takes users out of the run; without it
             the server refuses to forget whom the run knows.
+        retrieve: candidates of the first stage, where a request does not say how many.
     Raises:
         ConfigError: a name or path that is none, a network address without a key, a taken port, a
             store that is none.
@@ -87,7 +89,9 @@ def serve(
     choose_run(folder)  # before a store is made beside a misspelt name
     listening = _bind(host, port)
     with listening, contextlib.closing(open_store(store_url or f"{folder.absolute()}.sqlite")) as store:
-        app_of = functools.partial(_app, folder, store, queue, workers, timeout, doors, forget)
+        app_of = functools.partial(
+            _app, folder, store, queue, workers, timeout, doors, forget, retrieve
+        )
         _serve(app_of, listening)
 
 
@@ -112,6 +116,7 @@ def _app(
     seconds: float,
     doors: Mapping[str, Any],
     forget: Callable[..., None] | None,
+    retrieve: int,
 ) -> tuple[Any, Any]:
     """The service with its run loaded, and the ASGI app around it."""
     from sasrecllm.serving.app import Service, create_app
@@ -121,7 +126,7 @@ def _app(
     count = workers or default_workers()
     from_run = functools.partial(forget, folder) if forget else None
     state = ServingState(lambda: load_run(folder, count, seconds), store, from_run)
-    service = Service(state, queue, count, seconds)
+    service = Service(state, queue, count, seconds, retrieve)
     return service, create_app(service, **doors)
 
 

@@ -16,8 +16,10 @@ from pydantic import (
 )
 
 from sasrecllm.data.catalog import LONGEST_TITLE
+from sasrecllm.inference.wishes import MOST_FACTOR
 
 LONGEST_ID = 128
+MOST_PLACES = 1000
 # One alphabet for every text: PostgreSQL holds no NUL, so nothing that is sent may hold one.
 NO_NUL = r"^[^\x00]*$"
 # A title must hold something besides spaces, controls and direction marks, which are taken out.
@@ -58,6 +60,12 @@ def _no_nul(value: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_ID), AfterValidator(_no_nul)]
 NAMES: dict[str, Any] = {"propertyNames": {"minLength": 1, "maxLength": LONGEST_ID, "pattern": NO_NUL}}
 Attributes = Annotated[dict[Name, Value | None], Field(max_length=32, json_schema_extra=NAMES)]
+# A value that stands where a name does: as the key of its factor.
+ValueName = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
+VALUE_NAMES: dict[str, Any] = {"propertyNames": {"maxLength": 256, "pattern": NO_NUL}}
+Factor = Annotated[float, Field(ge=1 / MOST_FACTOR, le=MOST_FACTOR)]
+Factors = Annotated[dict[ValueName, Factor], Field(max_length=32, json_schema_extra=VALUE_NAMES)]
+Places = Annotated[int, Field(ge=1, le=MOST_PLACES), BeforeValidator(_whole)]
 
 
 class _Wire(BaseModel):
@@ -123,12 +131,25 @@ class RecommendRequest(Ask):
         {"history": ["m0003", {"item_id": "m0151", "liked": False}, {"title": "A quiet film"}], "k": 5}
     )
     k: Whole = Field(10, ge=1, le=100, description="length of the list")
-    retrieve: Whole = Field(100, ge=1, le=1000, description="candidates that the encoder hands over")
+    retrieve: Places | None = Field(
+        None, description="candidates that the encoder hands over; null: as the server was started"
+    )
     only: list[Id] | None = Field(None, max_length=1000, description="recommend nothing but these")
+    exclude: list[Id] | None = Field(None, max_length=1000, description="recommend none of these")
     where: Annotated[dict[Name, Value], Field(max_length=8, json_schema_extra=NAMES)] | None = Field(
         None, description="attribute -> wanted value"
     )
-    rerank: bool = Field(True, description="false: the encoder's own order, for comparison")
+    boost: (
+        Annotated[dict[Name, Value | Factors], Field(max_length=8, json_schema_extra=NAMES)] | None
+    ) = Field(
+        None, description="attribute -> value, or -> {value: factor (2)} for the odds of such items"
+    )
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="0: the list as it is; 1: as mixed as can be (MMR)"
+    )
+    rerank: bool = Field(
+        True, description="false: the encoder's own order, for comparison; not with boost or diversity"
+    )
     seen: Literal["exclude", "allow"] | None = Field(
         None, description="items of the history; null: as the run was prepared (recommend.seen)"
     )
@@ -244,6 +265,21 @@ class ItemsFound(BaseModel):
     """Items that fit a search."""
 
     items: list[ItemBody]
+    total: int
+
+
+class AttributeValue(BaseModel):
+    """What ``where`` and ``boost`` may name."""
+
+    attribute: str
+    value: str
+    items: int = Field(description="that have it")
+
+
+class AttributesFound(BaseModel):
+    """Attribute values that fit a search, those of the most items first."""
+
+    values: list[AttributeValue]
     total: int
 
 

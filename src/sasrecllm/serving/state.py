@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,8 @@ from typing import Any, Protocol
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import DataError
 from sasrecllm.inference.requests import NewItem, Title
+from sasrecllm.inference.titles import TitleSearch, folded
+from sasrecllm.inference.wishes import values_of
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.serving.problems import Problem
@@ -89,9 +92,19 @@ class Snapshot:
         return self.system.catalog
 
     @cached_property
-    def folded(self) -> list[str]:
-        """Every title in the form in which it is searched."""
-        return [title.casefold() for title in self.catalog.titles]
+    def titles(self) -> TitleSearch:
+        """The titles, ready to be searched."""
+        return TitleSearch(self.catalog)
+
+    @cached_property
+    def _values(self) -> list[tuple[str, str, int]]:
+        """(attribute, value, how many items have it), the most frequent first."""
+        found = [
+            (name, value, count)
+            for name in self.catalog.attributes
+            for value, count in Counter(values_of(self.catalog, name)).items()
+        ]
+        return sorted(found, key=lambda row: -row[2])
 
     def holds(self, item: str) -> bool:
         """Whether the catalogue has this id."""
@@ -121,21 +134,21 @@ class Snapshot:
         }
 
     def search(self, query: str, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """Items whose title holds every word of ``query``, or whose id it is; and how many there are.
-
-        Titles that begin with the query come first, then shorter ones.
-        """
-        wanted = query.strip().casefold()
-        words = wanted.split()
-        exact = int(self.catalog.item_index([query.strip()])[0])
-        found = [n for n, title in enumerate(self.folded) if all(word in title for word in words)]
-        if exact != UNKNOWN and exact not in found:
-            found.append(exact)
-        if words:
-            found.sort(
-                key=lambda n: (n != exact, not self.folded[n].startswith(wanted), len(self.folded[n]))
-            )
+        """Items whose title holds every word of ``query``, or whose id it is, best first; and how many
+        there are (:meth:`~sasrecllm.inference.titles.TitleSearch.find`)."""
+        found = self.titles.find(query)
         return [self.item(n) for n in found[:limit]], len(found)
+
+    def attributes(self, query: str, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Attribute values that hold every word of ``query`` in themselves or in the attribute's name;
+        and how many there are."""
+        words = folded(query).split()
+        found = [
+            {"attribute": name, "value": value, "items": count}
+            for name, value, count in self._values
+            if all(word in folded(f"{name} {value}") for word in words)
+        ]
+        return found[:limit], len(found)
 
     def history_of(self, user: str, told: Sequence[tuple[str, bool]]) -> dict[str, Any]:
         """The last of what is known of a user: rows of the run, then what the server was told."""

@@ -1,35 +1,16 @@
-// The page asks the same API as everybody else.  What comes from data enters by textContent only.
-const SHOWN = 10, ASKED = 100, PAUSE = 180, LONGEST = 256, IN_SENTENCE = 60;
+// The page asks the same API as everybody else.
+import { $, PAUSE, later, make, named, short, titled } from "./parts.js";
+import { wishes } from "./wishes.js";
+
+const SHOWN = 10, ASKED = 100;
 // Beside this script, so under whatever path a proxy shows the server.
 const ROOT = new URL(".", import.meta.url);
-const $ = (id) => document.getElementById(id);
 const state = { history: [], user: null, key: null, added: new Set(), newest: null, asked: 0 };
 const CHIPS = {
   cold_user: "new to the model: your history speaks for you",
   fallback: "popular titles: nothing is known of you yet",
   cold_item: "not rated yet: its words speak for it",
 };
-
-function make(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children.filter((c) => c !== null));
-  return node;
-}
-
-// What data says stands in a <bdi>, so that no direction mark in it reaches the words around it, and
-// cut, for an older run does not bound it: a title in a line of its own, a name within a sentence.
-function titled(text) {
-  return make("bdi", { className: "title", textContent: short(text, LONGEST) });
-}
-
-function named(text) {
-  return make("bdi", { textContent: short(text, IN_SENTENCE) });
-}
-
-function short(text, longest = LONGEST) {
-  const letters = [...text];
-  return letters.length > longest ? `${letters.slice(0, longest - 1).join("")}…` : text;
-}
 
 function say(parts, wrong = false) {
   $("status").replaceChildren(...[].concat(parts));
@@ -62,19 +43,14 @@ function about() {
   return { user_id: state.user, history: state.history.map((h) => ({ item_id: h.item_id, liked: h.liked })) };
 }
 
-function later(work, pause) {
-  let timer = 0;
-  return () => { clearTimeout(timer); timer = setTimeout(work, pause); };
-}
-
 // The lists ------------------------------------------------------------------------------------------
 
 async function refresh() {
   const ticket = ++state.asked;
   try {
     const [got, first] = await Promise.all([
-      call("POST", "v1/recommend", { ...about(), k: ASKED, retrieve: ASKED }),
-      call("POST", "v1/recommend", { ...about(), k: SHOWN, rerank: false }),
+      call("POST", "v1/recommend", { ...about(), ...wish.without(), ...wish.ordered(), k: ASKED }),
+      call("POST", "v1/recommend", { ...about(), ...wish.without(), k: SHOWN, rerank: false }),
     ]);
     if (ticket !== state.asked) return;
     const lines = got.recommendations;
@@ -91,6 +67,7 @@ async function refresh() {
 }
 
 const refreshSoon = later(refresh, PAUSE);
+const wish = wishes(call, say, refreshSoon);
 
 function summary(lines, fallback) {
   if (!lines.length) return "Nothing is left to recommend.";
@@ -131,7 +108,7 @@ function card(line) {
   ask.setAttribute("aria-expanded", "false");
   ask.setAttribute("aria-label", `Why ${short(line.title)}?`);
   ask.onclick = () => toggleWhy(line, why, ask);
-  const place = line.retrieval_rank === null ? "by its words" : `SASRec: ${line.retrieval_rank}`;
+  const place = line.retrieval_rank === null ? "not among SASRec's first" : `SASRec: ${line.retrieval_rank}`;
   const meter = make("meter", { min: 0, max: 100, value: percent });
   meter.setAttribute("aria-label", `probability ${percent} %`);
   const item = make("li", { className: state.added.has(line.item_id) ? "new" : "" },
@@ -140,7 +117,7 @@ function card(line) {
       make("span", { className: "p", textContent: `${percent} %` })),
     meter,
     make("div", { className: "facts" }, make("span", { textContent: place }),
-      judge(line, true), judge(line, false), ask,
+      judge(line, true), judge(line, false), wish.never(line), ask,
       ...line.flags.filter((f) => f === "cold_item").map(chip)),
     why);
   item.dataset.item = line.item_id;
@@ -151,7 +128,7 @@ function plain(line, place) {
   const item = make("li", {},
     make("div", { className: "top" }, make("span", { className: "rank", textContent: line.rank }),
       titled(line.title)),
-    make("div", { className: "facts" }, make("span", { textContent: `SASRecLLM: ${place}` }), judge(line, true), judge(line, false)));
+    make("div", { className: "facts" }, make("span", { textContent: `SASRecLLM: ${place}` }), judge(line, true), judge(line, false), wish.never(line)));
   item.dataset.item = line.item_id;
   return item;
 }
@@ -291,7 +268,7 @@ submit("search-form", search);
 submit("user-form", () => $("user").value.trim() && beUser($("user").value.trim()));
 submit("new-form", () => $("new-title").value.trim() && addItem($("new-title").value.trim()));
 submit("key-form", () => { state.key = $("key").value.trim(); $("key").value = ""; $("key-form").hidden = true; start(); });
-$("reset").onclick = () => { Object.assign(state, { history: [], user: null }); $("about").textContent = "A new start."; showHistory(); refresh(); };
+$("reset").onclick = () => { Object.assign(state, { history: [], user: null }); wish.forget(); $("about").textContent = "A new start."; showHistory(); refresh(); };
 
 async function start() {
   const ready = await call("GET", "readyz").catch(() => null);

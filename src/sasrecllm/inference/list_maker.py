@@ -1,0 +1,133 @@
+"""What makes the lists of a system: its encoders, its words, its fusion, its own score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.inference.diverse import ItemLikeness
+from sasrecllm.inference.fused import FusedLists
+from sasrecllm.inference.requests import Found
+from sasrecllm.inference.rerank import Lists, TwoStage
+from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
+from sasrecllm.inference.titles import TitleSearch
+from sasrecllm.inference.wishes import Wishes, wanted
+from sasrecllm.runs.system import System
+from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+
+
+class ListMaker:
+    """Lists of one system over its catalogue.  Nothing is made before it is asked for.
+
+    Args:
+        parts: the run's parts, loaded.
+        calibration: of the system's own score.
+        catalog: the run's catalogue, or one with further items at its end.
+        fusion: of lists, over ``catalog``; None where the run has none.
+    """
+
+    def __init__(
+        self,
+        parts: System,
+        calibration: Calibration,
+        catalog: Catalog,
+        fusion: ListFusion | None,
+    ) -> None:
+        self.parts, self.calibration, self.catalog, self.fusion = parts, calibration, catalog, fusion
+
+    def share_encoders(self, other: ListMaker) -> None:
+        """Use those of ``other``, whose catalogue is this one or shorter: a new item has no vector."""
+        self.encoder, self.list_encoder = other.encoder, other.list_encoder
+
+    def lists(
+        self,
+        scorer: Scorer,
+        histories: Histories,
+        k: int,
+        count: int,
+        wishes: Wishes,
+        *,
+        rerank: bool = True,
+    ) -> Lists:
+        """The ``k`` best items of each of B histories; see :meth:`TwoStage.lists`.
+
+        Args:
+            scorer: the system's own score.
+
+        Raises:
+            DataError: a wish names what the catalogue has not, or a number that cannot be.
+            ConfigError: wishes that cannot go together.
+        """
+        dataset = self.parts.dataset
+        wish = wanted(self.catalog, wishes, dataset.allow_seen)
+        k, count = min(k, self.catalog.n_items), min(count, self.catalog.n_items)
+        histories = replace(histories, asked_at=np.maximum(histories.asked_at, dataset.now))
+        return self.two_stage(scorer, count).lists(histories, k, wish, rerank=rerank)
+
+    def two_stage(self, scorer: Scorer, count: int = 100) -> TwoStage:
+        """The list fusion, or :meth:`by_score` where a run has none.
+
+        Args:
+            count: places of the encoder's order that are looked at.
+        """
+        if self.fusion is None:
+            return self.by_score(scorer, count)
+        return FusedLists(self.fusion, self.list_encoder, scorer, count=count, likeness=self.alike)
+
+    def by_score(self, scorer: Scorer, count: int = 100) -> TwoStage:
+        """Candidates of the encoder and of the words, in the order of the system's own score.
+
+        Args:
+            count: items that each channel of the first stage names.
+        """
+        reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
+        titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
+        return TwoStage(
+            channels_of(self.encoder, self.catalog.n_items, titles),
+            scorer,
+            self.catalog.n_items,
+            count=count,
+            behind=EncoderScorer("encoder", self.parts.retrieving_encoder),
+            likeness=self.alike,
+            log_odds=1.0 / self.calibration.slope,
+        )
+
+    @cached_property
+    def encoder(self) -> EncoderChannel:
+        """The encoder of the run as a first stage."""
+        return EncoderChannel(self.parts.retrieving_encoder)
+
+    @cached_property
+    def list_encoder(self) -> EncoderChannel:
+        """The encoder whose order stands beside that of the fusion."""
+        own = self.parts.list_encoder
+        return self.encoder if own is self.parts.retrieving_encoder else EncoderChannel(own)
+
+    def alike(self, items: IntArray) -> FloatArray:
+        """How like each other ``items`` [C] are, [C, C]: for lists that shall be mixed."""
+        return self._likeness(items)
+
+    @cached_property
+    def _likeness(self) -> ItemLikeness:
+        return ItemLikeness(self.parts.list_encoder, self.catalog)
+
+    @cached_property
+    def title_vectors(self) -> TitleVectors:
+        """Vectors of the catalogue's titles in the language model's own embedding space."""
+        return title_vectors(self.parts, self.catalog)
+
+    def search(self, words: str, limit: int) -> list[Found]:
+        """Items whose titles hold all words, best first (:meth:`TitleSearch.find`)."""
+        return [Found.of(self.catalog, index) for index in self.titles.find(words)[:limit]]
+
+    @cached_property
+    def titles(self) -> TitleSearch:
+        """The catalogue's titles, ready to be searched."""
+        return TitleSearch(self.catalog)
