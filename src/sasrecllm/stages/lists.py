@@ -108,8 +108,8 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
         seed=work.config.seed,
         bar=work.run.progress.bar,
     ).of_weight()
-    offset = fitted_offset(work, fusion, rows, likes)
-    fusion = replace(fusion, new=new_items(system).with_offset(offset))
+    new = new_items(system)
+    fusion = replace(fusion, new=new.with_offset(fitted_offset(work, fusion, new, likes)))
     return replace(fusion, rerank=fitted_rerank(work, fusion, likes))
 
 
