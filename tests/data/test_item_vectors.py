@@ -126,6 +126,9 @@ def test_a_run_learns_from_them_and_needs_the_file_no_more(cli, tmp_path):
     (stage,) = run.glob("stages/*-prior/stage.json")
     explained = json.loads(stage.read_text())["result"]["explained_out_of_fold"]
     assert explained is not None, "there is no other feature"
-    assert (run / "data" / FILE).is_file()
     path.unlink()
+    kept = (run / "data" / FILE).read_bytes()
+    user = pl.read_parquet(run / "data" / "interactions.parquet")["user_id"][0]
+    cli("forget", run, "--user", user)
+    assert (run / "data" / FILE).read_bytes() == kept, "items are not forgotten with a user"
     assert '"m0' in cli("recommend", run, "--liked", "m0001", "-k", "2", "--json")
