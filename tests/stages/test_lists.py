@@ -24,7 +24,13 @@ QUICK = {
     "encoder.width": 16,
     "encoder.length": 10,
     "encoder.loop.epochs": 1,
-    "lists.next_item.loop.epochs": 8,
+    "lists.next_item.loop": {
+        "epochs": 8,
+        "batch_size": 16,
+        "lr": 1e-3,
+        "min_lr": 8e-5,
+        "warmup_steps": 200,
+    },
     "evaluation.ablations": False,
     "evaluation.resamples": 100,
 }
