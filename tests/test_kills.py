@@ -104,8 +104,14 @@ def killed_at(n, work):
         return _followed(libc, child, n)
     except BaseException:
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _reaped(child)
         raise
+
+
+def _reaped(child):
+    """Wait for a killed child, which ends after all of its followed threads were waited for."""
+    while os.waitpid(-1 * child, ALL_THREADS)[0] != child:
+        pass
 
 
 def _followed(libc, child, n):
@@ -124,16 +130,18 @@ def _followed(libc, child, n):
             continue
         stopped = os.WSTOPSIG(status)
         if stopped == signal.SIGTRAP | 0x80:
-            _ask(libc, CALL_INFO, going, ctypes.sizeof(info), ctypes.byref(info))
+            try:
+                _ask(libc, CALL_INFO, going, ctypes.sizeof(info), ctypes.byref(info))
+            except ProcessLookupError:
+                continue  # the whole process ends: a thread that stood at a call is gone as well
             flags = OPENS[machine].get(info.number)
             opens = flags is not None and info.arguments[flags] & WRITING
             if info.op == ENTRY and (info.number in changing or opens):
                 count += 1
                 if count == n:
                     os.kill(child, signal.SIGKILL)
-                    while True:
-                        if os.waitpid(-1 * child, ALL_THREADS)[0] == child:
-                            return False, count
+                    _reaped(child)
+                    return False, count
         elif stopped not in (signal.SIGTRAP, signal.SIGSTOP):
             passed = stopped
 

@@ -97,44 +97,43 @@ def goals(found: Mapping[str, Judged]) -> list[str]:
 
 
 def _above(found: Mapping[str, Judged], of: str) -> str:
-    """Whether lists are surely above the best single row of ``of``, chosen on validation."""
+    """Whether lists are surely above the best single row of ``of``, chosen on validation.
+
+    A data set on which a model of a rival did not answer is not counted.
+    """
     whose = "ours" if of == OURS else of
-    there = [n for n in ABOVE if n in found and "validation" in found[n]["best"].get(of, {})]
-    signs: dict[str, list[str]] = {"above": [], "below": []}
-    details = []
-    for name in there:
+    there = [n for n in ABOVE if n in found and not _absent(found[n], of)]
+    lack = [n for n in ABOVE if n not in there]
+    above, below, details = 0, 0, []
+    for name in (n for n in ABOVE if "validation" in found.get(n, {"best": {}})["best"].get(of, {})):
         against = found[name]["best"][of]["validation"]
         better = found[name]["rows"][against]["fusion minus it"]
         ends = [better[metric] for metric in METRICS]
-        if all(e[1] > 0 for e in ends):
-            signs["above"].append(name)
-        if any(e[2] < 0 for e in ends):
-            signs["below"].append(name)
+        above += name in there and all(e[1] > 0 for e in ends)
+        below += any(e[2] < 0 for e in ends)
+        short = f", without {' and '.join(_absent(found[name], of))}" if name in lack else ""
         details.append(
-            f"{name} ({against}): HR {span(better[HR], True)}, NDCG {span(better[NDCG], True)}"
+            f"{name} ({against}{short}): HR {span(better[HR], True)}, NDCG {span(better[NDCG], True)}"
         )
-    lack = [n for n in ABOVE if n not in there]
-    if signs["below"] or len(signs["above"]) + len(lack) < 3:
-        said = "**missed**"
-    else:
-        said = "reached" if len(signs["above"]) >= 3 else "open"
-    tail = f"; not measured: {', '.join(lack)}" if lack else ""
+    can = not below and above + len(lack) >= 3
+    said = ("reached" if above >= 3 else "**open**") if can else "**missed**"
+    tail = f"; not wholly measured: {', '.join(lack)}" if lack else ""
     return (
         f"- above the best single row of {whose}, surely in HR and in NDCG on three of"
-        f" {', '.join(ABOVE)}, nowhere surely below: {said}, {len(signs['above'])} of {len(there)}"
+        f" {', '.join(ABOVE)}, nowhere surely below: {said}, {above} of {len(there)}"
         f" ({'; '.join(details) or 'none'}{tail})."
     )
+
+
+def _absent(got: Judged, of: str) -> list[str]:
+    """Models of a rival that did not answer."""
+    return [f"{of} {m}" for m in RIVALS.get(of, ()) if f"{of} {m}" not in got["rows"]]
 
 
 def _missing(found: Mapping[str, Judged], there: Sequence[str], absent: Sequence[str]) -> list[str]:
     said = [f"all rows of {name}" for name in absent]
     for name in there:
-        lack = [
-            f"{rival} {model}"
-            for rival, models in RIVALS.items()
-            for model in models
-            if f"{rival} {model}" not in found[name]["rows"]
-        ]
+        lack = [row for rival in RIVALS for row in _absent(found[name], rival)]
         said += [f"{', '.join(lack)} on {name}"] if lack else []
     return [f"**Not measured:** {'; '.join(said)}.", ""] if said else []
 

@@ -372,6 +372,11 @@ class ItemFeatures(Section):
         default_factory=list, description="columns of the items table, genres say; values split at |"
     )
     words: int = Field(256, ge=0, description="most frequent title words that count; 0 for none")
+    vectors: str | None = Field(
+        None,
+        description="file with a vector of every item (data.md), for the title prior: of an encoder of"
+        " sentences, say",
+    )
 
 
 class Ranking(Section):
@@ -481,6 +486,12 @@ class Config(Section):
             raise ValueError(
                 f"encoder.width {self.encoder.width} is not a multiple of encoder.heads"
                 f" {self.encoder.heads}"
+            )
+        named = isinstance(self.strategy, str)  # else its stages may have a prior of their own
+        if self.item_features.vectors is not None and named and self.encoder.prior != "titles":
+            raise ValueError(
+                "item_features.vectors is for the title prior, but encoder.prior is"
+                f" {self.encoder.prior}; set encoder.prior=titles, or leave the vectors out"
             )
         if self.encoder.item_updates == "touched" and self.encoder.loss == "softmax":
             raise ValueError(

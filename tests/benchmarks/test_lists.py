@@ -204,6 +204,7 @@ def served(hr, minus, distinct=50.0):
         "RecTools EASE": row | {"fusion minus it": other, "of": "RecTools"},
         "list fusion": row | {"of": OURS},
     }
+    rows |= {f"RecTools {m}": rows["RecTools EASE"] for m in RIVALS["RecTools"]}
     best = {OURS: {"validation": "popularity", "test": "popularity"},
             "RecTools": {"validation": "RecTools EASE", "test": "RecTools EASE"}}  # fmt: skip
     return {"rows": rows, "served": "list fusion", "best": best}
@@ -223,8 +224,11 @@ def test_goals_are_reached_missed_or_open():
     assert "**missed**, 3 of 4" in goals(found)[2], "nowhere surely below"
     found[ABOVE[0]] = served([0.3, 0.2, 0.4], up, distinct=29.0)
     assert f"**missed** (5 × on 4 of 5, below three times: {ABOVE[0]})" in goals(found)[4]
+    del found[ABOVE[0]]["rows"]["RecTools SASRec"]
+    assert "reached, 3 of 3" in goals(found)[3], "what did not answer is no victory"
     del found[ABOVE[0]], found[ABOVE[1]]
-    assert "open, 2 of 2" in goals(found)[2] and "not measured" in goals(found)[2]
+    assert f"**open**, 2 of 2 ({ABOVE[2]}" in goals(found)[2]
+    assert f"not wholly measured: {ABOVE[0]}, {ABOVE[1]}" in goals(found)[2]
 
 
 # The rivals' own half ------------------------------------------------------------------------------

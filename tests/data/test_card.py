@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from sasrecllm.data.card import DataCard, card_of
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.ingest.sources import load_tables
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.log_facts import MOST_VALUES, histogram
 from sasrecllm.data.prepare import prepare
+from sasrecllm.errors import DataError
 
 DAY = 86_400
 STARTS = 1_600_000_000 // DAY * DAY  # 2020-09-13
@@ -197,3 +200,16 @@ def test_bars_of_many_ratings_have_round_edges() -> None:
     bars = histogram(np.arange(1.0, 101.0))
     assert [(low, high) for low, high, _ in bars] == [(10.0 * n, 10.0 * n + 10) for n in range(10)]
     assert [rows for *_, rows in bars] == [9, *[10] * 8, 11]
+
+
+def test_a_log_of_ids_alone_goes_on_by_what_its_refusal_says(tmp_path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("who,product\n" + "".join(f"u{n // 4},p{(3 * n) % 17}\n" for n in range(80)))
+    named = {"user_id": "who", "item_id": "product"}
+    with pytest.raises(DataError) as refusal:
+        load_tables("files", path=path, columns=named)
+    told = dict(re.findall(r"'data\.columns\.(\w+)=(\w+)'", refusal.value.remedy))
+    assert told == {"item_id": "product", "title": "product"}
+    card = card_of(prepare(load_tables("files", path=path, columns=named | told)))
+    assert "strategy=encoder-only" in advice(card, "words") and card.feedback == "implicit"
+    assert card.first is None and "the order of the file" in advice(card, "order")

@@ -8,7 +8,13 @@ from sasrecllm.evaluation.ablations import ShuffledHistory
 from sasrecllm.evaluation.calibration import fit_calibration
 from sasrecllm.evaluation.intervals import UserBootstrap
 from sasrecllm.evaluation.metrics import auc, uauc
-from sasrecllm.evaluation.protocol import compare, evaluate, evaluate_ranking, score_questions
+from sasrecllm.evaluation.protocol import (
+    compare,
+    evaluate,
+    evaluate_ranking,
+    rank_positives,
+    score_questions,
+)
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.reports.run_report import surely
 from sasrecllm.types import Histories, Questions
@@ -202,3 +208,22 @@ def test_a_scorer_with_the_wrong_shape_is_named():
 
     with pytest.raises(ConfigError, match=r"'flat' gave shape \(400,\) for candidates \(400, 1\)"):
         score_questions(Flat(), ASKED)
+
+
+@pytest.mark.parametrize(("slow", "told"), [(False, [40]), (True, [16, 32, 40])])
+def test_lists_of_a_language_model_are_few_at_a_time_so_that_it_says_how_far_it_is(slow, told):
+    class Counts:
+        name, asks_language_model = "counts", slow
+
+        def score(self, histories, candidates):
+            return -np.asarray(candidates, dtype=np.float64)
+
+    none = np.array([], dtype=np.int64)
+    nobody = Histories(
+        np.arange(40), none, none.astype(np.int8), none, np.zeros(41, dtype=np.int64), np.arange(40)
+    )
+    lists, heard = np.tile([1, 0, 2, 3], (40, 1)), []
+    ranks = rank_positives(
+        Counts(), nobody, lists, progress=lambda done, total: heard.append((done, total))
+    )
+    assert heard == [(done, 40) for done in told] and (ranks == 2).all()

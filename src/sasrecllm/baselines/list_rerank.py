@@ -20,6 +20,7 @@ import numpy as np
 
 from sasrecllm.baselines.contests import (
     FOLDS,
+    SURE,
     Contests,
     Free,
     blocks,
@@ -32,9 +33,6 @@ from sasrecllm.baselines.contests import (
 )
 from sasrecllm.machine.progress import Tell
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
-
-SURE = 1.96
-"""Standard errors by which a gain is sure."""
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,8 @@ def _nearest(words: WordLikeness, items: IntArray, liked_I: BoolArray) -> tuple[
         own = slice(rows.offsets[item], rows.offsets[item + 1])
         like_I = having.spread(rows.items[own], rows.values[own])
         near = np.flatnonzero(like_I)
+        if len(near) > NEAREST:
+            near = near[like_I[near] >= np.partition(like_I[near], -NEAREST)[-NEAREST]]
         near = near[np.argsort(-like_I[near], kind="stable")[:NEAREST]]
         squares = like_I[near] ** 2
         nearest[number, : len(near)] = near

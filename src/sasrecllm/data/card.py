@@ -174,8 +174,7 @@ def _split(dataset: Dataset, log: LogFacts) -> list[str]:
     found = [f"split: {log.split}, {SAID.get(log.split, 'a rule of your own')}"] if log.split else []
     begins = _test_begins(dataset)
     if found and begins is not None:
-        days = (int(dataset.times.max()) - begins) / DAY
-        lasting = f"{days:,.0f} days" if days >= 2 else f"{24 * days:.0f} hours"
+        lasting = _lasting(int(dataset.times.max()) - begins)
         found[0] += f"; the test begins on {_date(dataset, begins)} and lasts {lasting}"
     asked = np.unique(dataset.users[dataset.splits > TRAIN])
     silent = len(np.unique(dataset.users)) - len(asked)
@@ -189,6 +188,18 @@ def _split(dataset: Dataset, log: LogFacts) -> list[str]:
             f" users who are known, {remedy}"
         )
     return found
+
+
+def _lasting(seconds: int) -> str:
+    """How long a test lasts: days, hours where they are few.
+
+    >>> _lasting(90), _lasting(2 * 3600), _lasting(3 * DAY)
+    ('less than an hour', '2 hours', '3 days')
+    """
+    if seconds < 5400:
+        return "less than an hour" if seconds < 3600 else "an hour"
+    days, hours = seconds / DAY, seconds / 3600
+    return f"{days:,.0f} days" if days >= 2 else f"{hours:.0f} hours"
 
 
 def _test_begins(dataset: Dataset) -> int | None:

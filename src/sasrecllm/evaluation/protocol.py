@@ -27,6 +27,9 @@ from sasrecllm.types import (
     Scorer,
 )
 
+SLOW_AT_ONCE = 16
+"""Lists at a time of a scorer that asks a language model, so that it can say how far it is."""
+
 
 def score_questions(
     scorer: Scorer,
@@ -163,6 +166,7 @@ def rank_positives(
             "draw the other candidates without the item of column 0",
         )
     ranks = np.empty(len(candidates))
+    chunk = min(chunk, SLOW_AT_ONCE) if getattr(scorer, "asks_language_model", False) else chunk
     for start in range(0, len(candidates), chunk):
         rows = np.arange(start, min(start + chunk, len(candidates)))
         scores_BC = _scores(scorer, histories.take(rows), candidates[rows])

@@ -18,6 +18,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.intervals import UserBootstrap
 from sasrecllm.evaluation.list_metrics import ServedLists, catalogue_ranks, judge_lists, mean_interval
 from sasrecllm.evaluation.metrics import refuse_nan
+from sasrecllm.evaluation.protocol import SLOW_AT_ONCE
 from sasrecllm.evaluation.ranking import gains, hits
 from sasrecllm.machine.progress import Tell
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
@@ -26,8 +27,6 @@ PLACES = 10
 """k of every metric of lists."""
 AT_ONCE = 2**22
 """Scores that are held at a time: bounds the memory."""
-SLOW_AT_ONCE = 16
-"""Lists at a time of a row that asks a language model, so that it can say how far it is."""
 
 Free = Callable[[Histories], BoolArray]
 """Whether each item of the catalogue may be served to each history, [B, I]."""

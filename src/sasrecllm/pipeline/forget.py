@@ -147,7 +147,8 @@ def _stage_data(folder: RunFolder, dataset: Dataset, users: Sequence[str], new: 
 
     def write(temporary: Path) -> None:
         left.save(temporary)
-        for path in folder.data.glob("*.json"):  # what was asked for, what a made-up world is
+        # What was asked for, what a made-up world is, vectors of the items.
+        for path in (*folder.data.glob("*.json"), *folder.data.glob("*.npy")):
             if not (temporary / path.name).exists():
                 shutil.copyfile(path, temporary / path.name)
 

@@ -10,7 +10,8 @@ from typing import Any
 from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.ingest.quality import refuse_untrainable
+from sasrecllm.data.ingest.quality import refuse_unknown_attributes, refuse_untrainable
+from sasrecllm.data.item_vectors import keep_vectors
 from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.table import refuse_arguments
@@ -100,6 +101,7 @@ def prepare(run: Run) -> Dataset:
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
+            keep_vectors(run.config.item_features.vectors, dataset.catalog, temporary)
             write_json(temporary / DATA_SETTINGS, _data_settings(run))
             if truth:
                 write_json(temporary / TRUTH, truth)
@@ -129,8 +131,9 @@ def _data_settings(run: Run) -> dict[str, Any]:
     """What the prepared data depends on."""
     c = run.config.data
     seed = run.config.seed if c.seed is None else c.seed
-    seen = run.config.recommend.seen
-    return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}}
+    seen, vectors = run.config.recommend.seen, run.config.item_features.vectors
+    beside = {"item_features": {"vectors": vectors}} if vectors else {}  # older folders lack the key
+    return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}} | beside
 
 
 def _is_asked_for(run: Run, folder: Path) -> bool:
@@ -202,14 +205,4 @@ def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:
 
 
 def _check_attributes(run: Run, dataset: Dataset) -> None:
-    allowed = dataset.catalog.attributes
-    for name in run.config.item_features.attributes:
-        if name not in allowed:
-            left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
-            raise ConfigError(
-                f"item_features.attributes has {name!r}; the items table has:"
-                f" {', '.join(allowed) or 'no further columns'}"
-                + ("; ".join(["", *left_out]) or did_you_mean(name, allowed)),
-                "correct the name or leave it out; such columns stand in the file of the items"
-                " (data.items_path), as text or lists of words",
-            )
+    refuse_unknown_attributes(run.config.item_features.attributes, dataset)

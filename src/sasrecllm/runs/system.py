@@ -21,6 +21,7 @@ from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.item_vectors import kept_vectors
 from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
@@ -86,6 +87,8 @@ class System:
         """What parts that are not ours are made of."""
         self.origin: dict[str, Path] = {}
         """Part -> the folder whose weights it has now."""
+        self.data_folder: Path | None = None
+        """The run's prepared data, where there is a run."""
         self._titles: dict[str, TitleTokens] = {}
         self.train_rows = self.interactions(("train",))
 
@@ -97,7 +100,9 @@ class System:
             CheckpointError: the run's own prompts are damaged.
         """
         path = backbone_path(folder, config)
-        return cls(config, dataset, path, pick_device(device), stored_templates(folder, config))
+        system = cls(config, dataset, path, pick_device(device), stored_templates(folder, config))
+        system.data_folder = folder.data
+        return system
 
     @classmethod
     def load(
@@ -149,6 +154,12 @@ class System:
     def item_features(self) -> list[FloatArray]:
         """Feature groups [I, F] of the catalogue's items."""
         return self.features_from(self.dataset.catalog, 0)
+
+    @cached_property
+    def brought(self) -> list[FloatArray]:
+        """The vectors that the user brought, [I, D]; the title prior alone reads them."""
+        found = None if self.data_folder is None else kept_vectors(self.data_folder)
+        return [] if found is None else [found]
 
     def features_from(self, catalog: Catalog, start: int) -> list[FloatArray]:
         """Feature groups of the items of ``catalog`` from index ``start`` on."""

@@ -25,18 +25,18 @@ def budget_advice(config: Config, dataset: Dataset) -> str:
     rows = dataset.rows("train")
     likes = int((dataset.labels[rows] == 1).sum())
     few = f"; {likes:,} training likes are few, and more of them help more than more training"
-    if asks_language_model(config):
+    if config.budget:
+        said = f"budget: --budget {config.budget} chooses what is trained, and says so"
+    elif asks_language_model(config):
         prompts = prompts_of(config, dataset, planned(config))
         said = (
             f"budget: the language model reads about {prompts:,} prompts (a step of training counts as"
-            " three); strategy=encoder-only reads none"
-        )
-    elif any("next_item" in stage.train for stage in all_stages(config).values()):
-        said = (
-            f"budget: the next-item encoder costs lists.next_item.seconds="
-            f"{config.lists.next_item.seconds:g} at most; more pays where its validation is best at the"
-            " last step"
+            " three); --budget 15m fits the run into a time, and strategy=encoder-only reads none"
         )
     else:
-        said = f"budget: at most encoder.loop.epochs={config.encoder.loop.epochs} passes over the rows"
+        trains = any("next_item" in stage.train for stage in all_stages(config).values())
+        most = f"lists.next_item.seconds={config.lists.next_item.seconds:g}"
+        said = f"budget: the next-item encoder costs {most} at most" if trains else "budget"
+        said += "; " if trains else ": "
+        said += "--budget 15m fits the run into a time"
     return said + (few if likes < FEW_LIKES else "")

@@ -14,9 +14,7 @@ from sasrecllm.baselines.contests import Free, blocks
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.baselines.new_items import NewItems, fit_offset
-from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.runs.channels import new_items
 from sasrecllm.seeds import PRETENDED_NEW, RERANKED_LIKES
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.list_budget import prompt_budget
@@ -43,7 +41,7 @@ def servable(data: Dataset, among_I: BoolArray | None = None) -> Free:
     return free
 
 
-def fitted_offset(work: Work, fusion: ListFusion, rows: TrainRows, likes: Questions) -> float:
+def fitted_offset(work: Work, fusion: ListFusion, new: NewItems, likes: Questions) -> float:
     """What is added to the score of an item without a like, for the weights of ``fusion``.
 
     Fitted on the validation likes of such items.  Which of them could be had by then nobody knows:
@@ -52,11 +50,12 @@ def fitted_offset(work: Work, fusion: ListFusion, rows: TrainRows, likes: Questi
     items is taken for new.
 
     Args:
-        fusion: over channels of ``rows``, without new items.
-        rows: the training rows.
+        fusion: over channels of the training rows, without new items.
+        new: those of the catalogue.
     """
-    data, liked_I = work.dataset, rows.means.likes > 0
-    new = new_items(work.system)
+    data = work.dataset
+    liked_I = np.ones(data.n_items, dtype=np.bool_)
+    liked_I[new.items] = False
     free = met_by_others(data, servable(data), liked_I)
     on_new = np.flatnonzero(new.known_I[likes.targets])
     there = 0

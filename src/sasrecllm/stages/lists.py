@@ -108,8 +108,8 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
         seed=work.config.seed,
         bar=work.run.progress.bar,
     ).of_weight()
-    offset = fitted_offset(work, fusion, rows, likes)
-    fusion = replace(fusion, new=new_items(system).with_offset(offset))
+    new = new_items(system)
+    fusion = replace(fusion, new=new.with_offset(fitted_offset(work, fusion, new, likes)))
     return replace(fusion, rerank=fitted_rerank(work, fusion, likes))
 
 
@@ -140,7 +140,7 @@ def said(fusion: ListFusion) -> str:
         names = [n for n in fusion.judged if n not in ("fusion", "served")]
         best = max(names, key=lambda name: fusion.judged[name])
         if fusion.is_plain:
-            text += ": no mixture of channels is better by more than the standard error"
+            text += ": no mixture of channels is surely better"
         text += (
             f"; NDCG@10 on {fusion.likes:,} validation likes out of fold"
             f" {fusion.judged['served']:.4f}, best channel alone ({best}) {fusion.judged[best]:.4f}"

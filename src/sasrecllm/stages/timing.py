@@ -155,11 +155,12 @@ def tried(task: Task, settings: LoopSettings) -> tuple[float, float]:
     middle = order[len(order) // 2 :][: size * (1 + STEPS)]
     batches = [middle[start : start + size] for start in range(0, len(middle), size)]
     task(batches[0]).backward()  # whatever is made once
-    timed = batches[1:] or batches
-    started = time.monotonic()
-    for batch in timed:
+    took = []
+    for batch in batches[1:] or batches:
+        started = time.monotonic()
         task(batch).backward()
-    step = (time.monotonic() - started) / len(timed)
+        took.append(time.monotonic() - started)
+    step = float(np.median(took))  # one of them may have had to wait for another process
     asked = np.unique(np.linspace(0, task.n_validation - 1, min(QUESTIONS, task.n_validation)))
     task.eval()
     started = time.monotonic()

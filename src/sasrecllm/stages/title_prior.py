@@ -14,7 +14,7 @@ from sasrecllm.stages.kind import Stage, Work
 
 NO_WORDS = (
     "note: encoder.prior=titles has no effect: no two items share a word of their titles or an"
-    " attribute (item_features.words, item_features.attributes)"
+    " attribute, and none has a vector (item_features.words, .attributes, .vectors)"
 )
 
 
@@ -27,7 +27,7 @@ class TitlePrior(EncoderKind):
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """Apply it to the encoder, and to the fold encoders with the rows that each was shown."""
         system, data = work.system, work.dataset
-        groups = [np.empty((data.n_items, 0)), *system.item_features]
+        groups = [np.empty((data.n_items, 0)), *system.item_features, *system.brought]
         features_IF = np.concatenate(groups, axis=1)
         explained = apply_prior(system.encoder, features_IF, data.train_counts)
         if is_main_process():

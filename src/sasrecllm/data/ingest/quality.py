@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.splits import CONTEXT, NAMES, OrderedRows, setting_of, working_splits
-from sasrecllm.errors import DataError
+from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.types import IntArray
 
 WARNING = "warning: "
@@ -180,3 +180,22 @@ def split_remedy(
         if not wrong(replace(dataset, splits=codes)):
             return f"set {setting_of(rule, split_args)}"
     return ""
+
+
+def refuse_unknown_attributes(names: Sequence[str], dataset: Dataset) -> None:
+    """Refuse names of attributes (``item_features.attributes``) that the items do not have.
+
+    Raises:
+        ConfigError: with those that they have.
+    """
+    allowed = dataset.catalog.attributes
+    for name in names:
+        if name not in allowed:
+            left_out = [n for n in dataset.notes if "left out" in n and f" {name} (" in n]
+            raise ConfigError(
+                f"item_features.attributes has {name!r}; the items table has:"
+                f" {', '.join(allowed) or 'no further columns'}"
+                + ("; ".join(["", *left_out]) or did_you_mean(name, allowed)),
+                "correct the name or leave it out; such columns stand in the file of the items"
+                " (data.items_path), as text or lists of words",
+            )

@@ -13,7 +13,7 @@ from sasrecllm.data.catalog import whole_titles
 from sasrecllm.data.ingest import archives, columns, frames
 from sasrecllm.data.ingest.download import Report
 from sasrecllm.data.ingest.readers import read_table
-from sasrecllm.data.interactions import FILM_WORDS, LINE, PLAIN_WORDS, ROW, Order, Tables
+from sasrecllm.data.interactions import FILM_WORDS, LINE, PLAIN_WORDS, ROW, FileColumns, Order, Tables
 from sasrecllm.data.synthetic.world import known_world
 from sasrecllm.data.truth import Truth
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
@@ -143,7 +143,8 @@ def files(request: Request) -> Tables:
             raise DataError(
                 f"{table.file}: no file with item titles was named, and no title column is here; its"
                 f" columns: {', '.join(c for c in table.frame.columns if c != LINE)}",
-                "set data.items_path=<file with item_id and title>, or data.columns.title=...",
+                "set data.items_path=<file with item_id and title>, or data.columns.title=..."
+                + _ids_as_titles(titled, shelf),
             )
         items, items_table = _each_title_once(titled), table
     else:
@@ -163,6 +164,15 @@ def files(request: Request) -> Tables:
         ),
         notes=(*filter(None, notes), *columns.notes(seen, Path(table.file).name)),
     )
+
+
+def _ids_as_titles(titled: pl.DataFrame, shelf: FileColumns) -> str:
+    """How to go on where the items of a log have no titles at all."""
+    if "item_id" not in titled.columns:
+        return ""
+    name = shelf.name("item_id")
+    both = f"'data.columns.item_id={name}' 'data.columns.title={name}'"
+    return f"; where items have none, {both} takes their ids"
 
 
 def _each_title_once(titled: pl.DataFrame) -> pl.DataFrame:
