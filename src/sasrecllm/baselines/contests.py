@@ -21,8 +21,6 @@ from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray
 PLACES = 10
 """Length of the list whose gain counts."""
 FOLDS = 5
-SURE = 1.96
-"""Standard errors by which a gain is sure."""
 
 Free = Callable[[Histories], BoolArray]
 """Whether each item may be served to each history, [B, I]."""

@@ -7,8 +7,8 @@ over users of the standard deviation of its scores over what may be served: one 
 that a channel that is sure of one user and not of another may say so.
 
 The guard: weights are drawn towards the best single channel as far as out-of-fold NDCG@10 on the same
-likes is higher for it, up to that channel alone.  And where the fusion is not surely better than
-popularity, by 1.96 standard errors of the difference, lists are popularity: taste must show.
+likes is higher for it, up to that channel alone.  And where the fusion is not better than popularity
+by more than the standard error of the difference, lists are popularity: taste must show.
 McFadden, "Conditional logit analysis of qualitative choice behavior" (1974).
 
 Items without a like are :mod:`.new_items`; a score that costs too much for a whole catalogue joins as
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, read_out
-from sasrecllm.baselines.contests import FOLDS, SURE, Contests, Free, compete, fit_weights, folds_of
+from sasrecllm.baselines.contests import FOLDS, Contests, Free, compete, fit_weights, folds_of
 from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.baselines.new_items import NewItems
 from sasrecllm.errors import ConfigError, DataError
@@ -113,7 +113,7 @@ class ListFusion:
         if plain:
             popular = max(plain, key=lambda place: (alone[place].mean(), -place))
             gain = served - alone[popular]
-            if gain.mean() <= SURE * gain.std() / np.sqrt(len(gain)):
+            if gain.mean() <= gain.std() / np.sqrt(len(gain)):
                 served, best_one, drawn = alone[popular], popular, 1.0
         judged = {c.name: float(v.mean()) for c, v in zip(channels, alone, strict=True)}
         judged |= {"fusion": float(out_of_fold[0.0].mean()), "served": float(served.mean())}

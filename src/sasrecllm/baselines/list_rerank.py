@@ -20,7 +20,6 @@ import numpy as np
 
 from sasrecllm.baselines.contests import (
     FOLDS,
-    SURE,
     Contests,
     Free,
     blocks,
@@ -33,6 +32,9 @@ from sasrecllm.baselines.contests import (
 )
 from sasrecllm.machine.progress import Tell
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+
+SURE = 1.96
+"""Standard errors by which a gain is sure."""
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def said(fusion: ListFusion) -> str:
         names = [n for n in fusion.judged if n not in ("fusion", "served")]
         best = max(names, key=lambda name: fusion.judged[name])
         if fusion.is_plain:
-            text += ": no mixture of channels is surely better"
+            text += ": no mixture of channels is better by more than the standard error"
         text += (
             f"; NDCG@10 on {fusion.likes:,} validation likes out of fold"
             f" {fusion.judged['served']:.4f}, best channel alone ({best}) {fusion.judged[best]:.4f}"
