@@ -155,7 +155,7 @@ def test_settings_of_an_earlier_version_mean_what_they_meant(tmp_path):
 def test_a_search_of_an_earlier_version_goes_on(tmp_path):
     config, space = load_config(TINY), {"encoder.width": Range(choices=[8, 16])}
     asked = what_is_asked(config, space, "auc")
-    old = {k: v for k, v in older(config).items() if k not in ("evaluation", "seed")}
+    old = {k: v for k, v in older(config).items() if k not in ("evaluation", "seed", "track")}
     write_json(tmp_path / "asked.json", {**asked, "config": old, "found": True})
     refuse_other_search(tmp_path, asked)
     write_json(tmp_path / "asked.json", {**asked, "config": {**old, "device": "cuda"}, "found": True})

@@ -140,10 +140,10 @@ def test_where_nobody_has_taste_lists_are_popularity_and_the_report_says_so(of_n
     lists = served_items(replaced_fusion(of_none, explore=0))
     likes = of_none.parts.interactions(("train", "valid")).means.likes
     assert likes[lists].mean() > 3 * likes.mean()
-    (said,) = {text for text in texts_of(of_none) if "no mixture of channels is better" in text}
+    (said,) = {text for text in texts_of(of_none) if "no mixture of channels is better by more" in text}
     assert said.startswith("popularity 100%") or said.startswith("recent popularity 100%")
     report = (of_none.place.folder / "report.html").read_text("utf-8")
-    assert "no mixture of channels is better" in report
+    assert "no mixture of channels is better by more" in report
     rows = results_of(of_none)["ranking"]["whole catalogue"]["rows"]
     low, high = rows["popularity"]["served minus it"]["ndcg@10"][1:]
     assert low <= 0 <= high, "not surely worse, nor better"
