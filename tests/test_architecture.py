@@ -13,8 +13,8 @@ FLOORS = {
     "settings": 1, "former_settings": 1, "manifest": 1, "config": 2, "data": 2, "encoders": 2,
     "prompts": 2, "baselines": 2, "evaluation": 2,
     "checkpoint": 2, "llm": 3, "training": 4, "runs": 5, "stages": 6, "inference": 7, "reports": 7,
-    "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "fitting": 9, "cli": 10,
-    "__main__": 11,
+    "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "fitting": 9, "forget": 9,
+    "cli": 10, "__main__": 11,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -259,4 +259,4 @@ def test_no_backbone_family_is_named_outside_its_room():
 def test_the_pipeline_is_short():
     """Many runs, lists, pages: each has a room of its own; the pipeline is one run."""
     lines = {p.name: len(p.read_text("utf-8").splitlines()) for p in (SOURCE / "pipeline").glob("*.py")}
-    assert lines["train.py"] <= 120 and sum(lines.values()) <= 1_110, lines
+    assert lines["train.py"] <= 120 and sum(lines.values()) <= 1_000, lines

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from sasrecllm.errors import CheckpointError, DataError, ResourceError
-from sasrecllm.pipeline.forget import forget
+from sasrecllm.forget import forget
 from sasrecllm.serving.app import Service, create_app
 from sasrecllm.serving.state import ServingState, load_run
 from sasrecllm.serving.store import Interaction, SqliteStore

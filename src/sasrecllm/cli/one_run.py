@@ -170,6 +170,6 @@ def forget(
 
 def forget_in_run(folder: Path, users: Sequence[str], in_store: Collection[str]) -> None:
     """Take ``users`` out of a run; ``in_store`` are those among them whom its server's store knows."""
-    from sasrecllm.pipeline.forget import forget as forget_users
+    from sasrecllm.forget import forget as forget_users
 
     forget_users(folder, users, in_store)

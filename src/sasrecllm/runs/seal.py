@@ -59,7 +59,7 @@ def choose_run(path: Path) -> RunFolder:
 
 
 def refuse_half_forgotten(run: RunFolder) -> None:
-    """Refuse a run from which a user is being taken (:mod:`sasrecllm.pipeline.forget`).
+    """Refuse a run from which a user is being taken (:mod:`sasrecllm.forget`).
 
     Raises:
         CheckpointError: that was interrupted.
