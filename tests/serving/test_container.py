@@ -220,11 +220,21 @@ def user_of(run):
     return next(iter(json.loads((run / "showcase.json").read_text()))).rpartition(" ")[2]
 
 
-def may_arrange_a_root():
+REHEARSED = (
+    r"""awk '$5 == "/" && $6 !~ /^ro/ {bad = 1} END {exit bad}' /proc/self/mountinfo && "$0" -c ''"""
+)
+
+
+def confined_by(models):
+    """What goes before a command that runs as the image's user on a read-only root; [] where it cannot.
+
+    All of it is tried first: some machines have the programs and root, and allow a part of it.
+    """
     if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", "mount", "awk"))):
-        return False
-    tried = subprocess.run(["unshare", "-m", "mount", "--make-rprivate", "/"], capture_output=True)
-    return tried.returncode == 0
+        return []
+    before = ["unshare", "-m", "sh", "-ec", READ_ONLY, "sh", str(models)]
+    tried = subprocess.run([*before, "sh", "-ec", REHEARSED, sys.executable], capture_output=True)
+    return before if tried.returncode == 0 else []
 
 
 @contextlib.contextmanager
@@ -249,7 +259,7 @@ def _services(models, run, postgres, program, environment):
     shutil.copytree(run, models / "tiny")
     (models / "current").symlink_to("tiny")
     (models / "tmp").mkdir()
-    confined = may_arrange_a_root()
+    confined = confined_by(models)
     if confined:
         subprocess.run(["chown", "-R", last("USER"), models], check=True)
     server, db = compose()["services"]["server"], compose()["services"]["db"]
@@ -261,8 +271,7 @@ def _services(models, run, postgres, program, environment):
         environment = environment | told | more | {"HOME": temporary, "TMPDIR": temporary}
         command = [*map(str, program), *json.loads(last("CMD")), "--port", "0", "--workers", "1"]
         command = [word.replace("/models", str(models)) for word in command]
-        if confined:
-            command = ["unshare", "-m", "sh", "-ec", READ_ONLY, "sh", str(models), *command]
+        command = [*confined, *command]
         log = models.with_name(f"{models.name}.log")
         with log.open("w") as out:
             process = subprocess.Popen(
@@ -276,7 +285,7 @@ def _services(models, run, postgres, program, environment):
             ready = select.select([process.stdout], [], [], SLOW)[0]
             found = re.search(r"http://0\.0\.0\.0:(\d+)", process.stdout.readline() if ready else "")
             assert found, log.read_text()
-            process.environment, process.confined, process.log = environment, confined, log
+            process.environment, process.confined, process.log = environment, bool(confined), log
             yield Client(f"http://127.0.0.1:{found[1]}", SECRETS["SASRECLLM_API_KEY"], SLOW), process
             process.terminate()
             assert process.wait(SLOW) == 0, log.read_text()
