@@ -15,7 +15,7 @@ import numpy as np
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.new_items import explored
 from sasrecllm.inference.diverse import Likeness
-from sasrecllm.inference.rerank import Ordered, TwoStage, dense_ranks
+from sasrecllm.inference.rerank import Ordered, TwoStage, dense_ranks, over_catalogue
 from sasrecllm.inference.retrieve import Channel, best_of
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -75,16 +75,11 @@ class FusedLists(TwoStage):
 
     def _places(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """The fusion's order, with that of the best as they are served in front of it."""
-        rows, columns = np.nonzero(candidates != UNKNOWN)
-        items = candidates[rows, columns]
-        free_BI = np.zeros((len(candidates), self.n_items), dtype=bool)
-        free_BI[rows, items] = True
-        column_BI = np.zeros(free_BI.shape, dtype=np.int64)
-        column_BI[rows, items] = columns
+        free_BI, column_BI = over_catalogue(candidates, self.n_items)
         fused_BI = self.scores(histories)
-        out_BC = np.full(candidates.shape, -np.inf)
-        out_BC[rows, columns] = fused_BI[rows, items]
-        out_BC = dense_ranks(out_BC)
+        empty = candidates == UNKNOWN
+        asked_BC = np.take_along_axis(fused_BI, np.where(empty, 0, candidates), axis=1)
+        out_BC = dense_ranks(np.where(empty, -np.inf, asked_BC))
         first = best_of(fused_BI, free_BI, np.arange(self.n_items), self._looked_at(0))
         items_BM, *_ = self._as_served(histories, fused_BI, free_BI, 0)
         moved = (items_BM != first).any(1)  # others keep their ties

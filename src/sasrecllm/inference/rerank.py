@@ -156,12 +156,7 @@ class TwoStage:
         return out_BC
 
     def _places(self, histories: Histories, candidates: IntArray) -> FloatArray:
-        rows, columns = np.nonzero(candidates != UNKNOWN)
-        items = candidates[rows, columns]
-        free_BI = np.zeros((len(candidates), self.n_items), dtype=bool)
-        free_BI[rows, items] = True
-        column_BI = np.zeros(free_BI.shape, dtype=np.int64)
-        column_BI[rows, items] = columns
+        free_BI, column_BI = over_catalogue(candidates, self.n_items)
         out_BC = np.zeros(candidates.shape)
         if self.behind is not None:
             out_BC = self.behind.score(histories, candidates)
@@ -206,6 +201,16 @@ def refuse_without_rerank(wanted: Wanted, rerank: bool) -> None:
             " encoder's own",
             "leave one of the two out",
         )
+
+
+def over_catalogue(candidates: IntArray, n_items: int) -> tuple[BoolArray, IntArray]:
+    """Whether each item is among ``candidates`` [B, C], and in which column, both [B, I]."""
+    rows, columns = np.nonzero(candidates != UNKNOWN)
+    free_BI = np.zeros((len(candidates), n_items), dtype=bool)
+    free_BI[rows, candidates[rows, columns]] = True
+    column_BI = np.zeros(free_BI.shape, dtype=np.int64)
+    column_BI[rows, candidates[rows, columns]] = columns
+    return free_BI, column_BI
 
 
 def free_items(histories: Histories, allowed_I: BoolArray, *, seen: bool) -> BoolArray:
