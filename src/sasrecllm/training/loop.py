@@ -1,8 +1,9 @@
 """The one training loop, for the encoder, the small language model and the LLM stages alike.
 
 Nothing here depends on wall time or on how often the process was killed: the order of the rows is a
-function of (seed, epoch), dropout and sampling are a function of (seed, step, process), and a
-checkpoint holds everything else.  So a resumed run is bit-identical to one that was never stopped.
+function of (seed, epoch), dropout and sampling are a function of (seed, step), and a checkpoint holds
+everything else.  So a resumed run is bit-identical to one that was never stopped, and under another
+number of processes the same but for the rounding of sums.
 The loop touches no disk: it hands its state to a :class:`Store`.
 """
 
@@ -23,6 +24,7 @@ from sasrecllm.errors import DivergedError
 from sasrecllm.machine import signals
 from sasrecllm.machine.memory import keep_freed_memory
 from sasrecllm.machine.progress import Progress
+from sasrecllm.ops import draws
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.settings import LoopSettings
 from sasrecllm.training.batches import plan_epoch
@@ -39,7 +41,8 @@ class Task(nn.Module):
     An example is what is shuffled (a window of a user's history, a prompt, a document); it carries
     ``weights[i]`` questions.  Each question weighs the same in every step: a step follows the gradient
     of its summed loss over the questions of a mean batch.  Parameters with ``requires_grad`` learn; all
-    others are frozen.
+    others are frozen.  Every process begins a step with the same seed; a task whose random numbers
+    belong to rows draws them by :mod:`sasrecllm.ops.draws`, so that they are the whole batch's.
     """
 
     name: str
@@ -216,21 +219,24 @@ class _Fit:
 
     def _train_step(self, batch: IntArray) -> None:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        draw = np.random.SeedSequence([self.settings.seed, self.step, rank]).generate_state(1)
+        draw = np.random.SeedSequence([self.settings.seed, self.step, 0]).generate_state(1)
         torch.manual_seed(int(draw[0]))
         rate = learning_rate(self.step, self.total, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.task.learn()
-        # Every process must take part in every backward pass, so a process without rows of its own
-        # (a last batch smaller than the number of processes) computes one row that counts nothing.
-        mine = batch[rank::world]
-        parts = np.array_split(mine, max(1, min(self.settings.accumulate, len(mine))))
+        parts = np.array_split(batch, max(1, min(self.settings.accumulate, len(batch))))
         loss_value = 0.0
         for i, part in enumerate(parts):
-            rows, scale = (part, world / self.batch_weight) if len(part) else (batch[:1], 0.0)
+            # Every process must take part in every backward pass, so one without rows of its own
+            # (there are fewer than processes) computes a row that counts nothing.
+            mine = np.arange(rank, len(part), world)
+            scale = world / self.batch_weight if len(mine) else 0.0
+            mine = mine if len(mine) else np.zeros(1, dtype=np.int64)
+            rows = part[mine]
+            alone = nullcontext() if world == 1 else draws.shared(part, mine)
             last = i == len(parts) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with alone, nullcontext() if last else self.accelerator.no_sync(self.model):
                 with torch.autocast(
                     self.accelerator.device.type,
                     torch.bfloat16,
