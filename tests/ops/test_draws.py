@@ -1,4 +1,4 @@
-"""Random numbers of a shared batch: each process has those that one process would have at its places."""
+"""Random numbers of a shared batch: each process has those that one process would have there."""
 
 import numpy as np
 import pytest

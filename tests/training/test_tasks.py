@@ -81,7 +81,7 @@ def gradients(task, batch, processes=1):
 
 
 def assert_processes_add_up_to_one(task, batch):
-    """Dropout and all.  Sums in another order round single precision at each of some 1,000 additions."""
+    """Dropout and all.  Another order of sums rounds single precision at each of some 1,000 of them."""
     one = gradients(task, batch)
     assert any(g.abs().max() > 1e-3 for g in one.values())
     for processes in (2, 3):
