@@ -25,4 +25,7 @@ def wait_for_all() -> None:
         import torch
         from accelerate import PartialState
 
+        # With this of accelerate's, every process but the first would take its model from nowhere.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+
         PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE).wait_for_everyone()
