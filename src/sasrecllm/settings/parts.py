@@ -85,6 +85,10 @@ class LLM(Section):
         " paper-text for a pretrained one",
     )
     soft_prompt: str = Field("auto", description="likewise; auto: short-soft or paper-soft")
+    chat: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: the prompt is a user's message in the model's chat template, if it has one",
+    )
     history: int = Field(10, ge=1, description="newest liked titles in the prompt")
     title_tokens: int = Field(48, ge=1, description="longest title in tokens; the rest is cut")
     max_tokens: int = Field(1024, ge=32, description="longest prompt; the oldest titles go first")
