@@ -42,7 +42,7 @@ class Encoder(Section):
 class Lora(Section):
     """LoRA through peft; the defaults are the paper's."""
 
-    r: int = Field(8, ge=1, description="rank")
+    r: int = Field(8, ge=0, description="rank; 0: no adapter, all weights of the model learn")
     alpha: int = Field(16, ge=1, description="scale: the update is multiplied by alpha / r")
     dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
     targets: list[str] | None = Field(None, description="module names; null: the family's own row")
