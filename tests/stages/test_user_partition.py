@@ -7,7 +7,7 @@ from sasrecllm.config import parse_config
 from sasrecllm.data.ingest.sources import Tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.synthetic.world import known_world
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 from sasrecllm.stages.user_partition import answer_questions, holdout_share, text_questions
 
 WORLD = known_world(users=120, items=120, rows=14, seed=1)

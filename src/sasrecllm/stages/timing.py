@@ -25,7 +25,7 @@ from sasrecllm.stages.ablations import ABLATIONS
 from sasrecllm.stages.kind import Stage, Work
 from sasrecllm.stages.list_budget import prompt_budget
 from sasrecllm.stages.own_language_model import language_model
-from sasrecllm.stages.plan import all_stages, asks_language_model, planned
+from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 from sasrecllm.training.loop import Task, steps_in_all
 
 STEPS = 3
