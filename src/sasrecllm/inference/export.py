@@ -35,7 +35,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
 from sasrecllm.stages.fuse import last_prompt
 from sasrecllm.stages.kind import Stage
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 from sasrecllm.types import Histories, IntArray
 
 Form = Literal["adapter", "merged"]

@@ -21,7 +21,7 @@ from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.strategies import asks_language_model, planned
 
 
 def check_language_model(run: Run) -> None:

@@ -27,7 +27,7 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
-from sasrecllm.evaluation.ablations import StrangersVectors
+from sasrecllm.evaluation.ablated_scorers import StrangersVectors
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.hub import cache_only

@@ -11,7 +11,7 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.system import Change, System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work, loop_settings
-from sasrecllm.stages.user_partition import answer_questions, holdout_share
+from sasrecllm.stages.user_partition import answer_questions, choosing_questions, holdout_share
 from sasrecllm.training.finetune import AnswerTask, encoded_slots
 from sasrecllm.training.loop import Task
 from sasrecllm.types import Scorer
@@ -70,7 +70,7 @@ class Answer(Kind):
             system.model,
             system.builder(stage.prompt),
             asked,
-            work.questions("valid"),
+            choosing_questions(work.questions("valid"), c.llm.validation_users, c.seed),
             parts=stage.train,
             encoder=system.encoder if soft else None,
             train_encoder=crossfitted,

@@ -93,6 +93,13 @@ class LLM(Section):
     title_tokens: int = Field(48, ge=1, description="longest title in tokens; the rest is cut")
     max_tokens: int = Field(1024, ge=32, description="longest prompt; the oldest titles go first")
     score_batch: int = Field(128, ge=1, description="prompts scored at once")
+    validation_users: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the validation users whose questions choose the best state of an answer"
+        " stage; what is measured of it is measured on all",
+    )
     loop: Loop = Field(Loop(), description="training of the stages that answer questions")
 
 
