@@ -216,3 +216,4 @@ def test_a_run_of_before_chats_goes_on_asking_in_plain_words(tmp_path):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
         assert reread_config(tmp_path / "config.yaml").llm.chat == asked
     assert load_config(overrides=["llm.backbone=some/instruct-model"]).llm.chat == "auto"
+    assert load_config(overrides=["llm.chat=off"]).llm.chat == "off"

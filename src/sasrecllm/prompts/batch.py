@@ -208,6 +208,8 @@ class PromptBuilder:
             elif segment.kind in SOFT_SLOTS:
                 rows = everyone
                 if segment.kind == "item":
+                    if layout.prefix_B is None:  # no title stands before it
+                        layout.prefix_B = layout.at_B
                     rows = np.flatnonzero(self._has_item_slot(targets, slotless))
                 layout.slots.append((rows, layout.at_B[rows], SOFT_SLOTS.index(segment.kind)))
                 self._put_fixed(layout, "<soft>", rows)
@@ -298,7 +300,7 @@ class PromptBuilder:
         )
 
     def _prefix(self, layout: _Layout) -> IntArray:
-        assert layout.prefix_B is not None, "every template has a target"
+        assert layout.prefix_B is not None, "every template has a target or its slot"
         return layout.prefix_B
 
 

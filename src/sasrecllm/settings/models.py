@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sasrecllm.settings.loops import AnswersLoop, EncoderLoop, Loop, TitlesLoop
 from sasrecllm.settings.section import Section
@@ -101,6 +101,11 @@ class LLM(Section):
         " stage; what is measured of it is measured on all",
     )
     loop: Loop = Field(Loop(), description="training of the stages that answer questions")
+
+    @field_validator("chat", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, chat: Any) -> Any:
+        return "off" if chat is False else chat  # YAML reads the bare word so
 
 
 class Mapper(Section):
