@@ -132,7 +132,7 @@ class Runner:
         with folder.with_name("seed-0.log").open("ab") as log:
             command = [*CHILD, "run", "--config", str(config), "--out", str(folder)]
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
             )
         say(f"started {cell.row}")
         return Job(cell, time.monotonic(), process)
