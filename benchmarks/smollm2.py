@@ -7,12 +7,13 @@
 
 ``random`` writes the same architecture with random weights.  ``run`` starts the runs of the study's
 rows in their order, ``--jobs`` at a time, each in a process of its own with a log beside its folder; a
-row waits for those that it loads from.  Rows named ``soft tokens…`` have the settings of the best
-finished row named ``text only…`` by AUC + UAUC of the validation split, and load from it where they
-name ``{run:text only}``.  What is unfinished after ``--seconds`` is stopped, and goes on when the
-command is given again.  ``memory`` needs the row ``SASRec``, and asks each ROW's text stage 5,000
-training questions, of users that it was taught on and of users that were kept from it.  ``pack`` puts
-everything but weights into one file.
+row waits for those that it loads from.  Rows named ``soft tokens…`` have the settings of the best row
+named ``text only…`` by AUC + UAUC of the validation split, and load from it where they name
+``{run:text only}``; where half of the time is over, the best is chosen among those that have finished.
+What is unfinished after ``--seconds`` is stopped, and goes on when the command is given again.
+``memory`` needs the row ``SASRec``, and asks each ROW's text stage 5,000 training questions, of users
+that it was taught on and of users that were kept from it.  ``pack`` puts everything but weights into
+one file.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ from sasrecllm.types import FloatArray, Questions
 
 BEST, FOLLOWS = "text only", "soft tokens"
 """How the names of text-only rows begin, and of those that build on the best of them."""
+CHOOSE = 0.55
+"""Share of the time after which the best of the finished text-only rows is taken."""
 ENCODER = "SASRec"
 ASKED = 5_000
 WEIGHTS = (".safetensors", ".pt", ".bin")
@@ -84,6 +87,7 @@ class Runner:
     study: Study
     jobs: int
     until: float
+    choose: float
     chosen: str = ""
     running: list[Job] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
@@ -93,6 +97,9 @@ class Runner:
         waiting = [c for c in cells_of(self.study.plan) if not self.finished(c.row)]
         while (waiting or self.running) and time.monotonic() < self.until:
             self.running = [job for job in self.running if not self.ended(job)]
+            if time.monotonic() > self.choose and any(map(self.finished, self.candidates())):
+                waiting = [c for c in waiting if c.row not in self.candidates()]
+                self.stop(set(self.candidates()))
             for cell in list(waiting):
                 if len(self.running) >= self.jobs:
                     break
@@ -104,14 +111,15 @@ class Runner:
                     waiting.remove(cell)
                     self.running.append(self.start(cell))
             time.sleep(0.2)
-        self.stop()
+        self.stop({job.cell.row for job in self.running})
 
     def needed(self, row: str) -> set[str]:
         """Rows that must be finished before ``row``; all candidates where it loads the best of them."""
         named = set(REFERENCE.findall(json.dumps(self.study.plan.rows[row].set)))
         if not row.startswith(FOLLOWS):
             return named
-        return named - {BEST} | set(self.candidates()) - self.failed
+        tried = {r for r in self.candidates() if time.monotonic() < self.choose or self.finished(r)}
+        return named - {BEST} | (tried or {BEST}) - self.failed
 
     def candidates(self) -> list[str]:
         """Rows of which the best is loaded."""
@@ -168,15 +176,18 @@ class Runner:
         say(f"AUC + UAUC on validation: { {k: round(v, 4) for k, v in found.items()} }")
         return max(found, key=lambda row: found[row])
 
-    def stop(self) -> None:
-        """End what still runs."""
-        for job in self.running:
+    def stop(self, rows: set[str]) -> None:
+        """End what still runs of ``rows``."""
+        ending = [job for job in self.running if job.cell.row in rows]
+        for job in ending:
             job.process.send_signal(signal.SIGTERM)
-        for job in self.running:
+        for job in ending:
             try:
                 job.process.wait(15)
             except subprocess.TimeoutExpired:
                 job.process.kill()
+            self.failed.add(job.cell.row)
+            self.running.remove(job)
             say(f"{job.cell.row}: stopped after {time.monotonic() - job.started:.0f} s")
 
 
@@ -342,7 +353,7 @@ def main() -> None:
         pack(asked.out, asked.file)
     else:
         study = Study(load_plan(asked.plan, asked.settings), asked.plan, asked.out, Progress())
-        runner = Runner(study, asked.jobs, BEGAN + asked.seconds)
+        runner = Runner(study, asked.jobs, BEGAN + asked.seconds, BEGAN + CHOOSE * asked.seconds)
         runner.run()
         found = summary(study) | {"soft rows load": runner.chosen}
         write_json(asked.out / "summary.json", found)
