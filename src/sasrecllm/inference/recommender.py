@@ -288,7 +288,7 @@ class SASRecLLM:
         return self.maker.two_stage(self, count)
 
     def search(self, words: str, limit: int = 20) -> list[Found]:
-        """At most ``limit`` items whose titles hold all ``words``, best first: :meth:`TitleSearch.find`."""
+        """Items whose titles hold all ``words``, best first, ``limit`` at most."""
         return self.maker.search(text_of(words, "words"), count_of(limit, "limit"))
 
     def history(self, history: Sequence[Entry] | None = None, user: Id | None = None) -> list[Past]:
