@@ -23,6 +23,7 @@ class Answer(Kind):
 
     name = "answer"
     may_train = (
+        frozenset(),
         frozenset({"adapter"}),
         frozenset({"mapper"}),
         frozenset({"adapter", "mapper"}),
@@ -45,11 +46,14 @@ class Answer(Kind):
         """Train on the answers of the users that the stage may learn from."""
         if stage.reads_crossfit:
             work.system.bring_in_folds(work.run.folder, folder.number)
-        task, settings, _ = self.task(work, stage)
-        return work.fit(task, settings, folder)
+        if (found := self.task(work, stage)) is None:
+            return {"steps": 0}
+        return work.fit(*found[:2], folder)
 
-    def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
-        """The answers as a task of the one loop."""
+    def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int] | None:
+        """The answers as a task of the one loop; None where nothing learns and it is only asked."""
+        if not stage.train:
+            return None
         c, system = work.config, work.system
         soft = stage.prompt == "soft"
         crossfitted = system.crossfitted() if stage.reads_crossfit else None
