@@ -1,4 +1,4 @@
-"""One table as text: ids and numbers keep their spelling whatever wrote the file, lines their numbers."""
+"""One table as text: ids and numbers keep their spelling whatever wrote the file, lines their number."""
 
 import gzip
 from pathlib import Path
