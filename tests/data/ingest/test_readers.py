@@ -1,4 +1,4 @@
-"""One table as text: ids and numbers keep their spelling whatever wrote the file, lines their number."""
+"""A table as text: ids and numbers are spelt as in the file, and lines are counted."""
 
 import gzip
 from pathlib import Path
