@@ -7,7 +7,7 @@ from torch import nn
 
 from sasrecllm.errors import ConfigError
 from sasrecllm.training import job
-from sasrecllm.training.loop import Task
+from sasrecllm.training.task import Task
 
 
 class Sum(Task):

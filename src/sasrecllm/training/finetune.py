@@ -17,8 +17,8 @@ from sasrecllm.encoders import losses
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.scorer import of_like_length
 from sasrecllm.ops.draws import share
-from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.training.pretrain import ranking_metrics
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from sasrecllm.errors import ConfigError
+from sasrecllm.training.task import Task
 from sasrecllm.types import FloatArray
 
 
@@ -28,14 +29,14 @@ class Job:
     """A task among the processes that train it.
 
     Args:
-        task: of :class:`~sasrecllm.training.loop.Task`; it stays whole, and takes what was learnt by
+        task: a :class:`~sasrecllm.training.task.Task`; it stays whole, and takes what was learnt by
             :meth:`give_back`.
 
     Raises:
         ConfigError: accelerate's configuration asks for the FSDP of before.
     """
 
-    def __init__(self, task: Any, device: str) -> None:
+    def __init__(self, task: Task, device: str) -> None:
         self.accelerator = Accelerator(
             cpu=device == "cpu",
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -45,7 +46,7 @@ class Job:
         self.device = self.accelerator.device
         self.sharded = self.world > 1 and _asks_for_shares()
         self._given = task
-        self.task = self._cut(task) if self.sharded else task
+        self.task: Task = self._cut(task) if self.sharded else task
         self.model: Any = self.task
         self.parameters: dict[str, nn.Parameter] = self.task.trainable()
 
@@ -137,7 +138,7 @@ class Job:
         """Let the processes meet."""
         self.accelerator.wait_for_everyone()
 
-    def _cut(self, task: Any) -> Any:
+    def _cut(self, task: Task) -> Any:
         """A copy of ``task`` of which every process holds its share."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import (

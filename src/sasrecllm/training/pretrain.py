@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sasrecllm.encoders.losses import Answered, loss_of
-from sasrecllm.encoders.negatives import uniform_negatives
+from sasrecllm.encoders.next_item_negatives import uniform_negatives
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.errors import ConfigError
@@ -20,7 +20,7 @@ from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.distributed import process_count
 from sasrecllm.ops.draws import Rows, of_rows, share
-from sasrecllm.training.loop import Metrics, Task
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:
