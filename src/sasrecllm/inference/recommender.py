@@ -174,7 +174,7 @@ class SASRecLLM:
             [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
         )
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
+        fusion = None if self.fusion is None else grown_lists(self.fusion, self.parts, catalog)
         system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
         system.place = self.place
         system.maker.share_encoders(self.maker)

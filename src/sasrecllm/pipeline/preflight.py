@@ -10,6 +10,7 @@ from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.loading import llama_shape, load_tokenizer
 from sasrecllm.llm.sources import located
 from sasrecllm.llm.targets import lora_targets
+from sasrecllm.llm.title_vectors import views_of
 from sasrecllm.machine.device import pick_device
 from sasrecllm.pipeline.prepare import asked_templates
 from sasrecllm.prompts.answers import answered_cue
@@ -19,7 +20,7 @@ from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
-from sasrecllm.settings import Config
+from sasrecllm.settings import READ_TITLES, Config
 from sasrecllm.stages.plan import asks_language_model, planned
 
 
@@ -34,9 +35,11 @@ def check_language_model(run: Run) -> None:
         EnvironmentRefusal: a package, or the device, is missing.
         CheckpointError: it is damaged, or an adapter that a stage loads is of another model.
     """
-    if not asks_language_model(run.config):
-        return
     c = run.config
+    if c.item_features.vectors == READ_TITLES:
+        _check_reading(run)
+    if not asks_language_model(c):
+        return
     if is_own(c):
         _check_offline(c)
         return
@@ -46,6 +49,19 @@ def check_language_model(run: Run) -> None:
         answered_cue(model.tokenizer, template.cue)
     with_adapter(model, c)
     _check_adapters(run, model)
+
+
+def _check_reading(run: Run) -> None:
+    """What reads titles for their vectors must have read something before."""
+    c = run.config
+    if is_own(c):
+        raise ConfigError(
+            f"item_features.vectors is {READ_TITLES}, but llm.backbone is {c.llm.backbone!r}: it is"
+            " built of this very data and knows no more of a title than its words",
+            "give a pretrained one (llm.backbone=FOLDER), a file of vectors, or leave the vectors out",
+        )
+    if not asks_language_model(c):  # else it is loaded below
+        views_of(base_model(c, c.llm.backbone, pick_device(c.device), run.progress.report))
 
 
 def _check_adapters(run: Run, model: Backbone) -> None:

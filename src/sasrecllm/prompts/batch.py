@@ -175,7 +175,7 @@ class PromptBuilder:
         found[self.template.cue] = cue.cue
         bos = self.tokenizer.bos_token_id
         pieces = {
-            "<begin>": [bos] if bos is not None and _begins_with_bos(self.tokenizer) else [],
+            "<begin>": [bos] if bos is not None and begins_with_bos(self.tokenizer) else [],
             # A soft slot's ids are overwritten by the mapped vectors; any valid id will do.
             "<soft>": [self.tokenizer.pad_token_id or 0] * self.soft_tokens,
         } | {"=" + text: ids for text, ids in found.items()}
@@ -334,7 +334,7 @@ def _sum_to_end(values: IntArray, offsets: IntArray) -> IntArray:
     return np.repeat(before[offsets[1:]], np.diff(offsets)) - before[:-1]
 
 
-def _begins_with_bos(tokenizer: Tokenizer) -> bool:
+def begins_with_bos(tokenizer: Tokenizer) -> bool:
     """Whether the tokenizer itself begins a text with BOS (having one does not mean using it)."""
     ids = tokenizer(["a"], add_special_tokens=True)["input_ids"][0]
     return bool(ids) and ids[0] == tokenizer.bos_token_id
