@@ -3,11 +3,11 @@
 from types import SimpleNamespace
 
 import numpy as np
+from sasrecllm.baselines.new_items import NewItems
 
 from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.new_items import NewItems
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.vectors import VectorLikeness
-from sasrecllm.baselines.words import WordLikeness
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.inference.new_items import grown, grown_lists
 from sasrecllm.llm.fusion import Fusion, FusionWeights

@@ -24,7 +24,7 @@ from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.ops.topk import best_free, top_items
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.system import System
-from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
 

@@ -20,8 +20,7 @@ from torch import Tensor
 from sasrecllm.errors import CheckpointError
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.machine.progress import Tell
-from sasrecllm.prompts.batch import begins_with_bos
-from sasrecllm.prompts.titles import TitleTokens, token_ids
+from sasrecllm.prompts.titles import TitleTokens, begins_with_bos, token_ids
 from sasrecllm.types import FloatArray
 
 DEPTHS = (1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0)

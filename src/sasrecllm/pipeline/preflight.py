@@ -10,18 +10,18 @@ from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.loading import llama_shape, load_tokenizer
 from sasrecllm.llm.sources import located
 from sasrecllm.llm.targets import lora_targets
-from sasrecllm.llm.title_vectors import views_of
 from sasrecllm.machine.device import pick_device
 from sasrecllm.pipeline.prepare import asked_templates
 from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.chat import in_chat
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
 from sasrecllm.settings import READ_TITLES, Config
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.strategies import asks_language_model, planned
 
 
 def check_language_model(run: Run) -> None:
@@ -46,7 +46,7 @@ def check_language_model(run: Run) -> None:
     model = base_model(c, c.llm.backbone, pick_device(c.device), run.progress.report)
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
-        answered_cue(model.tokenizer, template.cue)
+        answered_cue(model.tokenizer, in_chat(template, model.tokenizer, c.llm.chat).cue)
     with_adapter(model, c)
     _check_adapters(run, model)
 
@@ -61,7 +61,7 @@ def _check_reading(run: Run) -> None:
             "give a pretrained one (llm.backbone=FOLDER), a file of vectors, or leave the vectors out",
         )
     if not asks_language_model(c):  # else it is loaded below
-        views_of(base_model(c, c.llm.backbone, pick_device(c.device), run.progress.report))
+        base_model(c, c.llm.backbone, pick_device(c.device), run.progress.report)
 
 
 def _check_adapters(run: Run, model: Backbone) -> None:
@@ -104,7 +104,8 @@ def check_prompts(run: Run, dataset: Dataset) -> None:
     if not asks_language_model(run.config) or is_own(run.config):
         return
     tokenizer = load_tokenizer(located(c.backbone))
-    for template in templates(run):
+    for plain in templates(run):
+        template = in_chat(plain, tokenizer, c.chat)
         titles = TitleTokens(tokenizer, dataset.catalog.titles, c.title_tokens, template.lead)
         PromptBuilder(
             template,

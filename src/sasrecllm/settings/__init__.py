@@ -15,7 +15,7 @@ from sasrecllm.settings.loops import (
     NextItemLoop,
     TitlesLoop,
 )
-from sasrecllm.settings.parts import (
+from sasrecllm.settings.models import (
     LLM,
     READ_TITLES,
     Encoder,
