@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 
 import numpy as np
-from sasrecllm.baselines.new_items import NewItems
 
 from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.vectors import VectorLikeness
 from sasrecllm.data.catalog import Catalog
