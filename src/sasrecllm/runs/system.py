@@ -7,7 +7,6 @@ there is no second way to build or to load one (:mod:`sasrecllm.runs.parts` says
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
-from sasrecllm.evaluation.ablated_scorers import StrangersVectors
+from sasrecllm.evaluation.ablated_scorers import Change, StrangersVectors
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.hub import cache_only
@@ -42,22 +41,11 @@ from sasrecllm.runs.channels import NETWORK
 from sasrecllm.runs.folder import FOLD, RunFolder, folds_beside
 from sasrecllm.runs.kept_vectors import ItemVectors
 from sasrecllm.runs.language_model import adapted, backbone_path, base_model
-from sasrecllm.runs.parts import PARTS, part_of
+from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.templates import stored_templates
 from sasrecllm.settings import Config
-from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
-
-
-@dataclass(frozen=True)
-class Change:
-    """What an ablation takes away from the language model."""
-
-    zero_soft: bool = False
-    blank_titles: bool = False
-    swap_titles: bool = False
-    strangers: Histories | None = None
-    """Histories whose users' vectors stand in for the asked user's."""
+from sasrecllm.types import FloatArray, IntArray, Scorer
 
 
 class System:
@@ -346,17 +334,3 @@ class System:
         if name == "encoder":
             return EncoderScorer("encoder", self.encoder)
         return baseline_of(name, "a baseline")(self.train_rows)
-
-    def parameter_counts(self, *, llm: bool = True) -> dict[str, int]:
-        """Parameters of each part (the adapter's and the mapper's are what the paper trains).
-
-        Args:
-            llm: whether the run has a language model.
-        """
-        names = ("encoder", "adapter", "mapper") if llm else ("encoder",)
-        others = [name for name in self.origin if name not in PARTS]
-        counts = {name: part_of(name).count(self) for name in (*names, *others)}
-        if llm:
-            whole = sum(p.numel() for p in self.backbone.parameters())
-            counts["language model without adapter"] = whole - counts["adapter"]
-        return counts

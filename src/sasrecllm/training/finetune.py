@@ -16,8 +16,8 @@ from torch import Tensor
 from sasrecllm.encoders import losses
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.scorer import of_like_length
-from sasrecllm.training.loop import Metrics, Task
 from sasrecllm.training.pretrain import ranking_metrics
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.distributed import process_count
-from sasrecllm.training.loop import Metrics, Task
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:
