@@ -148,7 +148,7 @@ class Job:
         )
 
         plugin = _plugin()
-        given = {
+        given: dict[str, Any] = {
             "mesh": init_device_mesh(self.device.type, (self.world,)),
             "mp_policy": plugin.mixed_precision_policy or MixedPrecisionPolicy(),
             "offload_policy": plugin.cpu_offload,
@@ -161,7 +161,7 @@ class Job:
         fully_shard(twin, **given)
         twin.set_reduce_scatter_unused_params(True)
         for module in twin.modules():
-            if hasattr(module, "set_force_sum_reduction_for_comms"):  # gloo knows no mean
+            if isinstance(module, FSDPModule):  # gloo knows no mean
                 module.set_force_sum_reduction_for_comms(self.device.type == "cpu")
         register_fsdp_forward_method(twin, "validation_scores")
         return twin
