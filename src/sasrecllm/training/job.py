@@ -141,29 +141,24 @@ class Job:
     def _cut(self, task: Task) -> Any:
         """A copy of ``task`` of which every process holds its share."""
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import (
-            MixedPrecisionPolicy,
-            fully_shard,
-            register_fsdp_forward_method,
-        )
+        from torch.distributed import fsdp
 
         plugin = _plugin()
         given: dict[str, Any] = {
             "mesh": init_device_mesh(self.device.type, (self.world,)),
-            "mp_policy": plugin.mixed_precision_policy or MixedPrecisionPolicy(),
+            "mp_policy": plugin.mixed_precision_policy or fsdp.MixedPrecisionPolicy(),
             "offload_policy": plugin.cpu_offload,
         }
-        twin = copy.deepcopy(
-            task.cpu()
-        )  # its shares move to the device; the whole must not stand there
+        # Its shares move to the device; the whole must not stand there.
+        twin: Any = copy.deepcopy(task.cpu())
         for layer in _layers(twin):
-            fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **given)
-        fully_shard(twin, **given)
+            fsdp.fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **given)
+        fsdp.fully_shard(twin, **given)
         twin.set_reduce_scatter_unused_params(True)
         for module in twin.modules():
-            if isinstance(module, FSDPModule):  # gloo knows no mean
+            if isinstance(module, fsdp.FSDPModule):  # gloo knows no mean
                 module.set_force_sum_reduction_for_comms(self.device.type == "cpu")
-        register_fsdp_forward_method(twin, "validation_scores")
+        fsdp.register_fsdp_forward_method(twin, "validation_scores")
         return twin
 
 
