@@ -140,8 +140,8 @@ class Job:
 
     def _cut(self, task: Task) -> Any:
         """A copy of ``task`` of which every process holds its share."""
-        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed import fsdp
+        from torch.distributed.device_mesh import init_device_mesh
 
         plugin = _plugin()
         given: dict[str, Any] = {
