@@ -100,9 +100,11 @@ class EncoderTask(Task):
         self.n_validation = len(validation)
 
     def learn(self) -> None:
+        """Training mode for the encoder."""
         self.train()
 
     def forward(self, examples: IntArray) -> Tensor:
+        """The chosen loss, summed over the questions of the windows ``examples``."""
         # For this pass alone: a later stage of the run must not depend on whether this one ran in the
         # same process or was loaded.
         self.encoder.touched_rows = self.touched_rows
@@ -139,8 +141,10 @@ class EncoderTask(Task):
         return self.loss.summed(Answered(logits, label, log_q_QN, len(self.pool)))
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
+        """The encoder's logit of each question, [B]."""
         scorer = EncoderScorer(self.name, self.encoder)
         return score_questions(scorer, self.validation.take(positions), chunk=2048)
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """AUC and UAUC."""
         return ranking_metrics(scores, self.validation)
