@@ -15,7 +15,6 @@ from sasrecllm.evaluation.slices import is_member
 from sasrecllm.inference.list_maker import ListMaker
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.runs.system import System
-from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 MOST = 10
@@ -175,8 +174,8 @@ def nearest(
         with torch.no_grad():
             rows = torch.from_numpy(np.append(liked, target)).to(encoder.device)
             vectors = encoder.item_vectors(rows).double().cpu().numpy()
-    elif asks_language_model(system.parts.config):
-        by, vectors = "title", system.maker.title_vectors.vectors[np.append(liked, target)]
+    elif (titles := system.maker.title_vectors) is not None and titles.vectors[target].any():
+        by, vectors = "title", titles.vectors[np.append(liked, target)]
     else:
         return ()
     found = cosines(vectors[:-1], vectors[-1])

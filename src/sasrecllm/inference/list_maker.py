@@ -19,7 +19,6 @@ from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_
 from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.inference.wishes import Wishes, wanted
 from sasrecllm.runs.system import System
-from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
 
@@ -93,10 +92,8 @@ class ListMaker:
         Args:
             count: items that each channel of the first stage names.
         """
-        reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
-        titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
         return TwoStage(
-            channels_of(self.encoder, self.catalog.n_items, titles),
+            channels_of(self.encoder, self.catalog.n_items, lambda: self.title_vectors),
             scorer,
             self.catalog.n_items,
             count=count,
@@ -130,8 +127,8 @@ class ListMaker:
         return ItemLikeness(self.parts.list_encoder, self.catalog)
 
     @cached_property
-    def title_vectors(self) -> TitleVectors:
-        """Vectors of the catalogue's titles in the language model's own embedding space."""
+    def title_vectors(self) -> TitleVectors | None:
+        """What the catalogue's titles say (:func:`.retrieve.title_vectors`)."""
         return title_vectors(self.parts, self.catalog)
 
     def search(self, words: str, limit: int) -> list[Found]:

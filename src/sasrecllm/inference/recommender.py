@@ -166,7 +166,7 @@ class SASRecLLM:
         refuse_fork()
         catalog = extended(self.catalog, items)
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
+        fusion = None if self.fusion is None else grown_lists(self.fusion, self.parts, catalog)
         system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
         system.place = self.place
         system.maker.share_encoders(self.maker)

@@ -20,7 +20,6 @@ from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.item_vectors import kept_vectors
 from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
@@ -40,7 +39,8 @@ from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.channels import NETWORK
 from sasrecllm.runs.folder import FOLD, RunFolder, folds_beside
-from sasrecllm.runs.language_model import adapted, backbone_path
+from sasrecllm.runs.kept_vectors import ItemVectors
+from sasrecllm.runs.language_model import adapted, backbone_path, base_model
 from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.templates import stored_templates
@@ -76,8 +76,7 @@ class System:
         """What parts that are not ours are made of."""
         self.origin: dict[str, Path] = {}
         """Part -> the folder whose weights it has now."""
-        self.data_folder: Path | None = None
-        """The run's prepared data, where there is a run."""
+        self.vectors = ItemVectors(self.plain_backbone)
         self._titles: dict[str, TitleTokens] = {}
         self.train_rows = self.interactions(("train",))
 
@@ -90,7 +89,7 @@ class System:
         """
         path = backbone_path(folder, config)
         system = cls(config, dataset, path, pick_device(device), stored_templates(folder, config))
-        system.data_folder = folder.data
+        system.vectors.data_folder = folder.data
         return system
 
     @classmethod
@@ -144,11 +143,14 @@ class System:
         """Feature groups [I, F] of the catalogue's items."""
         return self.features_from(self.dataset.catalog, 0)
 
-    @cached_property
-    def brought(self) -> list[FloatArray]:
-        """The vectors that the user brought, [I, D]; the title prior alone reads them."""
-        found = None if self.data_folder is None else kept_vectors(self.data_folder)
-        return [] if found is None else [found]
+    @property
+    def item_vectors(self) -> FloatArray | None:
+        """Vectors of the items, [I, D] (:attr:`.ItemVectors.own`)."""
+        return self.vectors.own
+
+    def plain_backbone(self) -> Backbone:
+        """The language model as it was before training, loaded anew."""
+        return base_model(self.config, self.backbone_path, self.device)
 
     def features_from(self, catalog: Catalog, start: int) -> list[FloatArray]:
         """Feature groups of the items of ``catalog`` from index ``start`` on."""
