@@ -195,7 +195,7 @@ def take_over(plan: Plan, row: str, best: str) -> None:
     """Let ``row`` load from ``best`` and have its settings of the language model."""
     mine = json.loads(json.dumps(plan.rows[row].set).replace(f"{{run:{BEST}}}", f"{{run:{best}}}"))
     theirs = {k: v for k, v in plan.rows[best].set.items() if k.startswith("llm.")}
-    plan.rows[row].set = theirs | mine
+    plan.rows[row] = plan.rows[row].model_copy(update={"set": theirs | mine})
 
 
 def measured(scores: FloatArray, questions: Questions) -> tuple[float, float]:
