@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sasrecllm.checkpoint import write_json
+from sasrecllm.checkpoint import is_part, write_json
 from sasrecllm.errors import SasrecllmError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.machine.progress import Progress
@@ -88,6 +88,7 @@ class Runner:
     jobs: int
     until: float
     choose: float
+    encoder: Path | None = None
     chosen: str = ""
     running: list[Job] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
@@ -107,7 +108,7 @@ class Runner:
                 if needed & self.failed:
                     self.failed.add(cell.row)
                     waiting.remove(cell)
-                elif all(map(self.finished, needed)):
+                elif all(map(self.finished, needed)) and self.has_encoder(cell.row):
                     waiting.remove(cell)
                     self.running.append(self.start(cell))
             time.sleep(0.2)
@@ -120,6 +121,10 @@ class Runner:
             return named
         tried = {r for r in self.candidates() if time.monotonic() < self.choose or self.finished(r)}
         return named - {BEST} | (tried or {BEST}) - self.failed
+
+    def has_encoder(self, row: str) -> bool:
+        """Whether the encoder that a soft row loads is there (another process may be training it)."""
+        return self.encoder is None or not row.startswith(FOLLOWS) or is_part(self.encoder)
 
     def candidates(self) -> list[str]:
         """Rows of which the best is loaded."""
@@ -349,7 +354,7 @@ def main() -> None:
     many.add_argument("out", type=Path)
     many.add_argument("--jobs", type=int, default=6)
     many.add_argument("--seconds", type=float, default=1e9)
-    many.add_argument("--encoder", type=Path, help="a run, or a part's folder with its folds beside")
+    many.add_argument("--encoder", type=Path, help="folder of a trained encoder, its folds beside it")
     many.add_argument("settings", nargs="*")
     heart = commands.add_parser("memory")
     heart.add_argument("out", type=Path)
@@ -368,7 +373,8 @@ def main() -> None:
         study = Study(load_plan(asked.plan, asked.settings), asked.plan, asked.out, Progress())
         if asked.encoder:
             with_encoder(study.plan, asked.encoder)
-        runner = Runner(study, asked.jobs, BEGAN + asked.seconds, BEGAN + CHOOSE * asked.seconds)
+        until, choose = BEGAN + asked.seconds, BEGAN + CHOOSE * asked.seconds
+        runner = Runner(study, asked.jobs, until, choose, asked.encoder)
         runner.run()
         found = summary(study) | {"soft rows load": runner.chosen}
         write_json(asked.out / "summary.json", found)
