@@ -65,7 +65,7 @@ def cost(path: Path) -> str:
     mapper = width * c.hidden + c.hidden + c.hidden * out + out
     operations = 0.0
     for stage in stages_of(config.strategy, fusion=False):
-        if stage.task == "answer":
+        if stage.kind.name == "answer":
             mean = TOKENS[stage.prompt][0]
             loop = config.llm.loop
             checks = loop.epochs * loop.evals_per_epoch + 1

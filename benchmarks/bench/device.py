@@ -69,7 +69,7 @@ def _stages(model: SoftTokenLLM, device: str, times: int) -> list[Finding]:
     plan = plan_epoch(p.lengths, random_prompts.BATCH, 0, 0, p.histories)[:4]
     tokens = int(sum(p.lengths[rows].sum() for rows in plan))
     inner = sum(q.numel() for n, q in model.backbone.named_parameters() if ".layers." in n)
-    found, peak = [], _matrix_peak(device)
+    found, peak = [], matrix_peak(device)
     for stage, part, soft in (
         ("stage 1 (LoRA)", "adapter", False),
         ("stage 2 (mapper)", "mapper", True),
@@ -80,7 +80,7 @@ def _stages(model: SoftTokenLLM, device: str, times: int) -> list[Finding]:
             with torch.autocast(torch.device(device).type, torch.bfloat16):
                 language.train_ours(model, p, plan, soft)
 
-        rate = tokens / _seconds(work, device, times)
+        rate = tokens / seconds(work, device, times)
         # Forward and back to the activations; frozen weights get no gradient.  Text that is read once
         # for several prompts counts for each, as the reference way would read it.
         share = rate * 4 * inner / peak
@@ -96,7 +96,7 @@ def _reranking(model: SoftTokenLLM, device: str, times: int) -> list[Finding]:
     with torch.autocast(torch.device(device).type, torch.bfloat16):
         gap = largest_gap(*(f(model, *asked).float().cpu() for f in (score_candidates, packed)))
         ours, theirs = (
-            _seconds(lambda f=f: f(model, *asked), device, times)  # type: ignore[misc]
+            seconds(lambda f=f: f(model, *asked), device, times)  # type: ignore[misc]
             for f in (score_candidates, packed)
         )
     note = f"candidates/s; largest difference {gap:.3f} in bf16"
@@ -135,14 +135,14 @@ def _nf4(folder: str, device: str) -> Finding:
                    f"weights; {_memory(device)}", unit="MB")  # fmt: skip
 
 
-def _matrix_peak(device: str, size: int = 4096) -> float:
-    """bf16 products: operations a second, the best of a few."""
-    size = size if device.startswith("cuda") else 256
+def matrix_peak(device: str, size: int = 0) -> float:
+    """bf16 products of square matrices: operations a second, the best of a few."""
+    size = size or (4096 if device.startswith("cuda") else 256)
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    return 2 * size**3 * 8 / _seconds(lambda: [a @ a for _ in range(8)], device, 5)
+    return 2 * size**3 * 8 / seconds(lambda: [a @ a for _ in range(8)], device, 5)
 
 
-def _seconds(work: Callable[[], Any], device: str, times: int) -> float:
+def seconds(work: Callable[[], Any], device: str, times: int) -> float:
     """By the clock, the best of ``times`` after one to warm up."""
     work()
     best = float("inf")
@@ -165,7 +165,12 @@ def _reset(device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
+def peak_memory(device: str) -> int:
+    """Most bytes held on the device since the last reset; 0 on a CPU, which does not tell."""
+    return torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0
+
+
 def _memory(device: str) -> str:
     if not device.startswith("cuda"):
         return "device memory is not told by a CPU"
-    return f"peak {torch.cuda.max_memory_allocated() / 2**20:,.0f} MB on the device"
+    return f"peak {peak_memory(device) / 2**20:,.0f} MB on the device"
