@@ -16,7 +16,7 @@ from benchmarks.bench.measure import Finding, compare, cpu_seconds, floor, large
 from benchmarks.bench.peers import Rivalry, against_peers
 from sasrecllm.data.sequences import Windows
 from sasrecllm.encoders.losses import full_softmax, gbce, gbce_rest
-from sasrecllm.encoders.negatives import uniform_negatives
+from sasrecllm.encoders.next_item_negatives import uniform_negatives
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.settings import LoopSettings

@@ -26,7 +26,7 @@ from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
-from sasrecllm.stages.lists import said
+from sasrecllm.stages.fuse_lists import said
 from sasrecllm.types import FloatArray, Histories, IntArray
 
 OURS = "ours"

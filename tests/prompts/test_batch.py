@@ -171,3 +171,14 @@ def test_a_template_may_be_a_file(tmp_path):
 def test_answer_tokens_come_from_the_tokenizer():
     found = answered_cue(TOKENIZER, "Answer:")
     assert TOKENIZER.convert_ids_to_tokens([found.yes_id, found.no_id]) == ["ĠYes", "ĠNo"]
+
+
+def test_a_prompt_may_have_vectors_and_not_one_title():
+    made = builder(["Emma", "Dune"], "vectors-soft", soft_tokens=2)
+    built = made.build(history([0]).take(np.zeros(2, dtype=np.int64)), np.array([0, 1]))
+    assert not any(title in text(built) for title in ("Emma", "Dune"))
+    assert list(built.slot_kinds) == [0] * 4 + [1] * 4 and not np.ptp(built.lengths_B)
+    assert list(built.prefix_lengths_B) == list(built.slot_columns[[4, 6]])  # both begin alike
+    for wrong in ("{item} and {user}? Answer:", "{user} {target} {item}? Answer:", "{user}? Answer:"):
+        with pytest.raises(ConfigError):
+            parse_template(wrong)

@@ -7,7 +7,7 @@ from sasrecllm.config import parse_config
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.scores import save_scores
 from sasrecllm.stages.costs import costs
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 
 PARAMETERS = {"encoder": 100, "adapter": 5, "mapper": 7, "language model without adapter": 1000}
 SECONDS = {"encoder": 10.0, "prior": 1.0, "text": 20.0, "mapper": 40.0, "soft": 80.0, "fusion": 2.0}

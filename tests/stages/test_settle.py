@@ -116,3 +116,18 @@ def test_the_time_of_a_run_counts_every_stage_and_the_evaluation(run, tmp_path):
     plain = run_time(opened, data, language=False)
     assert not any(s.asks for s in plain.stages.values()) and not plain.prompts + plain.documents
     assert not (tmp_path / "run").exists(), "all of it is thrown away"
+
+
+def test_a_share_of_the_validation_users_shortens_validations_and_nothing_else(run, tmp_path):
+    from sasrecllm.runs.opening import open_run
+    from sasrecllm.runs.stored import stored_config, stored_data
+
+    config, data = stored_config(RunFolder(run)), stored_data(RunFolder(run))
+    llm = config.llm.model_copy(update={"validation_users": 0.25})
+    opened = open_run(tmp_path / "run", config.model_copy(update={"llm": llm}), "x", quiet=True)
+    found = run_time(opened, data)
+    users = data.users[data.rows("valid")]
+    for name in ("text", "mapper", "soft"):
+        assert 0 < found.stages[name].validated < len(users) / 2
+    assert found.stages["encoder"].validated == len(users), "its validations are cheap"
+    assert found.prompts >= 3 * (len(users) + len(data.rows("test"))), "measured on all"

@@ -15,7 +15,7 @@ from sasrecllm.evaluation.slices import is_member
 from sasrecllm.inference.list_maker import ListMaker
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.runs.system import System
-from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
 MOST = 10

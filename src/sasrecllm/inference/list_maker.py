@@ -16,10 +16,10 @@ from sasrecllm.inference.fused import FusedLists
 from sasrecllm.inference.requests import Found
 from sasrecllm.inference.rerank import Lists, TwoStage
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
-from sasrecllm.inference.titles import TitleSearch
+from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.inference.wishes import Wishes, wanted
 from sasrecllm.runs.system import System
-from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 

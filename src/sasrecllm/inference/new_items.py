@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.user_regression_terms import RegressionTerm
-from sasrecllm.baselines.words import WordLikeness
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.llm.fusion import Fusion, with_new_titles
 from sasrecllm.runs.system import System

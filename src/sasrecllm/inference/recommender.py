@@ -15,6 +15,7 @@ from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.checkpoint import read_json
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.inference.arguments import count_of, flag_of, folder_of, ids_of, text_of
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.export import Form, export_run, request_of
@@ -42,7 +43,6 @@ from sasrecllm.inference.requests import (
 from sasrecllm.inference.rerank import Lists, TwoStage, finite
 from sasrecllm.inference.results import Results
 from sasrecllm.inference.saving import Place, copy_run, refuse_added
-from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, text_of
 from sasrecllm.inference.wishes import Boost, Wishes
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
@@ -50,7 +50,7 @@ from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
 __all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title", "Wishes"]

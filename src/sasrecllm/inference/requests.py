@@ -11,7 +11,7 @@ import numpy as np
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.slices import is_member
-from sasrecllm.inference.values import id_of, liked_of, listed, shown
+from sasrecllm.inference.arguments import id_of, liked_of, listed, shown
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, LabelArray
 
 

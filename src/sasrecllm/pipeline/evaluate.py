@@ -21,8 +21,8 @@ from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
 from sasrecllm.runs.system import System
 from sasrecllm.stages.ablations import ablated
-from sasrecllm.stages.plan import Stages, asks_language_model, planned
 from sasrecllm.stages.stored_scores import stage_scores
+from sasrecllm.stages.strategies import Stages, asks_language_model, planned
 from sasrecllm.types import FloatArray, Questions
 
 

@@ -14,13 +14,14 @@ from sasrecllm.machine.device import pick_device
 from sasrecllm.pipeline.prepare import asked_templates
 from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.chat import in_chat
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.strategies import asks_language_model, planned
 
 
 def check_language_model(run: Run) -> None:
@@ -43,7 +44,7 @@ def check_language_model(run: Run) -> None:
     model = base_model(c, c.llm.backbone, pick_device(c.device), run.progress.report)
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
-        answered_cue(model.tokenizer, template.cue)
+        answered_cue(model.tokenizer, in_chat(template, model.tokenizer, c.llm.chat).cue)
     with_adapter(model, c)
     _check_adapters(run, model)
 
@@ -88,7 +89,8 @@ def check_prompts(run: Run, dataset: Dataset) -> None:
     if not asks_language_model(run.config) or is_own(run.config):
         return
     tokenizer = load_tokenizer(located(c.backbone))
-    for template in templates(run):
+    for plain in templates(run):
+        template = in_chat(plain, tokenizer, c.chat)
         titles = TitleTokens(tokenizer, dataset.catalog.titles, c.title_tokens, template.lead)
         PromptBuilder(
             template,

@@ -29,7 +29,7 @@ from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.settings import Config
 from sasrecllm.stages.advice import run_card
-from sasrecllm.stages.plan import all_stages, asks_language_model, planned
+from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 
 
 def check_settings(run: Run) -> None:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.new_items import NewItems
+from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.repeats import Repeats
 from sasrecllm.baselines.table import BASELINES, Lists
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.baselines.words import WordLikeness
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder

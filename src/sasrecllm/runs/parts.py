@@ -17,7 +17,7 @@ from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.checked_loading import load_checked
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError
 from sasrecllm.llm.backbone import Backbone

@@ -27,7 +27,7 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
-from sasrecllm.evaluation.ablations import StrangersVectors
+from sasrecllm.evaluation.ablated_scorers import StrangersVectors
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.hub import cache_only
@@ -36,6 +36,7 @@ from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.machine.device import pick_device
 from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.chat import in_chat
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.channels import NETWORK
@@ -243,7 +244,7 @@ class System:
     def builder(self, prompt: str) -> PromptBuilder:
         """Prompt builder of the ``text`` or the ``soft`` template."""
         c = self.config.llm
-        template = self.templates[prompt]
+        template = in_chat(self.templates[prompt], self.backbone.tokenizer, c.chat)
         slots = self.dataset.seen_items if self.config.mapper.new_items == "no slot" else None
         return PromptBuilder(
             template,

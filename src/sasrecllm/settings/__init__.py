@@ -15,7 +15,7 @@ from sasrecllm.settings.loops import (
     NextItemLoop,
     TitlesLoop,
 )
-from sasrecllm.settings.parts import LLM, Encoder, Fusion, ItemFeatures, Lora, Mapper, Offline
+from sasrecllm.settings.models import LLM, Encoder, Fusion, ItemFeatures, Lora, Mapper, Offline
 from sasrecllm.settings.section import Section
 from sasrecllm.settings.whole import Config
 

@@ -38,7 +38,7 @@ class Stage:
             stages before, or start fresh where none trained them.
         loop: settings of the training loop that differ from the configuration's.
         row: name of its line in the results table; ``{encoder}`` and ``{users}`` in a shipped one stand
-            for the encoder, and for the share of the users where it is not all (:mod:`.plan`).
+            for the encoder, and for the share of the users where it is not all (:mod:`.strategies`).
     """
 
     name: str

@@ -13,7 +13,7 @@ from sasrecllm.baselines.catalogue import distinct_likes
 from sasrecllm.baselines.contests import Free, blocks
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.list_rerank import Rerank
-from sasrecllm.baselines.new_items import NewItems, fit_offset
+from sasrecllm.baselines.new_items_in_lists import NewItems, fit_offset
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.seeds import PRETENDED_NEW, RERANKED_LIKES
 from sasrecllm.stages.kind import Work

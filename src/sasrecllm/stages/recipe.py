@@ -18,7 +18,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.runs.choice import is_named
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import PRIOR, asks_language_model, planned
+from sasrecllm.stages.strategies import PRIOR, asks_language_model, planned
 
 EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """Linear layers of the model that a run builds."""
@@ -146,7 +146,7 @@ def described_by(catalog: Catalog) -> Iterator[str]:
 
 
 def _quick(data: Dataset) -> Rule:
-    """What can be said of P(like) without a network (the stages: :func:`.plan.all_stages`)."""
+    """What can be said of P(like) without a network (the stages: :func:`.strategies.all_stages`)."""
     values: dict[str, Any] = {"evaluation.ablations": False}
     if data.implicit:
         values["fusion.components"] = ["popularity", "ItemKNN", "Markov chain"]

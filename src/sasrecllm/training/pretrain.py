@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sasrecllm.encoders.losses import Answered, loss_of
-from sasrecllm.encoders.negatives import uniform_negatives
+from sasrecllm.encoders.next_item_negatives import uniform_negatives
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.errors import ConfigError
