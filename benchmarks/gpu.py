@@ -44,7 +44,7 @@ from sasrecllm.pipeline.prepare import prepare
 from sasrecllm.runs.opening import open_run
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Work
-from sasrecllm.stages.plan import all_stages
+from sasrecllm.stages.strategies import all_stages
 from sasrecllm.training.loop import Task, fit
 
 ROOT = Path(__file__).resolve().parents[1]
