@@ -313,7 +313,7 @@ class Step:
     """One process of the benchmark.
 
     Args:
-        limit: seconds after which it is ended.
+        limit: seconds after which it is ended; ten times as many in a trial, which any machine may run.
         beside: it starts with the step before it, beside it.
     """
 
@@ -359,7 +359,7 @@ def measure(out: Path, device: str, tiny: bool, model: Path | None, only: Sequen
                 together.append(queue.pop(0))
             begun = [(step, _begin(step, Path(work), device, tiny, model, log)) for step in together]
             for step, process in begun:
-                _end(step, process, Path(work), found)
+                _end(step, process, Path(work), found, step.limit * (10 if tiny else 1))
                 write_json(out / "gpu.json", found)
                 write_text(out / "gpu.md", table(found))
     return out / "gpu.json"
@@ -388,15 +388,15 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _end(step: Step, begun: Any, work: Path, found: dict[str, Any]) -> None:
+def _end(step: Step, begun: Any, work: Path, found: dict[str, Any], limit: int) -> None:
     """Wait for a step's process, no longer than its limit, and note what it found or why it failed."""
     process, began, log = begun
     why = ""
     try:
-        if process.wait(max(1.0, step.limit - (time.monotonic() - began))):
+        if process.wait(max(1.0, limit - (time.monotonic() - began))):
             why = f"exit {process.returncode}"
     except subprocess.TimeoutExpired:
-        why = f"ended after {step.limit} s"
+        why = f"ended after {limit} s"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     took = time.monotonic() - began
