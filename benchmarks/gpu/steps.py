@@ -1,25 +1,9 @@
-"""What one GPU does with a language model of a real size, through the product's own paths.
-
-    python -m benchmarks.gpu OUT [--model FOLDER] [--device cuda] [--tiny]
-    python -m benchmarks.gpu --table OUT/gpu.json
-
-Every step runs in a process of its own with a time limit; one that fails says why, and the others go
-on.  Data is the known world, generated here; weights are random, in the shapes of SmolLM2-135M and of
-TinyLlama-1.1B, but for ``--model``, an ordinary folder that takes the place of the first.
-
-OUT gets ``gpu.json``, its table ``gpu.md`` and ``gpu.log``, what the steps said.
-"""
+"""The steps of the GPU benchmark: what each measures, through the product's own paths."""
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
-import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,13 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bench.device import matrix_peak, peak_memory, seconds
 from benchmarks.llm_cost import SHAPES
-from sasrecllm.checkpoint import read_json, write_json, write_text
+from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.loading import save_backbone
 from sasrecllm.llm.offline import train_tokenizer
-from sasrecllm.machine.device import pick_device
-from sasrecllm.machine.environment import git_revision, versions
 from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.prepare import prepare
 from sasrecllm.runs.opening import open_run
@@ -47,7 +29,7 @@ from sasrecllm.stages.kind import Work
 from sasrecllm.stages.strategies import all_stages
 from sasrecllm.training.loop import Task, fit
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "configs/paper/ml-1m.yaml"
 PAPERS = 1_804_608
 """Trained parameters of the paper's recipe: LoRA and mapping layer."""
@@ -88,7 +70,7 @@ class Scale:
 
 
 FULL = Scale(
-    {SMALL: (16, 256), LARGE: (16, 64)}, 20, 5, "{users: 800, items: 600, rows: 60}", 200, 8192, {}
+    {SMALL: (16, 256), LARGE: (16, 64)}, 20, 5, "{users: 300, items: 400, rows: 60}", 200, 8192, {}
 )
 TINY = Scale(
     {SMALL: (4,), LARGE: (4,)}, 2, 1, "{users: 120, items: 120, rows: 14}", 3, 128,
@@ -166,7 +148,7 @@ def weights(place: Place) -> dict[str, Any]:
 
 def trained(place: Place, shape: str, quantize: str) -> dict[str, Any]:
     """Rows a second and arithmetic of the text and the mapper stage, and lists of 100 reranked."""
-    more = [f"llm.quantize={quantize}", "strategy=plug-and-play"]
+    more = [f"llm.quantize={quantize}", "strategy=plug-and-play", "llm.validation_users=0.1"]
     run = open_run(
         place.work / f"{shape}-{quantize}",
         load_config(RECIPE, place.settings(shape, *more)),
@@ -264,7 +246,8 @@ def recipe(place: Place) -> dict[str, Any]:
     """The paper's recipe on the known world: what learns is counted."""
     out, steps = place.work / "recipe", place.scale.recipe_steps
     settings = place.settings(
-        LARGE, f"llm.loop.max_steps={steps}", "encoder.loop.epochs=3", "evaluation.ablations=false",
+        LARGE, f"llm.loop.max_steps={steps}", "llm.validation_users=0.1", "encoder.loop.epochs=3",
+        "evaluation.ablations=false",
         "evaluation.ranking.when=never", "evaluation.resamples=100", "lists.enabled=false",
     )  # fmt: skip
     started = time.perf_counter()
@@ -333,182 +316,3 @@ STEPS = (
     Step("torchrun", torchrun, 150, beside=True),
 )
 """In this order; each starts when all before it have ended."""
-
-
-# -------------------------------------------------------------------------------------- the driver
-
-
-def measure(out: Path, device: str, tiny: bool, model: Path | None, only: Sequence[str]) -> Path:
-    """Run the steps; returns the file of what they found, written anew after each."""
-    out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": git_revision(ROOT),
-        "versions": versions() | {"cuda": torch.version.cuda},
-        "seed": 0,
-        "tiny": tiny,
-        "model": model.name if model is not None else None,
-        "steps": {},
-        "failed": {},
-    }
-    with tempfile.TemporaryDirectory(prefix="gpu-") as work, (out / "gpu.log").open("ab") as log:
-        queue = [step for step in STEPS if not only or step.name in only]
-        while queue:
-            together = [queue.pop(0)]
-            while queue and queue[0].beside:
-                together.append(queue.pop(0))
-            begun = [(step, _begin(step, Path(work), device, tiny, model, log)) for step in together]
-            for step, process in begun:
-                _end(step, process, Path(work), found, step.limit * (10 if tiny else 1))
-                write_json(out / "gpu.json", found)
-                write_text(out / "gpu.md", table(found))
-    return out / "gpu.json"
-
-
-def _begin(step: Step, work: Path, device: str, tiny: bool, model: Path | None, log: Any) -> Any:
-    command = [sys.executable, "-m", "benchmarks.gpu", work, "--step", step.name, "--device", device]
-    command += ["--tiny"] if tiny else []
-    command += ["--model", model] if model is not None else []
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [str(c) for c in command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
-        stderr=subprocess.STDOUT, env=_environment(), start_new_session=True,
-    )  # fmt: skip
-    return process, began, log.name
-
-
-def _environment() -> dict[str, str]:
-    """This process's, with the checkout on the path and no hub."""
-    paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(p for p in paths if p),
-        "PYTHONUNBUFFERED": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-
-
-def _end(step: Step, begun: Any, work: Path, found: dict[str, Any], limit: int) -> None:
-    """Wait for a step's process, no longer than its limit, and note what it found or why it failed."""
-    process, began, log = begun
-    why = ""
-    try:
-        if process.wait(max(1.0, limit - (time.monotonic() - began))):
-            why = f"exit {process.returncode}"
-    except subprocess.TimeoutExpired:
-        why = f"ended after {limit} s"
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    took = time.monotonic() - began
-    if why:
-        said = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        found["failed"][step.name] = f"{why}: {said[-1] if said else 'it said nothing'}"
-        print(f"{step.name}: FAILED, {why}", *said[-12:], sep="\n    ", flush=True)
-        return
-    found["steps"][step.name] = read_json(work / f"{step.name}.json") | {"wall": took}
-    print(f"{step.name}: {took:.0f} s", flush=True)
-
-
-def table(found: dict[str, Any]) -> str:
-    """What was found, as Markdown."""
-    steps = found["steps"]
-    peak = steps.get("machine", {}).get("peak_flops", 0.0)
-    lines = [
-        _about(found),
-        "",
-        "| language model | what | rows a second | tokens a second | TFLOP/s | share of the peak"
-        " | device memory |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, step in steps.items():
-        for what, row in step.items():
-            if isinstance(row, dict) and "rows_per_second" in row:
-                lines.append(_row(name, what, row, peak))
-    lines.append("")
-    for name, step in steps.items():
-        if said := _said(name, step):
-            lines.append(f"- {said}")
-    lines += [f"- **{name} failed**: {why}" for name, why in found["failed"].items()]
-    return "\n".join(lines) + "\n"
-
-
-def _about(found: dict[str, Any]) -> str:
-    """One line: what was measured on, and what the shares are shares of."""
-    about, packages = found["steps"].get("machine", {}), found["versions"]
-    said = [about.get("name", "device unknown"), found["date"][:10], f"seed {found['seed']}"]
-    named = [p for p in ("torch", "transformers", "peft", "bitsandbytes") if p in packages]
-    said += [f"{package} {packages[package]}" for package in named]
-    if found["commit"]:
-        said.append(f"commit {found['commit'][:7]}")
-    line = ", ".join(said) + "."
-    if about:
-        line += (
-            f" Matrix peak in bf16: {about['peak_flops'] / 1e12:.1f} TFLOP/s (products of"
-            f" {about['matrix']}², the best of five); copies of its memory:"
-            f" {about['bytes_per_second'] / 1e12:.2f} TB/s, read and written."
-        )
-    return line + (" **Tiny: a trial of the script.**" if found["tiny"] else "")
-
-
-def _said(name: str, step: dict[str, Any]) -> str:
-    if name == "weights":
-        sizes = ", ".join(f"{shape} {count:,}" for shape, count in step["parameters"].items())
-        return f"parameters: {sizes}; {step['wall']:.0f} s"
-    if "weights_bytes" in step:
-        return f"{name}: frozen weights {step['weights_bytes'] / 2**20:,.0f} MB; {step['wall']:.0f} s"
-    if name == "recipe":
-        same = "as in the paper" if step["trained"] == step["wanted"] else f"paper {step['wanted']:,}"
-        return (
-            f"the paper's recipe on the known world: {step['trained']:,} trained parameters ({same}),"
-            f" steps {step['steps']}; {step['seconds']:.0f} s"
-        )
-    if name == "torchrun":
-        return f"torchrun with one process, a whole tiny run: {step['seconds']:.0f} s"
-    return ""
-
-
-def _row(name: str, what: str, row: dict[str, float], peak: float) -> str:
-    said = {"reading": "scoring with soft tokens", "rerank": "reranking 100 candidates"}.get(what, what)
-    if "seconds" in row:
-        said += f": {row['seconds'] * 1e3:.1f} ms a request"
-    cells = [name, said, f"{row['rows_per_second']:,.0f}", "", "", "", ""]
-    if "flops" in row:
-        cells[3] = f"{row['tokens_per_second']:,.0f}"
-        cells[4] = f"{row['flops'] / 1e12:.1f}"
-        cells[5] = f"{row['flops'] / peak:.0%}" if peak else ""
-        cells[6] = f"{row['peak_bytes'] / 2**30:.1f} GiB" if row["peak_bytes"] else ""
-    return "| " + " | ".join(cells) + " |"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, take one step of it, or print the table of what was measured."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "")[:72])
-    parser.add_argument("out", nargs="?", type=Path, help="folder of the results")
-    parser.add_argument("--model", type=Path, help="folder that takes the place of the small shape")
-    parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
-    parser.add_argument("--tiny", action="store_true", help="a trial of the script, on any machine")
-    names = ", ".join(step.name for step in STEPS)
-    parser.add_argument("--only", default="", help=f"steps with commas, of {names}")
-    parser.add_argument("--step", help=argparse.SUPPRESS)
-    parser.add_argument("--table", type=Path, help="print the table of a gpu.json, and nothing else")
-    asked = parser.parse_args(arguments)
-    if asked.table is not None:
-        print(table(json.loads(asked.table.read_text(encoding="utf-8"))), end="")
-        return 0
-    if asked.out is None:
-        parser.error("give the folder of the results")
-    device, model = pick_device(asked.device), asked.model and asked.model.resolve()
-    if asked.step:
-        step = next(s for s in STEPS if s.name == asked.step)
-        place = Place(asked.out, device, TINY if asked.tiny else FULL, model)
-        write_json(asked.out / f"{step.name}.json", step.work(place))
-        return 0
-    only = [name.strip() for name in asked.only.split(",") if name.strip()]
-    path = measure(asked.out, device, asked.tiny, model, only)
-    found = json.loads(path.read_text(encoding="utf-8"))
-    print(table(found), end="")
-    return 1 if found["failed"] else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
