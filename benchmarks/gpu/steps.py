@@ -163,6 +163,7 @@ def trained(place: Place, shape: str, quantize: str) -> dict[str, Any]:
     for stage in ("text", "mapper"):
         for batch in place.scale.batches[shape]:
             found[f"{stage}, batch {batch}"] = _stage(place, work, stage, batch)
+    found["reads_prefixes"] = system.backbone.reads_prefixes
     found["reading"] = _reading(place, work)
     found["rerank"] = _reranked(place, work)
     return found
@@ -260,7 +261,7 @@ def recipe(place: Place) -> dict[str, Any]:
         "trained": parts["adapter"] + parts["mapper"],
         "wanted": PAPERS,
         "steps": {
-            p.parent.name: read_json(p)["steps"] for p in sorted(out.glob("stages/*/stage.json"))
+            p.parent.name: read_json(p).get("steps") for p in sorted(out.glob("stages/*/stage.json"))
         },
     }
 
