@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.llm.digest import weights_digest
 from sasrecllm.llm.targets import is_transposed, linear_layers, lora_targets
+from sasrecllm.ops.draws import RowDropout
 from sasrecllm.ops.last_block import at_positions
 from sasrecllm.types import IntArray
 
@@ -274,6 +275,10 @@ def add_lora(
                 f" {' '.join(str(error).split())}",
                 f"set llm.lora.targets to others of {', '.join(linear_layers(backbone.causal))}",
             ) from error
+    for module in adapted.modules():
+        for name, inner in getattr(module, "lora_dropout", {}).items():
+            if isinstance(inner, nn.Dropout):  # else there is none
+                module.lora_dropout[name] = RowDropout(inner.p)
     # In a list, so that nn.Module does not register the same weights a second time.
     backbone._adapted = [adapted]
     backbone.adapter_config = {

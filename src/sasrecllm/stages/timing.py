@@ -26,7 +26,8 @@ from sasrecllm.stages.kind import Stage, Work
 from sasrecllm.stages.list_budget import prompt_budget
 from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
-from sasrecllm.training.loop import Task, steps_in_all
+from sasrecllm.training.loop import steps_in_all
+from sasrecllm.training.task import Task
 
 STEPS = 3
 """Training steps that are tried."""
