@@ -27,7 +27,8 @@ from sasrecllm.runs.opening import open_run
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.strategies import all_stages
-from sasrecllm.training.loop import Task, fit
+from sasrecllm.training.loop import fit
+from sasrecllm.training.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "configs/paper/ml-1m.yaml"
