@@ -1,7 +1,7 @@
 """What one GPU does with a language model of a real size, through the product's own paths.
 
     python -m benchmarks.gpu OUT [--model FOLDER] [--device cuda] [--tiny]
-    python -m benchmarks.gpu --table OUT/gpu.json
+    python -m benchmarks.gpu --table OUT/gpu.json...
 
 Every step runs in a process of its own with a time limit; one that fails says why, and the others go
 on.  Data is the known world, generated here; weights are random, in the shapes of SmolLM2-135M and of
@@ -123,6 +123,13 @@ def _environment() -> dict[str, str]:
     }
 
 
+def joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several calls on one machine as one: of a step that was taken twice, the last that ended well."""
+    steps = {name: step for part in parts for name, step in part["steps"].items()}
+    failed = {name: why for part in parts for name, why in part["failed"].items() if name not in steps}
+    return dict(parts[0]) | {"steps": steps, "failed": failed}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, take one step of it, or print the table of what was measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="What one GPU does.")
@@ -133,10 +140,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ", ".join(step.name for step in STEPS)
     parser.add_argument("--only", default="", help=f"steps with commas, of {names}")
     parser.add_argument("--step", help=argparse.SUPPRESS)
-    parser.add_argument("--table", type=Path, help="print the table of a gpu.json, and nothing else")
+    parser.add_argument(
+        "--table", type=Path, nargs="+", help="print the table of a gpu.json, or of several as one"
+    )
     asked = parser.parse_args(arguments)
     if asked.table is not None:
-        print(table(json.loads(asked.table.read_text(encoding="utf-8"))), end="")
+        print(
+            table(joined([json.loads(path.read_text(encoding="utf-8")) for path in asked.table])),
+            end="",
+        )
         return 0
     if asked.out is None:
         parser.error("give the folder of the results")

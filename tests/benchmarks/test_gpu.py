@@ -95,3 +95,9 @@ def test_the_table_of_a_result_is_printed_again(tmp_path, capsys):
     assert "A card, 2026-11-26, seed 0, torch 2.11.0." in said and "800.0 TFLOP/s" in said
     assert "| 1.1B bf16 | text, batch 16 | 1,234 | 500,000 | 200.0 | 25% | 2.0 GiB |" in said
     assert "50.0 ms a request" in said and "**recipe failed**: exit 1: no" in said
+    again = dict(found, failed={"machine": "x"}, steps={"torchrun": {"wall": 9.0, "seconds": 8.0}})
+    (tmp_path / "again.json").write_text(json.dumps(again))
+    assert gpu.main(["--table", str(tmp_path / "gpu.json"), str(tmp_path / "again.json")]) == 0
+    both = capsys.readouterr().out
+    assert both.startswith(said.removesuffix("- **recipe failed**: exit 1: no\n"))
+    assert "a whole tiny run: 8 s" in both and "machine failed" not in both and "recipe failed" in both
