@@ -99,7 +99,8 @@ class Begun:
             log.write(f"=== {name}: {took:.0f} s {why}\n{said}\n")
         if why:
             lines = said.strip().splitlines() or ["it said nothing"]
-            found["failed"][name] = f"{why}: {lines[-1]}"
+            last = max((i for i, line in enumerate(lines) if line[:1].strip()), default=0)
+            found["failed"][name] = " ".join([f"{why}:", *(line.strip() for line in lines[last:])])
             print(f"{name}: FAILED, {why}", *lines[-12:], sep="\n    ", flush=True)
         else:
             found["steps"][name] = read_json(self.place.work / f"{name}.json") | {"wall": took}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -190,6 +191,7 @@ def _stage(place: Place, work: Work, name: str, batch: int) -> dict[str, float]:
     return {
         "rows_per_second": rows / took,
         "tokens_per_second": float(task.lengths[timed].sum()) / took,
+        "operations_per_row": operations,
         "flops": operations * rows / took,
         "peak_bytes": peak_memory(place.device),
         "steps": len(clock.at) - warm,
@@ -205,11 +207,24 @@ def _operations(task: Task, rows: np.ndarray, batch: int, tried: int = 4) -> flo
     """
     task.learn()
     starts = np.linspace(0, len(rows) - batch, tried).astype(int)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_four_bits()) as counter:
         for start in starts:
             task(rows[start : start + batch]).backward()
     task.zero_grad(set_to_none=True)
     return float(counter.get_total_flops()) / (tried * batch)
+
+
+def _four_bits() -> dict[Any, Any]:
+    """How the arithmetic of bitsandbytes' own product is counted, where it is there."""
+    try:
+        product = torch.ops.bitsandbytes.gemm_4bit
+    except AttributeError:
+        return {}
+
+    def count(left: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+        return 2 * math.prod(left) * out_shape[-1]
+
+    return {product: count}
 
 
 def _reading(place: Place, work: Work) -> dict[str, float]:

@@ -35,10 +35,13 @@ def test_both_stages_are_trained_by_the_loop_and_their_arithmetic_is_counted(pla
     assert found["weights_bytes"] > 0
 
 
-def test_nf4_holds_its_weights_in_fewer_bytes(place):
+def test_nf4_holds_its_weights_in_fewer_bytes_and_does_the_same_arithmetic(place):
     pytest.importorskip("bitsandbytes", reason="the quant extra is not installed")
-    sizes = [steps.trained(place, steps.LARGE, kind)["weights_bytes"] for kind in ("none", "nf4")]
-    assert sizes[1] < sizes[0]
+    plain, packed = (steps.trained(place, steps.LARGE, kind) for kind in ("none", "nf4"))
+    assert packed["weights_bytes"] < plain["weights_bytes"]
+    for stage in ("text, batch 4", "mapper, batch 4"):  # the same products, which another kernel makes
+        asked = plain[stage]["operations_per_row"]
+        assert packed[stage]["operations_per_row"] == pytest.approx(asked, rel=1e-6)
 
 
 def test_the_recipe_is_a_whole_run_whose_trained_parameters_are_counted(place, cli, monkeypatch):
