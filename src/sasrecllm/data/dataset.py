@@ -207,7 +207,7 @@ class Dataset:
     @cached_property
     def train_counts(self) -> IntArray:
         """Training rows of every item, shape [n_items]."""
-        return self.tally.items[Tally.at(TRAIN)]
+        return np.asarray(self.tally.items[Tally.at(TRAIN)])
 
     @property
     def seen_items(self) -> BoolArray:
@@ -217,7 +217,7 @@ class Dataset:
     @cached_property
     def seen_users(self) -> BoolArray:
         """Whether the user has a training row, shape [n_users]."""
-        return self.tally.users[Tally.at(TRAIN)] > 0
+        return np.asarray(self.tally.users[Tally.at(TRAIN)] > 0)
 
     @cached_property
     def met_before(self) -> BoolArray:
@@ -235,7 +235,7 @@ class Dataset:
         summed = hashlib.sha256()
         for array in (self.users, self.items, self.labels, self.times, self.splits):
             for part in blocks(self.users, array):
-                summed.update(np.ascontiguousarray(array[part], dtype="<i8"))
+                summed.update(np.ascontiguousarray(array[part], dtype="<i8").data)
         facts = [self.catalog.user_ids, self.words, self.has_times, self.implicit]
         facts += [self.negatives, self.seed] if self.implicit else []
         facts += ["seen items are allowed"] if self.allow_seen else []
