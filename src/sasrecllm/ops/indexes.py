@@ -80,7 +80,8 @@ class Faiss:
         count, width = whole.shape
         cells = max(1, min(math.isqrt(count), count // PER_CELL))
         self._index: Any = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, cells, faiss.METRIC_L2)
-        self._index.cp.seed, self._index.cp.max_points_per_centroid = 1, 2 * PER_CELL
+        made = self._index.cp
+        made.seed, made.min_points_per_centroid, made.max_points_per_centroid = 1, 1, 2 * PER_CELL
         self._threads = faiss.omp_set_num_threads
         self._threads(torch.get_num_threads())
         self._index.train(whole)

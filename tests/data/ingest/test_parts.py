@@ -210,7 +210,11 @@ def test_a_partition_without_a_value_and_a_name_with_escapes(tmp_path: Path) -> 
     ITEMS.write_parquet(tmp_path / "items.parquet")
     tables = load_tables("files", path=tmp_path / "log", items_path=tmp_path / "items.parquet")
     dataset = prepare(
-        tables, on_bad_rows="quarantine", quarantine_path=tmp_path / "bad.jsonl", repeats="keep"
+        tables,
+        on_bad_rows="quarantine",
+        quarantine_path=tmp_path / "bad.jsonl",
+        repeats="keep",
+        split="leave-one-out",
     )
     assert dataset.catalog.user_ids == ["a/b", "c d"]
     bad = json.loads((tmp_path / "bad.jsonl").read_text())
