@@ -63,13 +63,13 @@ def generated_parts(folder: Path, rows: int) -> tuple[Path, Path]:
     first, last = 10**9, 2 * 10**9
     for number, start in enumerate(range(0, rows, PART)):
         rng, count = np.random.default_rng(number), min(PART, rows - start)
-        spans = [first + (last - first) * at // rows for at in (start, start + count)]
+        low, high = (first + (last - first) * at // rows for at in (start, start + count))
         part = pl.DataFrame(
             {
                 "user_id": rng.integers(0, max(10, rows // 100), count),
                 "item_id": rng.integers(0, ITEMS, count),
                 "rating": rng.integers(1, 6, count),
-                "timestamp": np.sort(rng.integers(*spans, count)),
+                "timestamp": np.sort(rng.integers(low, high, count)),
             }
         )
         named = [pl.format(f"{c[0]}{{}}", c).alias(c) for c in ("user_id", "item_id")]

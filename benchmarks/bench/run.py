@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,7 @@ def index(asked: Asked) -> list[Finding]:
         recall = np.mean([np.isin(*rows).mean() for rows in zip(best, got, strict=True)])
         found.append(
             compare(f"top-100 of {items:,} items, {users} users, by faiss", "exact index",
-                    lambda i=near, u=user_BD, f=free_BI: i.top(u, 100, f),
-                    lambda i=exact, u=user_BD, f=free_BI: i.top(u, 100, f),
+                    partial(near.top, user_BD, 100, free_BI), partial(exact.top, user_BD, 100, free_BI),
                     pairs=asked.pairs, note=f"recall {recall:.1%} of these users' best 100")
         )  # fmt: skip
     return found

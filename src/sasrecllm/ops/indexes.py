@@ -111,7 +111,8 @@ class Faiss:
         items = torch.zeros((len(users_BD), k), dtype=torch.long, device=users_BD.device)
         near = (count - free_B <= MOST_BARRED).nonzero()[:, 0]
         if len(near):
-            reach = min(count, k + int((count - free_B[near]).max()))
+            # Past what is barred, and past the last place: equal ones behind it may come first.
+            reach = min(count, 2 * k + int((count - free_B[near]).max()))
             asked = F.pad(users_BD[near].float(), (0, 1)).cpu().numpy()
             self._threads(torch.get_num_threads())
             found = torch.from_numpy(self._index.search(np.ascontiguousarray(asked), reach)[1])

@@ -185,10 +185,7 @@ def refuse_changed(folder: RunFolder, config: Config) -> None:
     if goes_on_from_quick(folder, config):
         free = (*there.chosen, *OF_THE_WHOLE)
         there = with_values(there, {key: value_at(config, key) for key in free})
-    old, new = (
-        with_absolute_paths(c).model_dump(exclude=FREE)
-        for c in (there, config)
-    )
+    old, new = (with_absolute_paths(c).model_dump(exclude=FREE) for c in (there, config))
     if difference := first_difference(old, new) or edited_template(folder, config):
         raise ConfigError(
             f"{folder} holds a run of another configuration: {difference}",

@@ -80,7 +80,11 @@ def outcome(
     bad = []
     if quarantine.exists():
         bad = [json.loads(line) for line in quarantine.read_text("utf-8").splitlines()]
-    said = [note.replace(path.name, "log") for note in dataset.notes if " parts with " not in note]
+    said = [
+        note.replace(path.name, "log").replace(str(quarantine), "bad")
+        for note in dataset.notes
+        if " parts with " not in note
+    ]
     told = [{k: v for k, v in row.items() if k not in ("file", "row")} for row in bad]
     return dataset.digest, said, dataset.log, card_of(dataset).splits, dataset.summary()["splits"], told
 
