@@ -85,7 +85,7 @@ def outcome(
         for note in dataset.notes
         if " parts with " not in note
     ]
-    told = [{k: v for k, v in row.items() if k not in ("file", "row")} for row in bad]
+    told = [{k: v for k, v in row.items() if k not in ("file", "row", "line")} for row in bad]
     return dataset.digest, said, dataset.log, card_of(dataset).splits, dataset.summary()["splits"], told
 
 
