@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from sasrecllm.data.ingest.feedback import Feedback, labels_of
-from sasrecllm.data.ingest.repeats import Repeats, settle
+from sasrecllm.data.ingest.repeated_rows import Repeats, settle
 from sasrecllm.data.interactions import (
     ROW,
     Tables,

@@ -30,7 +30,7 @@ from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.settings import Config
 from sasrecllm.stages.advice import run_card
-from sasrecllm.stages.plan import all_stages, asks_language_model, planned
+from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 
 
 def check_settings(run: Run) -> None:
@@ -104,7 +104,7 @@ def prepare(run: Run) -> Dataset:
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
-            keep_vectors(run.config.item_features.vectors, dataset.catalog, temporary)
+            keep_vectors(run.config.item_features.file, dataset.catalog, temporary)
             write_json(temporary / DATA_SETTINGS, _data_settings(run))
             if truth:
                 write_json(temporary / TRUTH, truth)
@@ -134,7 +134,7 @@ def _data_settings(run: Run) -> dict[str, Any]:
     """What the prepared data depends on."""
     c = run.config.data
     seed = run.config.seed if c.seed is None else c.seed
-    seen, vectors = run.config.recommend.seen, run.config.item_features.vectors
+    seen, vectors = run.config.recommend.seen, run.config.item_features.file
     beside = {"item_features": {"vectors": vectors}} if vectors else {}  # older folders lack the key
     return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}} | beside
 
