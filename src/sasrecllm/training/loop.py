@@ -25,7 +25,7 @@ from sasrecllm.machine.memory import keep_freed_memory
 from sasrecllm.machine.progress import Progress
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.settings import LoopSettings
-from sasrecllm.training.batches import plan_epoch
+from sasrecllm.training.batches import micro_batches, plan_epoch
 from sasrecllm.types import FloatArray, IntArray
 
 Metrics = dict[str, float | None]
@@ -118,6 +118,15 @@ def learning_rate(step: int, total: int, settings: LoopSettings) -> float:
     return floor + (settings.lr - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def arithmetic(task: Task, settings: LoopSettings, device: str) -> torch.autocast:
+    """The block in which the task's loss is computed.
+
+    Weights that are in half precision need no autocast on a CPU: its conversions outlast the products.
+    """
+    half = device == "cpu" and any(p.dtype == torch.bfloat16 for p in task.parameters())
+    return torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16" and not half)
+
+
 def fit(
     task: Task,
     settings: LoopSettings,
@@ -172,6 +181,7 @@ class _Fit:
         self.eval_steps = {round(self.total * (i + 1) / points) for i in range(points)}
         self.step = self.best_step = self.waited = 0
         self.stopping = self.unvalidated = False
+        self.arithmetic = arithmetic(task, settings, self.accelerator.device.type)
         self.best: Metrics = {}
         self.best_tensors: dict[str, Tensor] = {}
         self.curve: list[dict[str, Any]] = []
@@ -225,17 +235,15 @@ class _Fit:
         # Every process must take part in every backward pass, so a process without rows of its own
         # (a last batch smaller than the number of processes) computes one row that counts nothing.
         mine = batch[rank::world]
-        parts = np.array_split(mine, max(1, min(self.settings.accumulate, len(mine))))
+        parts = micro_batches(
+            mine, self.task.lengths, self.settings.accumulate, self.settings.micro_tokens
+        )
         loss_value = 0.0
         for i, part in enumerate(parts):
             rows, scale = (part, world / self.batch_weight) if len(part) else (batch[:1], 0.0)
             last = i == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with torch.autocast(
-                    self.accelerator.device.type,
-                    torch.bfloat16,
-                    enabled=self.settings.precision == "bf16",
-                ):
+                with self.arithmetic:
                     loss = self.model(rows) * scale
                 self.accelerator.backward(loss)
             loss_value += float(loss.detach()) / world
