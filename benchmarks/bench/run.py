@@ -21,6 +21,7 @@ from benchmarks.bench import (
     memory,
     quality,
     start,
+    trainer,
     words,
 )
 from benchmarks.bench.measure import Finding, compare, largest_gap, matrix_rate
@@ -100,6 +101,11 @@ def llm(asked: Asked) -> list[Finding]:
     return [f for size in asked.sizes for f in language.bench_training(size, asked.pairs)]
 
 
+def usual(asked: Asked) -> list[Finding]:
+    """A model of SmolLM2's shape against peft and the Trainer."""
+    return trainer.bench("tiny" if asked.tiny else "smollm2", asked.pairs)
+
+
 def rerank(asked: Asked) -> list[Finding]:
     """Candidates of one history."""
     return [f for size in asked.sizes for f in language.bench_rerank(size, asked.pairs)]
@@ -146,7 +152,13 @@ def worded(asked: Asked) -> list[Finding]:
 
 
 Run = Callable[[Asked], list[Finding]]
-IN_THREADS: Mapping[str, Run] = {"sasrec": sasrec, "topk": topk, "llm": llm, "rerank": rerank}
+IN_THREADS: Mapping[str, Run] = {
+    "sasrec": sasrec,
+    "topk": topk,
+    "llm": llm,
+    "rerank": rerank,
+    "trainer": usual,
+}
 """Measured once for each number of threads."""
 ONCE: Mapping[str, Run] = {
     "memory": peaks,
