@@ -135,7 +135,6 @@ def task_of(lists: list[IntArray], loss: str, encoder: SASRec | None = None) -> 
     inside = Windows(
         np.full(len(lists), -1), grid, (grid >= 0).astype(np.int8), lengths, window, state,
         grid[window, state], ones, np.arange(len(window)),
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )  # fmt: skip
     touched = moves_touched_rows("auto", loss, encoder.n_items)  # what the command does
     return EncoderTask("bench", encoder, inside, _one_question(), loss=loss,

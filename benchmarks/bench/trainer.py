@@ -32,7 +32,8 @@ from sasrecllm.llm.prefix import score_candidates
 from sasrecllm.machine.arithmetic import bf16_is_faster
 from sasrecllm.settings import LoopSettings
 from sasrecllm.training.batches import POOL, plan_epoch
-from sasrecllm.training.loop import Metrics, Task, fit
+from sasrecllm.training.loop import fit
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray
 
 SHAPES: Mapping[str, Mapping[str, Any]] = {

@@ -50,7 +50,7 @@ class Alone(NamedTuple):
 
 def channels_alone(system: System) -> Iterator[ListChannel]:
     """Every channel that this data can have, as it is served."""
-    names, _ = usable(system.config.lists.channels, system.dataset)
+    names, _ = usable(system.config.lists.channels, system)
     yield from make_channels(names, system, system.interactions(CHANNEL_SPLITS))
 
 

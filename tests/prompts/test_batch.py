@@ -87,14 +87,6 @@ def test_titles_never_become_control_tokens_and_slots_stand_where_planned(titles
     assert TOKENIZER.decode(ids).endswith("Answer:")
 
 
-def test_a_plain_added_token_in_a_title_stays_text():
-    tokenizer = train_tokenizer(["The Silent Harbour"] * 3, 320)
-    tokenizer.add_tokens(["[UserEmb]"])
-    ids = TitleTokens(tokenizer, ["about [UserEmb] and </s>"]).of(0)
-    assert not set(ids) & set(tokenizer.added_tokens_decoder)
-    assert tokenizer.decode(ids) == "about [UserEmb] and </s>"
-
-
 def test_the_oldest_history_goes_first_and_the_target_never():
     titles = [f"title {i} " + "word " * 5 for i in range(12)]
     wide = builder(titles, "short-text", max_tokens=1000).build(history(range(10)), np.array([11]))
@@ -135,37 +127,6 @@ def test_refusals():
         builder(["a"]).build(history([]), np.array([1]))
     with pytest.raises(ConfigError, match="no domain word"):
         PromptBuilder(load_template("paper-text"), TOKENIZER, TitleTokens(TOKENIZER, ["a"]), {})
-
-
-@pytest.mark.parametrize(
-    ("template", "says"),
-    [
-        ("{history} {target} {usr}? Answer:", "did you mean 'user'"),
-        ("{target} {history}? Answer:", "stands after {target}"),
-        ("{history} {target} {user}? Answer:", "stands after {target}"),
-        ("{history} {item} {target}? Answer:", "before {target}"),
-        ("{history} {target} {target}? Answer:", "stands twice"),
-        ("{history}? Answer:", "{target} is missing"),
-        ("{target}? Answer:", "{history} is missing"),
-        ("{history} {target}", "not the answer cue"),
-        ("{history} {target}?\\nAnswer:", "backslash"),
-        ("{history {target}? Answer:", "brace without its partner"),
-        ("{history} {target} <itm-word>? Answer:", "did you mean 'item'"),
-        ("{events|a} {target}? Answer:", "write {events|"),
-    ],
-)
-def test_bad_templates_are_refused_by_slot(template, says):
-    with pytest.raises(ConfigError) as refused:
-        parse_template(template, "mine.txt")
-    assert says in str(refused.value) and "mine.txt" in str(refused.value)
-
-
-def test_a_template_may_be_a_file(tmp_path):
-    path = tmp_path / "own.txt"
-    path.write_text("{history}: {target}? Answer:\n", encoding="utf-8")
-    assert load_template(path).cue == "? Answer:"
-    with pytest.raises(ConfigError, match="did you mean 'paper-soft'"):
-        load_template("paper-sotf")
 
 
 def test_answer_tokens_come_from_the_tokenizer():

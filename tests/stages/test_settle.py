@@ -1,6 +1,5 @@
 """A budget is chosen for once, said in words, kept in the run's settings, and shown by a dry run."""
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -17,17 +16,6 @@ SMALL = {
     "evaluation.resamples": 100,
     "quiet": True,
 }
-
-
-@pytest.fixture(scope="module")
-def log():
-    rng = np.random.default_rng(0)
-    rows = [
-        (f"u{u}", f"i{i}", 5 if i % 2 == u % 2 else 2, 1_600_000_000 + 86_400 * n + u)
-        for u in range(40)
-        for n, i in enumerate(rng.permutation(30)[:10])
-    ]
-    return pl.DataFrame(rows, ["user_id", "item_id", "rating", "timestamp"], orient="row")
 
 
 @pytest.fixture(scope="module")

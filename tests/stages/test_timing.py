@@ -7,7 +7,7 @@ from torch import nn
 
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages import timing
-from sasrecllm.training.loop import Task
+from sasrecllm.training.task import Task
 
 
 class Slow(Task):

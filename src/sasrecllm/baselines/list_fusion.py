@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, read_out
-from sasrecllm.baselines.contests import FOLDS, Contests, Free, compete, fit_weights, folds_of
+from sasrecllm.baselines.contests import FOLDS, Contests, compete, fit_weights, folds_of
 from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import FloatArray, Histories, IntArray
+from sasrecllm.types import FloatArray, Free, Histories, IntArray
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How far the guard may draw the weights towards the best single channel."""

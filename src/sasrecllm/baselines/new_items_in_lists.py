@@ -27,7 +27,6 @@ from functools import cached_property
 import numpy as np
 
 from sasrecllm.baselines.contests import (
-    Free,
     blocks,
     contests_of,
     fit_beside,
@@ -37,7 +36,7 @@ from sasrecllm.baselines.contests import (
 from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Free, Histories, IntArray
 
 NEAREST = 20
 """Liked items that speak for a new one."""

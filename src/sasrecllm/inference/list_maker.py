@@ -10,17 +10,21 @@ import numpy as np
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.diverse import ItemLikeness
 from sasrecllm.inference.fused import FusedLists
-from sasrecllm.inference.requests import Found
+from sasrecllm.inference.requests import Found, Recommendation, flags_of, recommendations
 from sasrecllm.inference.rerank import Lists, TwoStage
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.inference.wishes import Wishes, wanted
+from sasrecllm.ops.indexes import JUDGED
 from sasrecllm.runs.system import System
-from sasrecllm.stages.strategies import asks_language_model
-from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
+
+JUDGES = 64
+"""Users by whom an index that is not exact is judged."""
 
 
 class ListMaker:
@@ -71,6 +75,12 @@ class ListMaker:
         histories = replace(histories, asked_at=np.maximum(histories.asked_at, dataset.now))
         return self.two_stage(scorer, count).lists(histories, k, wish, rerank=rerank)
 
+    def written(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
+        """What :meth:`lists` found for B histories, written out."""
+        probabilities = self.calibration.probabilities(best.scores)
+        flags = flags_of(histories, best.items, self.parts.dataset)
+        return recommendations(self.catalog, best, probabilities, flags)
+
     def two_stage(self, scorer: Scorer, count: int = 100) -> TwoStage:
         """The list fusion, or :meth:`by_score` where a run has none.
 
@@ -87,10 +97,8 @@ class ListMaker:
         Args:
             count: items that each channel of the first stage names.
         """
-        reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
-        titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
         return TwoStage(
-            channels_of(self.encoder, self.catalog.n_items, titles),
+            channels_of(self.encoder, self.catalog.n_items, lambda: self.title_vectors),
             scorer,
             self.catalog.n_items,
             count=count,
@@ -99,16 +107,37 @@ class ListMaker:
             log_odds=1.0 / self.calibration.slope,
         )
 
+    @property
+    def has_vector(self) -> BoolArray:
+        """Whether the encoder has a vector for each item of the run's own catalogue, [I]."""
+        return np.asarray(self.parts.retrieving_encoder.seen_items.cpu().numpy(), dtype=bool)
+
     @cached_property
     def encoder(self) -> EncoderChannel:
         """The encoder of the run as a first stage."""
-        return EncoderChannel(self.parts.retrieving_encoder)
+        return self._channel(self.parts.retrieving_encoder)
+
+    def _channel(self, encoder: SequentialEncoder) -> EncoderChannel:
+        data = self.parts.dataset
+        some = np.flatnonzero(np.diff(data.starts))  # users with a row, evenly out of all of them
+        judges = some[np.linspace(0, len(some) - 1, min(JUDGES, len(some))).astype(np.int64)]
+        return EncoderChannel(encoder, self.parts.config.recommend.index, data.latest(judges))
+
+    def said_of_index(self) -> str:
+        """How much of the exact best the encoder's index finds; empty where it is exact."""
+        index = self.encoder.index
+        if index is None or index.recall is None:
+            return ""
+        return (
+            f"recommend.index={self.parts.config.recommend.index}: recall {index.recall:.1%}, the share"
+            f" of the exact best {JUDGED} items that is found, the mean of {JUDGES} users"
+        )
 
     @cached_property
     def list_encoder(self) -> EncoderChannel:
         """The encoder whose order stands beside that of the fusion."""
         own = self.parts.list_encoder
-        return self.encoder if own is self.parts.retrieving_encoder else EncoderChannel(own)
+        return self.encoder if own is self.parts.retrieving_encoder else self._channel(own)
 
     def alike(self, items: IntArray) -> FloatArray:
         """How like each other ``items`` [C] are, [C, C]: for lists that shall be mixed."""
@@ -119,8 +148,8 @@ class ListMaker:
         return ItemLikeness(self.parts.list_encoder, self.catalog)
 
     @cached_property
-    def title_vectors(self) -> TitleVectors:
-        """Vectors of the catalogue's titles in the language model's own embedding space."""
+    def title_vectors(self) -> TitleVectors | None:
+        """What the catalogue's titles say (:func:`.retrieve.title_vectors`)."""
         return title_vectors(self.parts, self.catalog)
 
     def search(self, words: str, limit: int) -> list[Found]:

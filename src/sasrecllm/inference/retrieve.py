@@ -1,7 +1,8 @@
 """The first stage, the candidate generator: which items the second stage is asked about.
 
 Each *channel* hands over its best items, and the candidates are all of them together.  Nothing is
-approximate, and no history's candidates depend on the other histories of its batch.
+approximate unless ``recommend.index`` is, and no history's candidates depend on the other histories of
+its batch.
 
 Legend: B histories, I items of the catalogue, J of them that a channel knows, C candidates, N channels,
 H hidden size of the language model.
@@ -21,9 +22,11 @@ from torch import Tensor
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.ops.topk import best_free, top_items
+from sasrecllm.ops.indexes import INDEXES, Index
+from sasrecllm.ops.topk import best_free
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.system import System
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
 
@@ -109,24 +112,38 @@ class EncoderChannel:
 
     Args:
         encoder: with the weights and the seen items that it will have; they are read here.
+        index: where they are looked up, of :data:`~sasrecllm.ops.indexes.INDEXES`.
+        judges: histories by which an index that is not exact is judged.
+
+    Raises:
+        MissingExtraError: the index needs a package that is not installed.
     """
 
-    def __init__(self, encoder: SequentialEncoder) -> None:
-        self.encoder = encoder
+    def __init__(
+        self, encoder: SequentialEncoder, index: str = "exact", judges: Histories | None = None
+    ) -> None:
+        self.encoder = encoder.eval()
         self.items_J = np.flatnonzero(encoder.seen_items.cpu().numpy())
+        self.index: Index | None = None
         with torch.no_grad():
-            self._vectors_JF = encoder.item_factors()
+            vectors_JF = encoder.item_factors()
+            if vectors_JF is not None:
+                asked = vectors_JF[:0] if judges is None else self._users(judges)
+                self.index = INDEXES[index](vectors_JF, asked)
+
+    def _users(self, histories: Histories) -> Tensor:
+        return self.encoder.user_factors(self.encoder.encode(histories))
 
     def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """See :class:`Channel`."""
-        if self._vectors_JF is None:
+        if self.index is None:
             own = ScorerChannel(EncoderScorer("encoder", self.encoder), self.items_J)
             return own.best(histories, free_BI, count)
         self.encoder.eval()
         with torch.no_grad():
-            user_BF = self.encoder.user_factors(self.encoder.encode(histories))
-            free_BJ = torch.from_numpy(free_BI[:, self.items_J]).to(self.encoder.device)
-            values, places = top_items(user_BF, self._vectors_JF, count, free_BJ)
+            known_BJ = free_BI if len(self.items_J) == free_BI.shape[1] else free_BI[:, self.items_J]
+            free_BJ = torch.from_numpy(known_BJ).to(self.encoder.device)
+            values, places = self.index.top(self._users(histories), count, free_BJ)
         places_BC, real_BC = places.cpu().numpy(), (values != -torch.inf).cpu().numpy()
         return np.where(real_BC, self.items_J[places_BC], UNKNOWN)
 
@@ -136,17 +153,23 @@ class WordsChannel:
 
     Args:
         items_J: the items that it hands over, ascending: those that no other channel knows.
-        titles: makes the vectors of all titles; only called where more than ``count`` items are free.
+        titles: makes the vectors of all titles, if any; only called where more than ``count`` items
+            are free.
     """
 
-    def __init__(self, items_J: IntArray, titles: Callable[[], TitleVectors] | None = None) -> None:
+    def __init__(
+        self, items_J: IntArray, titles: Callable[[], TitleVectors | None] | None = None
+    ) -> None:
         self.items_J, self.titles = items_J, titles
 
     def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """See :class:`Channel`."""
         like_BJ = np.zeros((len(histories), len(self.items_J)))
+        some = None
         if self.titles is not None and free_BI[:, self.items_J].any(0).sum() > count:
-            like_BJ = self.titles().likeness(histories.liked(), self.items_J)
+            some = self.titles()
+        if some is not None:
+            like_BJ = some.likeness(histories.liked(), self.items_J)
         return best_of(like_BJ, free_BI, self.items_J, count)
 
 
@@ -176,21 +199,30 @@ class TitleVectors:
 
 
 def channels_of(
-    encoder: EncoderChannel, n_items: int, titles: Callable[[], TitleVectors] | None = None
+    encoder: EncoderChannel, n_items: int, titles: Callable[[], TitleVectors | None] | None = None
 ) -> list[Channel]:
     """The channels of a system: its encoder, and the words of the items without a vector.
 
     Args:
         n_items: size of the catalogue.
-        titles: of a system that has a language model; an encoder alone has no words to go by.
+        titles: of a system that has vectors of them; an encoder alone has no words to go by.
     """
     without = np.ones(n_items, dtype=bool)
     without[encoder.items_J] = False
     return [encoder, WordsChannel(np.flatnonzero(without), titles)]
 
 
-def title_vectors(parts: System, catalog: Catalog) -> TitleVectors:
-    """Vectors of the titles of ``catalog``, which may have items behind those of the run."""
+def title_vectors(parts: System, catalog: Catalog) -> TitleVectors | None:
+    """Vectors of what ``catalog`` holds, which may have items behind those of the run.
+
+    The run's own vectors of items; without such, of the titles in the embedding space of its language
+    model; None where it has neither.
+    """
+    brought_ID = parts.vectors.of(catalog)
+    if brought_ID is not None:
+        return TitleVectors(brought_ID)
+    if not asks_language_model(parts.config):
+        return None
     tokens = parts.titles("")
     if catalog.n_items > len(tokens):
         tokens = tokens.extended(catalog.titles[len(tokens) :])

@@ -22,6 +22,7 @@ from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.llm.blocks import ATTENTION, blocks_recomputed, lora_by_one_step
 from sasrecllm.llm.digest import weights_digest
 from sasrecllm.llm.targets import is_transposed, linear_layers, lora_targets
+from sasrecllm.ops.draws import RowDropout
 from sasrecllm.ops.last_block import at_positions
 from sasrecllm.types import IntArray
 
@@ -285,6 +286,10 @@ def add_lora(
                 f" {' '.join(str(error).split())}",
                 f"set llm.lora.targets to others of {', '.join(linear_layers(backbone.causal))}",
             ) from error
+    for module in adapted.modules():
+        for name, inner in getattr(module, "lora_dropout", {}).items():
+            if isinstance(inner, nn.Dropout):  # else there is none
+                module.lora_dropout[name] = RowDropout(inner.p)
     lora_by_one_step(backbone.causal)
     # In a list, so that nn.Module does not register the same weights a second time.
     backbone._adapted = [adapted]

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sasrecllm.ops.draws import drawn, sharing
+
 
 def adapted_linear(
     values: Tensor,
@@ -53,11 +55,11 @@ class _Adapted(torch.autograd.Function):
         p: float,
     ) -> Tensor:
         values_MK = values.reshape(-1, values.shape[-1])
-        ctx.scale, ctx.p = scale / (1 - p), p
-        ctx.seed = int(torch.randint(2**62, ())) if p else 0
+        ctx.scale = scale / (1 - p)
+        ctx.dropped = _Dropped(tuple(values.shape), p) if p else None
         narrow_RK = down_RK.to(values.dtype)
         wide_NR = (up_NR * ctx.scale).to(values.dtype)
-        low_MR = _dropped(values_MK, p, ctx.seed) @ narrow_RK.T
+        low_MR = _less(values_MK, ctx.dropped) @ narrow_RK.T
         learns = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
         kept = (values_MK, low_MR) if learns else (None, None)
         ctx.save_for_backward(*kept, weight_NK, down_RK, up_NR)
@@ -73,30 +75,46 @@ class _Adapted(torch.autograd.Function):
         d_values = d_down_RK = d_up_NR = None
         if values_MK is not None:
             d_up_NR = (d_out_MN.T @ low_MR).to(up_NR.dtype) * ctx.scale
-            d_down_RK = (d_low_MR.T @ _dropped(values_MK, ctx.p, ctx.seed)).to(down_RK.dtype)
+            d_down_RK = (d_low_MR.T @ _less(values_MK, ctx.dropped)).to(down_RK.dtype)
         if ctx.needs_input_grad[0]:
             d_values_MK = d_out_MN @ weight_NK
             narrow_RK = down_RK.to(d_out.dtype)
-            if ctx.p:
-                d_values_MK += _dropped(d_low_MR @ narrow_RK, ctx.p, ctx.seed)
-            else:
+            if ctx.dropped is None:
                 d_values_MK.addmm_(d_low_MR, narrow_RK)
+            else:
+                d_values_MK += _less(d_low_MR @ narrow_RK, ctx.dropped)
             d_values = d_values_MK.view(*d_out.shape[:-1], -1)
         return d_values, None, None, d_down_RK, d_up_NR, None, None
 
 
-def _dropped(values_MK: Tensor, p: float, seed: int) -> Tensor:
-    """``values_MK`` with zeros in a share ``p`` of all places, those of ``seed``; not grown for it."""
-    if not p:
+class _Dropped:
+    """Which entries of an input are dropped: a seed, from which their places are drawn when needed.
+
+    Processes that share a batch draw those of the whole of it (:mod:`sasrecllm.ops.draws`), and keep a
+    mask of their own rows.
+    """
+
+    def __init__(self, shape: tuple[int, ...], p: float) -> None:
+        self.p, self.seed = p, int(torch.randint(2**62, ()))
+        self.mask = drawn(shape, self._mask) if sharing() else None
+
+    def places(self, entries: int) -> Tensor:
+        """Of an input of so many entries."""
+        # Drawn with replacement: each place is missed by all draws with probability 1 - p.
+        draws = round(-math.log1p(-self.p) * entries)
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.randint(entries, (draws,), generator=generator)
+
+    def _mask(self, shape: tuple[int, ...]) -> Tensor:
+        entries = math.prod(shape)
+        return torch.ones(entries).index_fill_(0, self.places(entries), 0.0).view(shape)
+
+
+def _less(values_MK: Tensor, dropped: _Dropped | None) -> Tensor:
+    """``values_MK`` with zeros where entries are dropped, not grown for it."""
+    if dropped is None:
         return values_MK
-    places = values_MK.numel()
-    # Drawn with replacement: each place is missed by all draws with probability 1 - p.
-    draws = round(-math.log1p(-p) * places)
-    generator = torch.Generator().manual_seed(seed)
-    at = torch.randint(places, (draws,), generator=generator)
-    return (
-        values_MK.clone(memory_format=torch.contiguous_format)
-        .view(-1)
-        .index_fill_(0, at, 0.0)
-        .view_as(values_MK)
-    )
+    if dropped.mask is not None:
+        return values_MK * dropped.mask.to(values_MK.dtype).view_as(values_MK)
+    flat = values_MK.clone(memory_format=torch.contiguous_format).view(-1)
+    return flat.index_fill_(0, dropped.places(len(flat)), 0.0).view_as(values_MK)

@@ -19,6 +19,7 @@ from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
+from sasrecllm.ops.indexes import refuse_missing
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
@@ -51,9 +52,11 @@ def check_names(config: Config) -> None:
 
     Raises:
         ConfigError: an unknown encoder, loss, metric, component, baseline or stage.
+        MissingExtraError: of an index whose package is not installed.
     """
     refuse_arguments(config.encoder.kind, config.encoder.args)
     loss_of(config.encoder.loss)
+    refuse_missing(config.recommend.index)
     further_metrics(config.evaluation.metrics)
     given = {stage.kind.component for stage in planned(config).values()} - {""}
     models = [*MODELS, *sorted(given - {*MODELS})]
@@ -101,7 +104,7 @@ def prepare(run: Run) -> Dataset:
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
-            keep_vectors(run.config.item_features.vectors, dataset.catalog, temporary)
+            keep_vectors(run.config.item_features.file, dataset.catalog, temporary)
             write_json(temporary / DATA_SETTINGS, _data_settings(run))
             if truth:
                 write_json(temporary / TRUTH, truth)
@@ -131,7 +134,7 @@ def _data_settings(run: Run) -> dict[str, Any]:
     """What the prepared data depends on."""
     c = run.config.data
     seed = run.config.seed if c.seed is None else c.seed
-    seen, vectors = run.config.recommend.seen, run.config.item_features.vectors
+    seen, vectors = run.config.recommend.seen, run.config.item_features.file
     beside = {"item_features": {"vectors": vectors}} if vectors else {}  # older folders lack the key
     return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}} | beside
 

@@ -15,13 +15,23 @@ from sasrecllm.settings.loops import (
     NextItemLoop,
     TitlesLoop,
 )
-from sasrecllm.settings.models import LLM, Encoder, Fusion, ItemFeatures, Lora, Mapper, Offline
+from sasrecllm.settings.models import (
+    LLM,
+    READ_TITLES,
+    Encoder,
+    Fusion,
+    ItemFeatures,
+    Lora,
+    Mapper,
+    Offline,
+)
 from sasrecllm.settings.section import Section
 from sasrecllm.settings.whole import Config
 
 __all__ = [
     "CHANNELS",
     "LLM",
+    "READ_TITLES",
     "AnswersLoop",
     "Config",
     "Data",

@@ -169,6 +169,10 @@ class Fusion(Section):
     )
 
 
+READ_TITLES = "backbone"
+"""What ``item_features.vectors`` may be beside the name of a file."""
+
+
 class ItemFeatures(Section):
     """What describes an item to the user regression and to the title prior (baselines/features.py)."""
 
@@ -178,6 +182,11 @@ class ItemFeatures(Section):
     words: int = Field(256, ge=0, description="most frequent title words that count; 0 for none")
     vectors: str | None = Field(
         None,
-        description="file with a vector of every item (data.md), for the title prior: of an encoder of"
-        " sentences, say",
+        description="for the title prior and for lists: file with a vector of every item (data.md), of"
+        " an encoder of sentences, say; or backbone: llm.backbone, a pretrained one, reads the titles",
     )
+
+    @property
+    def file(self) -> str | None:
+        """The file that vectors come from, if any."""
+        return None if self.vectors == READ_TITLES else self.vectors

@@ -7,13 +7,14 @@ from typing import Any
 
 from sasrecllm.encoders.crossfit import evened
 from sasrecllm.errors import ConfigError
+from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.runs.folder import StageFolder
-from sasrecllm.runs.system import Change, System
+from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work, loop_settings
 from sasrecllm.stages.user_partition import answer_questions, choosing_questions, holdout_share
 from sasrecllm.training.finetune import AnswerTask, encoded_slots
-from sasrecllm.training.loop import Task
+from sasrecllm.training.task import Task
 from sasrecllm.types import Scorer
 
 

@@ -15,8 +15,9 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.seeds import VALIDATION_LIKES
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Kind, Stage, Work, loop_settings
-from sasrecllm.training.loop import Task, steps_in_all
+from sasrecllm.training.loop import steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
+from sasrecllm.training.task import Task
 from sasrecllm.types import Questions
 
 

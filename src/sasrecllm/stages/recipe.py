@@ -114,6 +114,8 @@ def _of_prior(config: Config, catalog: Catalog) -> Rule | None:
     chosen = config.item_features.attributes if named else described_by(catalog)
     columns = {name: catalog.attributes[name] for name in chosen if name in catalog.attributes}
     features = ItemFeatures.fit(catalog.titles, columns, words=config.item_features.words)
+    if config.item_features.vectors is not None:
+        return None
     if features.words or features.years.size or any(features.attributes.values()):
         return None
     return Rule("no two items share a word of their titles", none)

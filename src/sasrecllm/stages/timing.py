@@ -27,7 +27,8 @@ from sasrecllm.stages.list_budget import prompt_budget
 from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 from sasrecllm.training.batches import micro_batches
-from sasrecllm.training.loop import Task, arithmetic, steps_in_all
+from sasrecllm.training.loop import arithmetic, steps_in_all
+from sasrecllm.training.task import Task
 from sasrecllm.types import IntArray
 
 STEPS = 3

@@ -21,7 +21,8 @@ from sasrecllm.prompts.template import TEXT, Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.seeds import LANGUAGE_DOCUMENTS
 from sasrecllm.settings import Offline
-from sasrecllm.training.loop import Metrics, Store, Task, fit
+from sasrecllm.training.loop import Store, fit
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Questions
 
 if TYPE_CHECKING:
@@ -194,9 +195,11 @@ class LanguageTask(Task):
         backbone.requires_grad_(True)
 
     def learn(self) -> None:
+        """Training mode for the whole model."""
         self.train()
 
     def forward(self, examples: IntArray) -> Tensor:
+        """Cross-entropy of the tokens that count, in nats, summed over the documents ``examples``."""
         return self._sums([self.documents[i] for i in examples]).sum()
 
     def _sums(self, documents: list[IntArray]) -> Tensor:
@@ -220,6 +223,7 @@ class LanguageTask(Task):
         return np.isin(document, self.only)
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
+        """Loss of each held-out document, in nats, [B]."""
         out = np.empty(len(positions))
         for start in range(0, len(positions), 64):
             part = [self.held_out[i] for i in positions[start : start + 64]]
@@ -227,5 +231,6 @@ class LanguageTask(Task):
         return out
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """Loss of a token, in nats, over all tokens that count."""
         tokens = sum(int(self._counts(d)[1:].sum()) for d in self.held_out)
         return {"loss": float(scores.sum()) / max(1, tokens)}

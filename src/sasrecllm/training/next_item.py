@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from sasrecllm.training.loop import Metrics
 from sasrecllm.training.pretrain import EncoderTask
+from sasrecllm.training.task import Metrics
 from sasrecllm.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -97,4 +97,5 @@ class NextItemTask(EncoderTask):
         return out
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """NDCG of the whole validation split: the mean gain; None where there is no like."""
         return {self.monitor: float(scores.mean()) if len(scores) else None}
