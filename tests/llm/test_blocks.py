@@ -5,7 +5,7 @@ import torch
 
 from sasrecllm.llm.backbone import LAST_BLOCK, Backbone, add_lora
 from sasrecllm.llm.blocks import ATTENTION
-from sasrecllm.llm.loading import load_backbone, save_backbone
+from sasrecllm.llm.loading import load_backbone, save_backbone, width_of
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [9, 10, 11, 12, 0, 0], [5, 6, 7, 8, 13, 0]])
@@ -145,3 +145,7 @@ def test_norms_of_another_kind_stay_the_librarys(kind, tokenizer, tmp_path):
     assert not any("forward" in vars(m) for m in backbone.modules())
     ours = backbone.causal.config._attn_implementation == ATTENTION
     assert ours == (kind in LAST_BLOCK)
+
+
+def test_a_models_width_is_told_without_its_weights(folder):
+    assert width_of(folder) == 24
