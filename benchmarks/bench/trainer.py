@@ -112,7 +112,7 @@ def bench(size: str, pairs: int) -> list[Finding]:
     shape = SHAPES[size]
     p = prompts(20 * POOL * BATCH, shape["vocab_size"])
     plan = plan_epoch(p.lengths, BATCH, 0, 0, p.histories)
-    rows = np.concatenate(language.spread(plan, p.lengths, 2 if size == "tiny" else 4))
+    rows = np.concatenate(language.spread(plan, p.lengths, 2))
     found = []
     with tempfile.TemporaryDirectory() as folder:
         _save(folder, shape)
