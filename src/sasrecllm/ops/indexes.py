@@ -94,7 +94,7 @@ class Faiss:
             self._index.nprobe = cells
             return 1.0
         exact = top_items(asked_QD, self.items_ID, JUDGED)[1].sort(1).values.cpu().numpy()
-        self._index.nprobe = max(1, cells // 64)
+        self._index.nprobe = 1
         while True:
             values, items = self._near(asked_QD, exact.shape[1], 0)
             found = torch.where(values > -torch.inf, items, -1).cpu().numpy()
@@ -120,13 +120,16 @@ class Faiss:
     def top(self, users_BD: Tensor, k: int, free_BI: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Index`."""
         k, count = min(k, len(self.items_ID)), len(self.items_ID)
-        free_B = free_BI.sum(1)
+        # Row by row: a sum of truth values would take longer than the search.
+        free_B = torch.tensor([np.count_nonzero(row) for row in free_BI.cpu().numpy()])
+        free_B = free_B.to(users_BD.device)
         values = users_BD.new_full((len(users_BD), k), -torch.inf)
         items = torch.zeros((len(users_BD), k), dtype=torch.long, device=users_BD.device)
         near = (count - free_B <= MOST_BARRED).nonzero()[:, 0]
         if len(near):
             barred = int((count - free_B[near]).max())
-            values[near], items[near] = self._near(users_BD[near], k, barred, free_BI[near])
+            free = free_BI if len(near) == len(free_BI) else free_BI[near]
+            values[near], items[near] = self._near(users_BD[near], k, barred, free)
         short = ((values > -torch.inf).sum(1) < free_B.clamp(max=k)).nonzero()[:, 0]
         if len(short):
             values[short], items[short] = top_items(users_BD[short], self.items_ID, k, free_BI[short])
