@@ -23,6 +23,7 @@ from benchmarks.bench import (
     memory,
     quality,
     start,
+    trainer,
     words,
 )
 from benchmarks.bench.measure import Finding, compare, largest_gap, matrix_rate
@@ -135,6 +136,11 @@ def llm(asked: Asked) -> list[Finding]:
     return [f for size in asked.sizes for f in language.bench_training(size, asked.pairs)]
 
 
+def usual(asked: Asked) -> list[Finding]:
+    """A model of SmolLM2's shape against peft and the Trainer."""
+    return trainer.bench("tiny" if asked.tiny else "smollm2", asked.pairs)
+
+
 def rerank(asked: Asked) -> list[Finding]:
     """Candidates of one history."""
     return [f for size in asked.sizes for f in language.bench_rerank(size, asked.pairs)]
@@ -192,6 +198,7 @@ IN_THREADS: Mapping[str, Run] = {
     "index": index,
     "llm": llm,
     "rerank": rerank,
+    "trainer": usual,
 }
 """Measured once for each number of threads."""
 ONCE: Mapping[str, Run] = {
