@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks.bench.device import matrix_peak, peak_memory, seconds
 from benchmarks.llm_cost import SHAPES
@@ -207,11 +207,33 @@ def _operations(task: Task, rows: np.ndarray, batch: int, tried: int = 4) -> flo
     """
     task.learn()
     starts = np.linspace(0, len(rows) - batch, tried).astype(int)
-    with FlopCounterMode(display=False, custom_mapping=_four_bits()) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_attention() | _four_bits()) as counter:
         for start in starts:
             task(rows[start : start + batch]).backward()
     task.zero_grad(set_to_none=True)
     return float(counter.get_total_flops()) / (tried * batch)
+
+
+def _attention() -> dict[Any, Any]:
+    """How attention's arithmetic is counted where heads share a key (torch 2.11 refuses it)."""
+
+    def whole(query: Sequence[int], shared: Sequence[int]) -> tuple[int, ...]:
+        return (*query[:2], *shared[2:])
+
+    def forward(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(q, whole(q, k), whole(q, v)))
+
+    def backward(
+        grad: Sequence[int], q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any
+    ) -> int:
+        return int(sdpa_backward_flop_count(grad, q, whole(q, k), whole(q, v)))
+
+    kinds = ("efficient", "flash", "cudnn")
+    names = [f"_scaled_dot_product_{kind}_attention" for kind in kinds]
+    aten = torch.ops.aten
+    return {getattr(aten, name): forward for name in names} | {
+        getattr(aten, f"{name}_backward"): backward for name in names
+    }
 
 
 def _four_bits() -> dict[Any, Any]:
