@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils import flop_counter
 
 from benchmarks.bench.device import matrix_peak, peak_memory, seconds
 from benchmarks.llm_cost import SHAPES
@@ -207,7 +207,9 @@ def _operations(task: Task, rows: np.ndarray, batch: int, tried: int = 4) -> flo
     """
     task.learn()
     starts = np.linspace(0, len(rows) - batch, tried).astype(int)
-    with FlopCounterMode(display=False, custom_mapping=_attention() | _four_bits()) as counter:
+    with flop_counter.FlopCounterMode(
+        display=False, custom_mapping=_attention() | _four_bits()
+    ) as counter:
         for start in starts:
             task(rows[start : start + batch]).backward()
     task.zero_grad(set_to_none=True)
@@ -221,12 +223,13 @@ def _attention() -> dict[Any, Any]:
         return (*query[:2], *shared[2:])
 
     def forward(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
-        return int(sdpa_flop_count(q, whole(q, k), whole(q, v)))
+        return int(flop_counter.sdpa_flop_count(q, whole(q, k), whole(q, v)))  # type: ignore[no-untyped-call]
 
     def backward(
         grad: Sequence[int], q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any
     ) -> int:
-        return int(sdpa_backward_flop_count(grad, q, whole(q, k), whole(q, v)))
+        shapes = (grad, q, whole(q, k), whole(q, v))
+        return int(flop_counter.sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]
 
     kinds = ("efficient", "flash", "cudnn")
     names = [f"_scaled_dot_product_{kind}_attention" for kind in kinds]
