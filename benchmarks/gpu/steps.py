@@ -217,7 +217,7 @@ def _operations(task: Task, rows: np.ndarray, batch: int, tried: int = 4) -> flo
 
 
 def _attention() -> dict[Any, Any]:
-    """How attention's arithmetic is counted where heads share a key (torch 2.11 refuses it)."""
+    """How attention whose heads share keys is counted (torch 2.11 refuses it), and sums in place."""
 
     def whole(query: Sequence[int], shared: Sequence[int]) -> tuple[int, ...]:
         return (*query[:2], *shared[2:])
@@ -231,12 +231,20 @@ def _attention() -> dict[Any, Any]:
         shapes = (grad, q, whole(q, k), whole(q, v))
         return int(flop_counter.sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]
 
-    kinds = ("efficient", "flash", "cudnn")
-    names = [f"_scaled_dot_product_{kind}_attention" for kind in kinds]
+    def added(_: Any, left: Sequence[int], right: Sequence[int], *__: Any, **___: Any) -> int:
+        return 2 * math.prod(left) * right[-1]
+
     aten = torch.ops.aten
-    return {getattr(aten, name): forward for name in names} | {
-        getattr(aten, f"{name}_backward"): backward for name in names
-    }
+    found: dict[Any, Any] = {aten.addmm_: added}
+    for kind in (
+        "efficient_attention",
+        "flash_attention",
+        "cudnn_attention",
+        "flash_attention_for_cpu",
+    ):
+        found[getattr(aten, f"_scaled_dot_product_{kind}")] = forward
+        found[getattr(aten, f"_scaled_dot_product_{kind}_backward")] = backward
+    return found
 
 
 def _four_bits() -> dict[Any, Any]:
