@@ -11,6 +11,7 @@ from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import refuse_unknown_attributes, refuse_untrainable
+from sasrecllm.data.interactions import Tables
 from sasrecllm.data.item_vectors import keep_vectors
 from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.losses import loss_of
@@ -21,15 +22,17 @@ from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
-from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
+from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
+from sasrecllm.runs.system import System
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.settings import Config
 from sasrecllm.stages.advice import run_card
 from sasrecllm.stages.plan import all_stages, asks_language_model, planned
+from sasrecllm.stages.user_partition import held_out_users, holdout_share
 
 
 def check_settings(run: Run) -> None:
@@ -133,6 +136,8 @@ def _data_settings(run: Run) -> dict[str, Any]:
     seed = run.config.seed if c.seed is None else c.seed
     seen, vectors = run.config.recommend.seen, run.config.item_features.vectors
     beside = {"item_features": {"vectors": vectors}} if vectors else {}  # older folders lack the key
+    update = run.config.update
+    beside |= {"update": update.model_dump(include={"of", "valid", "test"})} if update.of else {}
     return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}} | beside
 
 
@@ -170,8 +175,11 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
             report=run.progress.step,
             world=c.world,
             seed=seed,
+            untitled=bool(run.config.update.of),
         )
     ]
+    if run.config.update.of:
+        return _extended(run, tables.pop()), {}
     truth = tables[0].truth
     dataset = prepare_tables(
         tables.pop(),  # nobody else holds them: they go as soon as they are checked
@@ -190,6 +198,25 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
     )
     # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
     return dataset, {} if truth is None or dataset.implicit else _truth_facts(truth, dataset)
+
+
+def _extended(run: Run, tables: Tables) -> Dataset:
+    """The data of the run that this one goes on from, and the rows that it does not know."""
+    from sasrecllm.data.extend import Learnt, extend
+
+    c, there = run.config, RunFolder(Path(run.config.update.of))
+    old = stored_data(there)
+    share = holdout_share(c, planned(c))
+    folds = System.new(there, c, old, "cpu").fold_of_user
+    return extend(
+        old,
+        tables,
+        Learnt(folds, c.encoder.folds, held_out_users(old, share, c.seed), share),
+        settings=c.data.model_dump(),
+        valid=c.update.valid,
+        test=c.update.test,
+        quarantine_path=run.folder.quarantine,
+    )
 
 
 def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:

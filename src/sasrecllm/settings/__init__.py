@@ -17,6 +17,7 @@ from sasrecllm.settings.loops import (
 )
 from sasrecllm.settings.parts import LLM, Encoder, Fusion, ItemFeatures, Lora, Mapper, Offline
 from sasrecllm.settings.section import Section
+from sasrecllm.settings.update import Update
 from sasrecllm.settings.whole import Config
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "Recommend",
     "Section",
     "TitlesLoop",
+    "Update",
 ]

@@ -32,6 +32,8 @@ class Request:
     world: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of a source that makes its rows up, and below their seed."""
     seed: int = 0
+    untitled: bool = False
+    """Whether the items may be left out, since they are known."""
 
 
 class Source(Protocol):
@@ -55,6 +57,7 @@ def load_tables(
     report: Report | None = None,
     world: Mapping[str, Any] | None = None,
     seed: int = 0,
+    untitled: bool = False,
 ) -> Tables:
     """The tables of a source.
 
@@ -73,6 +76,7 @@ def load_tables(
         report: is told how a download goes: what, megabytes done, megabytes in all.
         world: parameters of ``known-world`` (:class:`~sasrecllm.data.synthetic.world.WorldSettings`).
         seed: of the rows that a source makes up.
+        untitled: the items may be left out (``files`` and ``frames``), since they are known.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -88,8 +92,9 @@ def load_tables(
                 "rename or remove it",
             )
     reader = resolve(source, SOURCES, "data.source")
+    named = dict(columns or {})
     request = Request(
-        _path(path), _path(items_path), dict(columns or {}), cache, report, dict(world or {}), seed
+        _path(path), _path(items_path), named, cache, report, dict(world or {}), seed, untitled
     )
     tables = reader(request)
     return replace(
@@ -138,8 +143,13 @@ def files(request: Request) -> Tables:
         raise ConfigError("source files needs a file", "set data.path=<your interactions file>")
     table = _read(request.path)
     if request.items_path is None:
-        titled, shelf = columns.items(table.frame, request.columns, table.file, own_file=False)
-        if "title" not in titled.columns:
+        named = request.columns
+        if request.untitled:  # the log that the run began with may have had titles in it
+            named = {k: v for k, v in named.items() if k != "title" or v in table.frame.columns}
+        titled, shelf = columns.items(table.frame, named, table.file, own_file=False)
+        if "title" not in titled.columns and request.untitled:
+            titled = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
+        elif "title" not in titled.columns:
             raise DataError(
                 f"{table.file}: no file with item titles was named, and no title column is here; its"
                 f" columns: {', '.join(c for c in table.frame.columns if c != LINE)}",
@@ -147,11 +157,13 @@ def files(request: Request) -> Tables:
                 + _ids_as_titles(titled, shelf),
             )
         items, items_table = _each_title_once(titled), table
+        if request.untitled:  # of a known item the title need not be said
+            items = items.filter(pl.col("title").is_not_null())
     else:
-        items_table = _read(request.items_path)
+        items_table, named = _read(request.items_path), request.columns
         items, shelf = columns.items(items_table.frame, request.columns, items_table.file)
     one = request.items_path is None
-    log, seen = columns.interactions(table.frame, request.columns, table.file, titled=one)
+    log, seen = columns.interactions(table.frame, named, table.file, titled=one)
     notes = (table.note, "" if one else items_table.note)
     return Tables(
         interactions=log,

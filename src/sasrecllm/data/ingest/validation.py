@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,7 @@ def validate(
     on_bad_rows: OnBadRows = "refuse",
     quarantine_path: Path | None = None,
     repeats: Repeats = "refuse",
+    known: Collection[str] = (),
 ) -> tuple[Tables, int]:
     """The tables with clean types and without bad rows, and the number of rows set aside.
 
@@ -46,29 +48,39 @@ def validate(
     ``quarantine_path`` (JSON Lines) and goes on without them.  Repeated rows are bad rows where
     ``repeats`` is ``refuse``, and stay otherwise (:mod:`sasrecllm.data.ingest.repeats`).
 
+    Args:
+        known: ids of items that rows may name beside those of the table, which may then be empty.
+
     Raises:
         DataError: columns are missing, or rows are bad (refuse), or no row is left.
         ConfigError: quarantine without a path.
     """
     if on_bad_rows == "quarantine" and quarantine_path is None:
         raise ConfigError("on_bad_rows is quarantine, but no file is named", "give quarantine_path")
-    items, bad_items, item_notes = _items(tables)
+    none = known and tables.items.is_empty()
+    items, bad_items, item_notes = _no_items() if none else _items(tables)
     if on_bad_rows == "refuse":
         _raise_first(bad_items, tables.items.height)
-    rows, bad_rows, row_notes = _interactions(tables, items, repeats)
+    rows, bad_rows, row_notes = _interactions(tables, items, repeats, known)
     if on_bad_rows == "refuse":
         _raise_first(bad_rows, tables.interactions.height)
     refused = pl.concat([bad_items, bad_rows])
     if on_bad_rows == "quarantine" and quarantine_path is not None:
         _write(refused, quarantine_path)
     for frame, file in ((rows, tables.files[0]), (items, tables.files[1])):
-        if frame.is_empty():
+        if frame.is_empty() and not (known and frame is items):
             raise DataError(
                 f"{file}: no usable row ({refused.height} refused)",
                 f"see {quarantine_path} for the reasons" if refused.height else "give data",
             )
     notes = (*tables.notes, *item_notes, *row_notes)
     return replace(tables, interactions=rows, items=items, notes=notes), refused.height
+
+
+def _no_items() -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """What :func:`_items` gives where no table of items was given."""
+    items = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
+    return items, checks.NONE_REFUSED, []
 
 
 def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
@@ -122,7 +134,7 @@ def _attributes(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, list[str]
 
 
 def _interactions(
-    tables: Tables, items: pl.DataFrame, repeats: Repeats
+    tables: Tables, items: pl.DataFrame, repeats: Repeats, known: Collection[str] = ()
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Interactions with clean types and their row numbers, the bad rows, and notes."""
     file, columns = tables.files[0], tables.columns[0]
@@ -135,7 +147,7 @@ def _interactions(
     for column in present:
         rows += checks.number_checks(column)
     rows += [checks.split_check()] if "split" in frame.columns else []
-    rows += _unknown_item(every["item_id"], items, tables.files[1])
+    rows += _unknown_item(every["item_id"], items, tables.files, known)
     bad = checks.refusals(frame, rows, file, columns)
     good = _without(frame, bad)
     keep = ["user_id", "item_id", *present, *(["split"] if "split" in frame.columns else []), ROW]
@@ -169,14 +181,21 @@ def _parsed(frame: pl.DataFrame, file: str, columns: FileColumns) -> tuple[pl.Da
     return frame, [f"{column}: {note}" for column, note in notes.items() if note]
 
 
-def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Check]:
-    """The check that the items table has every item; none where it has."""
-    lost = every.filter(~every.is_in(items["item_id"].implode()))
+def _unknown_item(
+    every: pl.Series, items: pl.DataFrame, files: tuple[str, str], known: Collection[str] = ()
+) -> list[Check]:
+    """The check that the items table has every item, or a run does; none where they have."""
+    there = pl.concat([items["item_id"], pl.Series("item_id", list(known), dtype=pl.String)])
+    lost = every.filter(~every.is_in(there.implode()))
     if lost.is_empty():
         return []
     unknown = pl.col("item_id").is_in(lost.implode())
+    file = files[1]
     remedy = f"add the item to {file}, or remove the row"
-    spelt = {_bare(name): name for name in items["item_id"].to_list()}
+    if known and items.is_empty():
+        file = "the run"
+        remedy = "give the titles of new items (--items FILE, in Python items=), or remove the row"
+    spelt = {_bare(name): name for name in there.to_list()}
     for name in lost.drop_nulls().sort().head(1000):
         if _bare(name) in spelt:
             alike = f"{name!r} is {spelt[_bare(name)]!r} in {file}: spell the ids alike in both files"
