@@ -17,13 +17,14 @@ import polars as pl
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.former import Former
+from sasrecllm.data.former import HELD, LEARNT, NEW, Former
 from sasrecllm.data.ingest import values
 from sasrecllm.data.ingest.feedback import Feedback, feedback_of, labels_of
 from sasrecllm.data.ingest.quality import WARNING, set_aside, warnings_of
 from sasrecllm.data.ingest.repeats import policy_of, settle
 from sasrecllm.data.ingest.validation import validate
 from sasrecllm.data.interactions import ROW, Tables, ordered
+from sasrecllm.data.known_rows import known_rows, row_in
 from sasrecllm.data.log_facts import LogFacts
 from sasrecllm.data.splits import CONTEXT, TEST, TRAIN, VALID
 from sasrecllm.errors import DataError
@@ -31,7 +32,9 @@ from sasrecllm.seeds import NEW_USERS
 from sasrecllm.types import UNKNOWN, BoolArray, IntArray, LabelArray
 
 ENOUGH = 500
-"""Rows of a validation or test slice; where the new rows have fewer, held-out old ones stay in it."""
+"""Validation rows; where the new rows give fewer, the newest held-out old ones stay among them."""
+FEW = 100
+"""Test rows; where their share of the new rows is less, it is up to a quarter of them."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,9 @@ def extend(
 ) -> Dataset:
     """``old`` with the rows and items of ``tables`` that it does not know.
 
-    Of the new rows the newest ``test`` are the test, ``valid`` before them the validation, the rest
-    training rows; old held-out rows are training rows now, but for those that fill a slice of fewer
-    than ``ENOUGH`` rows: rows of the old test the test, of the old validation the validation.
+    Of the new rows the newest are the test, a share of ``test`` or, of few, up to a quarter; ``valid``
+    before them are validation, the rest training rows.  What was held out of the old rows is learnt
+    from now, but for the newest of it where validation would have fewer than ``ENOUGH`` rows.
 
     Args:
         settings: ``feedback``, ``threshold``, ``repeats`` and ``on_bad_rows`` of the data section.
@@ -111,7 +114,7 @@ def extend(
     checked, _ = settle(checked, policy)
     catalog = _with_items(old.catalog, checked, tables)
     frame = ordered(checked).with_columns(labels_of(kind, settings["threshold"]))
-    known = _known(old, frame, tables)
+    known = known_rows(old, frame, tables)
     new = _new_rows(old, frame.filter(~known))
     if not len(new.users):
         raise NothingNew(tables.files[0], len(known))
@@ -160,67 +163,10 @@ def _other_title(item: str, there: str, here: str, tables: Tables) -> DataError:
     where = values.ids(raw["item_id"], tables.files[1]).to_list().index(item)
     row = int(raw[ROW][where]) if ROW in raw.columns else where
     return DataError(
-        f"{tables.files[1]}, row {row + columns.first_row}, column {columns.name('title')}: item"
+        f"{tables.files[1]}, {row_in(row, columns)}, column {columns.name('title')}: item"
         f" {item!r} is {here!r}; in the run it is {there!r}",
         "leave the item out or give it the run's title; a run with other titles is trained from the"
         " start (sasrecllm run)",
-    )
-
-
-def _known(old: Dataset, frame: pl.DataFrame, tables: Tables) -> pl.Series:
-    """Which rows of ``frame`` the data set has already.
-
-    A row is known by user, item, moment and label, as often as it stands there.  Without times it is
-    known by user and item, where no user has met an item twice; else every row is new.
-
-    Raises:
-        DataError: a row of a known user, item and moment says otherwise than the known one.
-    """
-    users, items = old.catalog.user_index, old.catalog.item_index
-    asked = pl.DataFrame(
-        {
-            "user": users(frame["user_id"].cast(pl.String).to_list()),
-            "item": items(frame["item_id"].cast(pl.String).to_list()),
-            "label": frame["label"],
-            "row": frame[ROW],
-        }
-    )
-    there = pl.DataFrame({"user": old.users, "item": old.items, "label": old.labels})
-    key = ["user", "item"]
-    if old.has_times:
-        asked = asked.with_columns(frame["timestamp"].cast(pl.Int64).alias("time"))
-        there = there.with_columns(pl.Series("time", old.times))
-        key.append("time")
-    elif there.select(key).is_duplicated().any():
-        return pl.Series([False] * frame.height, dtype=pl.Boolean)
-    again = pl.int_range(pl.len()).over(*key, "label").alias("nth")
-    asked, there = asked.with_columns(again), there.with_columns(again)
-    exact = [*key, "label", "nth"]
-    marked = asked.join(
-        there.with_columns(pl.lit(True).alias("known")), on=exact, how="left", maintain_order="left"
-    )
-    known = marked["known"].fill_null(False)
-    other = asked.filter(~known).join(there.select(key).unique(), on=key, how="semi")
-    wrong = other.join(there, on=[*key, "label"], how="anti").sort("row")
-    if wrong.height:
-        raise _contradiction(old, wrong, frame, tables)
-    return known
-
-
-def _contradiction(old: Dataset, wrong: pl.DataFrame, frame: pl.DataFrame, tables: Tables) -> DataError:
-    first = wrong.row(0, named=True)
-    columns = tables.columns[0]
-    said = next((c for c in ("label", "rating") if c in tables.interactions.columns), "label")
-    value = frame.filter(pl.col(ROW) == first["row"])[said][0]
-    user, item = old.catalog.user_id(first["user"]), old.catalog.item_id(first["item"])
-    more = f"; {wrong.height:,} rows contradict the run" if wrong.height > 1 else ""
-    moment = f" at {columns.name('timestamp')} {first['time']}" if "time" in first else ""
-    liked = ("liked", "not liked")
-    return DataError(
-        f"{tables.files[0]}, row {first['row'] + columns.first_row}, column {columns.name(said)}:"
-        f" {value} of {columns.name('user_id')} {user!r} on {columns.name('item_id')} {item!r}{moment}"
-        f" means {liked[first['label'] == 0]}; the run has it as {liked[first['label'] == 1]}{more}",
-        "remove the row; a user who changed his mind did so at a later moment",
     )
 
 
@@ -258,7 +204,7 @@ def _merged(
     user_of = catalog.user_index(old.catalog.user_ids)  # UNKNOWN where one was forgotten
     users = np.concatenate([user_of[old.users], catalog.user_index(new.users)])
     items = np.concatenate([item_of[old.items], catalog.item_index(new.items)])
-    codes, fresh = _divided(old, len(new.users), *shares)
+    codes, kinds = _divided(old, len(new.users), *shares)
     times = np.concatenate([old.times, new.times])
     if not old.has_times:  # behind what the user had done
         times[len(old) :] += int(old.times.max(initial=-1)) + 1
@@ -278,12 +224,12 @@ def _merged(
         held_items=np.sort(held_items),
         held_users=np.sort(held_users),
         log=replace(old.log or LogFacts(kind_of(old), ""), split="update", ratings=()),
-        former=_former(old, catalog, fresh[order], learnt),
+        former=_former(old, catalog, kinds[order], learnt),
     )
     if not data.has_times:
         data = replace(data, times=np.arange(len(data)) - data.starts[data.users])
-    fresh_items = catalog.n_items - old.n_items
-    said = f"{len(new.users):,} new rows beside {len(old):,} old ones, {fresh_items:,} new items,"
+    more = catalog.n_items - old.n_items
+    said = f"{len(new.users):,} new rows beside {len(old):,} old ones, {more:,} new items,"
     said += f" {len(names) - len(there):,} new users"
     notes = [said] + ([f"{known:,} given rows were known already"] if known else [])
     notes += remarks + set_aside(data)
@@ -304,23 +250,24 @@ def _sorted_items(grown: Catalog) -> tuple[Catalog, IntArray]:
     ), places
 
 
-def _divided(old: Dataset, count: int, valid: float, test: float) -> tuple[LabelArray, BoolArray]:
-    """Codes of the old rows, and of ``count`` new ones, oldest first, behind them; which are fresh."""
-    asked = {TEST: max(1, round(test * count)), VALID: round(valid * count)}
-    codes = np.full(count, TRAIN, dtype=np.int8)
-    codes[count - asked[TEST] :] = TEST
-    codes[max(0, count - asked[TEST] - asked[VALID]) : count - asked[TEST]] = VALID
-    before = old.splits.copy()
-    for code, given in asked.items():
-        rows = np.flatnonzero(old.splits == code)
-        newest = rows[np.argsort(old.times[rows], kind="stable")]
-        left = max(0, ENOUGH - given)
-        before[newest[: max(0, len(newest) - left)]] = TRAIN
-    fresh = np.concatenate([old.splits != TRAIN, np.ones(count, dtype=bool)])
-    return np.concatenate([before, codes]), fresh
+def _divided(old: Dataset, count: int, valid: float, test: float) -> tuple[LabelArray, LabelArray]:
+    """Codes of the old rows, and of ``count`` new ones, oldest first, behind them; what each was."""
+    last = max(1, round(test * count), min(FEW, count // 4))
+    before = round(valid * count)
+    new = np.full(count, TRAIN, dtype=np.int8)
+    new[count - last :] = TEST
+    new[max(0, count - last - before) : count - last] = VALID
+    codes = old.splits.copy()
+    held = np.flatnonzero((codes == VALID) | (codes == TEST))
+    newest = held[np.argsort(old.times[held], kind="stable")]
+    stay = min(len(newest), max(0, ENOUGH - before))
+    codes[newest[: len(newest) - stay]] = TRAIN
+    codes[newest[len(newest) - stay :]] = VALID
+    kinds = np.where(old.splits == TRAIN, LEARNT, HELD).astype(np.int8)
+    return np.concatenate([codes, new]), np.concatenate([kinds, np.full(count, NEW, dtype=np.int8)])
 
 
-def _former(old: Dataset, catalog: Catalog, fresh: BoolArray, learnt: Learnt) -> Former:
+def _former(old: Dataset, catalog: Catalog, rows: LabelArray, learnt: Learnt) -> Former:
     """Where everything stood; users who are new are dealt out to folds and to the language model."""
     users = old.catalog.user_index(catalog.user_ids)
     rng = np.random.default_rng([old.seed, NEW_USERS, catalog.n_users])
@@ -328,7 +275,7 @@ def _former(old: Dataset, catalog: Catalog, fresh: BoolArray, learnt: Learnt) ->
     spared = rng.random(catalog.n_users) < learnt.share
     new, place = users == UNKNOWN, np.maximum(users, 0)
     return Former(
-        fresh=fresh,
+        rows=rows,
         items=old.catalog.item_index(catalog.item_ids),
         users=users,
         folds=np.where(new, dealt, learnt.folds[place]),

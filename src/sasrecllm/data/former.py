@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sasrecllm.types import BoolArray, IntArray
+from sasrecllm.types import BoolArray, IntArray, LabelArray
 
+LEARNT, HELD, NEW = 0, 1, 2
+"""A row that the run before learnt from, that it had and did not learn from, that it did not have."""
 FILE = "former.npz"
 """In the prepared data."""
 
@@ -21,7 +23,7 @@ class Former:
     """A run before this one, as the indices of this one see it.
 
     Args:
-        fresh: [N] rows that the run before did not learn from.
+        rows: [N] what each row was to it: LEARNT, HELD or NEW.
         items: [I] index in its catalogue, UNKNOWN for an item that is new.
         users: [U] likewise.
         folds: [U] which fold encoder never saw each user; new users are dealt out.
@@ -29,7 +31,7 @@ class Former:
         catalog: digest of its catalogue.
     """
 
-    fresh: BoolArray
+    rows: LabelArray
     items: IntArray
     users: IntArray
     folds: IntArray
@@ -38,13 +40,13 @@ class Former:
 
     def of_rows(self, kept: BoolArray) -> Former:
         """The same of those rows alone that ``kept`` [N] has."""
-        return replace(self, fresh=self.fresh[kept])
+        return replace(self, rows=self.rows[kept])
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of prepared data."""
         np.savez(
             folder / FILE,
-            fresh=self.fresh,
+            rows=self.rows,
             items=self.items,
             users=self.users,
             folds=self.folds,
@@ -62,5 +64,5 @@ class Former:
         if not (folder / FILE).is_file():
             return None
         with np.load(folder / FILE, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in ("fresh", "items", "users", "folds", "kept")}
+            arrays = {name: found[name] for name in ("rows", "items", "users", "folds", "kept")}
             return Former(**arrays, catalog=str(found["catalog"]))

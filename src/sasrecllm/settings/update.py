@@ -21,7 +21,10 @@ class Update(Section):
         0.1, gt=0, le=0.4, description="share of the new rows that are validation, before the test"
     )
     test: float = Field(
-        0.1, gt=0, le=0.4, description="share of the new rows, the newest, that are the test"
+        0.1,
+        gt=0,
+        le=0.4,
+        description="share of the new rows, the newest, that are the test; of few up to a quarter",
     )
     replay: float = Field(
         1.0, ge=0, description="old training rows learnt again for each new one, at least 1,000 in all"

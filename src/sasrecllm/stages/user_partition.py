@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.former import LEARNT
 from sasrecllm.seeds import LLM_HOLDOUT_USERS, REPLAY
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stage, Stages
@@ -64,7 +65,7 @@ def rows_to_learn(dataset: Dataset, config: Config) -> IntArray:
     rows = dataset.rows("train")
     if dataset.former is None:
         return rows
-    fresh = dataset.former.fresh[rows]
+    fresh = dataset.former.rows[rows] != LEARNT
     old, count = rows[~fresh], round(config.update.replay * int(fresh.sum()))
     rng = np.random.default_rng([config.seed, REPLAY])
     again = rng.permutation(old)[: max(count, FEWEST_REPLAYED)]

@@ -69,6 +69,13 @@ class Named:
         self.prompts = int(getattr(scorer, "prompts", 0))
 
 
+def asked_before(old: SASRecLLM, dataset: Dataset) -> Seen:
+    """The run before as a scorer of an update's rows: served with the new items, as it would be."""
+    assert dataset.former is not None
+    grown, items = _with_new_items(old, dataset)
+    return Seen(BEFORE, grown, items, dataset.former.users)
+
+
 def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
     """Metrics of both runs and their paired differences, kept as ``update.json``.
 
