@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -43,8 +44,8 @@ def shelf(numbers):
 
 
 def digests(folder):
-    places = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
-    return {place: file_digest(place) for place in places if not place.endswith(".lock")}
+    places = (Path(at, name) for at, _, names in os.walk(folder) for name in names)
+    return {place: file_digest(place) for place in places if place.name != ".lock"}
 
 
 @pytest.fixture(scope="module")
