@@ -36,6 +36,7 @@ from sasrecllm.manifest import MANIFEST
 from sasrecllm.reports.write import write_report
 from sasrecllm.runs.channels import LIST_FUSION, remade
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.forgotten import forgotten_in
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import choose_run, refuse_links, resealed
 from sasrecllm.runs.stored import stored_config, stored_data
@@ -62,7 +63,7 @@ def forget(path: Path, users: Sequence[str], in_store: Collection[str] = ()) -> 
         choose_run(path)
         _remove_leftovers(folder)
         try:
-            _stage(folder, users, [] if finished else [user for user in users if user not in in_store])
+            _stage(folder, users, in_store, again=finished)
             _finish(folder)
         finally:
             if not folder.forgetting_complete.is_file():
@@ -78,17 +79,25 @@ def _remove_leftovers(folder: RunFolder) -> None:
             left.unlink(missing_ok=True)
 
 
-def _stage(folder: RunFolder, users: Sequence[str], expected: Sequence[str]) -> None:
-    """Write all that changes into the staging folder; refuse if one of ``expected`` is nowhere."""
+def _stage(folder: RunFolder, users: Sequence[str], in_store: Collection[str], *, again: bool) -> None:
+    """Write all that changes into the staging folder; refuse if somebody is nowhere.
+
+    Args:
+        again: ``users`` may be gone already.
+    """
     dataset = stored_data(folder)
     found: set[str] = set()
 
     def write(temporary: Path) -> None:
+        found.update(user for user in users if user in in_store)
         found.update(_stage_data(folder, dataset, users, temporary))
         found.update(_stage_names(folder, users, temporary))
+        if found:
+            noted = forgotten_in(folder).and_now(found)
+            write_json(RunFolder(temporary).forgotten, noted.to_dict())
 
     commit_folder(_new(folder), write)
-    if unknown := [user for user in expected if user not in found]:
+    if unknown := [user for user in users if user not in found and not again]:
         raise DataError(
             f"user {unknown[0]!r} is not in this run"
             + did_you_mean(unknown[0], dataset.catalog.user_ids),

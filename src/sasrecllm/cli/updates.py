@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,9 @@ from sasrecllm.cli.shared import OVERRIDES, AllowPlugin, Quiet, RunFolder, app, 
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.output import say
 
-UPDATE_FLAGS = ("--items", "--out", "--promote", "--force", "--quiet", "--allow-plugin")
+UPDATE_FLAGS = (
+    "--items", "--out", "--from-store", "--promote", "--force", "--quiet", "--allow-plugin",
+)  # fmt: skip
 
 
 @app.command(context_settings=OVERRIDES)
@@ -30,6 +33,10 @@ def update(
         Path | None,
         typer.Option("--out", "-o", help="folder of the new run [default: RUN-2, RUN-3, ...]"),
     ] = None,
+    from_store: Annotated[
+        str | None,
+        typer.Option("--from-store", help="what people told a server since: its --store, or its file"),
+    ] = None,
     promote: Annotated[
         str, typer.Option(help="auto: unless it is surely worse; always; never")
     ] = "auto",
@@ -43,6 +50,7 @@ def update(
     beside them is moved to the new one unless it is surely worse.
 
     sasrecllm update runs/demo monday.csv --items new-items.csv
+    sasrecllm update runs/current --from-store runs/current.sqlite
     """
     from sasrecllm.data.extend import NothingNew
     from sasrecllm.reports.changes import changes_table
@@ -59,12 +67,16 @@ def update(
     if rows is not None and "=" in str(rows) and not rows.exists():  # a setting in the place of a file
         words, rows = [str(rows), *words], None
     refuse_flags(words, UPDATE_FLAGS)
-    if rows is None:
-        raise ConfigError("update was given no rows", "give the file of the rows that came since")
+    if (rows is None) == (from_store is None):
+        raise ConfigError(
+            f"update was given {'no rows' if rows is None else 'rows and --from-store'}",
+            "give the file of the rows that came since, or --from-store with the server's store",
+        )
     plugins.allow(allow_plugin or ())
     try:
         done = update_run(
             folder, rows, items, out, promote=promote, given=overrides_of(words),
+            told=None if from_store is None else _told(folder, from_store),
             command="sasrecllm " + " ".join(sys.argv[1:]), quiet=quiet, force=force,
         )  # fmt: skip
     except NothingNew as nothing:
@@ -72,3 +84,21 @@ def update(
         return
     say(changes_table(done.found))
     say(done.said)
+
+
+def _told(folder: Path, url: str) -> Any:
+    """What the store of a server was told."""
+    from sasrecllm.serving.sql import without_password
+    from sasrecllm.serving.store import open_store
+    from sasrecllm.updates.told import StoreRows
+
+    if "://" not in url and not Path(url).is_file():
+        raise ConfigError(
+            f"--from-store {url}: no such file",
+            f"name the store of the server; without a --store of its own it is {folder}.sqlite",
+        )
+    with contextlib.closing(open_store(url)) as store:
+        # First the rows: what is told meanwhile has a higher number, and waits for the next update.
+        rows = store.told()
+        name = without_password(url) if "://" in url else url
+        return StoreRows(name, store.identity(), rows, store.items())

@@ -7,7 +7,7 @@ the new rows are what is judged: see docs/operations.md.  Old indices move, sinc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def extend(
     valid: float = 0.1,
     test: float = 0.1,
     quarantine_path: Path | None = None,
+    forgotten: Callable[[str], int | None] = lambda _: None,
 ) -> Dataset:
     """``old`` with the rows and items of ``tables`` that it does not know.
 
@@ -95,6 +96,7 @@ def extend(
 
     Args:
         settings: ``feedback``, ``threshold``, ``repeats`` and ``on_bad_rows`` of the data section.
+        forgotten: user -> when he was forgotten, None where he was not; his earlier rows stay out.
 
     Raises:
         DataError: the tables are invalid, contradict what is known, or hold nothing new.
@@ -114,12 +116,29 @@ def extend(
     checked, _ = settle(checked, policy)
     catalog = _with_items(old.catalog, checked, tables)
     frame = ordered(checked).with_columns(labels_of(kind, settings["threshold"]))
+    frame, barred = _without_forgotten(frame, forgotten)
     known = known_rows(old, frame, tables)
     new = _new_rows(old, frame.filter(~known))
     if not len(new.users):
         raise NothingNew(tables.files[0], len(known))
-    remarks = [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
+    remarks = [f"{barred:,} rows are of users who were forgotten since: left out"] if barred else []
+    remarks += [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
     return _merged(old, new, catalog, learnt, (valid, test), int(known.sum()), remarks)
+
+
+def _without_forgotten(
+    frame: pl.DataFrame, forgotten: Callable[[str], int | None]
+) -> tuple[pl.DataFrame, int]:
+    """The rows without those of forgotten users from before they were, and how many those are."""
+    users = frame["user_id"].cast(pl.String)
+    moments = {user: at for user in users.unique().to_list() if (at := forgotten(user)) is not None}
+    if not moments:
+        return frame, 0
+    until = users.replace_strict(moments, default=None, return_dtype=pl.Int64)
+    gone = until.is_not_null()
+    if "timestamp" in frame.columns:
+        gone &= (frame["timestamp"] < until).fill_null(False)
+    return frame.filter(~gone), int(gone.sum())
 
 
 class NothingNew(DataError):

@@ -23,6 +23,7 @@ from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder
+from sasrecllm.runs.forgotten import forgotten_in
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
@@ -208,6 +209,8 @@ def _extended(run: Run, tables: Tables) -> Dataset:
     old = stored_data(there)
     share = holdout_share(c, planned(c))
     folds = System.new(there, c, old, "cpu").fold_of_user
+    gone = forgotten_in(there)
+    write_json(run.folder.forgotten, gone.to_dict())
     return extend(
         old,
         tables,
@@ -216,6 +219,7 @@ def _extended(run: Run, tables: Tables) -> Dataset:
         valid=c.update.valid,
         test=c.update.test,
         quarantine_path=run.folder.quarantine,
+        forgotten=gone.moment,
     )
 
 

@@ -188,6 +188,11 @@ class RunFolder:
         return self.path / "tracking.json"
 
     @property
+    def forgotten(self) -> Path:
+        """Who was forgotten, as digests (:mod:`sasrecllm.runs.forgotten`)."""
+        return self.path / "forgotten.json"
+
+    @property
     def manifest(self) -> Path:
         """Written last: the run is finished, and this is all of it."""
         return self.path / MANIFEST

@@ -23,13 +23,17 @@ WHERE = "settings of update"
 
 
 def settings_of(
-    run: RunFolder, data: Mapping[str, Any], given: Iterable[tuple[str, Any, str]] = ()
+    run: RunFolder,
+    data: Mapping[str, Any],
+    given: Iterable[tuple[str, Any, str]] = (),
+    mark: Mapping[str, Any] | None = None,
 ) -> Config:
     """The settings of an update of ``run``.
 
     Args:
         data: where the new rows are, settings of ``data``.
         given: dotted key, value and origin of settings of the user's own.
+        mark: what it has of a store (:class:`~.told.Taken`).
 
     Raises:
         ConfigError: a setting that an update may not change, or a value that cannot be.
@@ -42,7 +46,7 @@ def settings_of(
         values["data"]["threshold"] = old.log.threshold
     values |= {"name": "", "budget": "", "chosen": {}}
     values["evaluation"] |= {"ablations": False}
-    values["update"] |= {"of": str(run.path.resolve())}
+    values["update"] |= {"of": str(run.path.resolve()), **(mark or {})}
     for key, value, where in given:
         _refuse_fixed(key, where)
         put(values, key, value, where)
@@ -77,11 +81,22 @@ def next_folder(run: Path, config: Config) -> Path:
             return folder
 
 
+def goes_on(folder: RunFolder, config: Config) -> bool:
+    """Whether a stopped update of the same run from the same store lies there: it keeps its rows."""
+    if not folder.config.is_file() or not folder.is_trained() or folder.is_sealed():
+        return False
+    there, update = stored_config(folder, None).update, config.update
+    return bool(update.store) and (there.of, there.store) == (update.of, update.store)
+
+
 def _may_hold(folder: RunFolder, config: Config) -> bool:
     """Whether this very update, or nothing trained, lies in a folder."""
     if not folder.config.is_file():
         return folder.path.is_dir() and not any(p for p in folder.path.iterdir() if p != folder.lock)
+    there = stored_config(folder, None).update
     if not folder.is_trained():
-        return stored_config(folder, None).update.of == config.update.of
+        return there.of == config.update.of
+    if goes_on(folder, config):
+        return True
     free = {"evaluation", "track", "chosen"}
     return stored_config(folder, None).model_dump(exclude=free) == config.model_dump(exclude=free)

@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.checkpoint import read_json
+from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.extend import NothingNew
 from sasrecllm.data.ingest.frames import lent
 from sasrecllm.errors import ConfigError
+from sasrecllm.forget import forget
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.pipeline.run import run_all
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.forgotten import Forgotten, forgotten_in
 from sasrecllm.runs.opening import run_at_work
-from sasrecllm.runs.seal import choose_run
-from sasrecllm.runs.stored import stored_data
+from sasrecllm.runs.seal import choose_run, resealed
+from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.updates.judge import before_after
 from sasrecllm.updates.promote import Promote, link_of, point, wanted
-from sasrecllm.updates.settings import next_folder, settings_of
+from sasrecllm.updates.settings import goes_on, next_folder, settings_of
+from sasrecllm.updates.told import StoreRows, taken_from
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,12 @@ class Updated:
 
 def update(
     run: Path,
-    interactions: Any,
+    interactions: Any = None,
     items: Any = None,
     out: Path | None = None,
     *,
     promote: Promote = "auto",
+    told: StoreRows | None = None,
     given: Iterable[tuple[str, Any, str]] = (),
     command: str = "sasrecllm.update(...)",
     quiet: bool = False,
@@ -74,6 +79,7 @@ def update(
         run: a finished run folder, or a link to one.
         interactions, items: new rows and items, as :func:`sasrecllm.fit` takes them.
         out: folder of the new run; the next number behind the name of ``run`` without.
+        told: what a server's store has, in their place.
         promote: ``auto`` moves the link to the new run unless it is surely worse.
         given: dotted key, value and origin of settings of the user's own.
 
@@ -85,9 +91,15 @@ def update(
     """
     with as_refusals(run):
         there = choose_run(run.resolve())
+    taken = None if told is None else taken_from(there, told)
+    if taken is not None:
+        interactions, items = taken.interactions, taken.items
     with lent(interactions, items) as data:
-        config = settings_of(there, _absolute(data), given)
+        mark = None if taken is None else taken.mark
+        config = settings_of(there, _absolute(data), given, mark)
         folder = out or next_folder(there.path, config)
+        if not force and goes_on(RunFolder(folder), config):
+            config = stored_config(RunFolder(folder))
         _refuse_inside(there.path, folder)
         link = None if promote == "never" else link_of(run, folder)
         try:
@@ -96,14 +108,33 @@ def update(
         except NothingNew:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+    _forget_as_before(there, opened.folder)
     if not opened.folder.update.is_file():
         with in_use(folder):
             before_after(opened, stored_data(opened.folder))
+    _forget_as_before(there, opened.folder)
     found = read_json(opened.folder.update, metrics=dict, worse=list)
     promoted = link is not None and wanted(promote, found)
     if link is not None and promoted:
         point(link, folder)
+        _forget_as_before(there, opened.folder)  # who asked the server in this very moment
     return Updated(folder, found, link, promoted)
+
+
+def _forget_as_before(there: RunFolder, run: RunFolder) -> None:
+    """Take out of ``run`` whoever was taken out of the run before since its rows were read."""
+    if not there.path.is_dir():
+        return
+    gone, known = forgotten_in(there), forgotten_in(run)
+    since = gone.at.keys() - known.at.keys()
+    if not since:
+        return
+    if not known.at or known.key == gone.key:
+        with in_use(run.path), resealed(run):
+            write_json(run.forgotten, Forgotten(gone.key, {**known.at, **gone.at}).to_dict())
+    users = [u for u in stored_data(run).catalog.user_ids if u and gone.digest(u) in since]
+    if users:
+        forget(run.path, users)
 
 
 def _absolute(data: dict[str, str]) -> dict[str, str]:
