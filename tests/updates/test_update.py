@@ -16,55 +16,12 @@ from sasrecllm.manifest import file_digest
 from sasrecllm.pipeline import run as pipeline
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
-
-COLUMNS = {"user_id": "who", "item_id": "what", "rating": "stars", "timestamp": "at", "title": "name"}
-SMALL = {
-    "strategy": "encoder-only",
-    "encoder": {"width": 8, "blocks": 1, "length": 5, "loop": {"epochs": 2, "batch_size": 8}},
-    "lists": {"next_item": {"seconds": 1}},
-    "evaluation": {"resamples": 100, "ablations": False},
-    "quiet": True,
-}
-START, DAY = 1_600_000_000, 86_400
-
-
-def log_of(users, days, seed=0, items=30):
-    rng = np.random.default_rng(seed)
-    rows = [
-        (f"u{u}", f"i{i}", 5 if i % 2 == u % 2 else 2, START + DAY * day + 60 * u)
-        for u in users
-        for day, i in zip(days, rng.permutation(items), strict=False)
-    ]
-    return pl.DataFrame(rows, ["who", "what", "stars", "at"], orient="row")
-
-
-def shelf(numbers):
-    ids, titles = [f"i{n}" for n in numbers], [f"The {n % 3} story {n}" for n in numbers]
-    return pl.DataFrame({"what": ids, "name": titles})
+from tests.updates.shop import COLUMNS, SMALL, log_of, shelf
 
 
 def digests(folder):
     places = (Path(at, name) for at, _, names in os.walk(folder) for name in names)
     return {place: file_digest(place) for place in places if place.name != ".lock"}
-
-
-@pytest.fixture(scope="module")
-def old(tmp_path_factory):
-    """A run on the log of the first ten days.  Change a copy of it, not it."""
-    folder = tmp_path_factory.mktemp("before") / "shop"
-    fit(log_of(range(30), range(10)), shelf(range(30)), out=folder, columns=COLUMNS, **SMALL)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def new(tmp_path_factory):
-    """The files of the days after it: known users, one of them on a new item, and new users."""
-    folder = tmp_path_factory.mktemp("after")
-    rows = pl.concat([log_of(range(20), range(10, 13), 1), log_of(range(100, 110), range(10, 15), 2)])
-    more = pl.DataFrame([("u1", "i30", 5, START + 10 * DAY + 7)], rows.columns, orient="row")
-    pl.concat([rows, more]).unique(["who", "what", "at"]).sort("at").write_csv(folder / "days.csv")
-    shelf([30, 31]).write_csv(folder / "items.csv")
-    return folder
 
 
 @pytest.fixture(scope="module")
