@@ -20,7 +20,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sasrecllm.config import load_config
-from sasrecllm.stages.plan import stages_of
+from sasrecllm.stages.strategies import stages_of
 
 ROWS = {"train": 33_891, "valid": 10_401, "test": 7_331}
 TOKENS = {"text": (189, 272), "soft": (238, 321)}  # mean, longest

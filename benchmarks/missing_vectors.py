@@ -19,7 +19,7 @@ from sasrecllm.encoders.crossfit import evened, fold_of_user
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 from sasrecllm.stages.user_partition import answer_questions, holdout_share
 from sasrecllm.types import BoolArray, IntArray
 

@@ -19,6 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import HealthCheck, is_hypothesis_test, register_random, settings
@@ -183,6 +184,18 @@ def run(once, cli):
     """A finished run of tiny.yaml, trained once for the whole session.  Change a copy of it, not it."""
     command = ("run", "--config", TINY, "--quiet", "--out")
     return once("tiny", lambda folder: cli(*command, folder, process=True))
+
+
+@pytest.fixture(scope="session")
+def log():
+    """Forty users with ten rows each, who like the even or the odd items of thirty, a day a row."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"u{u}", f"i{i}", 5 if i % 2 == u % 2 else 2, 1_600_000_000 + 86_400 * n + u)
+        for u in range(40)
+        for n, i in enumerate(rng.permutation(30)[:10])
+    ]
+    return pl.DataFrame(rows, ["user_id", "item_id", "rating", "timestamp"], orient="row")
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ RECIPES = set((ROOT / "configs").rglob("*.yaml"))
 
 @pytest.mark.parametrize("path", sorted(RECIPES - STUDIES), ids=lambda p: p.name)
 def test_every_recipe_is_a_valid_configuration(path):
-    from sasrecllm.stages.plan import stages_of
+    from sasrecllm.stages.strategies import stages_of
 
     config = load_config(path)
     assert stages_of(config.strategy, config.fusion.enabled)

@@ -17,7 +17,7 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import open_run, reopen_run
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.stored import stored_config
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 
 OUTSIDE = """
 import numpy as np

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -27,17 +26,6 @@ SMALL = {
     "evaluation": {"resamples": 100, "ablations": False},
     "quiet": True,
 }
-
-
-@pytest.fixture(scope="module")
-def log():
-    rng = np.random.default_rng(0)
-    rows = [
-        (f"u{u}", f"i{i}", 5 if i % 2 == u % 2 else 2, 1_600_000_000 + 86_400 * n + u)
-        for u in range(40)
-        for n, i in enumerate(rng.permutation(30)[:10])
-    ]
-    return pl.DataFrame(rows, ["user_id", "item_id", "rating", "timestamp"], orient="row")
 
 
 @pytest.fixture(scope="module")

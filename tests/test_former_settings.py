@@ -206,3 +206,14 @@ def test_a_run_of_an_earlier_version_is_finished_under_the_same_settings(old_run
     shutil.copytree(old_run, folder)
     said = cli("run", "--config", TINY, "--out", folder)
     assert "is finished already" in said
+
+
+def test_a_run_of_before_chats_goes_on_asking_in_plain_words(tmp_path):
+    for backbone, asked in (("some/instruct-model", "off"), ("offline", "auto")):
+        values = Config().model_dump()
+        values["llm"]["backbone"] = backbone
+        values["llm"].pop("chat")
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+        assert reread_config(tmp_path / "config.yaml").llm.chat == asked
+    assert load_config(overrides=["llm.backbone=some/instruct-model"]).llm.chat == "auto"
+    assert load_config(overrides=["llm.chat=off"]).llm.chat == "off"

@@ -218,7 +218,7 @@ def test_a_run_does_not_go_on_through_a_link(tmp_path, cli):
 )
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name, cli):
     from sasrecllm.config import parse_config
-    from sasrecllm.stages.plan import stages_of
+    from sasrecllm.stages.strategies import stages_of
 
     with pytest.raises(ConfigError, match="name") as refused:
         parse_config({"name": name}, "here")

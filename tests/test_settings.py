@@ -25,7 +25,7 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config, LoopSettings, Section
-from sasrecllm.stages.plan import STRATEGIES
+from sasrecllm.stages.strategies import STRATEGIES
 from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.training.language import pretrain_offline
 from sasrecllm.training.pretrain import EncoderTask

@@ -16,7 +16,7 @@ from benchmarks.bench.measure import Finding, compare, cpu_seconds, floor, large
 from benchmarks.bench.peers import Rivalry, against_peers
 from sasrecllm.data.sequences import Windows
 from sasrecllm.encoders.losses import full_softmax, gbce, gbce_rest
-from sasrecllm.encoders.negatives import uniform_negatives
+from sasrecllm.encoders.next_item_negatives import uniform_negatives
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.settings import LoopSettings
@@ -135,7 +135,6 @@ def task_of(lists: list[IntArray], loss: str, encoder: SASRec | None = None) -> 
     inside = Windows(
         np.full(len(lists), -1), grid, (grid >= 0).astype(np.int8), lengths, window, state,
         grid[window, state], ones, np.arange(len(window)),
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )  # fmt: skip
     touched = moves_touched_rows("auto", loss, encoder.n_items)  # what the command does
     return EncoderTask("bench", encoder, inside, _one_question(), loss=loss,

@@ -20,8 +20,9 @@ from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config, Loop, LoopSettings
 from sasrecllm.training.finetune import AnswerTask
-from sasrecllm.training.loop import Task, fit
+from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask
+from sasrecllm.training.task import Task
 
 Build = Callable[[System, bool], tuple[Task, Loop]]
 

@@ -20,7 +20,7 @@ from benchmarks.bench.measure import Finding, absent
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import NewItem
 from sasrecllm.llm.fusion import Fusion
-from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import FloatArray, Histories
 
 TITLES = 400

@@ -26,7 +26,7 @@ from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
-from sasrecllm.stages.lists import said
+from sasrecllm.stages.fuse_lists import said
 from sasrecllm.types import FloatArray, Histories, IntArray
 
 OURS = "ours"
@@ -50,7 +50,7 @@ class Alone(NamedTuple):
 
 def channels_alone(system: System) -> Iterator[ListChannel]:
     """Every channel that this data can have, as it is served."""
-    names, _ = usable(system.config.lists.channels, system.dataset)
+    names, _ = usable(system.config.lists.channels, system)
     yield from make_channels(names, system, system.interactions(CHANNEL_SPLITS))
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from sasrecllm.config import load_config, parse_config, put
 from sasrecllm.data.ingest.frames import lent
 from sasrecllm.errors import ConfigError
+from sasrecllm.inference.arguments import folder_of, shown
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.saving import Place
-from sasrecllm.inference.values import folder_of, shown
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.machine.signals import interruptible
 from sasrecllm.pipeline.prepare import check_names

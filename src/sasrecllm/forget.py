@@ -26,7 +26,7 @@ from sasrecllm.checkpoint import (
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.user_names import file_without
 from sasrecllm.data.splits import NAMES
-from sasrecllm.encoders.loading import without_users
+from sasrecllm.encoders.checked_loading import without_users
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.inference.showcase import without_user
 from sasrecllm.machine import signals

@@ -86,6 +86,8 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
     for stage in _spelt_out(copy):
         if "task" in stage:
             stage["task"] = _task(stage["task"])
+    if _section(copy, "llm.backbone").get("backbone", "offline") != "offline":
+        copy["llm"].setdefault("chat", "off")  # all were asked so before there was the setting
     return copy
 
 

@@ -10,6 +10,7 @@ D encoder width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -105,6 +106,10 @@ class Histories:
             offsets,
             self.asked_at[rows],
         )
+
+
+Free = Callable[[Histories], BoolArray]
+"""Whether each item of the catalogue may be served to each history, [B, I]."""
 
 
 @dataclass(frozen=True, slots=True)

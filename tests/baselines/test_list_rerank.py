@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sasrecllm.baselines.list_rerank import Rerank
+from sasrecllm.baselines.list_rerank import Rerank, reranked_contests
 from sasrecllm.types import Histories
 
 USERS, ITEMS, BEST = 400, 60, 12
@@ -17,6 +17,14 @@ def histories(users=USERS):
 
 def everything(histories):
     return np.ones((len(histories), ITEMS), dtype=bool)
+
+
+def weighed(scorer, fused, targets):
+    contests, scale = reranked_contests(
+        scorer, fused, histories(), targets,
+        free=everything, n_items=ITEMS, best=BEST, progress=lambda *_: None,
+    )  # fmt: skip
+    return Rerank.fit(scorer, contests, scale, best=BEST, ridge=1.0, seed=0)
 
 
 class Asked:
@@ -40,11 +48,7 @@ def fitted(weight, seed=0, **facts):
     fused, own = rng.normal(size=(2, USERS, ITEMS))
     targets = (3 * fused + weight * own + rng.gumbel(size=fused.shape)).argmax(1)
     scorer = Asked(50.0 * own, **facts)
-    rerank = Rerank.fit(
-        "costly", scorer, lambda h: 3 * fused[h.users], histories(), targets,
-        free=everything, n_items=ITEMS, best=BEST, ridge=1.0, seed=0,
-    )  # fmt: skip
-    return rerank, scorer, fused
+    return weighed(scorer, lambda h: 3 * fused[h.users], targets), scorer, fused
 
 
 def test_a_score_that_knows_more_gets_the_weight_that_likes_were_drawn_with():
@@ -75,12 +79,11 @@ def test_prompts_are_counted_where_a_language_model_is_asked():
 
 
 def test_a_constant_score_has_no_weight_and_divides_nothing_by_zero():
-    rerank = Rerank.fit(
-        "same", Asked(np.full((USERS, ITEMS), 0.1)),
+    rerank = weighed(
+        Asked(np.full((USERS, ITEMS), 0.1)),
         lambda h: np.tile(np.arange(ITEMS) / 7, (len(h), 1)),
-        histories(), np.full(USERS, ITEMS - 3), free=everything,
-        n_items=ITEMS, best=BEST, ridge=1.0, seed=0,
-    )  # fmt: skip
+        np.full(USERS, ITEMS - 3),
+    )
     assert rerank.weight == 0 and np.isfinite(rerank.scale)
 
 

@@ -5,13 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.baselines.features import ItemFeatures, item_features, popularity
+from sasrecllm.baselines.features import ItemFeatures, popularity
 from sasrecllm.baselines.user_regression import RegressionPrior, UserRegression, shared_quality
 from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS, doubled
 from sasrecllm.types import Histories
 
 TITLES = ["Sea Song (1950)", "Sea Tale (1952)", "War Song (1998)", "War Tale (1999)", "New Sea (1951)"]
 GENRES = {"genres": ["Sea", "Sea|Old", "War", "War|Old", "Sea"]}
+
+
+def item_features(titles, attributes, *, words):
+    return ItemFeatures.fit(titles, attributes, words=words).groups(titles, attributes)
 
 
 def _history(items, labels, asked_at=None, times=None, user=0):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sasrecllm.encoders import losses
-from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.checked_loading import load_checked
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder as Encoder
 from sasrecllm.encoders.sequence import WindowQueries

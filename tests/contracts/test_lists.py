@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 from sasrecllm.batch.jobs import recommend_all
-from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title, Wishes
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.requests import NewItem, Title
 from sasrecllm.inference.rerank import free_items
+from sasrecllm.inference.wishes import Wishes
 from sasrecllm.pipeline.ranking_table import row_scorers
 from sasrecllm.runs.opening import reopen_run
 from sasrecllm.runs.system import System
@@ -37,7 +39,7 @@ WISHES = {
 @pytest.fixture(scope="module")
 def system(run):
     system = SASRecLLM.from_pretrained(run)
-    new = (~system.has_vector).sum()
+    new = (~system.maker.has_vector).sum()
     assert new > COUNT, "the world has more items without a vector than may enter by their words"
     return system
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.table import ALWAYS, BASELINES
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.evaluation.ablations import ShuffledHistory
+from sasrecllm.evaluation.ablated_scorers import ShuffledHistory
 from sasrecllm.types import UNKNOWN, Histories, Scorer
 
 N_USERS, N_ITEMS = 5, 9

@@ -52,10 +52,9 @@ def test_a_window_shows_the_newest_end_of_the_history_and_nothing_later(
         assert cut.items[w, :state].tolist() == full[len(full) - state :].tolist()
         assert cut.labels[w, :state].tolist() == feedback[len(full) - state :].tolist()
         assert cut.users[w] == dataset.users[cut.row[q]]
-        assert cut.question_offsets[w] <= q < cut.question_offsets[w + 1]
     assert cut.target.tolist() == dataset.items[cut.row].tolist()
     assert cut.label.tolist() == dataset.labels[cut.row].tolist()
-    assert (np.diff(cut.question_offsets) > 0).all()
+    assert (np.diff(cut.window) >= 0).all() and set(cut.window) == set(range(len(cut)))
     assert (cut.items >= 0).sum(axis=1).tolist() == cut.lengths.tolist()
     assert ((cut.items >= 0) == (np.arange(length) < cut.lengths[:, None])).all()
 
@@ -70,7 +69,7 @@ def test_the_work_is_a_fraction_of_one_history_per_row() -> None:
 def test_empty_and_impossible_windows() -> None:
     dataset = world(1, "global-time")
     none = windows(dataset, length=4, likes_only=True, rows=np.array([], dtype=np.int64))
-    assert len(none) == 0 and none.items.shape == (0, 4) and none.question_offsets.tolist() == [0]
+    assert len(none) == 0 and none.items.shape == (0, 4) and none.window.shape == (0,)
     with pytest.raises(ConfigError):
         windows(dataset, length=0, likes_only=True, rows=dataset.rows("train"))
     with pytest.raises(ConfigError):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sasrecllm.encoders import losses
-from sasrecllm.encoders.negatives import uniform_negatives
+from sasrecllm.encoders.next_item_negatives import uniform_negatives
 
 
 def test_bce_is_minus_the_log_probability_of_the_label():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sasrecllm.encoders.prior import apply_prior, predict_rows
+from sasrecllm.encoders.prior import apply_prior, out_of_fold, predict_rows, write_rows
+from sasrecllm.encoders.prior import rows_of as all_rows
 from sasrecllm.encoders.table import build_encoder
 
 N_ITEMS, WIDTH = 60, 6
@@ -73,3 +74,32 @@ def test_without_a_shared_word_or_a_trained_item_the_encoder_stays_as_it_was():
     assert apply_prior(encoder, features, np.zeros_like(counts), 2.0) is None
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_an_item_says_nothing_of_what_is_predicted_of_it_as_if_it_were_new():
+    encoder, features, counts, truth = world(noise=0.3)
+    own, weights = rows_of(encoder), counts / (counts + 5.0)
+    theirs = np.hstack([features, np.eye(N_ITEMS)])  # a feature of its own by which to know it again
+    told, _ = predict_rows(theirs, own, weights)
+    asked = out_of_fold(theirs, own, weights)
+    trained = counts > 0
+    noise = (own - truth)[trained]
+    assert np.corrcoef((told - truth)[trained].ravel(), noise.ravel())[0, 1] > 0.5
+    assert np.corrcoef((asked - truth)[trained].ravel(), noise.ravel())[0, 1] < 0.2
+    np.testing.assert_allclose(asked[~trained], told[~trained])
+    assert np.corrcoef(asked[trained].ravel(), truth[trained].ravel())[0, 1] > 0.9
+
+
+def test_where_nothing_can_be_predicted_what_is_new_has_the_mean():
+    rng = np.random.default_rng(0)
+    own, features = rng.normal(size=(40, 3)), rng.normal(size=(40, 30))
+    predicted, explained = predict_rows(features, own, np.ones(40))
+    assert explained == 0.0
+    assert np.array_equal(out_of_fold(features, own, np.ones(40)), predicted)
+
+
+def test_rows_are_written_as_they_are_read():
+    encoder, *_ = world()
+    changed = all_rows(encoder) + 1.0
+    write_rows(encoder, changed)
+    np.testing.assert_allclose(all_rows(encoder), changed, atol=1e-5)  # kept in single precision

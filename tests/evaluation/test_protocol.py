@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sasrecllm.errors import ConfigError, DivergedError
-from sasrecllm.evaluation.ablations import ShuffledHistory
+from sasrecllm.evaluation.ablated_scorers import ShuffledHistory
 from sasrecllm.evaluation.calibration import fit_calibration
 from sasrecllm.evaluation.intervals import UserBootstrap
 from sasrecllm.evaluation.metrics import auc, uauc

@@ -7,8 +7,8 @@ import pytest
 
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.list_rerank import Rerank
-from sasrecllm.baselines.new_items import NewItems
-from sasrecllm.baselines.words import WordLikeness
+from sasrecllm.baselines.new_items_in_lists import NewItems
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.inference.fused import FusedLists
 from sasrecllm.inference.retrieve import best_of
 from sasrecllm.types import UNKNOWN, Histories

@@ -15,7 +15,7 @@ from sasrecllm.inference.id_lookup import (
     user_of,
 )
 from sasrecllm.inference.requests import NewItem, Title
-from sasrecllm.inference.titles import TitleSearch
+from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.types import UNKNOWN, Histories
 
 TITLES = ["The Sea", "A War", "The Sea", "Love"]

@@ -4,9 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.new_items_in_lists import NewItems
+from sasrecllm.baselines.title_words import WordLikeness
+from sasrecllm.baselines.vectors import VectorLikeness
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.inference.new_items import grown
+from sasrecllm.inference.new_items import grown, grown_lists
 from sasrecllm.llm.fusion import Fusion, FusionWeights
+from sasrecllm.types import Histories
 
 
 class ById:
@@ -54,3 +59,23 @@ def test_a_fusion_grows_in_every_part_and_keeps_its_weights():
     assert got.name == "both" and got.weights is weights
     np.testing.assert_allclose(got.score(None, np.array([[0, 2]])), [[0 + 1, 2 * 3 + 0.5]])
     np.testing.assert_allclose(fused.score(None, np.array([[0, 1]])), [[0 + 1, 1 + 2]])
+
+
+def test_a_new_item_is_listed_by_its_vector_too():
+    vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    words = WordLikeness.fit(["A", "BB"], {})
+    new = NewItems.of(words, np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
+    channels = (words, VectorLikeness(vectors[:2]))
+    fusion = ListFusion(channels, 2, np.ones(2), np.array([0.5, 2.0]), new=new)
+    asked = []
+
+    def vectors_of(catalog):
+        asked.append(catalog)
+        return vectors
+
+    got = grown_lists(fusion, SimpleNamespace(vectors=SimpleNamespace(of=vectors_of)), CATALOG)
+    one = np.ones(1, dtype=np.int64)
+    likes_the_second = Histories(one, one, one.astype(np.int8), one, np.array([0, 1]), 2 * one)
+    assert asked == [CATALOG] and got.n_items == 3
+    (scores,) = got.scores(likes_the_second)
+    assert scores.tolist() == [0.0, 2.0, 2.0]

@@ -8,6 +8,7 @@ import torch
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.inference.arguments import liked_of
 from sasrecllm.inference.requests import (
     NewItem,
     Title,
@@ -18,7 +19,6 @@ from sasrecllm.inference.requests import (
     pairs_of,
     recommendations,
 )
-from sasrecllm.inference.values import liked_of
 from sasrecllm.types import UNKNOWN, Histories
 
 

@@ -16,7 +16,7 @@ from sasrecllm.reports.list_tables import ranking_tables
 from sasrecllm.runs.opening import open_run, reopen_run
 from sasrecllm.runs.system import System
 from sasrecllm.stages.list_budget import FEWEST, prompt_budget
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 
 
 def test_a_run_on_implicit_feedback_ranks_the_whole_catalogue_and_fixed_lists(tmp_path):

@@ -87,14 +87,6 @@ def test_titles_never_become_control_tokens_and_slots_stand_where_planned(titles
     assert TOKENIZER.decode(ids).endswith("Answer:")
 
 
-def test_a_plain_added_token_in_a_title_stays_text():
-    tokenizer = train_tokenizer(["The Silent Harbour"] * 3, 320)
-    tokenizer.add_tokens(["[UserEmb]"])
-    ids = TitleTokens(tokenizer, ["about [UserEmb] and </s>"]).of(0)
-    assert not set(ids) & set(tokenizer.added_tokens_decoder)
-    assert tokenizer.decode(ids) == "about [UserEmb] and </s>"
-
-
 def test_the_oldest_history_goes_first_and_the_target_never():
     titles = [f"title {i} " + "word " * 5 for i in range(12)]
     wide = builder(titles, "short-text", max_tokens=1000).build(history(range(10)), np.array([11]))
@@ -137,37 +129,17 @@ def test_refusals():
         PromptBuilder(load_template("paper-text"), TOKENIZER, TitleTokens(TOKENIZER, ["a"]), {})
 
 
-@pytest.mark.parametrize(
-    ("template", "says"),
-    [
-        ("{history} {target} {usr}? Answer:", "did you mean 'user'"),
-        ("{target} {history}? Answer:", "stands after {target}"),
-        ("{history} {target} {user}? Answer:", "stands after {target}"),
-        ("{history} {item} {target}? Answer:", "before {target}"),
-        ("{history} {target} {target}? Answer:", "stands twice"),
-        ("{history}? Answer:", "{target} is missing"),
-        ("{target}? Answer:", "{history} is missing"),
-        ("{history} {target}", "not the answer cue"),
-        ("{history} {target}?\\nAnswer:", "backslash"),
-        ("{history {target}? Answer:", "brace without its partner"),
-        ("{history} {target} <itm-word>? Answer:", "did you mean 'item'"),
-        ("{events|a} {target}? Answer:", "write {events|"),
-    ],
-)
-def test_bad_templates_are_refused_by_slot(template, says):
-    with pytest.raises(ConfigError) as refused:
-        parse_template(template, "mine.txt")
-    assert says in str(refused.value) and "mine.txt" in str(refused.value)
-
-
-def test_a_template_may_be_a_file(tmp_path):
-    path = tmp_path / "own.txt"
-    path.write_text("{history}: {target}? Answer:\n", encoding="utf-8")
-    assert load_template(path).cue == "? Answer:"
-    with pytest.raises(ConfigError, match="did you mean 'paper-soft'"):
-        load_template("paper-sotf")
-
-
 def test_answer_tokens_come_from_the_tokenizer():
     found = answered_cue(TOKENIZER, "Answer:")
     assert TOKENIZER.convert_ids_to_tokens([found.yes_id, found.no_id]) == ["ĠYes", "ĠNo"]
+
+
+def test_a_prompt_may_have_vectors_and_not_one_title():
+    made = builder(["Emma", "Dune"], "vectors-soft", soft_tokens=2)
+    built = made.build(history([0]).take(np.zeros(2, dtype=np.int64)), np.array([0, 1]))
+    assert not any(title in text(built) for title in ("Emma", "Dune"))
+    assert list(built.slot_kinds) == [0] * 4 + [1] * 4 and not np.ptp(built.lengths_B)
+    assert list(built.prefix_lengths_B) == list(built.slot_columns[[4, 6]])  # both begin alike
+    for wrong in ("{item} and {user}? Answer:", "{user} {target} {item}? Answer:", "{user}? Answer:"):
+        with pytest.raises(ConfigError):
+            parse_template(wrong)

@@ -72,13 +72,6 @@ def test_fold_encoders_belong_to_a_division_of_the_users(folder, system):
         other.bring_in_folds(folder, before=2)
 
 
-def test_parameters_are_counted_for_each_part(system):
-    counts = system.parameter_counts()
-    assert list(counts) == ["encoder", "adapter", "mapper", "language model without adapter"]
-    assert all(count > 0 for count in counts.values())
-    assert list(system.parameter_counts(llm=False)) == ["encoder"]
-
-
 def test_a_part_that_says_something_else_is_refused(folder, system, tmp_path):
     save_part(tmp_path / "fusion", {}, {"components": ["llm", "nobody"]}, {})
     with pytest.raises(CheckpointError, match="does not describe the part fusion"):

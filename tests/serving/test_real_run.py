@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.requests import NewItem, Title
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

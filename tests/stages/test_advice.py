@@ -12,7 +12,7 @@ from sasrecllm.data.prepare import prepare
 from sasrecllm.data.synthetic.world import known_world
 from sasrecllm.stages.advice import FEW_LIKES, budget_advice, run_card
 from sasrecllm.stages.list_budget import prompts_of
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 

@@ -8,7 +8,7 @@ from sasrecllm.config import load_config
 from sasrecllm.machine.durations import seconds_of
 from sasrecllm.runs.choice import with_choice
 from sasrecllm.stages.budget import FEWEST_STEPS, SIZES, fit_in
-from sasrecllm.stages.plan import asks_language_model
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.stages.timing import RunTime, StageTime
 
 ENCODER = StageTime(step=0.02, steps=2000, validation=0.2, validations=30, copies=5)  # 46 s each

@@ -6,8 +6,9 @@ from sasrecllm.checkpoint import write_json
 from sasrecllm.config import parse_config
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.scores import save_scores
-from sasrecllm.stages.costs import costs
-from sasrecllm.stages.plan import planned
+from sasrecllm.runs.system import System
+from sasrecllm.stages.costs import costs, parameter_counts
+from sasrecllm.stages.strategies import planned
 
 PARAMETERS = {"encoder": 100, "adapter": 5, "mapper": 7, "language model without adapter": 1000}
 SECONDS = {"encoder": 10.0, "prior": 1.0, "text": 20.0, "mapper": 40.0, "soft": 80.0, "fusion": 2.0}
@@ -57,3 +58,11 @@ def test_a_baseline_costs_nothing_but_its_rate(found):
     assert found["item mean"] == {
         "train_seconds": 0.0, "trained_parameters": 0, "parameters": 0, "rows_per_second": 5000.0
     }  # fmt: skip
+
+
+def test_parameters_are_counted_for_each_part(run):
+    system = System.load(RunFolder(run), "cpu")
+    counts = parameter_counts(system)
+    assert list(counts) == ["encoder", "adapter", "mapper", "language model without adapter"]
+    assert all(count > 0 for count in counts.values())
+    assert list(parameter_counts(system, llm=False)) == ["encoder"]

@@ -4,7 +4,7 @@ import pytest
 
 from sasrecllm.config import parse_config
 from sasrecllm.stages.fuse import fused, last_prompt, worded
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.strategies import asks_language_model, planned
 
 LOADED = [
     {

@@ -3,7 +3,7 @@
 from sasrecllm.runs.opening import reopen_run
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.stages.list_budget import FEWEST, ListsPerRow, lists_per_row, prompts_of
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 
 
 def test_lists_take_a_tenth_of_the_prompts_and_the_served_row_goes_first(run):

@@ -17,7 +17,7 @@ from sasrecllm.runs.opening import open_run
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Work
-from sasrecllm.stages.plan import all_stages
+from sasrecllm.stages.strategies import all_stages
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 QUICK = {

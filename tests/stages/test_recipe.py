@@ -7,8 +7,8 @@ import pytest
 
 from sasrecllm.config import load_config
 from sasrecllm.runs.choice import with_choice
-from sasrecllm.stages.plan import planned
 from sasrecllm.stages.recipe import described_by, recipe
+from sasrecllm.stages.strategies import planned
 
 TITLES = [f"{word} tale" for word in ("Red", "Blue", "Green")] * 20
 

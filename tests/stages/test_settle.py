@@ -1,6 +1,5 @@
 """A budget is chosen for once, said in words, kept in the run's settings, and shown by a dry run."""
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -17,17 +16,6 @@ SMALL = {
     "evaluation.resamples": 100,
     "quiet": True,
 }
-
-
-@pytest.fixture(scope="module")
-def log():
-    rng = np.random.default_rng(0)
-    rows = [
-        (f"u{u}", f"i{i}", 5 if i % 2 == u % 2 else 2, 1_600_000_000 + 86_400 * n + u)
-        for u in range(40)
-        for n, i in enumerate(rng.permutation(30)[:10])
-    ]
-    return pl.DataFrame(rows, ["user_id", "item_id", "rating", "timestamp"], orient="row")
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +104,18 @@ def test_the_time_of_a_run_counts_every_stage_and_the_evaluation(run, tmp_path):
     plain = run_time(opened, data, language=False)
     assert not any(s.asks for s in plain.stages.values()) and not plain.prompts + plain.documents
     assert not (tmp_path / "run").exists(), "all of it is thrown away"
+
+
+def test_a_share_of_the_validation_users_shortens_validations_and_nothing_else(run, tmp_path):
+    from sasrecllm.runs.opening import open_run
+    from sasrecllm.runs.stored import stored_config, stored_data
+
+    config, data = stored_config(RunFolder(run)), stored_data(RunFolder(run))
+    llm = config.llm.model_copy(update={"validation_users": 0.25})
+    opened = open_run(tmp_path / "run", config.model_copy(update={"llm": llm}), "x", quiet=True)
+    found = run_time(opened, data)
+    users = data.users[data.rows("valid")]
+    for name in ("text", "mapper", "soft"):
+        assert 0 < found.stages[name].validated < len(users) / 2
+    assert found.stages["encoder"].validated == len(users), "its validations are cheap"
+    assert found.prompts >= 3 * (len(users) + len(data.rows("test"))), "measured on all"

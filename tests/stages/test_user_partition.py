@@ -7,8 +7,13 @@ from sasrecllm.config import parse_config
 from sasrecllm.data.ingest.sources import Tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.synthetic.world import known_world
-from sasrecllm.stages.plan import planned
-from sasrecllm.stages.user_partition import answer_questions, holdout_share, text_questions
+from sasrecllm.stages.strategies import planned
+from sasrecllm.stages.user_partition import (
+    answer_questions,
+    choosing_questions,
+    holdout_share,
+    text_questions,
+)
 
 WORLD = known_world(users=120, items=120, rows=14, seed=1)
 WORDS = {"item": "film", "items": "films", "consumed": "seen"}
@@ -63,3 +68,21 @@ def test_nobody_is_kept_where_no_stage_would_read_them(strategy):
     for name, stage in made.stages.items():
         if stage.kind.asks_language_model:
             assert users(made.of(name)) == EVERYBODY
+
+
+def test_a_share_of_the_validation_users_chooses_with_all_of_their_questions():
+    valid = DATA.questions("valid")
+    few, many = (choosing_questions(valid, share, 0) for share in (0.2, 0.6))
+    everybody = users(valid)
+    assert len(users(few)) == round(0.2 * len(everybody)) and users(few) < users(many)
+    wanted = [row for row, u in zip(valid.rows, valid.histories.users, strict=True) if u in users(few)]
+    assert list(few.rows) == wanted
+    assert list(choosing_questions(valid, 1.0, 0).rows) == list(valid.rows)
+    assert users(choosing_questions(valid, 0.2, 1)) != users(few)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_smallest_share_still_has_both_answers(seed):
+    chosen = choosing_questions(DATA.questions("valid"), 1e-9, seed)
+    assert set(chosen.labels) == {0, 1}
+    assert len(users(chosen)) < len(users(DATA.questions("valid"))) / 2

@@ -13,7 +13,8 @@ from sasrecllm.checkpoint import CheckpointFolder
 from sasrecllm.errors import DivergedError
 from sasrecllm.machine import signals
 from sasrecllm.settings import LoopSettings
-from sasrecllm.training.loop import Task, fit, learning_rate
+from sasrecllm.training.loop import fit, learning_rate
+from sasrecllm.training.task import Task
 
 
 class Line(Task):

@@ -9,21 +9,18 @@ Legend: B histories, I items, C channels, Q validation likes, N competing items 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sasrecllm.baselines.catalogue import CELLS_AT_ONCE, ListChannel
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray
+from sasrecllm.types import BoolArray, FloatArray, Free, Histories, IntArray
 
 PLACES = 10
 """Length of the list whose gain counts."""
 FOLDS = 5
-
-Free = Callable[[Histories], BoolArray]
-"""Whether each item may be served to each history, [B, I]."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,6 @@ class Contests:
         rank = 1.0 + ahead + 0.5 * np.maximum(tied - 1, 0)
         in_list = (self.liked >= 0) & (rank <= PLACES)
         return np.where(in_list, 1.0 / np.log2(rank + 1.0), 0.0)
-
-
-def servable(histories: Histories, n_items: int, allow_seen: bool) -> BoolArray:
-    """Whether each item may be served to each history, [B, I]."""
-    if allow_seen:
-        return np.ones((len(histories), n_items), dtype=np.bool_)
-    return ~histories.met(n_items)
 
 
 def contests_of(among_BI: BoolArray, scores: Sequence[FloatArray], targets: IntArray) -> Contests:

@@ -76,13 +76,6 @@ class ItemFeatures:
         return [g for g in groups if g.shape[1]]
 
 
-def item_features(
-    titles: Sequence[str], attributes: Mapping[str, Sequence[str | None]], *, words: int = 256
-) -> list[FloatArray]:
-    """Feature groups of a catalogue with its own columns: fit and groups in one."""
-    return ItemFeatures.fit(titles, attributes, words=words).groups(titles, attributes)
-
-
 def popularity(counts: IntArray) -> tuple[FloatArray, FloatArray]:
     """How often the crowd rated each item, as overlapping bumps of the logarithm, [I, D].
 

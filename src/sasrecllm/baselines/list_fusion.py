@@ -11,8 +11,8 @@ likes is higher for it, up to that channel alone.  And where the fusion is not b
 by more than the standard error of the difference, lists are popularity: taste must show.
 McFadden, "Conditional logit analysis of qualitative choice behavior" (1974).
 
-Items without a like are :mod:`.new_items`; a score that costs too much for a whole catalogue joins as
-:class:`Rerank`.
+Items without a like are :mod:`.new_items_in_lists`; a score that costs too much for a whole catalogue
+joins as :class:`Rerank`.
 
 Legend: B histories, I items, C channels, Q validation likes.
 """
@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, read_out
-from sasrecllm.baselines.contests import FOLDS, Contests, Free, compete, fit_weights, folds_of
+from sasrecllm.baselines.contests import FOLDS, Contests, compete, fit_weights, folds_of
 from sasrecllm.baselines.list_rerank import Rerank
-from sasrecllm.baselines.new_items import NewItems
+from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import FloatArray, Histories, IntArray
+from sasrecllm.types import FloatArray, Free, Histories, IntArray
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How far the guard may draw the weights towards the best single channel."""

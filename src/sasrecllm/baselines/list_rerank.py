@@ -21,7 +21,6 @@ import numpy as np
 from sasrecllm.baselines.contests import (
     FOLDS,
     Contests,
-    Free,
     blocks,
     contests_of,
     fit_beside,
@@ -31,7 +30,7 @@ from sasrecllm.baselines.contests import (
     scale_of,
 )
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import FloatArray, Free, Histories, IntArray, Scorer
 
 SURE = 1.96
 """Standard errors by which a gain is sure."""
@@ -60,30 +59,11 @@ class Rerank:
 
     @classmethod
     def fit(
-        cls,
-        row: str,
-        scorer: Scorer,
-        fused: Callable[[Histories], FloatArray],
-        histories: Histories,
-        targets: IntArray,
-        *,
-        free: Free,
-        n_items: int,
-        best: int,
-        ridge: float,
-        seed: int,
-        progress: Tell | None = None,
+        cls, scorer: Scorer, contests: Contests, scale: float, *, best: int, ridge: float, seed: int
     ) -> Rerank:
-        """Weigh the ``scorer`` beside the scores of ``fused`` [B, I]; see the module.
-
-        Args:
-            progress: called with (done, all) after every like.
-        """
-        contests, scale = _contests(
-            scorer, fused, histories, targets, free, n_items, best, progress or (lambda *_: None)
-        )
+        """Weigh the ``scorer`` in what :func:`reranked_contests` found; see the module."""
         without = contests.gains(np.array([1.0, 0.0]))
-        with_it, fold = without.copy(), folds_of(len(targets), seed)
+        with_it, fold = without.copy(), folds_of(len(contests.liked), seed)
         for number in range(FOLDS):
             held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
             weight = fit_beside(contests.take(rest), ridge, least=0.0)
@@ -94,7 +74,7 @@ class Rerank:
         weight = fit_beside(contests, ridge, least=0.0) if earned else 0.0
         means = float(without.mean()), float(with_it.mean())
         asks = bool(getattr(scorer, "asks_language_model", False))
-        return cls(row, weight, scale, best, len(targets), *means, asks)
+        return cls(scorer.name, weight, scale, best, len(contests.liked), *means, asks)
 
     @property
     def asked(self) -> int:
@@ -130,17 +110,22 @@ class Rerank:
         return found
 
 
-def _contests(
+def reranked_contests(
     scorer: Scorer,
     fused: Callable[[Histories], FloatArray],
     histories: Histories,
     targets: IntArray,
+    *,
     free: Free,
     n_items: int,
     best: int,
     progress: Tell,
 ) -> tuple[Contests, float]:
-    """The best items by ``fused``, with both scores, and the scale of the second."""
+    """The ``best`` items by ``fused`` [B, I], with both scores, and the scale of the second.
+
+    Args:
+        progress: called with (done, all) after every like.
+    """
     parts, spread, largest = [], 0.0, 0.0
     for rows in blocks(len(targets), n_items):
         part = histories.take(rows)

@@ -9,7 +9,8 @@ from typing import Any
 
 from sasrecllm.data.batch_files import write_lists
 from sasrecllm.errors import CheckpointError
-from sasrecllm.inference.recommender import SASRecLLM, Wishes
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.wishes import Wishes
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import file_digest
 
@@ -59,7 +60,7 @@ def lists_of(
     best = system.recommend_many(known, k, retrieve, wishes, rerank=rerank)
     return [
         {"user_id": user} | {k: v for k, v in line.to_dict().items() if k != "score"}
-        for user, lines in zip(ids, system.lists(known, best), strict=True)
+        for user, lines in zip(ids, system.maker.written(known, best), strict=True)
         for line in lines
     ]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sasrecllm import plugins
-from sasrecllm.cli import wishes as words
+from sasrecllm.cli import list_options as words
 from sasrecllm.cli.shared import AllowPlugin, Quiet, RunFolder, app
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.output import say
@@ -100,7 +100,7 @@ def _recommend_one(
     with lasting():
         from sasrecllm.inference.recommender import SASRecLLM
         from sasrecllm.inference.requests import Found
-        from sasrecllm.inference.titles import TitleSearch
+        from sasrecllm.inference.title_search import TitleSearch
         from sasrecllm.reports.console import print_found, print_lists
         from sasrecllm.runs.seal import choose_run
         from sasrecllm.runs.stored import stored_data, stored_showcase

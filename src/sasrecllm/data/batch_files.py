@@ -97,20 +97,6 @@ def users_of(path: Path, number: int, size: int, column: str = "user_id") -> lis
     return [*filter(None, ids(part[column], f"{path}, column {column}").to_list())]
 
 
-def count_users(path: Path) -> int:
-    """Rows of a file of users.
-
-    Raises:
-        DataError: as in :func:`user_batches`, or the reader finds fewer rows than stand in the file.
-    """
-    frame, rows = _scan(path)
-    with _named(path):
-        found = int(frame.select(pl.len()).collect().item())
-    if rows not in (None, found):
-        raise _lost(path, found, rows)
-    return found
-
-
 def write_lists(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One part of the lists as Parquet."""
     whole = BytesIO()  # polars may say nothing of a disk that is full at the last bytes
@@ -172,8 +158,3 @@ def _scan(path: Path) -> tuple[pl.LazyFrame, int | None]:
             )
         frame.collect_schema()
     return frame, rows
-
-
-def bare_read_and_sort(path: Path) -> int:
-    """The frame library's own read of a log and its sort: what ingestion is measured against."""
-    return len(pl.read_csv(path).sort("user_id", "timestamp"))

@@ -21,7 +21,7 @@ from sasrecllm.data.former import HELD, LEARNT, NEW, Former
 from sasrecllm.data.ingest import values
 from sasrecllm.data.ingest.feedback import Feedback, feedback_of, labels_of
 from sasrecllm.data.ingest.quality import WARNING, set_aside, warnings_of
-from sasrecllm.data.ingest.repeats import policy_of, settle
+from sasrecllm.data.ingest.repeated_rows import policy_of, settle
 from sasrecllm.data.ingest.validation import validate
 from sasrecllm.data.interactions import ROW, Tables, ordered
 from sasrecllm.data.known_rows import known_rows, row_in

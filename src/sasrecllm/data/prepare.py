@@ -22,7 +22,7 @@ from sasrecllm.data.ingest.feedback import (
     threshold_warnings,
 )
 from sasrecllm.data.ingest.quality import WARNING, set_aside, warnings_of
-from sasrecllm.data.ingest.repeats import Repeats, policy_of, repeat_key, settle
+from sasrecllm.data.ingest.repeated_rows import Repeats, policy_of, repeat_key, settle
 from sasrecllm.data.ingest.validation import OnBadRows, validate
 from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_places
 from sasrecllm.data.log_facts import Bar, LogFacts, histogram

@@ -23,8 +23,7 @@ class Windows:
     """Cut histories, and the questions that are asked inside them.
 
     Question q stands after the first ``state[q]`` entries of its window: its context is
-    ``items[window[q], :state[q]]``.  Questions are sorted by window; those of window w are
-    ``question_offsets[w]`` up to ``question_offsets[w + 1]``.
+    ``items[window[q], :state[q]]``.  Questions are sorted by window.
     """
 
     users: IntArray  # [W]
@@ -36,7 +35,6 @@ class Windows:
     target: IntArray  # [Q]
     label: LabelArray  # [Q]
     row: IntArray  # [Q] row of the data set
-    question_offsets: IntArray  # [W + 1]
 
     def __len__(self) -> int:
         return len(self.users)
@@ -78,7 +76,6 @@ def windows(dataset: Dataset, *, length: int, likes_only: bool, rows: IntArray) 
     end = np.minimum(begin + length, before[dataset.starts[window_user + 1]])
     grid, inside = _grid(entries, begin, end, length)
     chosen = rows[by_window]
-    counts = np.bincount(window, minlength=len(keys))
     return Windows(
         users=window_user,
         items=np.where(inside, dataset.items[grid], UNKNOWN),
@@ -89,7 +86,6 @@ def windows(dataset: Dataset, *, length: int, likes_only: bool, rows: IntArray) 
         target=dataset.items[chosen],
         label=dataset.labels[chosen],
         row=chosen,
-        question_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.types import FloatArray, IntArray
+from sasrecllm.types import BoolArray, FloatArray, IntArray
 
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 FOLDS = 5
@@ -37,19 +37,49 @@ def predict_rows(
     trained = np.flatnonzero(weights_I > 0)
     x, y, w = features_IF[trained], own_ID[trained], weights_I[trained]
     mean = (w[:, None] * y).sum(0) / w.sum()
-    fold = np.arange(len(trained)) % FOLDS
-    errors = np.zeros(len(RIDGES))
-    for k in range(min(FOLDS, len(trained))):
-        inside, outside = fold != k, fold == k
-        for number, beta_FD in enumerate(_solutions(x[inside], y[inside] - mean, w[inside])):
-            missed = x[outside] @ beta_FD - (y[outside] - mean)
-            errors[number] += (w[outside, None] * missed**2).sum()
+    errors, _ = _folded(x, y - mean, w)
     total = (w[:, None] * (y - mean) ** 2).sum()
     best = int(np.argmin(errors))
     if errors[best] >= total:
         return np.tile(mean, (len(own_ID), 1)), 0.0
     beta_FD = _solutions(x, y - mean, w)[best]
     return mean + features_IF @ beta_FD, float(1 - errors[best] / total)
+
+
+def out_of_fold(features_IF: FloatArray, own_ID: FloatArray, weights_I: FloatArray) -> FloatArray:
+    """What :func:`predict_rows` would say of every item if it were new, [I, D]: its fold left out.
+
+    Args:
+        weights_I: how far an item's own row is to be trusted; 0 for items that have none.
+    """
+    out, explained = predict_rows(features_IF, own_ID, weights_I)
+    if not explained:
+        return out
+    trained = np.flatnonzero(weights_I > 0)
+    x, y, w = features_IF[trained], own_ID[trained], weights_I[trained]
+    mean = (w[:, None] * y).sum(0) / w.sum()
+    errors, folds = _folded(x, y - mean, w)
+    best = int(np.argmin(errors))
+    for outside, solutions in folds:
+        out[trained[outside]] = mean + x[outside] @ solutions[best]
+    return out
+
+
+def _folded(
+    x: FloatArray, y: FloatArray, w: FloatArray
+) -> tuple[FloatArray, list[tuple[BoolArray, list[FloatArray]]]]:
+    """Weighted squared error of each of RIDGES on items left out; of each fold the items left out, and
+    the solutions without them."""
+    fold = np.arange(len(x)) % FOLDS
+    errors, folds = np.zeros(len(RIDGES)), []
+    for k in range(min(FOLDS, len(x))):
+        inside, outside = fold != k, fold == k
+        solutions = _solutions(x[inside], y[inside], w[inside])
+        for number, beta_FD in enumerate(solutions):
+            missed = x[outside] @ beta_FD - y[outside]
+            errors[number] += (w[outside, None] * missed**2).sum()
+        folds.append((outside, solutions))
+    return errors, folds
 
 
 def _solutions(x: FloatArray, y: FloatArray, w: FloatArray) -> list[FloatArray]:
@@ -75,15 +105,31 @@ def apply_prior(
     """
     if not features_IF.shape[1] or not counts_I.any():
         return None
+    own_ID = rows_of(encoder)
+    predicted_ID, explained = predict_rows(features_IF, own_ID, trusted(counts_I))
+    keep_I1 = (counts_I / (counts_I + max(rows, 1e-9)))[:, None]
+    write_rows(encoder, keep_I1 * own_ID + (1 - keep_I1) * predicted_ID)
+    encoder.mark_seen(np.ones(encoder.n_items, dtype=bool))
+    return explained
+
+
+def trusted(counts_I: IntArray) -> FloatArray:
+    """How far an item's own row is to be trusted: its training rows, as a share of five more."""
+    return np.asarray(counts_I / (counts_I + 5.0), dtype=np.float64)
+
+
+def rows_of(encoder: SequentialEncoder) -> FloatArray:
+    """Vector and bias of every item, [I, D]."""
     n, bias = encoder.n_items, encoder.item_bias
     columns = [encoder.item_table[:n]] + ([bias[:n, None]] if bias is not None else [])
-    own_ID = torch.cat(columns, dim=1).double().cpu().numpy()
-    predicted_ID, explained = predict_rows(features_IF, own_ID, counts_I / (counts_I + 5.0))
-    keep_I1 = (counts_I / (counts_I + max(rows, 1e-9)))[:, None]
-    mixed = torch.from_numpy(keep_I1 * own_ID + (1 - keep_I1) * predicted_ID)
-    mixed = mixed.to(encoder.item_table)
-    encoder.item_table[:n] = mixed[:, : encoder.width]
+    return torch.cat(columns, dim=1).detach().double().cpu().numpy()
+
+
+@torch.no_grad()
+def write_rows(encoder: SequentialEncoder, rows_ID: FloatArray) -> None:
+    """Give every item another vector and bias (:func:`rows_of`), in place."""
+    n, bias = encoder.n_items, encoder.item_bias
+    rows = torch.from_numpy(rows_ID).to(encoder.item_table)
+    encoder.item_table[:n] = rows[:, : encoder.width]
     if bias is not None:
-        bias[:n] = mixed[:, encoder.width]
-    encoder.mark_seen(np.ones(n, dtype=bool))
-    return explained
+        bias[:n] = rows[:, encoder.width]

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError
 from sasrecllm.ops.catalogue_softmax import catalogue_softmax
+from sasrecllm.ops.draws import Rows, of_rows
 from sasrecllm.ops.gathered_dot import chosen_products
 from sasrecllm.types import BoolArray, Histories, IntArray
 
@@ -46,6 +47,7 @@ class WindowQueries(NamedTuple):
         users_W, items_WL, feedback_WL: as in :meth:`SequentialEncoder.states`.
         window_Q: the window that question q is asked in.
         state_Q: how many entries of that window stand before the question.
+        windows, questions: which of a batch that several processes share these are; None for all.
     """
 
     users_W: IntArray | Tensor
@@ -53,6 +55,8 @@ class WindowQueries(NamedTuple):
     feedback_WL: IntArray | Tensor | None
     window_Q: IntArray | Tensor
     state_Q: IntArray | Tensor
+    windows: Rows | None = None
+    questions: Rows | None = None
 
 
 class EncoderArguments(TypedDict, total=False):
@@ -266,10 +270,11 @@ class SequentialEncoder(nn.Module, ABC):
             [Q], [Q, C] or [Q, n_items], as ``target`` is.
         """
         user_QD, users_Q = self._at(queries)
-        if target is None:
-            return self.score(user_QD, users_Q, None)
-        items = self._on_device(target)
-        logits = self.score(user_QD, users_Q, items.reshape(len(items), -1))
+        items = None if target is None else self._on_device(target)
+        with of_rows(queries.questions):
+            if items is None:
+                return self.score(user_QD, users_Q, None)
+            logits = self.score(user_QD, users_Q, items.reshape(len(items), -1))
         return logits.reshape(items.shape)
 
     def window_softmax(self, queries: WindowQueries, target_Q: IntArray | Tensor) -> Tensor:
@@ -281,7 +286,8 @@ class SequentialEncoder(nn.Module, ABC):
         target = self._on_device(target_Q)
         vectors = self.item_factors()
         if vectors is None:
-            logits_QI = self.score(user_QD, users_Q, None).float()
+            with of_rows(queries.questions):
+                logits_QI = self.score(user_QD, users_Q, None).float()
             return losses.full_softmax(logits_QI, target, self.seen_items).sum()
         place_I = torch.cumsum(self.seen_items, 0) - 1
         return catalogue_softmax(self.user_factors(user_QD).float(), vectors, place_I[target])
@@ -300,10 +306,11 @@ class SequentialEncoder(nn.Module, ABC):
 
     def _at(self, queries: WindowQueries) -> tuple[Tensor, Tensor]:
         """User vectors [Q, D] at the questions, and the users' indices [Q]."""
-        users_W, items_WL, feedback_WL, window_Q, state_Q = queries
+        users_W, items_WL, feedback_WL, window_Q, state_Q, windows, _ = queries
         users = self._on_device(users_W)
         feedback = None if feedback_WL is None else self._on_device(feedback_WL)
-        states = self.states(users, self._on_device(items_WL), feedback)
+        with of_rows(windows):
+            states = self.states(users, self._on_device(items_WL), feedback)
         window = self._on_device(window_Q)
         return states[window, self._on_device(state_Q)], users[window]
 

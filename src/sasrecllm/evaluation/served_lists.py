@@ -8,7 +8,6 @@ Legend: B lists, I items of the catalogue, k places.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import exp, lgamma, log
 from typing import Any, NamedTuple
 
@@ -21,15 +20,12 @@ from sasrecllm.evaluation.metrics import refuse_nan
 from sasrecllm.evaluation.protocol import SLOW_AT_ONCE
 from sasrecllm.evaluation.ranking import gains, hits
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Free, Histories, IntArray, Scorer
 
 PLACES = 10
 """k of every metric of lists."""
 AT_ONCE = 2**22
 """Scores that are held at a time: bounds the memory."""
-
-Free = Callable[[Histories], BoolArray]
-"""Whether each item of the catalogue may be served to each history, [B, I]."""
 
 
 class Asked(NamedTuple):

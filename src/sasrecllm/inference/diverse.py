@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from sasrecllm.baselines.words import WordLikeness
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.types import UNKNOWN, FloatArray, IntArray

@@ -15,8 +15,7 @@ from sasrecllm.evaluation.slices import is_member
 from sasrecllm.inference.list_maker import ListMaker
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.runs.system import System
-from sasrecllm.stages.plan import asks_language_model
-from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 MOST = 10
 """Newest liked items that are left out one by one."""
@@ -30,11 +29,6 @@ class Explains(Protocol):
     calibration: Calibration
     catalog: Catalog
     maker: ListMaker
-
-    @property
-    def has_vector(self) -> BoolArray:
-        """Whether the encoder has a vector for each item."""
-        ...
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of ``candidates`` [B, C]."""
@@ -173,15 +167,15 @@ def nearest(
     """Liked items that resemble ``target`` most: by the encoder's vectors where it has one, else by
     the titles; none where neither can say."""
     liked = np.unique(histories.items[histories.labels == 1])
-    inside = is_member(np.append(liked, target), system.has_vector)
+    inside = is_member(np.append(liked, target), system.maker.has_vector)
     encoder, catalog = system.parts.retrieving_encoder, system.catalog
     if inside[-1]:
         by, liked = "encoder", liked[inside[:-1]]
         with torch.no_grad():
             rows = torch.from_numpy(np.append(liked, target)).to(encoder.device)
             vectors = encoder.item_vectors(rows).double().cpu().numpy()
-    elif asks_language_model(system.parts.config):
-        by, vectors = "title", system.maker.title_vectors.vectors[np.append(liked, target)]
+    elif (titles := system.maker.title_vectors) is not None and titles.vectors[target].any():
+        by, vectors = "title", titles.vectors[np.append(liked, target)]
     else:
         return ()
     found = cosines(vectors[:-1], vectors[-1])

@@ -35,7 +35,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
 from sasrecllm.stages.fuse import last_prompt
 from sasrecllm.stages.kind import Stage
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 from sasrecllm.types import Histories, IntArray
 
 Form = Literal["adapter", "merged"]
@@ -72,6 +72,11 @@ def export_run(run: Path, out: Path, form: Form = "adapter", config: Config | No
         source = _opened(choose_run(run), config)
         if form == "merged":
             _refuse_unmergeable(source)
+        elif not source.config.llm.lora.r:
+            raise ConfigError(
+                f"{run}: llm.lora.r is 0, so this run has no adapter: all weights learnt",
+                "export the language model itself: --merged",
+            )
         source.bring_in()
         with in_use(out.parent, f".{out.name}.lock", each=True):
             refuse_place(out, run)

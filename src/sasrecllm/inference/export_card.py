@@ -93,6 +93,7 @@ def card(form: str, prompt: Mapping[str, Any], backbone: str, answers: str) -> s
         answers: row of the last stage that asks the language model.
     """
     soft = [piece for piece in prompt["pieces"] if "soft" in piece]
+    yes, no = prompt["answer_words"]
     head = [
         "---",
         *(["library_name: peft"] if form == "adapter" else ["library_name: transformers"]),
@@ -110,8 +111,8 @@ def card(form: str, prompt: Mapping[str, Any], backbone: str, answers: str) -> s
             else ", whose licence holds for this folder too."
         ),
         "",
-        "The model answers with its next token, ` Yes` or ` No`; the score is the difference of their"
-        " logits. What the run itself answers may weigh this score with others"
+        f"The model answers with its next token, `{yes}` or `{no}`; the score is the difference of"
+        " their logits. What the run itself answers may weigh this score with others"
         f" (its last row that asks the language model is `{answers}`).",
         "",
         "Prompt (titles stand in the places in braces; a list names what stands between, or after, its"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.new_items import explored
+from sasrecllm.baselines.new_items_in_lists import explored
 from sasrecllm.inference.diverse import Likeness
 from sasrecllm.inference.rerank import Ordered, TwoStage, dense_ranks, over_catalogue
 from sasrecllm.inference.retrieve import Channel, best_of

@@ -10,9 +10,9 @@ import numpy as np
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError, did_you_mean
+from sasrecllm.inference.arguments import id_of, ids_of
 from sasrecllm.inference.requests import NewItem, Title, one_history
-from sasrecllm.inference.titles import TitleSearch
-from sasrecllm.inference.values import id_of, ids_of
+from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.types import UNKNOWN, Histories, IntArray
 
 

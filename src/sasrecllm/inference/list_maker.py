@@ -13,14 +13,13 @@ from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.diverse import ItemLikeness
 from sasrecllm.inference.fused import FusedLists
-from sasrecllm.inference.requests import Found
+from sasrecllm.inference.requests import Found, Recommendation, flags_of, recommendations
 from sasrecllm.inference.rerank import Lists, TwoStage
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
-from sasrecllm.inference.titles import TitleSearch
+from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.inference.wishes import Wishes, wanted
 from sasrecllm.runs.system import System
-from sasrecllm.stages.plan import asks_language_model
-from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
 
 class ListMaker:
@@ -71,6 +70,12 @@ class ListMaker:
         histories = replace(histories, asked_at=np.maximum(histories.asked_at, dataset.now))
         return self.two_stage(scorer, count).lists(histories, k, wish, rerank=rerank)
 
+    def written(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
+        """What :meth:`lists` found for B histories, written out."""
+        probabilities = self.calibration.probabilities(best.scores)
+        flags = flags_of(histories, best.items, self.parts.dataset)
+        return recommendations(self.catalog, best, probabilities, flags)
+
     def two_stage(self, scorer: Scorer, count: int = 100) -> TwoStage:
         """The list fusion, or :meth:`by_score` where a run has none.
 
@@ -87,10 +92,8 @@ class ListMaker:
         Args:
             count: items that each channel of the first stage names.
         """
-        reads = asks_language_model(self.parts.config)  # an encoder alone has no words to go by
-        titles = (lambda: self.title_vectors) if reads else None  # only made where they are needed
         return TwoStage(
-            channels_of(self.encoder, self.catalog.n_items, titles),
+            channels_of(self.encoder, self.catalog.n_items, lambda: self.title_vectors),
             scorer,
             self.catalog.n_items,
             count=count,
@@ -98,6 +101,11 @@ class ListMaker:
             likeness=self.alike,
             log_odds=1.0 / self.calibration.slope,
         )
+
+    @property
+    def has_vector(self) -> BoolArray:
+        """Whether the encoder has a vector for each item of the run's own catalogue, [I]."""
+        return np.asarray(self.parts.retrieving_encoder.seen_items.cpu().numpy(), dtype=bool)
 
     @cached_property
     def encoder(self) -> EncoderChannel:
@@ -119,8 +127,8 @@ class ListMaker:
         return ItemLikeness(self.parts.list_encoder, self.catalog)
 
     @cached_property
-    def title_vectors(self) -> TitleVectors:
-        """Vectors of the catalogue's titles in the language model's own embedding space."""
+    def title_vectors(self) -> TitleVectors | None:
+        """What the catalogue's titles say (:func:`.retrieve.title_vectors`)."""
         return title_vectors(self.parts, self.catalog)
 
     def search(self, words: str, limit: int) -> list[Found]:

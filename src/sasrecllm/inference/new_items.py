@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.user_regression_terms import RegressionTerm
-from sasrecllm.baselines.words import WordLikeness
+from sasrecllm.baselines.vectors import VectorLikeness
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.llm.fusion import Fusion, with_new_titles
 from sasrecllm.runs.system import System
@@ -31,7 +33,7 @@ def _with_features(scorer: Scorer, parts: System, catalog: Catalog, start: int) 
     return scorer
 
 
-def grown_lists(fusion: ListFusion, catalog: Catalog) -> ListFusion:
+def grown_lists(fusion: ListFusion, parts: System, catalog: Catalog) -> ListFusion:
     """``fusion`` over ``catalog``, whose items behind those of the fusion are new to it.
 
     They are listed by the same rule as items of the run's catalogue that nobody has liked.
@@ -41,6 +43,17 @@ def grown_lists(fusion: ListFusion, catalog: Catalog) -> ListFusion:
     start = fusion.n_items
     attributes = {name: values[start:] for name, values in catalog.attributes.items()}
     words = fusion.new.words.extended(catalog.titles[start:], attributes)
-    channels = tuple(words if isinstance(c, WordLikeness) else c for c in fusion.channels)
+    channels = tuple(_extended(c, words, parts, catalog) for c in fusion.channels)
     new = fusion.new.extended(words, catalog.n_items)
     return replace(fusion, channels=channels, n_items=catalog.n_items, new=new)
+
+
+def _extended(
+    channel: ListChannel, words: WordLikeness, parts: System, catalog: Catalog
+) -> ListChannel:
+    if isinstance(channel, WordLikeness):
+        return words
+    if isinstance(channel, VectorLikeness):
+        vectors_ID = parts.vectors.of(catalog)
+        return channel if vectors_ID is None else channel.over(vectors_ID)
+    return channel

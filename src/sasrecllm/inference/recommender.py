@@ -15,6 +15,7 @@ from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.checkpoint import read_json
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.inference.arguments import count_of, flag_of, folder_of, ids_of, text_of
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
 from sasrecllm.inference.export import Form, export_run, request_of
@@ -27,22 +28,19 @@ from sasrecllm.inference.requests import (
     Found,
     Id,
     NewItem,
+    Past,
     Recommendation,
     Scored,
     Seen,
-    Title,
-    Told,
+    extended,
     flags_of,
     may_repeat,
-    new_items,
     pairs_of,
-    recommendations,
-    told_of,
+    past_of,
 )
 from sasrecllm.inference.rerank import Lists, TwoStage, finite
 from sasrecllm.inference.results import Results
 from sasrecllm.inference.saving import Place, copy_run, refuse_added
-from sasrecllm.inference.values import count_of, flag_of, folder_of, ids_of, text_of
 from sasrecllm.inference.wishes import Boost, Wishes
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
@@ -50,16 +48,13 @@ from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import planned
-from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
-
-__all__ = ["Entry", "NewItem", "Recommendation", "SASRecLLM", "Seen", "Title", "Wishes"]
+from sasrecllm.stages.strategies import planned
+from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 
 class SASRecLLM:
-    """A trained run that scores, recommends and explains; a :class:`~sasrecllm.types.Scorer`.
-
-    Threads may share one.
+    """A trained run that scores, recommends and explains; a :class:`~sasrecllm.types.Scorer`.  Threads
+    may share one.
 
     Args:
         parts: the run's parts, loaded.
@@ -185,12 +180,9 @@ class SASRecLLM:
             DataError: an id is known already, or an id or a title is empty.
         """
         refuse_fork()
-        plain = new_items(items)
-        catalog = self.catalog.extended(
-            [i.item_id for i in plain], [i.title for i in plain], [i.attributes for i in plain]
-        )
+        catalog = extended(self.catalog, items)
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
-        fusion = None if self.fusion is None else grown_lists(self.fusion, catalog)
+        fusion = None if self.fusion is None else grown_lists(self.fusion, self.parts, catalog)
         system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
         system.place = self.place
         system.maker.share_encoders(self.maker)
@@ -229,9 +221,7 @@ class SASRecLLM:
         candidates = items_of(system.catalog, ids, "items")[None, :]
         probabilities = self.calibration.probabilities(system.score(histories, candidates))[0]
         (flags,) = flags_of(histories, candidates, self.dataset)
-        return [
-            Scored(item, float(p), up) for item, p, up in zip(ids, probabilities, flags, strict=True)
-        ]
+        return [Scored(*of_item) for of_item in zip(ids, probabilities.tolist(), flags, strict=True)]
 
     def score_request(
         self, items: Sequence[Id], history: Sequence[Entry] | None = None, user: Id | None = None
@@ -290,13 +280,7 @@ class SASRecLLM:
         wishes = Wishes(only, where, exclude, boost, diversity, seen)
         system, histories = self._asked(history, user, strict)
         best = system.recommend_many(histories, length, count, wishes, rerank=again)
-        return system.lists(histories, best)[0]
-
-    def lists(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
-        """What :meth:`recommend_many` found for B histories, written out."""
-        probabilities = self.calibration.probabilities(best.scores)
-        flags = flags_of(histories, best.items, self.dataset)
-        return recommendations(self.catalog, best, probabilities, flags)
+        return system.maker.written(histories, best)[0]
 
     def recommend_many(
         self,
@@ -320,21 +304,13 @@ class SASRecLLM:
         return self.maker.two_stage(self, count)
 
     def search(self, words: str, limit: int = 20) -> list[Found]:
-        """Items whose titles hold all ``words``, whatever their case, accents and punctuation.
-
-        Best first, at most ``limit`` (:meth:`TitleSearch.find`).
-        """
+        """Items whose titles hold all ``words``, best first, ``limit`` at most."""
         return self.maker.search(text_of(words, "words"), count_of(limit, "limit"))
 
-    def history(self, history: Sequence[Entry] | None = None, user: Id | None = None) -> list[Told]:
+    def history(self, history: Sequence[Entry] | None = None, user: Id | None = None) -> list[Past]:
         """What is known of somebody, oldest first: what a list goes by; refuses as it does."""
         system, histories = self._asked(history, user, strict=True)
-        return told_of(system.catalog, histories)
-
-    @property
-    def has_vector(self) -> BoolArray:
-        """Whether the encoder has a vector for each item of the run's own catalogue."""
-        return np.asarray(self.parts.retrieving_encoder.seen_items.cpu().numpy(), dtype=bool)
+        return past_of(system.catalog, histories)
 
     def explain(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.slices import is_member
-from sasrecllm.inference.values import id_of, liked_of, listed, shown
+from sasrecllm.inference.arguments import id_of, liked_of, listed, shown
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, LabelArray
 
 
@@ -113,6 +113,18 @@ def new_items(items: Any) -> list[NewItem]:
     return found
 
 
+def extended(catalog: Catalog, items: Any) -> Catalog:
+    """``catalog`` with ``items`` at its end.
+
+    Raises:
+        DataError: as :func:`new_items`, or an id is known already.
+    """
+    new = new_items(items)
+    return catalog.extended(
+        [i.item_id for i in new], [i.title for i in new], [i.attributes for i in new]
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Recommendation:
     """One line of a recommendation list.
@@ -172,8 +184,8 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One thing that is known of somebody."""
+class Past:
+    """One entry of somebody's history."""
 
     item_id: str
     title: str
@@ -184,10 +196,10 @@ class Told:
         return asdict(self)
 
 
-def told_of(catalog: Catalog, histories: Histories) -> list[Told]:
+def past_of(catalog: Catalog, histories: Histories) -> list[Past]:
     """The entries of the one history in ``histories``, oldest first."""
     return [
-        Told(catalog.item_id(item), catalog.title(item), liked == 1)
+        Past(catalog.item_id(item), catalog.title(item), liked == 1)
         for item, liked in zip(histories.items.tolist(), histories.labels.tolist(), strict=True)
     ]
 

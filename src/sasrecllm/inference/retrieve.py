@@ -24,6 +24,7 @@ from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.ops.topk import best_free, top_items
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.system import System
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
 
@@ -136,17 +137,23 @@ class WordsChannel:
 
     Args:
         items_J: the items that it hands over, ascending: those that no other channel knows.
-        titles: makes the vectors of all titles; only called where more than ``count`` items are free.
+        titles: makes the vectors of all titles, if any; only called where more than ``count`` items
+            are free.
     """
 
-    def __init__(self, items_J: IntArray, titles: Callable[[], TitleVectors] | None = None) -> None:
+    def __init__(
+        self, items_J: IntArray, titles: Callable[[], TitleVectors | None] | None = None
+    ) -> None:
         self.items_J, self.titles = items_J, titles
 
     def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """See :class:`Channel`."""
         like_BJ = np.zeros((len(histories), len(self.items_J)))
+        some = None
         if self.titles is not None and free_BI[:, self.items_J].any(0).sum() > count:
-            like_BJ = self.titles().likeness(histories.liked(), self.items_J)
+            some = self.titles()
+        if some is not None:
+            like_BJ = some.likeness(histories.liked(), self.items_J)
         return best_of(like_BJ, free_BI, self.items_J, count)
 
 
@@ -176,21 +183,30 @@ class TitleVectors:
 
 
 def channels_of(
-    encoder: EncoderChannel, n_items: int, titles: Callable[[], TitleVectors] | None = None
+    encoder: EncoderChannel, n_items: int, titles: Callable[[], TitleVectors | None] | None = None
 ) -> list[Channel]:
     """The channels of a system: its encoder, and the words of the items without a vector.
 
     Args:
         n_items: size of the catalogue.
-        titles: of a system that has a language model; an encoder alone has no words to go by.
+        titles: of a system that has vectors of them; an encoder alone has no words to go by.
     """
     without = np.ones(n_items, dtype=bool)
     without[encoder.items_J] = False
     return [encoder, WordsChannel(np.flatnonzero(without), titles)]
 
 
-def title_vectors(parts: System, catalog: Catalog) -> TitleVectors:
-    """Vectors of the titles of ``catalog``, which may have items behind those of the run."""
+def title_vectors(parts: System, catalog: Catalog) -> TitleVectors | None:
+    """Vectors of what ``catalog`` holds, which may have items behind those of the run.
+
+    The run's own vectors of items; without such, of the titles in the embedding space of its language
+    model; None where it has neither.
+    """
+    brought_ID = parts.vectors.of(catalog)
+    if brought_ID is not None:
+        return TitleVectors(brought_ID)
+    if not asks_language_model(parts.config):
+        return None
     tokens = parts.titles("")
     if catalog.n_items > len(tokens):
         tokens = tokens.extended(catalog.titles[len(tokens) :])

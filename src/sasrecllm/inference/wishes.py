@@ -15,9 +15,9 @@ import numpy as np
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import DataError, did_you_mean
+from sasrecllm.inference.arguments import id_of, ids_of, plain_of, shown
 from sasrecllm.inference.id_lookup import items_of
 from sasrecllm.inference.requests import Id, Seen, may_repeat
-from sasrecllm.inference.values import id_of, ids_of, plain_of, shown
 from sasrecllm.types import BoolArray, FloatArray
 
 FACTOR = 2.0

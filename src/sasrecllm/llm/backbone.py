@@ -21,8 +21,12 @@ from torch import Tensor, nn
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.llm.digest import weights_digest
 from sasrecllm.llm.targets import is_transposed, linear_layers, lora_targets
+from sasrecllm.ops.draws import RowDropout
 from sasrecllm.ops.last_block import at_positions
 from sasrecllm.types import IntArray
+
+WHOLE = {"r": 0, "alpha": None, "targets": None}
+"""What stands for an adapter's sizes where there is none and all weights learn."""
 
 LAST_BLOCK = ("llama", "qwen2", "gpt_neox")
 """Families whose last block runs at one position alone (``ops.last_block``): those tested so."""
@@ -156,8 +160,15 @@ class Backbone(nn.Module):
 
     # The adapter ---------------------------------------------------------------------------------
 
+    @property
+    def learns_whole(self) -> bool:
+        """Whether all of its weights learn, in place of an adapter."""
+        return self.adapter_config == WHOLE
+
     def adapter_parameters(self) -> Iterator[nn.Parameter]:
-        """The LoRA matrices."""
+        """The LoRA matrices, or all weights where these learn."""
+        if self.learns_whole:
+            return iter(self.causal.parameters())
         return (p for n, p in self.named_parameters() if "lora_" in n)
 
     def adapter_mode(self, training: bool) -> None:
@@ -168,7 +179,9 @@ class Backbone(nn.Module):
                 module.train(training)
 
     def adapter_tensors(self) -> dict[str, Tensor]:
-        """LoRA matrices under peft's own names."""
+        """LoRA matrices under peft's own names, or all weights where these learn."""
+        if self.learns_whole:
+            return {name: p.detach() for name, p in self.causal.named_parameters()}
         from peft import get_peft_model_state_dict
 
         # The embeddings are never trained; "auto" would ask the hub whether they might have been.
@@ -180,8 +193,6 @@ class Backbone(nn.Module):
         Raises:
             CheckpointError: another rank, other targets, missing or unexpected tensors or shapes.
         """
-        from peft import set_peft_model_state_dict
-
         for key in ("r", "alpha", "targets"):
             if config.get(key) != self.adapter_config.get(key):
                 raise CheckpointError(
@@ -200,6 +211,13 @@ class Backbone(nn.Module):
                 f" of another shape ({len(wrong)} tensors differ)",
                 "use the language model that the adapter was trained on, or train it again",
             )
+        if self.learns_whole:
+            self.causal.load_state_dict(
+                tensors, strict=False
+            )  # buffers and tied heads are no parameters
+            return
+        from peft import set_peft_model_state_dict
+
         set_peft_model_state_dict(self._adapter(), dict(tensors))
 
     def save_adapter(self, folder: Path, base: str) -> None:
@@ -214,6 +232,8 @@ class Backbone(nn.Module):
 
     def merge_adapter(self) -> None:
         """Add the adapter to the weights that it adapts, for good."""
+        if self.learns_whole:
+            return
         self.causal = self._adapter().merge_and_unload()
         self._adapted = None
 
@@ -255,11 +275,32 @@ def add_lora(
                 f" {' '.join(str(error).split())}",
                 f"set llm.lora.targets to others of {', '.join(linear_layers(backbone.causal))}",
             ) from error
+    for module in adapted.modules():
+        for name, inner in getattr(module, "lora_dropout", {}).items():
+            if isinstance(inner, nn.Dropout):  # else there is none
+                module.lora_dropout[name] = RowDropout(inner.p)
     # In a list, so that nn.Module does not register the same weights a second time.
     backbone._adapted = [adapted]
     backbone.adapter_config = {
         "r": r, "alpha": alpha, "dropout": dropout, "targets": sorted(chosen)
     }  # fmt: skip
+    backbone.requires_grad_(False)
+
+
+def learn_whole(backbone: Backbone) -> None:
+    """Let all weights learn in place: what a run calls its adapter is then the whole model.
+
+    Raises:
+        ConfigError: they are not in fp32, which alone has room for small steps.
+    """
+    wrong = {str(p.dtype).removeprefix("torch.") for p in backbone.causal.parameters()} - {"float32"}
+    if wrong:
+        raise ConfigError(
+            f"llm.lora.r is 0, so all weights learn, but they are held in {', '.join(sorted(wrong))},"
+            " where small steps are rounded away",
+            "set llm.dtype=fp32 llm.quantize=none (and llm.loop.precision=bf16 for speed), or a rank",
+        )
+    backbone.adapter_config = dict(WHOLE)
     backbone.requires_grad_(False)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
 from sasrecllm.runs.system import System
 from sasrecllm.stages.ablations import ablated
-from sasrecllm.stages.plan import Stages, asks_language_model, planned
+from sasrecllm.stages.costs import parameter_counts
 from sasrecllm.stages.stored_scores import stage_scores
+from sasrecllm.stages.strategies import Stages, asks_language_model, planned
 from sasrecllm.types import FloatArray, Questions
 
 
@@ -31,28 +34,16 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     valid, test = dataset.questions("valid"), dataset.questions("test")
     stages = planned(run.config)
     system = System.load(run.folder, run.config.device, run.config, dataset)
-    scores: dict[str, FloatArray] = {}
-    validation: dict[str, FloatArray] = {}
     baselines = shown_baselines(dataset.implicit, run.config.evaluation.baselines)
-    kept: list[tuple[Path, dict[str, FloatArray], dict[str, Any]]] = []
-    for number, name in enumerate(baselines):
-        started = time.monotonic()
-        scorer = system.component(name, "text")
-        scores[name] = score_questions(scorer, test, progress=run.progress.bar(f"scoring {name}"))
-        validation[name] = score_questions(scorer, valid)
-        rate = (len(test) + len(valid)) / max(1e-9, time.monotonic() - started)
-        found = {"valid": validation[name], "test": scores[name]}
-        about = {"row": name, "rows_per_second": rate}
-        kept.append((run.folder.baseline(number, name), found, about))
-    for folder, stage in run.folder.of_stages(stages):
-        found = stage_scores(run, dataset, stages, folder, stage)
-        if not folder.scores.is_dir():
-            kept.append((folder.scores, found, {"row": stage.row}))
-        scores[stage.row], validation[stage.row] = found["test"], found["valid"]
+    rows = [
+        *_baseline_scores(run, system, baselines, valid, test),
+        *_all_stage_scores(run, dataset, stages),
+    ]
+    scores = {row.name: row.scores["test"] for row in rows}
     evaluations = compare(
         scores,
         test,
-        validation_scores=validation,
+        validation_scores={row.name: row.scores["valid"] for row in rows},
         validation_labels=valid.labels,
         slices=slices_by_cause(
             test,
@@ -83,7 +74,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         "ablations": ablate(run, system, stages, test, scores[final.row])
         if run.config.evaluation.ablations
         else {},
-        "parameters": system.parameter_counts(llm=asks_language_model(run.config)),
+        "parameters": parameter_counts(system, llm=asks_language_model(run.config)),
         "ranking": ranking,
         "alarms": alarms(
             found_rows,
@@ -95,11 +86,47 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         ),
     }
     with resealed(run.folder):  # nothing is changed before everything is known
-        for place, found, about in kept:
-            save_scores(place, found, about, dataset.digest)
+        for row in rows:
+            if row.about:
+                save_scores(row.place, row.scores, row.about, dataset.digest)
         write_json(run.folder.results, results)
-    run.tracking.log("test", {name: row["metrics"] for name, row in found_rows.items()})
+    run.tracking.log("test", {name: found["metrics"] for name, found in found_rows.items()})
     return results
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The scores of a row of the table: ``valid`` and ``test`` -> [B].
+
+    Args:
+        place: where they are kept.
+        about: kept beside them; empty where they stand there already.
+    """
+
+    name: str
+    scores: dict[str, FloatArray]
+    place: Path
+    about: dict[str, Any]
+
+
+def _baseline_scores(
+    run: Run, system: System, names: Sequence[str], valid: Questions, test: Questions
+) -> Iterator[_Row]:
+    for number, name in enumerate(names):
+        started = time.monotonic()
+        scorer = system.component(name, "text")
+        asked = score_questions(scorer, test, progress=run.progress.bar(f"scoring {name}"))
+        scores = {"valid": score_questions(scorer, valid), "test": asked}
+        rate = (len(test) + len(valid)) / max(1e-9, time.monotonic() - started)
+        about = {"row": name, "rows_per_second": rate}
+        yield _Row(name, scores, run.folder.baseline(number, name), about)
+
+
+def _all_stage_scores(run: Run, dataset: Dataset, stages: Stages) -> Iterator[_Row]:
+    for folder, stage in run.folder.of_stages(stages):
+        about = {} if folder.scores.is_dir() else {"row": stage.row}
+        scores = stage_scores(run, dataset, stages, folder, stage)
+        yield _Row(stage.row, scores, folder.scores, about)
 
 
 def _untrained(dataset: Dataset, test: Questions) -> dict[str, float] | None:

@@ -14,13 +14,14 @@ from sasrecllm.machine.device import pick_device
 from sasrecllm.pipeline.prepare import asked_templates
 from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.chat import in_chat
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
-from sasrecllm.settings import Config
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.settings import READ_TITLES, Config
+from sasrecllm.stages.strategies import asks_language_model, planned
 
 
 def check_language_model(run: Run) -> None:
@@ -34,18 +35,33 @@ def check_language_model(run: Run) -> None:
         EnvironmentRefusal: a package, or the device, is missing.
         CheckpointError: it is damaged, or an adapter that a stage loads is of another model.
     """
-    if not asks_language_model(run.config):
-        return
     c = run.config
+    if c.item_features.vectors == READ_TITLES:
+        _check_reading(run)
+    if not asks_language_model(c):
+        return
     if is_own(c):
         _check_offline(c)
         return
     model = base_model(c, c.llm.backbone, pick_device(c.device), run.progress.report)
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
-        answered_cue(model.tokenizer, template.cue)
+        answered_cue(model.tokenizer, in_chat(template, model.tokenizer, c.llm.chat).cue)
     with_adapter(model, c)
     _check_adapters(run, model)
+
+
+def _check_reading(run: Run) -> None:
+    """What reads titles for their vectors must have read something before."""
+    c = run.config
+    if is_own(c):
+        raise ConfigError(
+            f"item_features.vectors is {READ_TITLES}, but llm.backbone is {c.llm.backbone!r}: it is"
+            " built of this very data and knows no more of a title than its words",
+            "give a pretrained one (llm.backbone=FOLDER), a file of vectors, or leave the vectors out",
+        )
+    if not asks_language_model(c):  # else it is loaded below
+        base_model(c, c.llm.backbone, pick_device(c.device), run.progress.report)
 
 
 def _check_adapters(run: Run, model: Backbone) -> None:
@@ -88,7 +104,8 @@ def check_prompts(run: Run, dataset: Dataset) -> None:
     if not asks_language_model(run.config) or is_own(run.config):
         return
     tokenizer = load_tokenizer(located(c.backbone))
-    for template in templates(run):
+    for plain in templates(run):
+        template = in_chat(plain, tokenizer, c.chat)
         titles = TitleTokens(tokenizer, dataset.catalog.titles, c.title_tokens, template.lead)
         PromptBuilder(
             template,

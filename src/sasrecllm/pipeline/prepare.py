@@ -32,7 +32,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.settings import Config
 from sasrecllm.stages.advice import run_card
-from sasrecllm.stages.plan import all_stages, asks_language_model, planned
+from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 from sasrecllm.stages.user_partition import held_out_users, holdout_share
 
 
@@ -105,7 +105,7 @@ def prepare(run: Run) -> Dataset:
 
         def write(temporary: Path) -> None:
             dataset.save(temporary)
-            keep_vectors(run.config.item_features.vectors, dataset.catalog, temporary)
+            keep_vectors(run.config.item_features.file, dataset.catalog, temporary)
             write_json(temporary / DATA_SETTINGS, _data_settings(run))
             if truth:
                 write_json(temporary / TRUTH, truth)
@@ -135,7 +135,7 @@ def _data_settings(run: Run) -> dict[str, Any]:
     """What the prepared data depends on."""
     c = run.config.data
     seed = run.config.seed if c.seed is None else c.seed
-    seen, vectors = run.config.recommend.seen, run.config.item_features.vectors
+    seen, vectors = run.config.recommend.seen, run.config.item_features.file
     beside = {"item_features": {"vectors": vectors}} if vectors else {}  # older folders lack the key
     update = run.config.update
     beside |= {"update": update.model_dump(include={"of", "valid", "test"})} if update.of else {}

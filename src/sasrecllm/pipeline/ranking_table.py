@@ -32,9 +32,9 @@ from sasrecllm.machine.progress import Tell
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
+from sasrecllm.stages.fuse_lists import said
 from sasrecllm.stages.list_budget import lists_per_row
-from sasrecllm.stages.lists import said
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 from sasrecllm.types import BoolArray, Histories, Scorer
 
 WHOLE = "whole catalogue"

@@ -30,8 +30,8 @@ from sasrecllm.runs.system import System
 from sasrecllm.stages.costs import costs
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.own_language_model import language_model
-from sasrecllm.stages.plan import all_stages, planned
 from sasrecllm.stages.settle import settle
+from sasrecllm.stages.strategies import all_stages, planned
 
 
 def run_all(run: Run) -> dict[str, Any]:

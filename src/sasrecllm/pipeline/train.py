@@ -55,7 +55,7 @@ def _bring_in(work: Work, stage: Stage, folder: StageFolder) -> None:
 def _train(work: Work, stage: Stage, folder: StageFolder) -> None:
     started = time.monotonic()
     say = work.run.progress.line
-    say(f"stage {stage.name}: {stage.kind.name}, trains {', '.join(stage.train)}")
+    say(f"stage {stage.name}: {stage.kind.name}, trains {', '.join(stage.train) or 'nothing'}")
     result = stage.kind.fit(work, stage, folder)
     trained = time.monotonic() - started
     if is_main_process():

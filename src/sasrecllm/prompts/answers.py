@@ -16,10 +16,13 @@ class AnsweredCue(NamedTuple):
     cue: list[int]
     yes_id: int
     no_id: int
+    answers: tuple[str, str]
 
 
-def answered_cue(tokenizer: Tokenizer, cue: str, answers: tuple[str, str] = ANSWERS) -> AnsweredCue:
+def answered_cue(tokenizer: Tokenizer, cue: str) -> AnsweredCue:
     """Where the two answered cues part.
+
+    An answer begins with a space, except at the beginning of a line.
 
     Some tokenizers put a token of its own (a bare space) between cue and answer; it belongs to the
     cue then, so that the model is asked exactly where its two answers part.
@@ -27,6 +30,7 @@ def answered_cue(tokenizer: Tokenizer, cue: str, answers: tuple[str, str] = ANSW
     Raises:
         ConfigError: the tokenizer cannot tell the answers apart, or joins them with the cue.
     """
+    answers = (ANSWERS[0].strip(), ANSWERS[1].strip()) if cue[-1:].isspace() else ANSWERS
     yes, no, alone = token_ids(tokenizer, [cue + answers[0], cue + answers[1], cue], foreign=False)
     at = next((i for i, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), -1)
     unknown = getattr(tokenizer, "unk_token_id", None)
@@ -42,4 +46,4 @@ def answered_cue(tokenizer: Tokenizer, cue: str, answers: tuple[str, str] = ANSW
             f" {alone[-4:]} becomes {yes[-5:]}",
             "end the template's cue with punctuation and without a space, 'Answer:' say",
         )
-    return AnsweredCue(yes[:at], yes[at], no[at])
+    return AnsweredCue(yes[:at], yes[at], no[at], answers)

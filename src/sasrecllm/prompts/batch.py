@@ -17,7 +17,7 @@ import numpy as np
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.template import LISTS, SHOWS, SOFT_SLOTS, TEXT, Segment, Template
-from sasrecllm.prompts.titles import TitleTokens, Tokenizer, token_ids
+from sasrecllm.prompts.titles import TitleTokens, Tokenizer, begins_with_bos, token_ids
 from sasrecllm.types import BoolArray, Histories, IntArray, LabelArray
 
 
@@ -167,7 +167,7 @@ class PromptBuilder:
     def _encode_literals(self) -> None:
         """Fill the front of the pool with every fixed piece of the template, each tokenised alone."""
         cue = answered_cue(self.tokenizer, self.template.cue)
-        self.yes_id, self.no_id = cue.yes_id, cue.no_id
+        self.answers, self.yes_id, self.no_id = cue.answers, cue.yes_id, cue.no_id
         texts = sorted(
             {t for s in self.template.segments for t in (s.text, s.joiner, s.empty, s.disliked)}
         )
@@ -175,7 +175,7 @@ class PromptBuilder:
         found[self.template.cue] = cue.cue
         bos = self.tokenizer.bos_token_id
         pieces = {
-            "<begin>": [bos] if bos is not None and _begins_with_bos(self.tokenizer) else [],
+            "<begin>": [bos] if bos is not None and begins_with_bos(self.tokenizer) else [],
             # A soft slot's ids are overwritten by the mapped vectors; any valid id will do.
             "<soft>": [self.tokenizer.pad_token_id or 0] * self.soft_tokens,
         } | {"=" + text: ids for text, ids in found.items()}
@@ -208,6 +208,8 @@ class PromptBuilder:
             elif segment.kind in SOFT_SLOTS:
                 rows = everyone
                 if segment.kind == "item":
+                    if layout.prefix_B is None:  # no title stands before it
+                        layout.prefix_B = layout.at_B
                     rows = np.flatnonzero(self._has_item_slot(targets, slotless))
                 layout.slots.append((rows, layout.at_B[rows], SOFT_SLOTS.index(segment.kind)))
                 self._put_fixed(layout, "<soft>", rows)
@@ -298,7 +300,7 @@ class PromptBuilder:
         )
 
     def _prefix(self, layout: _Layout) -> IntArray:
-        assert layout.prefix_B is not None, "every template has a target"
+        assert layout.prefix_B is not None, "every template has a target or its slot"
         return layout.prefix_B
 
 
@@ -332,9 +334,3 @@ def _sum_to_end(values: IntArray, offsets: IntArray) -> IntArray:
     """For each entry [N] the sum of ``values`` from it to the end of its row."""
     before = np.concatenate([[0], np.cumsum(values)]).astype(np.int64)
     return np.repeat(before[offsets[1:]], np.diff(offsets)) - before[:-1]
-
-
-def _begins_with_bos(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer itself begins a text with BOS (having one does not mean using it)."""
-    ids = tokenizer(["a"], add_special_tokens=True)["input_ids"][0]
-    return bool(ids) and ids[0] == tokenizer.bos_token_id

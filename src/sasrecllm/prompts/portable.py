@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sasrecllm.prompts.answers import ANSWERS
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import LISTS, SHOWS, SOFT_SLOTS, TEXT, Segment
 
@@ -27,7 +26,7 @@ def portable(builder: PromptBuilder) -> dict[str, Any]:
         "history": builder.history_length,
         "history_tokens": builder.history_tokens,
         "answers": dict(zip(("yes", "no"), (builder.yes_id, builder.no_id), strict=True)),
-        "answer_words": list(ANSWERS),
+        "answer_words": list(builder.answers),
     }
 
 

@@ -228,16 +228,19 @@ def _check_order(template: Template) -> None:
     for slot in SLOTS:
         if kinds.count(slot) > 1:
             raise _refusal(template.name, f"slot {{{slot}}} stands twice", "keep one of them")
-    if "target" not in kinds:
+    if not {"target", *LISTS} & {*kinds} and {*SOFT_SLOTS} <= {*kinds}:
+        target = kinds.index("item")  # vectors alone, not one title
+    elif "target" not in kinds:
         raise _refusal(template.name, "slot {target} is missing", "add {target}")
-    if "history" not in kinds and "events" not in kinds:
+    elif "history" not in kinds and "events" not in kinds:
         raise _refusal(template.name, "slot {history} is missing", "add {history} or {events}")
-    target = kinds.index("target")
+    else:
+        target = kinds.index("target")
     for slot in (*LISTS, "user"):
         if slot in kinds and kinds.index(slot) > target:
             raise _refusal(
                 template.name,
-                f"slot {{{slot}}} stands after {{target}}",
+                f"slot {{{slot}}} stands after {{{kinds[target]}}}",
                 "move it before the target, so that candidates can share what stands before them",
             )
     if "item" in kinds and kinds.index("item") < target:

@@ -47,6 +47,12 @@ def token_ids(tokenizer: Tokenizer, texts: Sequence[str], *, foreign: bool) -> l
     return ids
 
 
+def begins_with_bos(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer itself begins a text with BOS (having one does not mean using it)."""
+    ids = tokenizer(["a"], add_special_tokens=True)["input_ids"][0]
+    return bool(ids) and ids[0] == tokenizer.bos_token_id
+
+
 class TitleTokens:
     """Token ids of a catalogue's titles, as one flat array with offsets.
 

@@ -22,8 +22,8 @@ from sasrecllm.runs.opening import Run
 from sasrecllm.runs.stored import stored_calibration
 from sasrecllm.stages.advice import run_card
 from sasrecllm.stages.costs import costs
-from sasrecllm.stages.plan import all_stages, asks_language_model, planned
 from sasrecllm.stages.stored_scores import stage_scores
+from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 from sasrecllm.types import IntArray, Questions
 
 PLOTS = (

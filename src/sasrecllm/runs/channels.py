@@ -18,18 +18,20 @@ import torch
 from torch import Tensor
 
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.new_items import NewItems
+from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.repeats import Repeats
 from sasrecllm.baselines.table import BASELINES, Lists
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.baselines.words import WordLikeness
+from sasrecllm.baselines.vectors import VectorLikeness
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.machine.progress import Tell
 from sasrecllm.settings import CHANNELS as NAMES
 from sasrecllm.settings import Config
+from sasrecllm.types import FloatArray
 
 MOST_PAIRS = 10**8
 """Pairs of likes of one user, over all users, up to which channels that count pairs are made."""
@@ -61,6 +63,11 @@ class HasChannels(Protocol):
         """The next-item encoder."""
         ...
 
+    @property
+    def item_vectors(self) -> FloatArray | None:
+        """Vectors of the items, [I, D], where the run has any."""
+        ...
+
     def interactions(self, splits: Sequence[str]) -> TrainRows:
         """The rows of some splits."""
         ...
@@ -79,8 +86,14 @@ def _words(system: HasChannels) -> WordLikeness:
     return WordLikeness.fit(catalog.titles, catalog.attributes)
 
 
+def _vectors(system: HasChannels) -> VectorLikeness:
+    assert system.item_vectors is not None
+    return VectorLikeness(system.item_vectors)
+
+
 _OF_RUN: Mapping[str, ChannelRow] = {
     "title words": ChannelRow(lambda s, _: _words(s)),
+    "item vectors": ChannelRow(lambda s, _: _vectors(s), Lists(needs="vectors")),
     "repeats": ChannelRow(lambda _, rows: Repeats(rows), Lists(needs="repeats")),
     NEXT_ITEM: ChannelRow(lambda s, _: EncoderScorer(NEXT_ITEM, s.next_item), Lists(needs="network")),
 }
@@ -104,9 +117,11 @@ def _row(name: str) -> ChannelRow:
 CHANNELS: Mapping[str, ChannelRow] = {name: _row(name) for name in NAMES}
 
 
-def usable(names: Iterable[str], dataset: Dataset) -> tuple[list[str], list[str]]:
-    """Those of ``names`` that this data has what they need for, and notes on those left out."""
+def usable(names: Iterable[str], system: HasChannels) -> tuple[list[str], list[str]]:
+    """Those of ``names`` that this run has what they need for, and notes on those left out."""
+    dataset = system.dataset
     there = {"": True, "times": dataset.has_times, "repeats": dataset.allow_seen, "network": True}
+    there["vectors"] = system.item_vectors is not None
     liked = dataset.users[dataset.labels == 1]
     counts = np.bincount(liked, minlength=dataset.n_users).astype(np.float64)
     few = float((counts**2).sum()) / 2 <= MOST_PAIRS

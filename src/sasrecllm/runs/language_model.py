@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
-from sasrecllm.llm.backbone import Backbone, add_lora
+from sasrecllm.llm.backbone import Backbone, add_lora, learn_whole
 from sasrecllm.llm.loading import load_backbone
 from sasrecllm.llm.sources import located, source_of
 from sasrecllm.manifest import verify_folder
@@ -41,6 +41,9 @@ def base_model(
 def with_adapter(backbone: Backbone, config: Config) -> Backbone:
     """The same language model with the configured adapter, which starts as the identity."""
     c = config.llm.lora
+    if not c.r:
+        learn_whole(backbone)
+        return backbone
     add_lora(backbone, r=c.r, alpha=c.alpha, dropout=c.dropout, targets=c.targets, seed=config.seed)
     return backbone
 

@@ -18,12 +18,13 @@ from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.table import BASELINES
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.encoders.loading import load_checked
+from sasrecllm.encoders.checked_loading import load_checked
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.model import SoftTokenLLM
+from sasrecllm.llm.title_vectors import ReadTitles
 from sasrecllm.plugins import resolve
 from sasrecllm.runs.channels import (
     CHANNEL_SPLITS,
@@ -34,9 +35,12 @@ from sasrecllm.runs.channels import (
     tensors_of,
 )
 from sasrecllm.runs.folder import FOLD
+from sasrecllm.runs.kept_vectors import ItemVectors
 from sasrecllm.settings import Config
-from sasrecllm.types import IntArray
+from sasrecllm.types import FloatArray, IntArray
 
+ITEM_VECTORS = "item_vectors"
+"""The part that keeps the vectors that the language model made of the titles."""
 MODELS = ("llm", "encoder")
 """What a fusion calls the models of a run; its other components are baselines."""
 
@@ -46,6 +50,7 @@ class HasParts(Protocol):
 
     fusion: FusionWeights | None
     list_fusion: ListFusion | None
+    vectors: ItemVectors
     folds: list[SequentialEncoder]
     own: dict[str, Any]
 
@@ -67,6 +72,11 @@ class HasParts(Protocol):
     @property
     def next_item(self) -> SequentialEncoder:
         """The next-item encoder."""
+        ...
+
+    @property
+    def item_vectors(self) -> FloatArray | None:
+        """Vectors of the items, [I, D], where the run has any."""
         ...
 
     def interactions(self, splits: Sequence[str]) -> TrainRows:
@@ -221,6 +231,15 @@ def _load_lists(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str
     system.list_fusion = ListFusion.from_dict(about, channels, system.dataset.n_items, new)
 
 
+def _title_tensors(system: HasParts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    assert system.vectors.read is not None
+    return system.vectors.read.tensors(), system.vectors.read.about()
+
+
+def _load_titles(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
+    system.vectors.read = ReadTitles.from_kept(tensors, about, system.dataset.n_items)
+
+
 PARTS: dict[str, Part] = {
     "encoder": _encoder(lambda s: s.encoder, of_catalog),
     "adapter": Part(
@@ -237,6 +256,7 @@ PARTS: dict[str, Part] = {
         count=lambda s: sum(p.numel() for p in s.model.mapper.parameters()),
         begin=lambda _, tensors, about: (tensors, about),
     ),
+    ITEM_VECTORS: Part(save=_title_tensors, load=_load_titles, requires=of_catalog, count=lambda _: 0),
     "next_item": _encoder(lambda s: s.next_item, of_catalog),
     LIST_FUSION: Part(save=_list_tensors, load=_load_lists, requires=of_catalog, count=lambda _: 0),
     "fusion": Part(save=_fusion_tensors, load=_load_fusion, requires=of_catalog, count=lambda _: 0),

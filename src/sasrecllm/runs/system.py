@@ -7,7 +7,6 @@ there is no second way to build or to load one (:mod:`sasrecllm.runs.parts` says
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,12 @@ from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.item_vectors import kept_vectors
 from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
-from sasrecllm.evaluation.ablations import StrangersVectors
+from sasrecllm.evaluation.ablated_scorers import Change, StrangersVectors
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.hub import cache_only
@@ -36,27 +34,18 @@ from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.machine.device import pick_device
 from sasrecllm.prompts.batch import PromptBuilder
+from sasrecllm.prompts.chat import in_chat
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.channels import NETWORK
 from sasrecllm.runs.folder import FOLD, RunFolder, folds_beside
-from sasrecllm.runs.language_model import adapted, backbone_path
-from sasrecllm.runs.parts import PARTS, part_of
+from sasrecllm.runs.kept_vectors import ItemVectors
+from sasrecllm.runs.language_model import adapted, backbone_path, base_model
+from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.templates import stored_templates
 from sasrecllm.settings import Config
-from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
-
-
-@dataclass(frozen=True)
-class Change:
-    """What an ablation takes away from the language model."""
-
-    zero_soft: bool = False
-    blank_titles: bool = False
-    swap_titles: bool = False
-    strangers: Histories | None = None
-    """Histories whose users' vectors stand in for the asked user's."""
+from sasrecllm.types import FloatArray, IntArray, Scorer
 
 
 class System:
@@ -87,8 +76,7 @@ class System:
         """What parts that are not ours are made of."""
         self.origin: dict[str, Path] = {}
         """Part -> the folder whose weights it has now."""
-        self.data_folder: Path | None = None
-        """The run's prepared data, where there is a run."""
+        self.vectors = ItemVectors(self.plain_backbone)
         self._titles: dict[str, TitleTokens] = {}
         self.train_rows = self.interactions(("train",))
 
@@ -101,7 +89,7 @@ class System:
         """
         path = backbone_path(folder, config)
         system = cls(config, dataset, path, pick_device(device), stored_templates(folder, config))
-        system.data_folder = folder.data
+        system.vectors.data_folder = folder.data
         return system
 
     @classmethod
@@ -155,11 +143,14 @@ class System:
         """Feature groups [I, F] of the catalogue's items."""
         return self.features_from(self.dataset.catalog, 0)
 
-    @cached_property
-    def brought(self) -> list[FloatArray]:
-        """The vectors that the user brought, [I, D]; the title prior alone reads them."""
-        found = None if self.data_folder is None else kept_vectors(self.data_folder)
-        return [] if found is None else [found]
+    @property
+    def item_vectors(self) -> FloatArray | None:
+        """Vectors of the items, [I, D] (:attr:`.ItemVectors.own`)."""
+        return self.vectors.own
+
+    def plain_backbone(self) -> Backbone:
+        """The language model as it was before training, loaded anew."""
+        return base_model(self.config, self.backbone_path, self.device)
 
     def features_from(self, catalog: Catalog, start: int) -> list[FloatArray]:
         """Feature groups of the items of ``catalog`` from index ``start`` on."""
@@ -243,7 +234,7 @@ class System:
     def builder(self, prompt: str) -> PromptBuilder:
         """Prompt builder of the ``text`` or the ``soft`` template."""
         c = self.config.llm
-        template = self.templates[prompt]
+        template = in_chat(self.templates[prompt], self.backbone.tokenizer, c.chat)
         slots = self.dataset.seen_items if self.config.mapper.new_items == "no slot" else None
         return PromptBuilder(
             template,
@@ -358,17 +349,3 @@ class System:
         if name == "encoder":
             return EncoderScorer("encoder", self.encoder)
         return baseline_of(name, "a baseline")(self.train_rows)
-
-    def parameter_counts(self, *, llm: bool = True) -> dict[str, int]:
-        """Parameters of each part (the adapter's and the mapper's are what the paper trains).
-
-        Args:
-            llm: whether the run has a language model.
-        """
-        names = ("encoder", "adapter", "mapper") if llm else ("encoder",)
-        others = [name for name in self.origin if name not in PARTS]
-        counts = {name: part_of(name).count(self) for name in (*names, *others)}
-        if llm:
-            whole = sum(p.numel() for p in self.backbone.parameters())
-            counts["language model without adapter"] = whole - counts["adapter"]
-        return counts

@@ -12,7 +12,13 @@ from sasrecllm.checkpoint import commit_folder, is_whole
 from sasrecllm.errors import ConfigError
 from sasrecllm.llm.sources import source_of
 from sasrecllm.manifest import verify_folder
-from sasrecllm.prompts.template import Template, is_shipped, parse_template, template_text
+from sasrecllm.prompts.template import (
+    Template,
+    is_shipped,
+    load_template,
+    parse_template,
+    template_text,
+)
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.settings import Config
 
@@ -61,8 +67,8 @@ def stored_templates(folder: RunFolder | None, config: Config) -> dict[str, Temp
         verify_folder(kept)
     found = {}
     for prompt, name in named_templates(config).items():
-        text = template_text(name) if kept is None else _read(kept / _file(prompt))
-        found[prompt] = parse_template(text, name)
+        own = None if kept is None else _read(kept / _file(prompt))
+        found[prompt] = load_template(name) if own is None else parse_template(own, name)
     return found
 
 

@@ -133,7 +133,7 @@ def _app(
 def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> None:
     import uvicorn
 
-    from sasrecllm.serving.protocol import ClockedProtocol
+    from sasrecllm.serving.http11 import ClockedProtocol
 
     service, app = make()
     config = uvicorn.Config(

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import DataError
 from sasrecllm.inference.requests import NewItem, Title
-from sasrecllm.inference.titles import TitleSearch, folded
+from sasrecllm.inference.title_search import TitleSearch, folded
 from sasrecllm.inference.wishes import values_of
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_config, stored_data
@@ -137,7 +137,7 @@ class Snapshot:
 
     def search(self, query: str, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Items whose title holds every word of ``query``, or whose id it is, best first; and how many
-        there are (:meth:`~sasrecllm.inference.titles.TitleSearch.find`)."""
+        there are (:meth:`~sasrecllm.inference.title_search.TitleSearch.find`)."""
         found = self.titles.find(query)
         return [self.item(n) for n in found[:limit]], len(found)
 

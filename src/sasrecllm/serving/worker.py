@@ -31,7 +31,8 @@ class Answering:
     """
 
     def __init__(self, run: Path) -> None:
-        from sasrecllm.inference.recommender import NewItem, SASRecLLM, Title
+        from sasrecllm.inference.recommender import SASRecLLM
+        from sasrecllm.inference.requests import NewItem, Title
 
         self._new_item, self._title = NewItem, Title
         self._own = self._now = SASRecLLM.from_pretrained(run)

@@ -15,7 +15,16 @@ from sasrecllm.settings.loops import (
     NextItemLoop,
     TitlesLoop,
 )
-from sasrecllm.settings.parts import LLM, Encoder, Fusion, ItemFeatures, Lora, Mapper, Offline
+from sasrecllm.settings.models import (
+    LLM,
+    READ_TITLES,
+    Encoder,
+    Fusion,
+    ItemFeatures,
+    Lora,
+    Mapper,
+    Offline,
+)
 from sasrecllm.settings.section import Section
 from sasrecllm.settings.update import Update
 from sasrecllm.settings.whole import Config
@@ -23,6 +32,7 @@ from sasrecllm.settings.whole import Config
 __all__ = [
     "CHANNELS",
     "LLM",
+    "READ_TITLES",
     "AnswersLoop",
     "Config",
     "Data",

@@ -34,6 +34,7 @@ CHANNELS = (
     "Markov chain",
     "ALS",
     "title words",
+    "item vectors",
     "repeats",
     "next-item encoder",
 )

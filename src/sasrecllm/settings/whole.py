@@ -11,7 +11,7 @@ from sasrecllm.machine.durations import seconds_of
 from sasrecllm.names import refuse_folder_name
 from sasrecllm.settings.lists import Evaluation, Lists
 from sasrecllm.settings.log import Data, Recommend
-from sasrecllm.settings.parts import LLM, Encoder, Fusion, ItemFeatures, Mapper
+from sasrecllm.settings.models import LLM, Encoder, Fusion, ItemFeatures, Mapper
 from sasrecllm.settings.section import Section
 from sasrecllm.settings.update import Update
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sasrecllm.evaluation.ablations import ShuffledHistory
-from sasrecllm.runs.system import Change, System
+from sasrecllm.evaluation.ablated_scorers import Change, ShuffledHistory
+from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.types import Histories, Scorer
 

@@ -8,7 +8,7 @@ from sasrecllm.data.card import DataCard, card_of
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.settings import Config
 from sasrecllm.stages.list_budget import prompts_of
-from sasrecllm.stages.plan import all_stages, asks_language_model, planned
+from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 
 FEW_LIKES = 2_000
 """Training likes below which more data helps more than more training."""

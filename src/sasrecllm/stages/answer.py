@@ -9,13 +9,19 @@ import numpy as np
 
 from sasrecllm.encoders.crossfit import evened
 from sasrecllm.errors import ConfigError
+from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.runs.folder import StageFolder
-from sasrecllm.runs.system import Change, System
+from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
-from sasrecllm.stages.user_partition import answer_questions, holdout_share, rows_to_learn
+from sasrecllm.stages.user_partition import (
+    answer_questions,
+    choosing_questions,
+    holdout_share,
+    rows_to_learn,
+)
 from sasrecllm.training.finetune import AnswerTask, encoded_slots
-from sasrecllm.training.loop import Task
+from sasrecllm.training.task import Task
 from sasrecllm.types import Scorer
 
 
@@ -24,6 +30,7 @@ class Answer(Kind):
 
     name = "answer"
     may_train = (
+        frozenset(),
         frozenset({"adapter"}),
         frozenset({"mapper"}),
         frozenset({"adapter", "mapper"}),
@@ -46,11 +53,14 @@ class Answer(Kind):
         """Train on the answers of the users that the stage may learn from."""
         if stage.reads_crossfit:
             work.system.bring_in_folds(work.run.folder, folder.number)
-        task, settings, _ = self.task(work, stage)
-        return work.fit(task, settings, folder)
+        if (found := self.task(work, stage)) is None:
+            return {"steps": 0}
+        return work.fit(*found[:2], folder)
 
-    def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
-        """The answers as a task of the one loop."""
+    def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int] | None:
+        """The answers as a task of the one loop; None where nothing learns and it is only asked."""
+        if not stage.train:
+            return None
         c, system = work.config, work.system
         soft = stage.prompt == "soft"
         crossfitted = system.crossfitted() if stage.reads_crossfit else None
@@ -71,7 +81,7 @@ class Answer(Kind):
             system.model,
             system.builder(stage.prompt),
             asked,
-            work.questions("valid"),
+            choosing_questions(work.questions("valid"), c.llm.validation_users, c.seed),
             parts=stage.train,
             encoder=system.encoder if soft else None,
             train_encoder=crossfitted,

@@ -15,8 +15,8 @@ from sasrecllm.runs.channels import NEXT_ITEM
 from sasrecllm.runs.choice import is_named
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import asks_language_model
 from sasrecllm.stages.recipe import Rule
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.stages.timing import RunTime
 
 FEWEST_STEPS = 60

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from sasrecllm.checkpoint import read_json
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.parts import PARTS, part_of
 from sasrecllm.runs.scores import baseline_rates
+from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Spent, Stages
 
 
@@ -43,3 +45,18 @@ def _cost(seconds: float, trained: int, parameters: int, rate: float) -> dict[st
         "parameters": parameters,
         "rows_per_second": round(rate, 1),
     }
+
+
+def parameter_counts(system: System, *, llm: bool = True) -> dict[str, int]:
+    """Parameters of each part (the adapter's and the mapper's are what the paper trains).
+
+    Args:
+        llm: whether the run has a language model.
+    """
+    names = ("encoder", "adapter", "mapper") if llm else ("encoder",)
+    others = [name for name in system.origin if name not in PARTS]
+    counts = {name: part_of(name).count(system) for name in (*names, *others)}
+    if llm:
+        whole = sum(p.numel() for p in system.backbone.parameters())
+        counts["language model without adapter"] = whole - counts["adapter"]
+    return counts

@@ -11,14 +11,15 @@ import numpy as np
 from sasrecllm.data.sequences import windows
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.runs.folder import FOLD, StageFolder
-from sasrecllm.runs.system import Change, System
+from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
 from sasrecllm.stages.user_partition import rows_to_learn, uses_crossfit
-from sasrecllm.training.loop import Task
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
+from sasrecllm.training.task import Task
 from sasrecllm.types import IntArray, Scorer
 
 

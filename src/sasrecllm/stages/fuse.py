@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.table import baseline_of
+from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.llm.fusion import Fusion, fit_fusion
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.scores import load_scores
-from sasrecllm.runs.system import Change, System
+from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
 from sasrecllm.types import FloatArray, Scorer

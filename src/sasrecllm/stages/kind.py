@@ -13,14 +13,16 @@ from typing import Any
 
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.names import refuse_folder_name
 from sasrecllm.runs.folder import RunFolder, StageFolder, folds_beside
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.parts import part_of
-from sasrecllm.runs.system import Change, System
+from sasrecllm.runs.system import System
 from sasrecllm.settings import Config, Loop, LoopSettings
-from sasrecllm.training.loop import Task, fit
+from sasrecllm.training.loop import fit
+from sasrecllm.training.task import Task
 from sasrecllm.types import FloatArray, Questions, Scorer
 
 
@@ -39,7 +41,7 @@ class Stage:
             stages before, or start fresh where none trained them.
         loop: settings of the training loop that differ from the configuration's.
         row: name of its line in the results table; ``{encoder}`` and ``{users}`` in a shipped one stand
-            for the encoder, and for the share of the users where it is not all (:mod:`.plan`).
+            for the encoder, and for the share of the users where it is not all (:mod:`.strategies`).
     """
 
     name: str

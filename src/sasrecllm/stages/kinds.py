@@ -10,8 +10,8 @@ from sasrecllm.plugins import resolve
 from sasrecllm.stages.answer import Answer
 from sasrecllm.stages.encode import Encode
 from sasrecllm.stages.fuse import Fuse
+from sasrecllm.stages.fuse_lists import Lists
 from sasrecllm.stages.kind import Kind
-from sasrecllm.stages.lists import Lists
 from sasrecllm.stages.next_item import NextItem
 from sasrecllm.stages.title_prior import TitlePrior
 

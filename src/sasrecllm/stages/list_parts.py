@@ -10,15 +10,15 @@ from dataclasses import replace
 import numpy as np
 
 from sasrecllm.baselines.catalogue import distinct_likes
-from sasrecllm.baselines.contests import Free, blocks
+from sasrecllm.baselines.contests import blocks
 from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.list_rerank import Rerank
-from sasrecllm.baselines.new_items import NewItems, fit_offset
+from sasrecllm.baselines.list_rerank import Rerank, reranked_contests
+from sasrecllm.baselines.new_items_in_lists import NewItems, fit_offset
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.seeds import PRETENDED_NEW, RERANKED_LIKES
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.list_budget import prompt_budget
-from sasrecllm.types import BoolArray, Histories, Questions
+from sasrecllm.types import BoolArray, Free, Histories, Questions
 
 FEWEST = 20
 """Likes of which an offset, or the weight of a score, can be learnt."""
@@ -119,8 +119,7 @@ def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | 
         return None
     rng = np.random.default_rng([c.seed, RERANKED_LIKES])
     sample = np.sort(rng.permutation(len(likes))[:most])
-    return Rerank.fit(
-        scorer.name,
+    contests, scale = reranked_contests(
         scorer,
         fusion.scores,
         likes.histories.take(sample),
@@ -128,7 +127,6 @@ def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | 
         free=servable(data),
         n_items=data.n_items,
         best=best,
-        ridge=c.lists.ridge,
-        seed=c.seed,
         progress=work.run.progress.bar(f"lists: P(like) of {scorer.name}"),
     )
+    return Rerank.fit(scorer, contests, scale, best=best, ridge=c.lists.ridge, seed=c.seed)

@@ -16,7 +16,7 @@ from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.loaded import copy_folder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.templates import stored_templates
-from sasrecllm.stages.plan import asks_language_model, planned
+from sasrecllm.stages.strategies import asks_language_model, planned
 from sasrecllm.stages.user_partition import holdout_share, text_questions
 from sasrecllm.training.language import pretrain_offline
 

@@ -16,7 +16,7 @@ from sasrecllm.runs.seal import unseal
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Work
-from sasrecllm.stages.plan import all_stages
+from sasrecllm.stages.strategies import all_stages
 
 
 def take_over(run: Run, dataset: Dataset) -> None:

@@ -18,7 +18,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.runs.choice import is_named
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import PRIOR, asks_language_model, planned
+from sasrecllm.stages.strategies import PRIOR, asks_language_model, planned
 
 EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """Linear layers of the model that a run builds."""
@@ -114,6 +114,8 @@ def _of_prior(config: Config, catalog: Catalog) -> Rule | None:
     chosen = config.item_features.attributes if named else described_by(catalog)
     columns = {name: catalog.attributes[name] for name in chosen if name in catalog.attributes}
     features = ItemFeatures.fit(catalog.titles, columns, words=config.item_features.words)
+    if config.item_features.vectors is not None:
+        return None
     if features.words or features.years.size or any(features.attributes.values()):
         return None
     return Rule("no two items share a word of their titles", none)
@@ -146,7 +148,7 @@ def described_by(catalog: Catalog) -> Iterator[str]:
 
 
 def _quick(data: Dataset) -> Rule:
-    """What can be said of P(like) without a network (the stages: :func:`.plan.all_stages`)."""
+    """What can be said of P(like) without a network (the stages: :func:`.strategies.all_stages`)."""
     values: dict[str, Any] = {"evaluation.ablations": False}
     if data.implicit:
         values["fusion.components"] = ["popularity", "ItemKNN", "Markov chain"]

@@ -16,9 +16,9 @@ from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import keep_templates
 from sasrecllm.settings import Config
 from sasrecllm.stages.budget import fit_in
-from sasrecllm.stages.plan import asks_language_model
 from sasrecllm.stages.quick import take_over
 from sasrecllm.stages.recipe import Rule, recipe
+from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.stages.timing import RunTime, run_time
 
 Measure = Callable[[bool], RunTime]

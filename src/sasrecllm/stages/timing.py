@@ -25,8 +25,9 @@ from sasrecllm.stages.ablations import ABLATIONS
 from sasrecllm.stages.kind import Stage, Work
 from sasrecllm.stages.list_budget import prompt_budget
 from sasrecllm.stages.own_language_model import language_model
-from sasrecllm.stages.plan import all_stages, asks_language_model, planned
-from sasrecllm.training.loop import Task, steps_in_all
+from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
+from sasrecllm.training.loop import steps_in_all
+from sasrecllm.training.task import Task
 
 STEPS = 3
 """Training steps that are tried."""
@@ -45,7 +46,8 @@ class StageTime:
     Args:
         step: one optimiser step.
         steps: of the whole stage, if it does not stop early.
-        validation: one validation of all rows.
+        validation: one validation.
+        validated: rows of it.
         validations: of the whole stage.
         copies: how many times it is trained (cross-fitting).
         other: what is no training.
@@ -56,6 +58,7 @@ class StageTime:
     step: float = 0.0
     steps: int = 0
     validation: float = 0.0
+    validated: int = 1
     validations: int = 0
     copies: int = 1
     other: float = 0.0
@@ -139,16 +142,18 @@ def _stage(work: Work, stage: Stage) -> StageTime:
         step,
         steps_in_all(len(task.lengths), settings),
         validation,
+        max(1, task.n_validation),
         settings.epochs * settings.evals_per_epoch,
         copies,
         other,
         stage.kind.asks_language_model,
-        f"{len(task.lengths)} examples, at most {settings.epochs} epochs, {learns:,} parameters learn",
+        f"{len(task.lengths)} examples, at most {settings.epochs} epochs, validation on"
+        f" {task.n_validation} rows, {learns:,} parameters learn",
     )
 
 
 def tried(task: Task, settings: LoopSettings) -> tuple[float, float]:
-    """Seconds of one step of middling length, and of one validation of all rows."""
+    """Seconds of one step of middling length, and of one validation."""
     task.learn()
     size = settings.batch_size
     order = np.argsort(task.lengths, kind="stable")
@@ -214,7 +219,7 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
         return replace(found, plain=plain)
     stages = [s for s in planned(c).values() if s.kind.asks_language_model]
     answering = [found.stages[s.name] for s in stages]
-    prompt = float(np.mean([s.validation for s in answering])) / max(1, len(work.questions("valid")))
+    prompt = float(np.mean([s.validation / s.validated for s in answering]))
     prompts = asked * len(stages)
     ablated = evaluation.ablations * (1 + len(ABLATIONS)) * len(work.questions("test"))
     if users:

@@ -9,8 +9,11 @@ import numpy as np
 from sasrecllm.encoders.prior import apply_prior
 from sasrecllm.machine.distributed import is_main_process
 from sasrecllm.runs.folder import FOLD, StageFolder
+from sasrecllm.runs.parts import ITEM_VECTORS
+from sasrecllm.settings import READ_TITLES
 from sasrecllm.stages.encode import EncoderKind
 from sasrecllm.stages.kind import Stage, Work
+from sasrecllm.stages.title_views import read_titles
 
 NO_WORDS = (
     "note: encoder.prior=titles has no effect: no two items share a word of their titles or an"
@@ -27,7 +30,15 @@ class TitlePrior(EncoderKind):
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """Apply it to the encoder, and to the fold encoders with the rows that each was shown."""
         system, data = work.system, work.dataset
-        groups = [np.empty((data.n_items, 0)), *system.item_features, *system.brought]
+        said: dict[str, Any] = {}
+        if work.config.item_features.vectors == READ_TITLES and system.vectors.read is None:
+            system.vectors.read, said = read_titles(work)
+            work.run.progress.line(f"vectors of the titles: {said['view']}")
+            if is_main_process():
+                system.save(ITEM_VECTORS, folder.part(ITEM_VECTORS))
+        vectors = system.item_vectors
+        groups = [np.empty((data.n_items, 0)), *system.item_features]
+        groups += [] if vectors is None else [vectors]
         features_IF = np.concatenate(groups, axis=1)
         explained = apply_prior(system.encoder, features_IF, data.train_counts)
         if is_main_process():
@@ -42,4 +53,4 @@ class TitlePrior(EncoderKind):
                 system.save(part, folder.part(part))
         if explained is None:
             work.run.progress.line(NO_WORDS)
-        return {"explained_out_of_fold": explained}
+        return {"explained_out_of_fold": explained} | said

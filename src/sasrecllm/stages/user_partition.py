@@ -1,4 +1,5 @@
-"""Which training users teach which part, so that no part is judged by what it knows by heart.
+"""Which users teach which part, so that no part is judged by what it knows by heart, and who chooses
+the best state of one.
 
 docs/protocol.md, "What a part may be taught on".
 """
@@ -9,7 +10,7 @@ import numpy as np
 
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.former import LEARNT
-from sasrecllm.seeds import LLM_HOLDOUT_USERS, REPLAY
+from sasrecllm.seeds import LLM_HOLDOUT_USERS, REPLAY, VALIDATION_USERS
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.types import BoolArray, IntArray, Questions
@@ -59,6 +60,17 @@ def answer_questions(dataset: Dataset, stage: Stage, share: float, seed: int) ->
     return questions.take(np.flatnonzero(kept))
 
 
+def choosing_questions(validation: Questions, share: float, seed: int) -> Questions:
+    """Of the validation questions those of a seeded ``share`` of the users, each with all of theirs.
+
+    They choose the best state of an answer stage; what is measured of it is measured on all.  However
+    small the share, both answers are among them, for without both nothing could be chosen.
+    """
+    place_B, users = _order(validation, seed, VALIDATION_USERS)
+    both = max(place_B[validation.labels == label].min(initial=users) for label in (0, 1))
+    return validation.take(np.flatnonzero(place_B < max(round(share * users), both + 1)))
+
+
 def rows_to_learn(dataset: Dataset, config: Config) -> IntArray:
     """The training rows that are learnt from, ascending: all; in an update those that the run before
     did not learn from, and a seeded sample of the others."""
@@ -84,6 +96,12 @@ def _held_out(dataset: Dataset, questions: Questions, share: float, seed: int) -
     """Whether each question's user is kept for the stages with cross-fitted soft tokens, [B]."""
     if dataset.former is not None:  # whom the language model knows, it goes on knowing
         return dataset.former.kept[questions.histories.users]
-    users = np.unique(questions.histories.users)
-    rng = np.random.default_rng([seed, LLM_HOLDOUT_USERS])
-    return np.isin(questions.histories.users, rng.permutation(users)[: round(share * len(users))])
+    place_B, users = _order(questions, seed, LLM_HOLDOUT_USERS)
+    return place_B < round(share * users)
+
+
+def _order(questions: Questions, seed: int, draw: int) -> tuple[IntArray, int]:
+    """The place of each question's user in a seeded order of the users, [B], and how many users."""
+    users, own_B = np.unique(questions.histories.users, return_inverse=True)
+    order = np.random.default_rng([seed, draw]).permutation(len(users))
+    return np.argsort(order)[own_B.reshape(-1)], len(users)

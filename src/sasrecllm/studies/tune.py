@@ -34,7 +34,7 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run, first_difference, open_run
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.settings import Config
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 from sasrecllm.studies.plan import Range, merge
 
 if TYPE_CHECKING:

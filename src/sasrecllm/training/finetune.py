@@ -16,8 +16,9 @@ from torch import Tensor
 from sasrecllm.encoders import losses
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.scorer import of_like_length
-from sasrecllm.training.loop import Metrics, Task
+from sasrecllm.ops.draws import share
 from sasrecllm.training.pretrain import ranking_metrics
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ class AnswerTask(Task):
             self.encoder.train()
 
     def forward(self, examples: IntArray) -> Tensor:
+        # The slots of a batch that several processes share are made by each of them, for all of it: so
+        # little costs less than telling their random numbers apart.
+        batch = share()
+        examples, mine = (examples, None) if batch is None else (batch.examples, batch.mine)
         rows = self.questions.take(examples)
         user_BE, item_BE = self._slot_features(rows, examples, training=True)
         slotless = None
@@ -100,8 +105,9 @@ class AnswerTask(Task):
                 item_BE = torch.where(gone_B1, self._as_cold(rows, examples), item_BE)
             else:
                 slotless = gone_B1[:, 0].cpu().numpy()
-        logits_B = self._logits(rows, user_BE, item_BE, slotless)
-        labels_B = torch.from_numpy(rows.labels.astype(np.float32)).to(self.device)
+        logits_B = self._logits(rows, user_BE, item_BE, slotless, mine)
+        labels = rows.labels if mine is None else rows.labels[mine]
+        labels_B = torch.from_numpy(labels.astype(np.float32)).to(self.device)
         return losses.bce(logits_B.float(), labels_B).sum()
 
     def _logits(
@@ -110,9 +116,10 @@ class AnswerTask(Task):
         user_BE: Tensor | None,
         item_BE: Tensor | None,
         slotless: BoolArray | None = None,
+        mine: IntArray | None = None,
     ) -> Tensor:
         batch = self.builder.build(rows.histories, rows.targets, slotless)
-        logits: Tensor = self.model(batch, user_BE, item_BE)
+        logits: Tensor = self.model(batch, user_BE, item_BE, mine=mine)
         return logits
 
     def _slot_features(

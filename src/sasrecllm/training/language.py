@@ -21,7 +21,8 @@ from sasrecllm.prompts.template import TEXT, Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.seeds import LANGUAGE_DOCUMENTS
 from sasrecllm.settings import Offline
-from sasrecllm.training.loop import Metrics, Store, Task, fit
+from sasrecllm.training.loop import Store, fit
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Questions
 
 if TYPE_CHECKING:

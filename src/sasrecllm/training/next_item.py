@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from sasrecllm.training.loop import Metrics
 from sasrecllm.training.pretrain import EncoderTask
+from sasrecllm.training.task import Metrics
 from sasrecllm.types import FloatArray, IntArray
 
 if TYPE_CHECKING:

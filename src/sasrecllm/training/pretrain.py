@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from sasrecllm.encoders.losses import Answered, loss_of
-from sasrecllm.encoders.negatives import uniform_negatives
+from sasrecllm.encoders.next_item_negatives import uniform_negatives
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.distributed import process_count
-from sasrecllm.training.loop import Metrics, Task
+from sasrecllm.ops.draws import Rows, of_rows, share
+from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class EncoderTask(Task):
         first = np.concatenate([[0], np.cumsum(counts)[:-1]])
         question = np.arange(counts.sum()) - np.repeat(first - self.offsets[rows], counts)
         at = torch.from_numpy(rows).to(self.device)
-        longest = max(1, int(self.entries[examples].max()))
+        windows, questions, longest = self._shared(examples, counts, int(self.entries[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
         queries = WindowQueries(
@@ -127,16 +128,39 @@ class EncoderTask(Task):
             self.feedback[at, :longest],
             torch.from_numpy(window).to(self.device),
             torch.from_numpy(self.state[question]).to(self.device),
+            windows,
+            questions,
         )
         if self.loss.summed is None:
             return self.encoder.window_softmax(queries, target)
-        drawn = uniform_negatives(target, self.drawn, self.pool) if self.drawn else None
+        with of_rows(questions):
+            drawn = uniform_negatives(target, self.drawn, self.pool) if self.drawn else None
         asked = target[:, None]
         if drawn is not None:
             asked = torch.cat([asked, drawn.items_QN], dim=1)
         logits = self.encoder.window_logits(queries, asked).float()
         log_q_QN = None if drawn is None else drawn.log_q_QN
         return self.loss.summed(Answered(logits, label, log_q_QN, len(self.pool)))
+
+    def _shared(
+        self, examples: IntArray, counts: IntArray, longest: int
+    ) -> tuple[Rows | None, Rows | None, int]:
+        """Which windows and questions of a shared batch these are, and the length that all of it needs.
+
+        Args:
+            counts: questions of each of ``examples``.
+            longest: entries of the longest of them.
+        """
+        batch = share()
+        if batch is None:
+            return None, None, max(1, longest)
+        rows = self.kept[batch.examples]
+        every = self.offsets[rows + 1] - self.offsets[rows]
+        first = np.cumsum(every) - every
+        own = np.cumsum(counts) - counts
+        places = np.arange(counts.sum()) + np.repeat(first[batch.mine] - own, counts)
+        windows = Rows(len(rows), batch.mine)
+        return windows, Rows(int(every.sum()), places), max(1, int(self.entries[batch.examples].max()))
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
         scorer = EncoderScorer(self.name, self.encoder)

@@ -26,7 +26,7 @@ from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import resealed
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.list_budget import lists_per_row
-from sasrecllm.stages.plan import planned
+from sasrecllm.stages.strategies import planned
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
 BEFORE, AFTER = "before", "after"

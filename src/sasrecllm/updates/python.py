@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.inference.arguments import folder_of, shown
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.saving import Place
-from sasrecllm.inference.values import folder_of, shown
 from sasrecllm.machine.signals import interruptible
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.updates.promote import PROMOTE, Promote

@@ -115,13 +115,6 @@ def test_the_items_file_may_have_names_of_its_own(tmp_path: Path) -> None:
     assert "genre" in own(tmp_path, "log.csv", csv_text()).items.columns
 
 
-def test_a_gzip_that_ends_too_early(tmp_path: Path) -> None:
-    packed = gzip.compress(csv_text([*ROWS] * 3000).encode())
-    (tmp_path / "log.csv.gz").write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(DataError, match=r"log\.csv\.gz cannot be read"):
-        read_table(tmp_path / "log.csv.gz")
-
-
 def test_a_json_id_with_a_fraction_has_lost_its_spelling(tmp_path: Path) -> None:
     line = '{"user_id": 7.0, "item_id": "NaN", "label": 1, "timestamp": 1.0}\n'
     with pytest.raises(DataError, match="column user_id: ids are of type Float64"):
@@ -218,11 +211,6 @@ def test_a_bad_row_of_a_text_file_is_named_with_its_line(case: str, tmp_path: Pa
     with pytest.raises(DataError) as refusal:
         prepare(own(tmp_path, "log.csv", csv_text() + lines))
     assert words in str(refusal.value) and "log.csv" in str(refusal.value)
-
-
-def test_lines_are_counted_through_quoted_line_breaks(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text('a,b\n"x\ny",1\n2,3\n"p\n\nq",4\n5,6\n')
-    assert read_table(tmp_path / "t.csv")[0]["__line"].to_list() == [2, 4, 5, 8]
 
 
 @settings(max_examples=150)

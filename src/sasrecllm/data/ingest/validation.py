@@ -14,7 +14,7 @@ from sasrecllm.data.catalog import LONGEST_TITLE, clean_titles, too_long
 from sasrecllm.data.ingest import checks, values
 from sasrecllm.data.ingest.checks import Check, parsed
 from sasrecllm.data.ingest.columns import nearest
-from sasrecllm.data.ingest.repeats import Repeats, repeat_key, surplus
+from sasrecllm.data.ingest.repeated_rows import Repeats, repeat_key, surplus
 from sasrecllm.data.ingest.times import seconds
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
 from sasrecllm.errors import ConfigError, DataError
@@ -46,7 +46,7 @@ def validate(
 
     ``refuse`` raises on the first bad row; ``quarantine`` writes every bad row with its reason to
     ``quarantine_path`` (JSON Lines) and goes on without them.  Repeated rows are bad rows where
-    ``repeats`` is ``refuse``, and stay otherwise (:mod:`sasrecllm.data.ingest.repeats`).
+    ``repeats`` is ``refuse``, and stay otherwise (:mod:`sasrecllm.data.ingest.repeated_rows`).
 
     Args:
         known: ids of items that rows may name beside those of the table, which may then be empty.

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import DataError
-from sasrecllm.inference.titles import TitleSearch, folded
+from sasrecllm.inference.title_search import TitleSearch, folded
 from sasrecllm.types import UNKNOWN
 
 TITLES = [

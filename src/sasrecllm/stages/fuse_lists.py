@@ -36,7 +36,7 @@ class Lists(Kind):
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """The weights; says which channels there were and how good each is alone."""
         likes = validation_likes(work)
-        names, notes = usable(work.config.lists.channels, work.dataset)
+        names, notes = usable(work.config.lists.channels, work.system)
         for note in notes:
             work.run.progress.line(f"lists: {note}")
         if len(likes) < FEWEST_LIKES:
@@ -55,7 +55,7 @@ class Lists(Kind):
     def seconds(self, work: Work, stage: Stage) -> float:
         """The channels made once in earnest, twice that and their questions."""
         started = time.monotonic()
-        names, _ = usable(work.config.lists.channels, work.dataset)
+        names, _ = usable(work.config.lists.channels, work.system)
         channels = make_channels(names, work.system, work.system.interactions(("train",)))
         made, likes = time.monotonic() - started, validation_likes(work)
         asked = likes.histories.take(np.arange(min(len(likes), 64)))

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sasrecllm.seeds import mixed
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an ablation takes away from the language model."""
+
+    zero_soft: bool = False
+    blank_titles: bool = False
+    swap_titles: bool = False
+    strangers: Histories | None = None
+    """Histories whose users' vectors stand in for the asked user's."""
 
 
 class StrangersVectors:

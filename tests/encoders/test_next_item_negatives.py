@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.encoders.negatives import uniform_negatives
+from sasrecllm.encoders.next_item_negatives import uniform_negatives
 from sasrecllm.errors import ConfigError
 
 

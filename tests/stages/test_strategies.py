@@ -5,7 +5,7 @@ import pytest
 from sasrecllm.errors import ConfigError
 from sasrecllm.stages.fuse import Fuse
 from sasrecllm.stages.kinds import KINDS
-from sasrecllm.stages.plan import STRATEGIES, Stage, stages_of
+from sasrecllm.stages.strategies import STRATEGIES, Stage, stages_of
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sasrecllm.settings.loops import AnswersLoop, EncoderLoop, Loop, TitlesLoop
 from sasrecllm.settings.section import Section
@@ -42,7 +42,7 @@ class Encoder(Section):
 class Lora(Section):
     """LoRA through peft; the defaults are the paper's."""
 
-    r: int = Field(8, ge=1, description="rank")
+    r: int = Field(8, ge=0, description="rank; 0: no adapter, all weights of the model learn")
     alpha: int = Field(16, ge=1, description="scale: the update is multiplied by alpha / r")
     dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
     targets: list[str] | None = Field(None, description="module names; null: the family's own row")
@@ -85,11 +85,27 @@ class LLM(Section):
         " paper-text for a pretrained one",
     )
     soft_prompt: str = Field("auto", description="likewise; auto: short-soft or paper-soft")
+    chat: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: the prompt is a user's message in the model's chat template, if it has one",
+    )
     history: int = Field(10, ge=1, description="newest liked titles in the prompt")
     title_tokens: int = Field(48, ge=1, description="longest title in tokens; the rest is cut")
     max_tokens: int = Field(1024, ge=32, description="longest prompt; the oldest titles go first")
     score_batch: int = Field(128, ge=1, description="prompts scored at once")
+    validation_users: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the validation users whose questions choose the best state of an answer"
+        " stage; what is measured of it is measured on all",
+    )
     loop: Loop = Field(Loop(), description="training of the stages that answer questions")
+
+    @field_validator("chat", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, chat: Any) -> Any:
+        return "off" if chat is False else chat  # YAML reads the bare word so
 
 
 class Mapper(Section):
@@ -137,6 +153,10 @@ class Fusion(Section):
     )
 
 
+READ_TITLES = "backbone"
+"""What ``item_features.vectors`` may be beside the name of a file."""
+
+
 class ItemFeatures(Section):
     """What describes an item to the user regression and to the title prior (baselines/features.py)."""
 
@@ -146,6 +166,11 @@ class ItemFeatures(Section):
     words: int = Field(256, ge=0, description="most frequent title words that count; 0 for none")
     vectors: str | None = Field(
         None,
-        description="file with a vector of every item (data.md), for the title prior: of an encoder of"
-        " sentences, say",
+        description="for the title prior and for lists: file with a vector of every item (data.md), of"
+        " an encoder of sentences, say; or backbone: llm.backbone, a pretrained one, reads the titles",
     )
+
+    @property
+    def file(self) -> str | None:
+        """The file that vectors come from, if any."""
+        return None if self.vectors == READ_TITLES else self.vectors

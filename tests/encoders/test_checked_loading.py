@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sasrecllm.encoders.loading import load_checked, without_users
+from sasrecllm.encoders.checked_loading import load_checked, without_users
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
 

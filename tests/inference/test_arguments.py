@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from sasrecllm import NewItem, SASRecLLM, Title
 from sasrecllm.errors import ConfigError, DataError, EnvironmentRefusal, SasrecllmError
+from sasrecllm.inference.arguments import count_of, id_of, ids_of
 from sasrecllm.inference.requests import Recommendation, pairs_of
-from sasrecllm.inference.values import count_of, id_of, ids_of
 from sasrecllm.machine.device import pick_device
 
 

@@ -16,7 +16,7 @@ from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import open_run
 from sasrecllm.runs.stored import stored_config
-from sasrecllm.stages.plan import all_stages, planned
+from sasrecllm.stages.strategies import all_stages, planned
 
 THEMES, OF_THEME, USERS, ROWS = 8, 40, 200, 16
 QUICK = {

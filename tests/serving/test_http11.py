@@ -8,7 +8,7 @@ import time
 import pytest
 import uvicorn
 
-from sasrecllm.serving import protocol
+from sasrecllm.serving import http11
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -21,9 +21,9 @@ async def hello(scope, receive, send):
 
 @pytest.fixture
 def connect(monkeypatch):
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(http11, "HEAD_SECONDS", 0.3)
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(hello, http=protocol.ClockedProtocol, lifespan="off", log_config=None)
+    config = uvicorn.Config(hello, http=http11.ClockedProtocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
     thread.start()
@@ -67,7 +67,7 @@ def answered(connection, request):
 
 def test_time_between_requests_and_slow_answers_are_no_fault(connect, monkeypatch):
     def clock(seconds):
-        monkeypatch.setattr(protocol, "HEAD_SECONDS", seconds)
+        monkeypatch.setattr(http11, "HEAD_SECONDS", seconds)
 
     # The first head and the one in two parts get a clock that no busy machine misses; the others come
     # in one piece, so that no clock runs for them, however short it is.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.words import WordLikeness
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.types import Histories, Scorer
 
 TITLES = ["Space War", "War of Space", "Garden Tea", "Tea Time", "Nothing"]

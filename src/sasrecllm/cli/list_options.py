@@ -130,7 +130,7 @@ def history_from(system: Any, liked: Sequence[str] | None, titles: Sequence[str]
     Raises:
         DataError: several items may be meant.
     """
-    from sasrecllm.inference.recommender import Title
+    from sasrecllm.inference.requests import Title
 
     ids = ids_from(liked, "liked", system.catalog)
     if ids is None and titles is None:

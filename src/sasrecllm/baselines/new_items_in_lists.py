@@ -6,7 +6,7 @@ those most like it in words:
     score(i) = Σ_j s_ij · score(j) + (1 − Σ_j s_ij) · mean of all liked items
     s_ij = cos²_ij / (Σ_j cos²_ij + ½),  j the 20 liked items with the nearest words and attributes
 
-where cos is that of :mod:`sasrecllm.baselines.words`.  The mean over several is never as high as the
+where cos is that of :mod:`.title_words`.  The mean over several is never as high as the
 best of them, and what is new may be more or less wanted than what is old: one *offset*, the same for
 all new items, is fitted on validation likes.  An item that shares no word with a liked one stands
 where the mean stands.  One that was liked after training has what its channels make of these few likes
@@ -27,7 +27,6 @@ from functools import cached_property
 import numpy as np
 
 from sasrecllm.baselines.contests import (
-    Free,
     blocks,
     contests_of,
     fit_beside,
@@ -35,9 +34,9 @@ from sasrecllm.baselines.contests import (
     mark_best,
 )
 from sasrecllm.baselines.pairs import Neighbours
-from sasrecllm.baselines.words import WordLikeness
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Free, Histories, IntArray
 
 NEAREST = 20
 """Liked items that speak for a new one."""

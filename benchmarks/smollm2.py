@@ -1,0 +1,365 @@
+"""Rows of a study side by side on one GPU, soft ones on the best text-only row; what is known by heart.
+
+    python -m benchmarks.smollm2 random .cache/smollm2-135m .cache/smollm2-random
+    python -m benchmarks.smollm2 run PLAN.yaml OUT [KEY=VALUE of the study…] [--jobs 7] [--seconds 400]
+    python -m benchmarks.smollm2 memory OUT ROW...
+    python -m benchmarks.smollm2 pack OUT FILE.tar.gz
+
+``random`` writes the same architecture with random weights.  ``run`` starts the runs of the study's
+rows in their order, ``--jobs`` at a time, each in a process of its own with a log beside its folder; a
+row waits for those that it loads from.  Rows named ``soft tokens…`` have the settings of the best row
+named ``text only…`` by AUC + UAUC of the validation split, and load from it where they name
+``{run:text only}``; where half of the time is over, the best is chosen among those that have finished.
+What is unfinished after ``--seconds`` is stopped, and goes on when the command is given again.
+``memory`` needs the row ``SASRec``, and asks each ROW's text stage 5,000 training questions, of users
+that it was taught on and of users that were kept from it.  ``pack`` puts everything but weights into
+one file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sasrecllm.checkpoint import write_json
+from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.machine.progress import Progress
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.scores import load_scores, row_scores
+from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.runs.system import System
+from sasrecllm.stages.strategies import planned
+from sasrecllm.stages.user_partition import holdout_share, text_questions
+from sasrecllm.studies.collect import write_study
+from sasrecllm.studies.plan import REFERENCE, Cell, Plan, cells_of, load_plan
+from sasrecllm.studies.run import CHILD, Study
+from sasrecllm.types import FloatArray, Questions
+
+BEST, FOLLOWS = "text only", "soft tokens"
+"""How the names of text-only rows begin, and of those that build on the best of them."""
+CHOOSE = 0.55
+"""Share of the time after which the best of the finished text-only rows is taken."""
+ENCODER = "SASRec"
+ASKED = 5_000
+WEIGHTS = (".safetensors", ".pt", ".bin")
+
+
+def random_weights(source: Path, out: Path) -> None:
+    """The architecture and tokenizer of ``source`` with weights as its makers drew them at first."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(source)
+    config.initializer_range = config.hidden_size**-0.5
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(out)
+    AutoTokenizer.from_pretrained(source).save_pretrained(out)
+
+
+# Side by side ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Job:
+    """One run of the study."""
+
+    cell: Cell
+    started: float
+    process: subprocess.Popen[bytes]
+
+
+@dataclass
+class Runner:
+    """The runs of a study, several at a time."""
+
+    study: Study
+    jobs: int
+    until: float
+    choose: float
+    chosen: str = ""
+    running: list[Job] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+
+    def run(self) -> None:
+        """Start and await runs until all are finished or the time is over."""
+        waiting = [c for c in cells_of(self.study.plan) if not self.finished(c.row)]
+        while (waiting or self.running) and time.monotonic() < self.until:
+            self.running = [job for job in self.running if not self.ended(job)]
+            if time.monotonic() > self.choose and any(map(self.finished, self.candidates())):
+                waiting = [c for c in waiting if c.row not in self.candidates()]
+                self.stop(set(self.candidates()))
+            for cell in list(waiting):
+                if len(self.running) >= self.jobs:
+                    break
+                needed = self.needed(cell.row)
+                if needed & self.failed:
+                    self.failed.add(cell.row)
+                    waiting.remove(cell)
+                elif all(map(self.finished, needed)):
+                    waiting.remove(cell)
+                    self.running.append(self.start(cell))
+            time.sleep(0.2)
+        self.stop({job.cell.row for job in self.running})
+
+    def needed(self, row: str) -> set[str]:
+        """Rows that must be finished before ``row``; all candidates where it loads the best of them."""
+        named = set(REFERENCE.findall(json.dumps(self.study.plan.rows[row].set)))
+        if not row.startswith(FOLLOWS):
+            return named
+        tried = {r for r in self.candidates() if time.monotonic() < self.choose or self.finished(r)}
+        return named - {BEST} | (tried or {BEST}) - self.failed
+
+    def candidates(self) -> list[str]:
+        """Rows of which the best is loaded."""
+        return [row for row in self.study.plan.rows if row.startswith(BEST)]
+
+    def start(self, cell: Cell) -> Job:
+        """Start one run in a process of its own."""
+        if cell.row.startswith(FOLLOWS):
+            self.chosen = self.chosen or self.best()
+            take_over(self.study.plan, cell.row, self.chosen)
+        folder = cell.folder(self.study.out)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        values = self.study.settings(cell).model_dump(exclude_unset=True)
+        config = folder.with_name("seed-0.yaml")
+        config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SASRECLLM_")}
+        environment = {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"} | kept
+        with folder.with_name("seed-0.log").open("ab") as log:
+            command = [*CHILD, "run", "--config", str(config), "--out", str(folder)]
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
+            )
+        say(f"started {cell.row}")
+        return Job(cell, time.monotonic(), process)
+
+    def ended(self, job: Job) -> bool:
+        """Whether a run has ended; says how."""
+        code = job.process.poll()
+        if code is None:
+            return False
+        say(f"{job.cell.row}: exit {code} after {time.monotonic() - job.started:.0f} s")
+        if code:
+            self.failed.add(job.cell.row)
+            log = job.cell.folder(self.study.out).with_name("seed-0.log")
+            print(*log.read_text(errors="replace").splitlines()[-8:], sep="\n", flush=True)
+        return True
+
+    def finished(self, row: str) -> bool:
+        """Whether a row's run is finished."""
+        return self.folder(row).is_sealed()
+
+    def folder(self, row: str) -> RunFolder:
+        """The run folder of a row."""
+        return RunFolder(Cell(next(iter(self.study.plan.datasets)), row, 0).folder(self.study.out))
+
+    def best(self) -> str:
+        """The best finished candidate by the validation split."""
+        data = stored_data(self.folder(next(r for r in self.candidates() if self.finished(r))))
+        valid = data.questions("valid")
+        found = {}
+        for row in filter(self.finished, self.candidates()):
+            scores = list(row_scores(self.folder(row)).values())[-1]["valid"]
+            found[row] = sum(measured(scores, valid))
+        say(f"AUC + UAUC on validation: { {k: round(v, 4) for k, v in found.items()} }")
+        return max(found, key=lambda row: found[row])
+
+    def stop(self, rows: set[str]) -> None:
+        """End what still runs of ``rows``."""
+        ending = [job for job in self.running if job.cell.row in rows]
+        for job in ending:
+            job.process.send_signal(signal.SIGTERM)
+        for job in ending:
+            try:
+                job.process.wait(15)
+            except subprocess.TimeoutExpired:
+                job.process.kill()
+            self.failed.add(job.cell.row)
+            self.running.remove(job)
+            say(f"{job.cell.row}: stopped after {time.monotonic() - job.started:.0f} s")
+
+
+def take_over(plan: Plan, row: str, best: str) -> None:
+    """Let ``row`` load from ``best`` and have its settings of the language model."""
+    mine = json.loads(json.dumps(plan.rows[row].set).replace(f"{{run:{BEST}}}", f"{{run:{best}}}"))
+    theirs = {k: v for k, v in plan.rows[best].set.items() if k.startswith("llm.")}
+    plan.rows[row].set = theirs | mine
+
+
+def measured(scores: FloatArray, questions: Questions) -> tuple[float, float]:
+    """AUC and UAUC."""
+    by_user = uauc(scores, questions.labels, questions.histories.users).value
+    return float(auc(scores, questions.labels) or np.nan), float(by_user or np.nan)
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """Row -> stage -> AUC and UAUC of validation and test, and how it went, of all that is finished."""
+    out: dict[str, Any] = {}
+    for cell in cells_of(study.plan):
+        folder = RunFolder(cell.folder(study.out))
+        if not folder.data.is_dir():
+            continue
+        data = stored_data(folder)
+        for stage in folder.stage_folders():
+            if not (stage.about.is_file() and stage.scores.is_dir()):
+                continue
+            about = json.loads(stage.about.read_text(encoding="utf-8"))
+            row = {k: about[k] for k in ("seconds", "seconds_per_row", "result")}
+            for split, scores in load_scores(stage).items():
+                row[split] = [round(v, 4) for v in measured(scores, data.questions(split))]
+            out.setdefault(cell.row, {})[about["row"]] = row
+    return out
+
+
+def say(line: str) -> None:
+    """One line with the seconds since the beginning."""
+    print(f"[{time.monotonic() - BEGAN:5.0f} s] {line}", flush=True)
+
+
+BEGAN = time.monotonic()
+
+
+# What the words know by heart -----------------------------------------------------------------------
+
+
+def memory(out: Path, rows: list[str]) -> dict[str, Any]:
+    """AUC on training and validation rows of the encoder and of each row's text stage."""
+    dataset = next(out.glob(f"*/{ENCODER}")).parent.name
+    encoder_run = RunFolder(Cell(dataset, ENCODER, 0).folder(out))
+    config = stored_config(encoder_run)
+    data = stored_data(encoder_run)
+    system = System.load(encoder_run, "cpu", config, data)
+    system.bring_in_folds(encoder_run, 99)
+    train, valid = data.questions("train"), data.questions("valid")
+    rng = np.random.default_rng(0)
+    sample = train.take(np.sort(rng.permutation(len(train))[:ASKED]))
+    crossfitted = system.crossfitted()
+    assert crossfitted is not None
+    seen, apart = (logits(e, sample) for e in (system.encoder, crossfitted))
+    known = logits(system.encoder, valid)
+    found: dict[str, Any] = {
+        "encoder": {"train": auc(seen, sample.labels), "valid": auc(known, valid.labels)},
+        "encoder, cross-fitted": {
+            "train": auc(apart, sample.labels),
+            "valid": auc(known, valid.labels),
+        },
+    }
+    for row in rows:
+        found[row] = _remembered(RunFolder(Cell(dataset, row, 0).folder(out)), sample, apart, known)
+    write_json(out / "memory.json", found)
+    return found
+
+
+def _remembered(
+    folder: RunFolder, sample: Questions, apart: FloatArray, known: FloatArray
+) -> dict[str, Any]:
+    config = stored_config(folder)
+    data = stored_data(folder)
+    stages = planned(config)
+    number, stage = next(
+        (f, s) for f, s in folder.of_stages(stages) if s.train == ("adapter",) and s.prompt == "text"
+    )
+    system = System.load(folder, "auto", config, data, until=number.number)
+    scores = system.llm_scorer("words", "text").score(sample.histories, sample.targets[:, None])[:, 0]
+    share = holdout_share(config, stages)
+    taught = np.isin(sample.histories.users, text_questions(data, share, config.seed).histories.users)
+    valid = data.questions("valid")
+    words = load_scores(number)["valid"]
+    out: dict[str, Any] = {"valid": auc(words, valid.labels), "stage": stage.name}
+    for name, rows in (("train", taught), ("train, users kept from it", ~taught)):
+        if rows.any():
+            labels = sample.labels[rows]
+            out[name] = auc(scores[rows], labels)
+            out[f"weights of words and encoder on {name}"] = weights(scores[rows], apart[rows], labels)
+    out["weights of words and encoder on valid"] = weights(words, known, valid.labels)
+    return out
+
+
+def logits(encoder: Any, questions: Questions) -> FloatArray:
+    """The encoder's logits of the questions."""
+    import torch
+
+    encoder.eval()
+    with torch.no_grad():
+        parts = [
+            encoder.pair(part.histories, part.targets)[2].double().cpu().numpy()
+            for at in np.array_split(np.arange(len(questions)), len(questions) // 2048 + 1)
+            for part in (questions.take(at),)
+        ]
+    return np.concatenate(parts)
+
+
+def weights(words: FloatArray, encoder: FloatArray, labels: Any) -> list[float]:
+    """Weights of both in a logistic regression of the label, each standardised."""
+    columns = [(x - x.mean()) / (x.std() or 1.0) for x in (words, encoder)]
+    X, y = np.stack([*columns, np.ones(len(words))], axis=1), np.asarray(labels, dtype=float)
+    beta = np.zeros(3)
+    for _ in range(25):  # Newton's steps
+        p = 1 / (1 + np.exp(-X @ beta))
+        hessian = (X * (p * (1 - p))[:, None]).T @ X + 1e-6 * np.eye(3)
+        beta += np.linalg.solve(hessian, X.T @ (y - p))
+    return [round(float(b), 3) for b in beta[:2]]
+
+
+def pack(out: Path, file: Path) -> None:
+    """Everything of a study but weights in one file."""
+    with tarfile.open(file, "w:gz", compresslevel=6) as archive:
+        for path in sorted(out.rglob("*")):
+            heavy = (
+                path.suffix in WEIGHTS and "scores" not in path.parts and "baselines" not in path.parts
+            )
+            if path.is_file() and not heavy and path.stat().st_size < 4 << 20:
+                archive.add(path, path.relative_to(out))
+    say(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("random")
+    one.add_argument("source", type=Path)
+    one.add_argument("out", type=Path)
+    many = commands.add_parser("run")
+    many.add_argument("plan", type=Path)
+    many.add_argument("out", type=Path)
+    many.add_argument("--jobs", type=int, default=6)
+    many.add_argument("--seconds", type=float, default=1e9)
+    many.add_argument("settings", nargs="*")
+    heart = commands.add_parser("memory")
+    heart.add_argument("out", type=Path)
+    heart.add_argument("rows", nargs="+")
+    light = commands.add_parser("pack")
+    light.add_argument("out", type=Path)
+    light.add_argument("file", type=Path)
+    asked = parser.parse_args()
+    if asked.command == "random":
+        random_weights(asked.source, asked.out)
+    elif asked.command == "memory":
+        print(json.dumps(memory(asked.out, asked.rows), indent=1))
+    elif asked.command == "pack":
+        pack(asked.out, asked.file)
+    else:
+        study = Study(load_plan(asked.plan, asked.settings), asked.plan, asked.out, Progress())
+        runner = Runner(study, asked.jobs, BEGAN + asked.seconds, BEGAN + CHOOSE * asked.seconds)
+        runner.run()
+        found = summary(study) | {"soft rows load": runner.chosen}
+        write_json(asked.out / "summary.json", found)
+        print(json.dumps(found, indent=1))
+        write_study(study)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
