@@ -91,6 +91,12 @@ def test_what_was_told_is_in_the_next_run_once_and_nobody_who_was_forgotten(serv
     said = cli("update", link, "--from-store", url, "--quiet")
     assert "known already" in said and not (folder / "shop-3").exists()
 
+    # Who leaves one of them leaves all: the way back does not bring him back either.
+    cli("forget", link, "--user", "u11", "--store", url)
+    for name in ("shop", "shop-2"):
+        assert "u11" not in stored_data(RunFolder(folder / name)).catalog.user_ids
+    data = stored_data(second)
+
     # An earlier log does not bring anybody back; later feedback is somebody new's.
     (folder / "log.csv").write_text(
         "who,what,stars,at\n" + "".join(f"u29,i{n},5,{START + n}\n" for n in range(9))

@@ -66,7 +66,7 @@ def test_it_ends_with_both_runs_on_the_same_rows_and_lets_current_name_the_new_o
     for word in ("before", "after minus before", "AUC", "HR@10", "neither run has seen"):
         assert word in said
     assert (old.parent / "current").resolve() == folder.resolve()
-    assert "current" in said and "SIGHUP" in said
+    assert "current names" in said
 
 
 def test_the_run_before_is_judged_as_it_is_served(updated, old):
