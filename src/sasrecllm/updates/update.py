@@ -50,7 +50,7 @@ class Updated:
         if self.link is None:
             return f"{self.folder}"
         if self.promoted:
-            return f"{self.link} names {self.folder} now; a server that was started on it takes it within seconds"
+            return f"{self.link} names {self.folder} now; a server of the link takes it within seconds"
         worse = " and ".join(self.found["worse"])
         return (
             f"{self.folder} is surely worse by {worse}, so {self.link} stays as it is; --promote always"
