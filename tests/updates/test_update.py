@@ -62,7 +62,8 @@ def test_it_ends_with_both_runs_on_the_same_rows_and_lets_current_name_the_new_o
     assert found["of"] == str(old.resolve()) and found["worse"] == []
     for name in ("auc", "hr@10"):
         metric = found["metrics"][name]
-        assert metric["difference"][0] == pytest.approx(metric["after"][0] - metric["before"][0])
+        difference = metric["differences"]["after minus before"]
+        assert difference[0] == pytest.approx(metric["after"][0] - metric["before"][0])
     for word in ("before", "after minus before", "AUC", "HR@10", "neither run has seen"):
         assert word in said
     assert (old.parent / "current").resolve() == folder.resolve()
@@ -72,16 +73,15 @@ def test_it_ends_with_both_runs_on_the_same_rows_and_lets_current_name_the_new_o
 def test_the_run_before_is_judged_as_it_is_served(updated, old):
     """Its score of a test row is what it answers to the same history over the catalogue that grew."""
     folder, _, _ = updated
-    from sasrecllm.updates.judge import asked_before
+    from sasrecllm.updates.judge import Served
 
     data = stored_data(RunFolder(folder))
     served = SASRecLLM.from_pretrained(old).with_items(
         [sasrecllm.NewItem(f"i{n}", f"The {n % 3} story {n}") for n in (30, 31)]
     )
     test = data.questions("test")
-    got = asked_before(SASRecLLM.from_pretrained(old), data).score(
-        test.histories, test.targets[:, None]
-    )[:, 0]
+    before = Served("before", SASRecLLM.from_pretrained(old), data.catalog)
+    got = before.scorer().score(test.histories, test.targets[:, None])[:, 0]
     for place in (0, len(test) // 2, len(test) - 1):
         history = test.histories.take(np.array([place]))
         entries = [

@@ -22,7 +22,7 @@ def changes_table(found: Mapping[str, Any]) -> str:
             NAMES.get(name, name),
             span(metric["before"]),
             span(metric["after"]),
-            span(metric["difference"], True),
+            span(metric["differences"]["after minus before"], True),
         )
         for name, metric in found["metrics"].items()
     ]

@@ -1,11 +1,13 @@
 """What an update changed: the run before and this one on the same rows, which neither has seen.
 
-The run before is judged as it would be served: with the new items by their words, and with what people
+A run is judged as it is served: with items that it does not know by their words, and with what people
 did since in their histories.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from sasrecllm.checkpoint import write_json
 from sasrecllm.data.candidates import servable_likes
+from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.comparison import Judge
 from sasrecllm.evaluation.intervals import interval
@@ -21,6 +24,7 @@ from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_user
 from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import NewItem
 from sasrecllm.inference.rerank import free_items
+from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import resealed
@@ -34,11 +38,11 @@ DECIDES = ("auc", "hr@10")
 """Surely worse by one of these is surely worse."""
 
 
-class Seen:
-    """A scorer of the run before, asked in the indices of the run after it.
+class Elsewhere:
+    """A scorer that is asked in the indices of another catalogue.
 
     Args:
-        items, users: index there of each index here; users UNKNOWN where they are new.
+        items, users: index of the scorer for each index here; users UNKNOWN where it knows none.
     """
 
     def __init__(self, name: str, scorer: Scorer, items: IntArray, users: IntArray) -> None:
@@ -60,93 +64,77 @@ class Seen:
         return self.scorer.score(asked, known)
 
 
-class Named:
-    """A scorer under another name."""
+class Served:
+    """A system as it would be served to the users and items of ``catalog``.
 
-    def __init__(self, name: str, scorer: Scorer) -> None:
-        self.name, self.score = name, scorer.score
-        self.asks_language_model = bool(getattr(scorer, "asks_language_model", False))
-        self.prompts = int(getattr(scorer, "prompts", 0))
+    Args:
+        name: of its rows.
+    """
+
+    def __init__(self, name: str, system: SASRecLLM, catalog: Catalog) -> None:
+        self.name = name
+        self.items = system.catalog.item_index(catalog.item_ids)
+        self.users = system.dataset.catalog.user_index(catalog.user_ids)
+        fresh = np.flatnonzero(self.items == UNKNOWN)
+        self.items[fresh] = system.catalog.n_items + np.arange(len(fresh))
+        told = [
+            NewItem(
+                catalog.item_id(i),
+                catalog.title(i),
+                {key: values[i] for key, values in catalog.attributes.items()},
+            )
+            for i in fresh.tolist()
+        ]
+        self.system = system.with_items(told) if told else system
+
+    def scorer(self) -> Elsewhere:
+        """Its P(like)."""
+        return Elsewhere(self.name, self.system, self.items, self.users)
+
+    def lists(self, count: int) -> Elsewhere:
+        """Its lists."""
+        return Elsewhere(self.name, self.system.two_stage(count), self.items, self.users)
 
 
-def asked_before(old: SASRecLLM, dataset: Dataset) -> Seen:
-    """The run before as a scorer of an update's rows: served with the new items, as it would be."""
-    assert dataset.former is not None
-    grown, items = _with_new_items(old, dataset)
-    return Seen(BEFORE, grown, items, dataset.former.users)
+def judged(
+    systems: Mapping[str, SASRecLLM],
+    dataset: Dataset,
+    *,
+    resamples: int,
+    seed: int,
+    lists: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """All ``systems`` on the test split of ``dataset``, the differences paired.
 
-
-def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """Metrics of both runs and their paired differences, kept as ``update.json``.
+    Args:
+        systems: name -> system; the difference of each to the one before it is taken.
+        lists: how many of the test's likes are asked for; 0 for none.
 
     Returns:
-        ``rows``, ``lists`` (how many are judged), ``metrics`` (name -> before, after, and after minus
-        before, each [value, low, high]), ``worse``: those of ``DECIDES`` that are surely worse.
+        ``rows``; ``lists``, how many there are; ``metrics``: metric -> row -> [value, low, high], and
+        under ``differences`` of it ``b minus a`` likewise.
     """
-    assert dataset.former is not None
-    there = RunFolder(Path(run.config.update.of))
-    old, new = SASRecLLM.load(there, run.config.device), SASRecLLM.load(run.folder, run.config.device)
-    old, items = _with_new_items(old, dataset)
-    users = dataset.former.users
-    test, c = dataset.questions("test"), run.config.evaluation
-    judge = Judge(test, {}, c.resamples, run.config.seed)
-    for name, system, scorer in (
-        (BEFORE, old, Seen(BEFORE, old, items, users)),
-        (AFTER, new, Named(AFTER, new)),
-    ):
-        bar = run.progress.bar(f"scoring the run {name}")
-        scores = score_questions(scorer, test, progress=bar)
-        judge.evaluation(name, scores, system.calibration)
-    found = {BEFORE: _intervals(judge, BEFORE), AFTER: _intervals(judge, AFTER)}
-    changed = judge.differences(AFTER, BEFORE)
-    metrics = {
-        m: {BEFORE: found[BEFORE][m], AFTER: found[AFTER][m], "difference": changed[m]}
-        for m in ("auc", "uauc", "log_loss")
-    }
-    lists = _lists(run, dataset, (old, items, users), new)
-    metrics |= lists.pop("metrics")
-    worse = [m for m in DECIDES if m in metrics and (metrics[m]["difference"][2] or 0.0) < 0]
-    out = {"of": str(there), "rows": len(test), **lists, "metrics": metrics, "worse": worse}
-    with resealed(run.folder):
-        write_json(run.folder.update, out)
-    return out
-
-
-def _intervals(judge: Judge, name: str) -> dict[str, list[float | None]]:
-    return {k: interval(*found).to_list() for k, found in judge.draws[name].items()}
-
-
-def _with_new_items(old: SASRecLLM, dataset: Dataset) -> tuple[SASRecLLM, IntArray]:
-    """The run before with the items that it did not know at its end, and each item's index there."""
-    assert dataset.former is not None
-    catalog, items = dataset.catalog, dataset.former.items.copy()
-    fresh = np.flatnonzero(items == UNKNOWN)
-    items[fresh] = old.catalog.n_items + np.arange(len(fresh))
-    if not len(fresh):
-        return old, items
-    columns = catalog.attributes
-    told = [
-        NewItem(catalog.item_id(i), catalog.title(i), {k: v[i] for k, v in columns.items()})
-        for i in fresh.tolist()
-    ]
-    return old.with_items(told), items
-
-
-def _lists(
-    run: Run, dataset: Dataset, before: tuple[SASRecLLM, IntArray, IntArray], new: SASRecLLM
-) -> dict[str, Any]:
-    """Hits of both runs' lists on the same seeded likes of the test."""
-    c, (old, items, users) = run.config.evaluation, before
+    test = dataset.questions("test")
+    judge = Judge(test, {}, resamples, seed)
+    served = [Served(name, system, dataset.catalog) for name, system in systems.items()]
+    for one in served:
+        bar = progress.bar(f"P(like), {one.name}")
+        scores = score_questions(one.scorer(), test, progress=bar)
+        judge.evaluation(one.name, scores, one.system.calibration)
+    metrics: dict[str, dict[str, Any]] = {}
+    for metric in ("auc", "uauc", "log_loss"):
+        metrics[metric] = {n: interval(*judge.draws[n][metric]).to_list() for n in systems}
+        metrics[metric]["differences"] = {
+            f"{b} minus {a}": judge.differences(b, a)[metric] for a, b in pairwise(systems)
+        }
+    found = {"rows": len(test), "lists": 0, "metrics": metrics}
     rows = servable_likes(dataset, "test")
-    fusion = new.parts.list_fusion
-    fused = 0 if fusion is None or fusion.rerank is None else fusion.rerank.prompts
-    most = c.ranking.users
-    if new.asks_language_model and (fusion is None or fused):
-        most = lists_per_row(run.config, dataset, planned(run.config), fused).served
-    rng = np.random.default_rng([run.config.seed, SERVED_LISTS])
-    drawn = rows[spread_over_users(dataset.users[rows], most, rng)]
-    if c.ranking.when == "never" or not len(drawn):
-        return {"lists": 0, "metrics": {}}
+    drawn = rows[
+        spread_over_users(dataset.users[rows], lists, np.random.default_rng([seed, SERVED_LISTS]))
+    ]
+    if not len(drawn):
+        return found
 
     def free(known: Histories) -> BoolArray:
         return free_items(known, np.ones(dataset.n_items, dtype=bool), seen=dataset.allow_seen)
@@ -154,22 +142,53 @@ def _lists(
     table = ListTable(
         Asked(dataset.histories(drawn), dataset.items[drawn], free),
         dataset.train_counts.astype(np.float64),
+        resamples=resamples,
+        seed=seed,
+    )
+    rows_of = {
+        one.name: table.add(one.lists(100), progress=progress.bar(f"lists, {one.name}"))
+        for one in served
+    }
+    for metric in ("hr@10", "ndcg@10"):
+        metrics[metric] = {name: rows_of[name][metric] for name in systems}
+        metrics[metric]["differences"] = {
+            f"{b} minus {a}": table.difference(b, a)[metric] for a, b in pairwise(systems)
+        }
+    return found | {"lists": len(drawn)}
+
+
+def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Both runs on the rows that an update holds out, kept as ``update.json``.
+
+    Returns:
+        What :func:`judged` says, ``of``, the run before, and ``worse``: those of ``DECIDES`` that are
+        surely worse.
+    """
+    there, c = RunFolder(Path(run.config.update.of)), run.config.evaluation
+    old, new = (SASRecLLM.load(folder, run.config.device) for folder in (there, run.folder))
+    found = judged(
+        {BEFORE: old, AFTER: new},
+        dataset,
         resamples=c.resamples,
         seed=run.config.seed,
+        lists=0 if c.ranking.when == "never" else _affordable(run, dataset, new),
+        progress=run.progress,
     )
-    count = c.ranking.rerank or 1
-    found = {}
-    for served in (
-        Seen(BEFORE, old.two_stage(count), items, users),
-        Named(AFTER, new.two_stage(count)),
-    ):
-        bar = run.progress.bar(f"lists of the run {served.name}")
-        found[served.name] = table.add(served, progress=bar)
-    changed = table.difference(AFTER, BEFORE)
-    return {
-        "lists": len(drawn),
-        "metrics": {
-            m: {BEFORE: found[BEFORE][m], AFTER: found[AFTER][m], "difference": changed[m]}
-            for m in changed
-        },
+    changes = {
+        metric: values["differences"][f"{AFTER} minus {BEFORE}"]
+        for metric, values in found["metrics"].items()
     }
+    worse = [m for m in DECIDES if m in changes and (changes[m][2] or 0.0) < 0]
+    out = found | {"of": str(there), "worse": worse}
+    with resealed(run.folder):
+        write_json(run.folder.update, out)
+    return out
+
+
+def _affordable(run: Run, dataset: Dataset, system: SASRecLLM) -> int:
+    """How many lists are asked for: all, or those that the language model may cost."""
+    fusion = system.fusion
+    fused = 0 if fusion is None or fusion.rerank is None else fusion.rerank.prompts
+    if not system.asks_language_model or (fusion is not None and not fused):
+        return run.config.evaluation.ranking.users
+    return lists_per_row(run.config, dataset, planned(run.config), fused).served
