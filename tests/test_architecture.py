@@ -56,6 +56,17 @@ def test_what_answers_is_not_what_trains():
             assert not any(m.startswith("sasrecllm.inference") for m in imports(path)), relative
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_components_take_plain_arguments(path):
+    """What stands below ``runs`` works without a configuration: it never sees the whole settings."""
+    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if own in {"__init__", "settings", "config"} or FLOORS[own] >= FLOORS["runs"]:
+        return
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sasrecllm."):
+            assert "Config" not in {a.name for a in node.names}, path
+
+
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     """Every group of names that reach each other, by Tarjan's algorithm."""
     index: dict[str, int] = {}

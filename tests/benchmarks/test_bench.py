@@ -27,7 +27,7 @@ from benchmarks.bench import (
 )
 from benchmarks.bench.measure import Finding, compare, largest_gap, matrix_rate
 from benchmarks.bench.random_prompts import BATCH, built, prompts
-from benchmarks.bench.run import Asked, bench, pinned, table
+from benchmarks.bench.run import WORKS, Asked, bench, pinned, table
 from sasrecllm.config import load_config
 from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError, EnvironmentRefusal
@@ -256,6 +256,17 @@ def test_the_reference_way_holds_the_logits_of_the_vocabulary():
 def test_ingest_is_measured_on_a_log_that_it_can_read():
     speed, held = data.bench(2_000, 1, 1)
     assert speed.theirs > 0 and speed.ours > 0 and held.unit == "MB" and held.ours >= 0
+
+
+def test_parts_are_measured_on_a_folder_that_it_can_read():
+    (held,) = data.bench_parts(2_000, 1)
+    assert held.unit == "MB" and held.ours >= 0 and "by the clock" in held.note
+
+
+def test_an_index_is_measured_beside_the_exact_one_with_its_recall():
+    for found in WORKS["index"](TINY):
+        assert found.ratio is not None and found.ratio > 0
+        assert float(found.note.split()[1].rstrip("%")) > 80
 
 
 def test_starts_are_timed_and_a_missing_run_is_named(tmp_path):

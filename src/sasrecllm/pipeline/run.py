@@ -48,6 +48,8 @@ def run_all(run: Run) -> dict[str, Any]:
         found = standing(run.folder.results, run.config) or evaluate_run(run, dataset)
         unseal(run.folder)
         system = SASRecLLM.load(run.folder, run.config.device, run.config)
+        if system.said_of_index:
+            run.progress.line(system.said_of_index)
         write_json(run.folder.showcase, showcase(system))
         write_report(run, dataset)
         _finish(run, dataset, found, time.monotonic() - started)

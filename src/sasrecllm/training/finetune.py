@@ -85,12 +85,14 @@ class AnswerTask(Task):
                 self.cold_BE = encoded_slots(reader, _unseen(questions))[1] if self.some_cold else None
 
     def learn(self) -> None:
+        """Training mode for adapter, mapper and encoder as far as they learn."""
         self.eval()
         self.model.training_mode(set(self.parts) - {"encoder"})
         if self.live and self.encoder is not None:
             self.encoder.train()
 
     def forward(self, examples: IntArray) -> Tensor:
+        """Cross-entropy of Yes and No, summed over the questions ``examples``."""
         # The slots of a batch that several processes share are made by each of them, for all of it: so
         # little costs less than telling their random numbers apart.
         batch = share()
@@ -142,6 +144,7 @@ class AnswerTask(Task):
         return self.cold_BE[torch.from_numpy(positions)]
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
+        """Logit of Yes against No of each question, [B]."""
         out = np.empty(len(positions))
         for at in of_like_length(self.validation_lengths[positions], self.score_batch):
             rows = self.validation.take(positions[at])
@@ -150,6 +153,7 @@ class AnswerTask(Task):
         return out
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """AUC and UAUC."""
         return ranking_metrics(scores, self.validation)
 
 

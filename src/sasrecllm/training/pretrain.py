@@ -101,9 +101,11 @@ class EncoderTask(Task):
         self.n_validation = len(validation)
 
     def learn(self) -> None:
+        """Training mode for the encoder."""
         self.train()
 
     def forward(self, examples: IntArray) -> Tensor:
+        """The chosen loss, summed over the questions of the windows ``examples``."""
         # For this pass alone: a later stage of the run must not depend on whether this one ran in the
         # same process or was loaded.
         self.encoder.touched_rows = self.touched_rows
@@ -163,8 +165,10 @@ class EncoderTask(Task):
         return windows, Rows(int(every.sum()), places), max(1, int(self.entries[batch.examples].max()))
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
+        """The encoder's logit of each question, [B]."""
         scorer = EncoderScorer(self.name, self.encoder)
         return score_questions(scorer, self.validation.take(positions), chunk=2048)
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """AUC and UAUC."""
         return ranking_metrics(scores, self.validation)
