@@ -190,7 +190,7 @@ def _stage_names(folder: RunFolder, users: Sequence[str], new: Path) -> set[str]
 def _files(folder: RunFolder) -> Iterator[Path]:
     """Files that may name somebody, of those that are not looked after by themselves."""
     own = {folder.data, folder.stages, folder.language_model, folder.baselines, folder.plots}
-    own |= {folder.forgetting, folder.report, folder.results_table}
+    own |= {folder.forgetting, folder.report, folder.results_table, folder.forgotten}
     for path in sorted(folder.path.rglob("*")):
         if path.is_file() and own.isdisjoint({path, *path.parents}):
             yield path

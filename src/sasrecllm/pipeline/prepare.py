@@ -73,7 +73,9 @@ def asked_templates(run: Run) -> dict[str, Template]:
 
     Where nothing was trained yet, copies that lie there may be of other settings.
     """
-    return stored_templates(run.folder if run.folder.is_trained() else None, run.config)
+    of = run.config.update.of
+    before = RunFolder(Path(of)) if of and asks_language_model(run.config) else None
+    return stored_templates(run.folder if run.folder.is_trained() else before, run.config)
 
 
 def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:

@@ -173,8 +173,8 @@ def _grown(
 ) -> Kept:
     """The encoder of the run before over this run's items and users.
 
-    An item that it had not been shown gets the mean of those that it had, as it has had so far; a user
-    whom it did not know, what a new encoder has.
+    An item that it had not been shown gets the mean of those that it had, as it has had so far, and
+    what sets the item apart in ``encoder``; a user whom it did not know, what he has there.
     """
     former = system.dataset.former
     assert former is not None
@@ -187,7 +187,8 @@ def _grown(
         if "item" in name and len(old) == len(shown):
             index = torch.from_numpy(former.items)
             known = (index >= 0) & shown[index.clamp(min=0)]
-            mean = old[shown].mean(0, keepdim=True) + present[name]
+            apart = present[name] - present[name][known].mean(0, keepdim=True)
+            mean = old[shown].mean(0, keepdim=True) + apart
             rows = known.view(-1, *[1] * (old.dim() - 1))
             out[name] = torch.where(rows, old[index.clamp(min=0)], mean)
         elif "user" in name and len(present[name]) == system.dataset.n_users:

@@ -86,6 +86,8 @@ def rows_to_learn(dataset: Dataset, config: Config) -> IntArray:
 
 def held_out_users(dataset: Dataset, share: float, seed: int) -> BoolArray:
     """Users who are kept from the language model, [n_users]."""
+    if not share and dataset.former is None:
+        return np.zeros(dataset.n_users, dtype=bool)
     questions = dataset.questions("train", last=0)
     out = np.zeros(dataset.n_users, dtype=bool)
     out[questions.histories.users[_held_out(dataset, questions, share, seed)]] = True

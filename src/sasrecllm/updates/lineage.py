@@ -10,7 +10,10 @@ from sasrecllm.runs.stored import stored_config
 
 
 def relatives(run: Path) -> list[Path]:
-    """Finished runs in the same folder as ``run`` that updates connect with it, near or far."""
+    """Finished runs in the same folder as ``run`` that updates connect with it, near or far.
+
+    Not an update that is at work: it takes out itself whoever is forgotten meanwhile.
+    """
     place = run.resolve()
     of = {}
     for folder in (p for p in place.parent.iterdir() if p.is_dir() and not p.is_symlink()):
@@ -26,4 +29,8 @@ def relatives(run: Path) -> list[Path]:
         last = set(found)
         found |= {path for path, it in of.items() if it in last}
         found |= {it for path in last if (it := of.get(path)) is not None and it in of}
-    return sorted(path for path in found - {place} if RunFolder(path).is_sealed())
+    return sorted(path for path in found - {place} if _is_whole(RunFolder(path), of[path]))
+
+
+def _is_whole(run: RunFolder, before: Path | None) -> bool:
+    return run.is_sealed() and (before is None or run.update.is_file())

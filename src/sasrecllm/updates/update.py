@@ -14,12 +14,13 @@ from sasrecllm.data.extend import NothingNew
 from sasrecllm.data.ingest.frames import lent
 from sasrecllm.errors import ConfigError
 from sasrecllm.forget import forget
+from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.forgotten import Forgotten, forgotten_in
-from sasrecllm.runs.opening import run_at_work
+from sasrecllm.runs.opening import Run, run_at_work
 from sasrecllm.runs.seal import choose_run, resealed
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.updates.judge import before_after
@@ -102,23 +103,32 @@ def update(
             config = stored_config(RunFolder(folder))
         _refuse_inside(there.path, folder)
         link = None if promote == "never" else link_of(run, folder)
+        is_new = not folder.exists()
         try:
             with run_at_work(folder, config, command, quiet=quiet, force=force) as opened:
                 run_all(opened)
         except NothingNew:
-            shutil.rmtree(folder, ignore_errors=True)
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
             raise
-    _forget_as_before(there, opened.folder)
-    if not opened.folder.update.is_file():
-        with in_use(folder):
-            before_after(opened, stored_data(opened.folder))
-    _forget_as_before(there, opened.folder)
+    if is_main_process():
+        _judge(there, opened)
+    wait_for_all()
     found = read_json(opened.folder.update, metrics=dict, worse=list)
     promoted = link is not None and wanted(promote, found)
-    if link is not None and promoted:
+    if link is not None and promoted and is_main_process():
         point(link, folder)
         _forget_as_before(there, opened.folder)  # who asked the server in this very moment
     return Updated(folder, found, link, promoted)
+
+
+def _judge(there: RunFolder, run: Run) -> None:
+    """Compare both runs, once, without whoever asked to be forgotten meanwhile."""
+    _forget_as_before(there, run.folder)
+    if not run.folder.update.is_file():
+        with in_use(run.folder.path):
+            before_after(run, stored_data(run.folder))
+    _forget_as_before(there, run.folder)
 
 
 def _forget_as_before(there: RunFolder, run: RunFolder) -> None:
