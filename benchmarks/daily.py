@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=10)
     parser.add_argument("--only", default="")
     parser.add_argument("settings", nargs="*")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     plan: Plan = load_plan(asked.plan, asked.settings)
     for cell in cells_of(plan):
         if asked.only in ("", cell.dataset):
