@@ -64,10 +64,22 @@ def load_backbone(
         causal, info = AutoModelForCausalLM.from_pretrained(name, **options)
     refuse_other_weights(name, info, causal.state_dict())
     refuse_adapter(name, bool(getattr(causal, "_hf_peft_config_loaded", False)))
+    _let_gradients_through(causal)
     with reading("weights", name, about):
         backbone = Backbone(causal, tokenizer).requires_grad_(False).eval()
         backbone.digest = model_digest(backbone.digest, _folder_of(name))
         return backbone if placed else backbone.to(device)
+
+
+def _let_gradients_through(causal: Any) -> None:
+    """Keep bitsandbytes from packing its 4-bit weights on some CPUs: no gradient passes packed ones.
+
+    It packs them in the first pass without gradients, a validation say, and training went on without a
+    word, with the adapters of the last layers alone.
+    """
+    for module in causal.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _folder_of(name: str) -> Path:
