@@ -86,17 +86,18 @@ def _stage(folder: RunFolder, users: Sequence[str], in_store: Collection[str], *
         again: ``users`` may be gone already.
     """
     dataset = stored_data(folder)
-    found: set[str] = set()
+    named: set[str] = set()
+    told = {user for user in users if user in in_store}
 
     def write(temporary: Path) -> None:
-        found.update(user for user in users if user in in_store)
-        found.update(_stage_data(folder, dataset, users, temporary))
-        found.update(_stage_names(folder, users, temporary))
-        if found:
-            noted = forgotten_in(folder).and_now(found)
+        named.update(_stage_data(folder, dataset, users, temporary))
+        named.update(_stage_names(folder, users, temporary))
+        if named | told:
+            noted = forgotten_in(folder).and_now(named | told)
             write_json(RunFolder(temporary).forgotten, noted.to_dict())
 
     commit_folder(_new(folder), write)
+    found = named | told
     if unknown := [user for user in users if user not in found and not again]:
         raise DataError(
             f"user {unknown[0]!r} is not in this run"
@@ -106,7 +107,7 @@ def _stage(folder: RunFolder, users: Sequence[str], in_store: Collection[str], *
     if not found:
         return
     rows = bool((dataset.catalog.user_index(list(users)) >= 0).any())
-    write_json(folder.forgetting_complete, {"rows": rows})
+    write_json(folder.forgetting_complete, {"rows": rows, "named": bool(named)})
     sync(folder.forgetting)
 
 
@@ -132,9 +133,10 @@ def _finish(folder: RunFolder) -> bool:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)
                 sync(target.parent)
-        command = read_json(folder.environment, command=str)["command"]
-        run = Run(folder, stored_config(folder), command, Progress(quiet=True))
-        write_report(run, stored_data(folder), redraw=False)
+        if read_json(complete).get("named", True):  # else nobody of them stands in the run
+            command = read_json(folder.environment, command=str)["command"]
+            run = Run(folder, stored_config(folder), command, Progress(quiet=True))
+            write_report(run, stored_data(folder), redraw=False)
     complete.unlink()
     shutil.rmtree(folder.forgetting)
     return True
