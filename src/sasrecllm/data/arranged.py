@@ -102,6 +102,11 @@ class Arranged:
             shared += int((np.append(again, False) | np.insert(again, 0, False)).sum())
         return shared
 
+    def ties(self, order: str) -> tuple[int, int]:
+        """Rows that share their user and time, or their place in an order column, with another row."""
+        moments = self.sharing(self.times) if self.has_times else 0
+        return moments, self.sharing(self.lines) if order == "order" else 0
+
     def training_after_questions(self, codes: LabelArray) -> int:
         """Training rows behind a row of the same user that is asked about (a given split may do so)."""
         late = 0

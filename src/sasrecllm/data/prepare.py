@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from sasrecllm.data.arranged import arranged
+from sasrecllm.data.arranged import Arranged, arranged
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.holdout import check_share, hold_out
@@ -93,14 +93,8 @@ def prepare(
     with _checked(tables, on_bad_rows, quarantine_path, policy) as (checked, refused, rows, parts):
         del tables  # the raw columns' memory is free from here, where the caller holds none either
         log = arranged(checked, parts, rows, policy, kind, threshold)
-    said: list[str] = []
-    bars: tuple[Bar, ...] = ()
-    if log.ratings is not None:
-        said = threshold_warnings(log.ratings, threshold, file, log.counts)
-        bars = histogram(log.ratings, log.counts)
     log.refuse_contradiction(checked)
-    if kind == "labels":
-        said = label_warnings(log.labels, file)
+    said, bars = _of_feedback(log, kind, threshold, file)
     rule = _rule(split, checked)
     codes = split_rows(log.rows, rule, split_args or {})
     all_rows = len(codes)
@@ -110,17 +104,8 @@ def prepare(
         log.users, log.items, codes, cold_items=cold_items, cold_users=cold_users, seed=seed
     )
     remarks = [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
-    if log.repeated:
-        remarks.append(f"{log.repeated:,} rows {_repeats_note(policy)} (data.repeats)")
-    if repeats not in ("auto", "keep") and not repeat_key(checked):
-        remarks.append(
-            f"data.repeats={repeats} has no effect: without times or an order no rows are of one moment"
-        )
-    order = order_of(checked)
-    ties = (
-        log.sharing(log.times) if log.has_times else 0,
-        log.sharing(log.lines) if order == "order" else 0,
-    )
+    remarks += _repeats_notes(repeats, policy, log.repeated, moments=bool(repeat_key(checked)))
+    ties = log.ties(order_of(checked))
     crossed = log.training_after_questions(held.splits)
     remarks += _notes(rule, all_rows - len(codes), checked, ties, crossed)
     cut = threshold if kind == "ratings" else None
@@ -139,7 +124,7 @@ def prepare(
         seed=seed,
         held_items=held.items,
         held_users=held.users,
-        log=LogFacts(kind, rule, cut, bars, log.repeated, max(ties), order),
+        log=LogFacts(kind, rule, cut, bars, log.repeated, max(ties), order_of(checked)),
     )
     dataset = _with_seen(dataset, seen, remarks)
     remarks += set_aside(dataset)
@@ -170,9 +155,28 @@ def _checked(
         yield checked, refused, by_users.rows, by_users
 
 
-def _repeats_note(policy: Repeats) -> str:
-    what = "repeat the user, item and moment of another row"
-    return f"{what} and count like any" if policy == "keep" else f"{what}, whose {policy} alone stays"
+def _of_feedback(
+    log: Arranged, kind: str, threshold: float, file: str
+) -> tuple[list[str], tuple[Bar, ...]]:
+    """Warnings about ratings or labels, and how often each rating stands in the log."""
+    if log.ratings is not None:
+        said = threshold_warnings(log.ratings, threshold, file, log.counts)
+        return said, histogram(log.ratings, log.counts)
+    return (label_warnings(log.labels, file) if kind == "labels" else []), ()
+
+
+def _repeats_notes(repeats: Repeats, policy: Repeats, repeated: int, *, moments: bool) -> list[str]:
+    """What became of ``repeated`` rows of one user, item and moment; ``repeats`` is what was set."""
+    notes = []
+    if repeated:
+        fate = " and count like any" if policy == "keep" else f", whose {policy} alone stays"
+        what = "repeat the user, item and moment of another row"
+        notes.append(f"{repeated:,} rows {what}{fate} (data.repeats)")
+    if repeats not in ("auto", "keep") and not moments:
+        notes.append(
+            f"data.repeats={repeats} has no effect: without times or an order no rows are of one moment"
+        )
+    return notes
 
 
 def _with_seen(dataset: Dataset, seen: Seen, remarks: list[str]) -> Dataset:

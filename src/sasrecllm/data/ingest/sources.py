@@ -143,7 +143,8 @@ def _read(path: Path, *, whole: bool = True) -> _Table:
     if path.is_dir():
         parts = parts_of(path)
         frame = parts.whole() if whole else parts.head()
-        return _Table(frame, str(path), path.resolve().stem, parts.notes, parts=parts)
+        name = path.resolve().name.removesuffix(".parquet")  # as Spark names its folders
+        return _Table(frame, str(path), name, parts.notes, parts=parts)
     frame, note = read_table(path)
     return _Table(frame, str(path), path.stem, (note,) if note else ())
 
