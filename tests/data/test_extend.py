@@ -137,6 +137,12 @@ def test_rows_that_are_known_already_count_once(old):
     assert len(again) == len(both) + 5
 
 
+def test_of_few_rows_it_is_said_that_more_would_help(old):
+    few = grown(old, later(3))
+    assert any("give more new rows at once" in note for note in few.notes)
+    assert not any("data.split" in note for note in few.notes)
+
+
 def test_nothing_new_is_said_and_changes_nothing(old):
     with pytest.raises(NothingNew, match="all of its 120 rows are known already"):
         grown(old, first_day())

@@ -37,6 +37,10 @@ FEW = 100
 """Test rows; where their share of the new rows is less, it is up to a quarter of them."""
 
 
+OTHER_SPLIT, MORE_ROWS = ": set data.split=", ": give more new rows at once"
+"""What is said of few rows where they are divided by a setting, and what can be done here."""
+
+
 @dataclass(frozen=True)
 class Learnt:
     """How a run divided its users.
@@ -252,7 +256,9 @@ def _merged(
     said += f" {len(names) - len(there):,} new users"
     notes = [said] + ([f"{known:,} given rows were known already"] if known else [])
     notes += remarks + set_aside(data)
-    return replace(data, notes=(*notes, *(WARNING + text for text in warnings_of(data, {}))))
+    said = [text.partition(OTHER_SPLIT) for text in warnings_of(data, {})]
+    warnings = [f"{WARNING}{what}{MORE_ROWS if other else ''}" for what, other, _ in said]
+    return replace(data, notes=(*notes, *warnings))
 
 
 def _sorted_items(grown: Catalog) -> tuple[Catalog, IntArray]:
