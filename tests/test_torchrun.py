@@ -19,6 +19,7 @@ LONG = ("strategy=encoder-only", "encoder.folds=0", "encoder.loop.epochs=9999",
 SHORT = ("fusion.enabled=false", "evaluation.ranking.when=never", "evaluation.ablations=false",
          "lists.enabled=false")  # fmt: skip
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+SMOLLM2 = Path(__file__).parents[1] / ".cache/smollm2-135m"
 MORTAL = '''
 """The labelled loss; DIES=RANK:N kills the process of that rank in its N-th step."""
 import dataclasses, os, signal
@@ -128,8 +129,38 @@ def test_a_killed_process_costs_nothing_and_any_number_of_others_goes_on(tmp_pat
 @pytest.mark.soak
 @pytest.mark.parametrize("sharing", [{}, FSDP2], ids=["ddp", "fsdp2"])
 def test_every_stage_trains_the_same_under_two_processes(tmp_path, sharing):
-    assert trained(1, tmp_path / "one")[0] == 0
-    code, said = trained(2, tmp_path / "two", **sharing)
+    deep = "llm.offline.layers=3"
+    assert trained(1, tmp_path / "one", deep)[0] == 0
+    code, said = trained(2, tmp_path / "two", deep, **sharing)
     assert code == 0, said
     assert ("cut among 2 processes" in (tmp_path / "two/log.txt").read_text()) == bool(sharing)
     assert_alike(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="needs SmolLM2: make smollm2")
+@pytest.mark.parametrize("sharing", [{}, FSDP2], ids=["ddp", "fsdp2"])
+def test_a_pretrained_model_goes_on_after_kills_under_any_number_of_processes(tmp_path, sharing):
+    settings = ("strategy=text-only", f"llm.backbone={SMOLLM2}", "data.world.users=40",
+                "llm.loop.max_steps=8", "llm.loop.save_every=1", "llm.loop.batch_size=8",
+                "llm.lora.dropout=0.1")  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert trained(1, whole, *settings)[0] == 0
+    checkpoints = cut / "stages/1-text/checkpoints"
+
+    def newest():
+        return max([int(p.name[5:]) for p in checkpoints.glob("step-*[0-9]")], default=0)
+
+    for processes in (2, 1, 2):
+        words = ("train", "--config", TINY, "--out", cut, "--quiet", *SHORT, *settings)
+        before, environment = newest(), {**os.environ, "OMP_NUM_THREADS": "1", **sharing}
+        with subprocess.Popen(command_of(processes, *words), env=environment) as job:
+            until(lambda before=before: newest() > before, job)
+            process = psutil.Process(job.pid)
+            children = process.children(recursive=True)
+            last = str(processes - 1)
+            next((c for c in children if c.environ().get("RANK") == last), process).kill()
+            assert job.wait(280)
+    code, said = trained(1, cut, *settings)
+    assert code == 0, said
+    assert_alike(cut, whole)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sasrecllm.ops.adapted_linear import adapted_linear
 from sasrecllm.ops.attention import causal_attention, dropout
 from sasrecllm.ops.draws import RowDropout, Rows, drawn, of_rows, share, shared
 
@@ -35,6 +36,23 @@ def test_dropout_takes_away_what_one_process_would(layer):
     assert (whole == 0).any()
     with of_rows(Rows(9, mine)):
         assert torch.equal(seeded(lambda: layer(values[mine])), whole[mine])
+
+
+def test_a_low_rank_update_drops_what_one_process_would_forward_and_back():
+    torch.manual_seed(0)
+    weight, down, up = torch.randn(5, 6), torch.randn(2, 6), torch.randn(5, 2, requires_grad=True)
+
+    def learnt(values):
+        values = values.clone().requires_grad_()
+        out = adapted_linear(values, weight, None, down, up, 2.0, 0.4)
+        return out.detach(), torch.autograd.grad(out.sum(), values)[0]
+
+    values, mine = torch.randn(9, 4, 6), np.array([1, 4, 8])
+    whole = seeded(lambda: learnt(values))
+    with of_rows(Rows(9, mine)):
+        got = seeded(lambda: learnt(values[mine]))
+    for part, all_rows in zip(got, whole, strict=True):
+        torch.testing.assert_close(part, all_rows[mine])  # another size may take another kernel
 
 
 def test_attention_takes_away_what_one_process_would():

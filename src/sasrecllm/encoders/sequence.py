@@ -116,10 +116,7 @@ class SequentialEncoder(nn.Module, ABC):
         at_least("width", width, 1)
         at_least("length", length, 1)
         if not 0 <= dropout < 1:
-            raise ConfigError(
-                f"encoder: dropout is {dropout}; allowed: at least 0 and below 1",
-                "set dropout: 0.2",
-            )
+            raise ConfigError(f"encoder: dropout is {dropout}; allowed: 0 to below 1", "set it to 0.2")
         self.n_items, self.n_users, self.width, self.length = n_items, n_users, width, length
         self.likes_only, self.dropout = likes_only, dropout
         # Small, so that first logits stand near 0; encoders scale what they read up again.
@@ -133,9 +130,8 @@ class SequentialEncoder(nn.Module, ABC):
     @property
     def config(self) -> dict[str, Any]:
         """Kind and constructor arguments, plain JSON values: they rebuild and check an encoder."""
-        cls = type(self)
         return {
-            "kind": self.kind or f"{cls.__module__}:{cls.__qualname__}",
+            "kind": self.kind or f"{type(self).__module__}:{type(self).__qualname__}",
             "n_items": self.n_items,
             "n_users": self.n_users,
             "width": self.width,
@@ -261,13 +257,10 @@ class SequentialEncoder(nn.Module, ABC):
         return user_BD, self.item_vectors(items_B), logits_B
 
     def window_logits(self, queries: WindowQueries, target: IntArray | Tensor | None) -> Tensor:
-        """Logits of many questions from one causal pass over W windows (for training).
+        """Logits [Q], [Q, C] or [Q, n_items] of many questions, from one causal pass over W windows.
 
         Args:
-            target: [Q] one item each, [Q, C] candidates, or None for the whole catalogue.
-
-        Returns:
-            [Q], [Q, C] or [Q, n_items], as ``target`` is.
+            target: one item each [Q], candidates [Q, C], or None for the whole catalogue.
         """
         user_QD, users_Q = self._at(queries)
         items = None if target is None else self._on_device(target)

@@ -120,7 +120,14 @@ class SASRecLLM:
         scorer = final.kind.scorer(parts, final, stages)
         system = cls(parts, scorer, stored_calibration(folder, scorer.name))
         system.place = Place(folder.path.absolute())
+        if config.recommend.index != "exact":
+            _ = system.maker.encoder  # made now: the first list shall not wait for it
         return system
+
+    @property
+    def said_of_index(self) -> str:
+        """The recall of ``recommend.index`` in words; empty where it is exact."""
+        return self.maker.said_of_index()
 
     def save(self, folder: str | Path) -> None:
         """Keep the run in a folder, which :meth:`from_pretrained` and every command take.

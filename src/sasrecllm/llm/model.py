@@ -83,6 +83,8 @@ class SoftTokenLLM(nn.Module):
         model is frozen no gradient reaches it.  0 tokens where it would not pay.
         """
         nothing = np.empty(0, dtype=np.int64)
+        if self._adapter_learns and self.backbone.recomputes:  # shared keys cannot be computed again
+            return 0, nothing, nothing
         start = int(batch.text_lengths_B.min(initial=batch.ids_BT.shape[1]))
         if not torch.is_grad_enabled() or start <= 8 or not self.backbone.reads_prefixes:
             return 0, nothing, nothing

@@ -19,6 +19,7 @@ from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
+from sasrecllm.ops.indexes import refuse_missing
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
@@ -51,9 +52,11 @@ def check_names(config: Config) -> None:
 
     Raises:
         ConfigError: an unknown encoder, loss, metric, component, baseline or stage.
+        MissingExtraError: of an index whose package is not installed.
     """
     refuse_arguments(config.encoder.kind, config.encoder.args)
     loss_of(config.encoder.loss)
+    refuse_missing(config.recommend.index)
     further_metrics(config.evaluation.metrics)
     given = {stage.kind.component for stage in planned(config).values()} - {""}
     models = [*MODELS, *sorted(given - {*MODELS})]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.splits import TEST, TRAIN, VALID
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stages
@@ -64,9 +65,7 @@ def prompts_of(config: Config, dataset: Dataset, stages: Stages) -> int:
     """Prompts that the language model reads in the whole run, but for lists."""
     c = config.llm
     each = 1 + dataset.negatives if dataset.implicit else 1
-    train, asked = (
-        each * sum(len(dataset.rows(n)) for n in names) for names in (("train",), ("valid", "test"))
-    )
+    train, asked = (each * sum(map(dataset.tally.rows, codes)) for codes in ((TRAIN,), (VALID, TEST)))
     total = 0
     for stage in stages.values():
         if stage.kind.asks_language_model:

@@ -9,8 +9,10 @@ from typing import Any
 
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
+from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, process_count, wait_for_all
 from sasrecllm.runs.choice import goes_on_from_quick, is_named, with_choice
+from sasrecllm.runs.language_model import chosen_dtype
 from sasrecllm.runs.opening import Run, claim
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import keep_templates
@@ -64,7 +66,7 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     if not _is_open(run):
         return run.config
     named = run.config
-    chosen = _said(run, "recipe", named, recipe(named, dataset))
+    chosen = _said(run, "recipe", named, [*recipe(named, dataset), *_of_machine(named)])
     settled = with_choice(named, chosen)
     if named.budget and not named.quick:
         tried = replace(run, config=settled)
@@ -76,6 +78,14 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
         rules = fit_in(settled, named, spent, measure or timed)
         chosen |= _said(run, f"budget {named.budget}", named, rules)
     return with_choice(named, chosen)
+
+
+def _of_machine(named: Config) -> list[Rule]:
+    """The one choice that is another on another machine, which is why the run keeps it."""
+    if named.llm.dtype != "auto" or not asks_language_model(named):
+        return []
+    dtype, why = chosen_dtype(named, pick_device(named.device))
+    return [Rule(why, {"llm.dtype": dtype})]
 
 
 def _is_open(run: Run) -> bool:

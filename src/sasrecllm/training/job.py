@@ -180,8 +180,12 @@ def _plugin() -> Any:
 
 
 def _layers(task: nn.Module) -> list[nn.Module]:
-    """The layers of a language model in ``task``, as its library names what must stay together."""
+    """The layers of a language model in ``task``, as its library names what must stay together.
+
+    But the last, which stays with the rest: of the beginnings that prompts share nothing but its keys
+    and values is used, and a layer fetches its share again for gradients of its output alone.
+    """
     names: set[str] = set()
     for module in task.modules():
         names |= set(getattr(module, "_no_split_modules", None) or ())
-    return [module for module in task.modules() if type(module).__name__ in names]
+    return [module for module in task.modules() if type(module).__name__ in names][:-1]

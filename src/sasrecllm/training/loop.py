@@ -26,7 +26,7 @@ from sasrecllm.machine.progress import Progress
 from sasrecllm.ops import draws
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.settings import LoopSettings
-from sasrecllm.training.batches import plan_epoch
+from sasrecllm.training.batches import micro_batches, plan_epoch
 from sasrecllm.training.job import Job
 from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import IntArray
@@ -82,6 +82,15 @@ def learning_rate(step: int, total: int, settings: LoopSettings) -> float:
     return floor + (settings.lr - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def arithmetic(task: Task, settings: LoopSettings, device: str) -> torch.autocast:
+    """The block in which the task's loss is computed.
+
+    Weights that are in half precision need no autocast on a CPU: its conversions outlast the products.
+    """
+    half = device == "cpu" and any(p.dtype == torch.bfloat16 for p in task.parameters())
+    return torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16" and not half)
+
+
 def fit(
     task: Task,
     settings: LoopSettings,
@@ -133,6 +142,7 @@ class _Fit:
         self.eval_steps = {round(self.total * (i + 1) / points) for i in range(points)}
         self.step = self.best_step = self.waited = 0
         self.stopping = self.unvalidated = False
+        self.arithmetic = arithmetic(task, settings, self.job.device.type)
         self.best: Metrics = {}
         self.best_tensors: dict[str, Tensor] = {}
         self.curve: list[dict[str, Any]] = []
@@ -183,7 +193,8 @@ class _Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.task.learn()
-        parts = np.array_split(batch, max(1, min(self.settings.accumulate, len(batch))))
+        tokens = self.settings.micro_tokens * world
+        parts = micro_batches(batch, self.task.lengths, self.settings.accumulate, tokens)
         loss_value = 0.0
         for i, part in enumerate(parts):
             # Every process must take part in every backward pass, so one without rows of its own
@@ -195,11 +206,7 @@ class _Fit:
             alone = nullcontext() if world == 1 else draws.shared(part, mine)
             last = i == len(parts) - 1
             with alone, self.job.adding_up(last):
-                with torch.autocast(
-                    self.job.device.type,
-                    torch.bfloat16,
-                    enabled=self.settings.precision == "bf16",
-                ):
+                with self.arithmetic:
                     loss = self.job.model(rows) * scale
                 self.job.backward(loss)
             loss_value += float(loss.detach()) / world
