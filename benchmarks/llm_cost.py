@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -27,7 +28,7 @@ TOKENS = {"text": (189, 272), "soft": (238, 321)}  # mean, longest
 RATE = 0.4 * 989e12
 
 # Shapes as the models' own config.json gives them; written here because nothing is downloaded.
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0": dict(
         model_type="llama", vocab_size=32000, hidden_size=2048, intermediate_size=5632,
         num_hidden_layers=22, num_attention_heads=32, num_key_value_heads=4,
@@ -65,7 +66,7 @@ def cost(path: Path) -> str:
     mapper = width * c.hidden + c.hidden + c.hidden * out + out
     operations = 0.0
     for stage in stages_of(config.strategy, fusion=False):
-        if stage.task == "answer":
+        if stage.kind.name == "answer":
             mean = TOKENS[stage.prompt][0]
             loop = config.llm.loop
             checks = loop.epochs * loop.evals_per_epoch + 1

@@ -11,9 +11,9 @@ row waits for those that it loads from.  Rows named ``soft tokens…`` have the 
 named ``text only…`` by AUC + UAUC of the validation split, and load from it where they name
 ``{run:text only}``; where half of the time is over, the best is chosen among those that have finished.
 What is unfinished after ``--seconds`` is stopped, and goes on when the command is given again.
-``memory`` needs the row ``SASRec``, and asks each ROW's text stage 5,000 training questions, of users
-that it was taught on and of users that were kept from it.  ``pack`` puts everything but weights into
-one file.
+``memory`` needs the row ``soft tokens``, and asks each ROW's text stage 5,000 training questions, of
+users that it was taught on and of users that were kept from it.  ``pack`` puts everything but weights
+into one file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sasrecllm.checkpoint import write_json
+from sasrecllm.checkpoint import is_part, write_json
+from sasrecllm.errors import SasrecllmError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
@@ -43,7 +44,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.stages.strategies import planned
 from sasrecllm.stages.user_partition import holdout_share, text_questions
 from sasrecllm.studies.collect import write_study
-from sasrecllm.studies.plan import REFERENCE, Cell, Plan, cells_of, load_plan
+from sasrecllm.studies.plan import REFERENCE, Cell, Plan, cells_of, load_plan, slug
 from sasrecllm.studies.run import CHILD, Study
 from sasrecllm.types import FloatArray, Questions
 
@@ -51,7 +52,6 @@ BEST, FOLLOWS = "text only", "soft tokens"
 """How the names of text-only rows begin, and of those that build on the best of them."""
 CHOOSE = 0.55
 """Share of the time after which the best of the finished text-only rows is taken."""
-ENCODER = "SASRec"
 ASKED = 5_000
 WEIGHTS = (".safetensors", ".pt", ".bin")
 
@@ -88,6 +88,7 @@ class Runner:
     jobs: int
     until: float
     choose: float
+    encoder: Path | None = None
     chosen: str = ""
     running: list[Job] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
@@ -107,7 +108,7 @@ class Runner:
                 if needed & self.failed:
                     self.failed.add(cell.row)
                     waiting.remove(cell)
-                elif all(map(self.finished, needed)):
+                elif all(map(self.finished, needed)) and self.has_encoder(cell.row):
                     waiting.remove(cell)
                     self.running.append(self.start(cell))
             time.sleep(0.2)
@@ -120,6 +121,10 @@ class Runner:
             return named
         tried = {r for r in self.candidates() if time.monotonic() < self.choose or self.finished(r)}
         return named - {BEST} | (tried or {BEST}) - self.failed
+
+    def has_encoder(self, row: str) -> bool:
+        """Whether the encoder that a soft row loads is there (another process may be training it)."""
+        return self.encoder is None or not row.startswith(FOLLOWS) or is_part(self.encoder)
 
     def candidates(self) -> list[str]:
         """Rows of which the best is loaded."""
@@ -191,11 +196,22 @@ class Runner:
             say(f"{job.cell.row}: stopped after {time.monotonic() - job.started:.0f} s")
 
 
+def with_encoder(plan: Plan, folder: Path) -> None:
+    """Let every soft row load the encoder of ``folder``, with its fold encoders, and train none."""
+    for name in [row for row in plan.rows if row.startswith(FOLLOWS)]:
+        text = json.dumps(plan.rows[name].set)
+        values = json.loads(text.replace(f"{{run:{FOLLOWS}}}", str(folder.absolute())))
+        first, *_ = stages = [s for s in values["strategy"] if s["task"] == "answer"]
+        first["load"] = {"encoder": str(folder.absolute())} | first.get("load", {})
+        changed = values | {"strategy": stages}
+        plan.rows[name] = plan.rows[name].model_copy(update={"set": changed})
+
+
 def take_over(plan: Plan, row: str, best: str) -> None:
     """Let ``row`` load from ``best`` and have its settings of the language model."""
     mine = json.loads(json.dumps(plan.rows[row].set).replace(f"{{run:{BEST}}}", f"{{run:{best}}}"))
     theirs = {k: v for k, v in plan.rows[best].set.items() if k.startswith("llm.")}
-    plan.rows[row].set = theirs | mine
+    plan.rows[row] = plan.rows[row].model_copy(update={"set": theirs | mine})
 
 
 def measured(scores: FloatArray, questions: Questions) -> tuple[float, float]:
@@ -236,12 +252,13 @@ BEGAN = time.monotonic()
 
 def memory(out: Path, rows: list[str]) -> dict[str, Any]:
     """AUC on training and validation rows of the encoder and of each row's text stage."""
-    dataset = next(out.glob(f"*/{ENCODER}")).parent.name
-    encoder_run = RunFolder(Cell(dataset, ENCODER, 0).folder(out))
-    config = stored_config(encoder_run)
-    data = stored_data(encoder_run)
-    system = System.load(encoder_run, "cpu", config, data)
-    system.bring_in_folds(encoder_run, 99)
+    dataset = next(out.glob(f"*/{slug(FOLLOWS)}")).parent.name
+    run = RunFolder(Cell(dataset, FOLLOWS, 0).folder(out))
+    config, data = stored_config(run), stored_data(run)
+    soft = next(f for f, s in run.of_stages(planned(config)) if s.prompt == "soft")
+    system = System.new(run, config, data, "cpu")
+    system.bring_in({"encoder": run.newest_parts(soft.number)["encoder"]})
+    system.bring_in_folds(run, soft.number)
     train, valid = data.questions("train"), data.questions("valid")
     rng = np.random.default_rng(0)
     sample = train.take(np.sort(rng.permutation(len(train))[:ASKED]))
@@ -337,6 +354,7 @@ def main() -> None:
     many.add_argument("out", type=Path)
     many.add_argument("--jobs", type=int, default=6)
     many.add_argument("--seconds", type=float, default=1e9)
+    many.add_argument("--encoder", type=Path, help="folder of a trained encoder, its folds beside it")
     many.add_argument("settings", nargs="*")
     heart = commands.add_parser("memory")
     heart.add_argument("out", type=Path)
@@ -353,12 +371,18 @@ def main() -> None:
         pack(asked.out, asked.file)
     else:
         study = Study(load_plan(asked.plan, asked.settings), asked.plan, asked.out, Progress())
-        runner = Runner(study, asked.jobs, BEGAN + asked.seconds, BEGAN + CHOOSE * asked.seconds)
+        if asked.encoder:
+            with_encoder(study.plan, asked.encoder)
+        until, choose = BEGAN + asked.seconds, BEGAN + CHOOSE * asked.seconds
+        runner = Runner(study, asked.jobs, until, choose, asked.encoder)
         runner.run()
         found = summary(study) | {"soft rows load": runner.chosen}
         write_json(asked.out / "summary.json", found)
         print(json.dumps(found, indent=1))
-        write_study(study)
+        try:
+            write_study(study)
+        except SasrecllmError as error:
+            print(error, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ FLOORS = {
     "settings": 1, "former_settings": 1, "manifest": 1, "config": 2, "data": 2, "encoders": 2,
     "prompts": 2, "baselines": 2, "evaluation": 2,
     "checkpoint": 2, "llm": 3, "training": 4, "runs": 5, "stages": 6, "inference": 7, "reports": 7,
-    "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "fitting": 9, "forget": 9,
-    "cli": 10, "__main__": 11,
+    "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "fitting": 9, "forget": 8,
+    "updates": 9, "cli": 10, "__main__": 11,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -54,6 +54,17 @@ def test_what_answers_is_not_what_trains():
             assert not any(m.startswith("sasrecllm.training") for m in imports(path)), relative
         if relative.startswith(("training/", "stages/")):
             assert not any(m.startswith("sasrecllm.inference") for m in imports(path)), relative
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_components_take_plain_arguments(path):
+    """What stands below ``runs`` works without a configuration: it never sees the whole settings."""
+    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if own in {"__init__", "settings", "config"} or FLOORS[own] >= FLOORS["runs"]:
+        return
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sasrecllm."):
+            assert "Config" not in {a.name for a in node.names}, path
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:

@@ -1,5 +1,7 @@
-"""Several processes that train one run: one lock for all of them, and one step to stop at."""
+"""Several processes that train one run: one lock for all of them, one step to stop at, one result."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +16,23 @@ from sasrecllm.checkpoint import is_whole, read_json
 TINY = Path(__file__).parent / "tiny.yaml"
 LONG = ("strategy=encoder-only", "encoder.folds=0", "encoder.loop.epochs=9999",
         "encoder.loop.patience=0", "encoder.loop.save_every=1000000")  # fmt: skip
+SHORT = ("fusion.enabled=false", "evaluation.ranking.when=never", "evaluation.ablations=false",
+         "lists.enabled=false")  # fmt: skip
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+SMOLLM2 = Path(__file__).parents[1] / ".cache/smollm2-135m"
+MORTAL = '''
+"""The labelled loss; DIES=RANK:N kills the process of that rank in its N-th step."""
+import dataclasses, os, signal
+from sasrecllm.encoders.losses import LOSSES
+calls = 0
+def summed(answered):
+    global calls
+    calls += 1
+    if os.environ.get("DIES") == os.environ.get("RANK", "0") + ":" + str(calls):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return LOSSES["bce"].summed(answered)
+LOSS = dataclasses.replace(LOSSES["bce"], summed=summed)
+'''
 
 
 def until(condition, process):
@@ -24,15 +43,49 @@ def until(condition, process):
         time.sleep(0.05)
 
 
+def command_of(processes, *words):
+    """A command of sasrecllm under torchrun, on a free port of its own choice."""
+    job = ["torch.distributed.run", "--nproc-per-node", str(processes), "--standalone",
+           "--local-addr", "127.0.0.1", "-m"] if processes > 1 else []  # fmt: skip
+    return [sys.executable, "-m", *job, "sasrecllm", *map(str, words)]
+
+
+def trained(processes, out, *settings, config=TINY, **environment):
+    """How training in ``out`` ended: its exit code and what it said."""
+    words = ("train", "--config", config, "--out", out, "--quiet", *SHORT, *settings)
+    done = subprocess.run(
+        command_of(processes, *words), capture_output=True, text=True, timeout=800,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def validations(out):
+    """Stage -> what each validation found, as the curve of the run has it."""
+    found = {}
+    for path in sorted(out.glob("stages/*/metrics.jsonl")):
+        lines = map(json.loads, path.read_text().splitlines())
+        found[path.parent.name] = [(r["step"], r["valid"]) for r in lines if "valid" in r]
+    return found
+
+
+def assert_alike(out, reference):
+    """Another number of processes adds up in another order: single precision rounds at each sum, and
+    after dozens of steps that turns round a pair or two of nearly equal scores, each worth less than
+    1e-4 of an AUC."""
+    got, wanted = validations(out), validations(reference)
+    assert got.keys() == wanted.keys() and any(wanted.values())
+    for stage, points in wanted.items():
+        assert [step for step, _ in got[stage]] == [step for step, _ in points], stage
+        for (_, one), (_, other) in zip(got[stage], points, strict=True):
+            assert one == pytest.approx(other, abs=1e-4), stage
+
+
 @pytest.mark.slow
 def test_a_job_holds_its_folder_once_and_stops_at_one_step_without_leaving_a_process(cli, tmp_path):
     out = tmp_path / "run"
     command = ["run", "--config", str(TINY), "--out", str(out), *LONG]
-    with subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
-         "--local-addr", "127.0.0.1", "-m", "sasrecllm", *command],
-        stderr=subprocess.PIPE, text=True,
-    ) as job:  # fmt: skip
+    with subprocess.Popen(command_of(2, *command), stderr=subprocess.PIPE, text=True) as job:
         checkpoints = out / "stages/1-encoder/checkpoints"
         until(lambda: list(checkpoints.glob("step-*[0-9]")), job)
         workers = psutil.Process(job.pid).children(recursive=True)
@@ -45,3 +98,69 @@ def test_a_job_holds_its_folder_once_and_stops_at_one_step_without_leaving_a_pro
     assert "Connection closed" not in said and "in use" not in said
     last = max(checkpoints.glob("step-*[0-9]"))
     assert is_whole(last) and read_json(last / "state.json")["step"] > before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sharing", [{}, pytest.param(FSDP2, marks=pytest.mark.soak)], ids=["ddp", "fsdp2"]
+)
+def test_a_killed_process_costs_nothing_and_any_number_of_others_goes_on(tmp_path, sharing):
+    """Killed twice under two processes and once alone; with the dropout of the configuration."""
+    (tmp_path / "mortal.py").write_text(MORTAL)
+    found = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    settings = ("strategy=encoder-only", "encoder.loss=mortal:LOSS", "encoder.folds=0")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert trained(1, whole, *settings, PYTHONPATH=found)[0] == 0
+    steps = validations(whole)["1-encoder"][-1][0]
+    assert steps >= 20, "the steps of the deaths below"
+    for processes, dies in ((2, "1:8"), (1, "0:9"), (2, "0:7")):
+        code, said = trained(processes, cut, *settings, PYTHONPATH=found, DIES=dies, **sharing)
+        assert code, said
+        if processes == 2:
+            assert "another process of this job has ended" in said or "stopped by SIGTERM" in said, said
+            assert "Traceback" not in said.split("torch/distributed")[0], said
+        assert not list(cut.rglob("*.tmp*"))
+        assert all(is_whole(p) for p in (cut / "stages/1-encoder/checkpoints").glob("step-*"))
+    code, said = trained(1, cut, *settings, PYTHONPATH=found)
+    assert code == 0, said
+    assert_alike(cut, whole)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("sharing", [{}, FSDP2], ids=["ddp", "fsdp2"])
+def test_every_stage_trains_the_same_under_two_processes(tmp_path, sharing):
+    deep = "llm.offline.layers=3"
+    assert trained(1, tmp_path / "one", deep)[0] == 0
+    code, said = trained(2, tmp_path / "two", deep, **sharing)
+    assert code == 0, said
+    assert ("cut among 2 processes" in (tmp_path / "two/log.txt").read_text()) == bool(sharing)
+    assert_alike(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="needs SmolLM2: make smollm2")
+@pytest.mark.parametrize("sharing", [{}, FSDP2], ids=["ddp", "fsdp2"])
+def test_a_pretrained_model_goes_on_after_kills_under_any_number_of_processes(tmp_path, sharing):
+    settings = ("strategy=text-only", f"llm.backbone={SMOLLM2}", "data.world.users=40",
+                "llm.loop.max_steps=8", "llm.loop.save_every=1", "llm.loop.batch_size=8",
+                "llm.lora.dropout=0.1")  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert trained(1, whole, *settings)[0] == 0
+    checkpoints = cut / "stages/1-text/checkpoints"
+
+    def newest():
+        return max([int(p.name[5:]) for p in checkpoints.glob("step-*[0-9]")], default=0)
+
+    for processes in (2, 1, 2):
+        words = ("train", "--config", TINY, "--out", cut, "--quiet", *SHORT, *settings)
+        before, environment = newest(), {**os.environ, "OMP_NUM_THREADS": "1", **sharing}
+        with subprocess.Popen(command_of(processes, *words), env=environment) as job:
+            until(lambda before=before: newest() > before, job)
+            process = psutil.Process(job.pid)
+            children = process.children(recursive=True)
+            last = str(processes - 1)
+            next((c for c in children if c.environ().get("RANK") == last), process).kill()
+            assert job.wait(280)
+    code, said = trained(1, cut, *settings)
+    assert code == 0, said
+    assert_alike(cut, whole)

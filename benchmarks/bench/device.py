@@ -1,4 +1,4 @@
-"""A language model of a real size on an accelerator: tokens a second, share of the matrix peak, memory.
+"""Reranking by a language model of a real size on an accelerator, and how time is taken there.
 
 Seconds are by the clock after the device has finished: CPU seconds say nothing there.  On a CPU the
 same code runs at size ``tiny``, so that it is known to run.
@@ -11,17 +11,15 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.bench import language, random_prompts
 from benchmarks.bench.measure import Finding, absent, largest_gap
-from sasrecllm.errors import EnvironmentRefusal, MissingExtraError
+from sasrecllm.errors import EnvironmentRefusal
 from sasrecllm.llm.backbone import add_lora
 from sasrecllm.llm.loading import load_backbone, save_backbone
 from sasrecllm.llm.mapper import build_mapper
@@ -29,14 +27,13 @@ from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.prefix import score_candidates
 from sasrecllm.machine.device import pick_device
 from sasrecllm.prompts.batch import PromptBatch
-from sasrecllm.training.batches import plan_epoch
 
 SIZES = {"tiny": (32, 2, 2), "1b": (2048, 22, 32)}
 """Width, layers, heads: 1b has 1.2 billion parameters."""
 
 
 def bench(device: str, size: str, times: int) -> list[Finding]:
-    """Both stages and reranking in bf16, and the memory of NF4; absent where there is no device."""
+    """Reranking in bf16; absent where there is no device."""
     try:
         device = pick_device(device)
     except EnvironmentRefusal as error:
@@ -49,45 +46,15 @@ def bench(device: str, size: str, times: int) -> list[Finding]:
         ]
     with tempfile.TemporaryDirectory() as folder:
         save_backbone(random_prompts.model_of(*SIZES[size], lora=False).backbone, Path(folder))
-        model = _loaded(folder, device, None)
-        found = _stages(model, device, times) + _reranking(model, device, times)
-        del model
-        return [*found, _nf4(folder, device)]
+        return _reranking(_loaded(folder, device), device, times)
 
 
-def _loaded(folder: str, device: str, quantize: str | None) -> SoftTokenLLM:
-    backbone = load_backbone(folder, dtype="bf16", quantize=quantize, device=device)
+def _loaded(folder: str, device: str) -> SoftTokenLLM:
+    backbone = load_backbone(folder, dtype="bf16", device=device)
     add_lora(backbone, r=8, alpha=16, dropout=0.0, seed=0)
     mapper = build_mapper("mlp", width=random_prompts.WIDTH, llm_width=backbone.hidden_size,
                           embedding_norm=backbone.embedding_norm)  # fmt: skip
     return SoftTokenLLM(backbone, mapper, 300, 301).to(device).eval()
-
-
-def _stages(model: SoftTokenLLM, device: str, times: int) -> list[Finding]:
-    p = random_prompts.prompts(16 * random_prompts.BATCH)
-    p = replace(p, user=p.user.to(device), item=p.item.to(device), label=p.label.to(device))
-    plan = plan_epoch(p.lengths, random_prompts.BATCH, 0, 0, p.histories)[:4]
-    tokens = int(sum(p.lengths[rows].sum() for rows in plan))
-    inner = sum(q.numel() for n, q in model.backbone.named_parameters() if ".layers." in n)
-    found, peak = [], _matrix_peak(device)
-    for stage, part, soft in (
-        ("stage 1 (LoRA)", "adapter", False),
-        ("stage 2 (mapper)", "mapper", True),
-    ):
-        model.learn({part})
-
-        def work(soft: bool = soft) -> None:
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                language.train_ours(model, p, plan, soft)
-
-        rate = tokens / _seconds(work, device, times)
-        # Forward and back to the activations; frozen weights get no gradient.  Text that is read once
-        # for several prompts counts for each, as the reference way would read it.
-        share = rate * 4 * inner / peak
-        note = f"{inner:,} parameters in blocks, peak {peak / 1e12:.1f} TFLOP/s, {_memory(device)}"
-        found.append(Finding(f"LLM {stage} in bf16 on {device}", "share of the matrix peak", rate, 0.0,
-                             share, None, None, {}, None, note, unit="tokens/s"))  # fmt: skip
-    return found
 
 
 def _reranking(model: SoftTokenLLM, device: str, times: int) -> list[Finding]:
@@ -96,7 +63,7 @@ def _reranking(model: SoftTokenLLM, device: str, times: int) -> list[Finding]:
     with torch.autocast(torch.device(device).type, torch.bfloat16):
         gap = largest_gap(*(f(model, *asked).float().cpu() for f in (score_candidates, packed)))
         ours, theirs = (
-            _seconds(lambda f=f: f(model, *asked), device, times)  # type: ignore[misc]
+            seconds(lambda f=f: f(model, *asked), device, times)  # type: ignore[misc]
             for f in (score_candidates, packed)
         )
     note = f"candidates/s; largest difference {gap:.3f} in bf16"
@@ -122,27 +89,14 @@ def packed(model: SoftTokenLLM, batch: PromptBatch, user_1D: Tensor, item_CD: Te
     return model.answers(out.last_hidden_state[0, last_C])
 
 
-def _nf4(folder: str, device: str) -> Finding:
-    work = f"memory in NF4 on {device}"
-    try:
-        _reset(device)
-        model = _loaded(folder, device, "nf4")
-    except MissingExtraError as error:
-        return absent(work, "bf16", f"not measured: {error}")
-    held = sum(q.numel() * q.element_size() for q in model.backbone.parameters()) / 2**20
-    bf16 = sum(np.prod(q.shape) for q in load_backbone(folder).causal.parameters()) * 2 / 2**20
-    return Finding(work, "bf16", held, float(bf16), float(bf16 / held), None, None, {}, None,
-                   f"weights; {_memory(device)}", unit="MB")  # fmt: skip
-
-
-def _matrix_peak(device: str, size: int = 4096) -> float:
-    """bf16 products: operations a second, the best of a few."""
-    size = size if device.startswith("cuda") else 256
+def matrix_peak(device: str, size: int = 0) -> float:
+    """bf16 products of square matrices: operations a second, the best of a few."""
+    size = size or (4096 if device.startswith("cuda") else 256)
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    return 2 * size**3 * 8 / _seconds(lambda: [a @ a for _ in range(8)], device, 5)
+    return 2 * size**3 * 8 / seconds(lambda: [a @ a for _ in range(8)], device, 5)
 
 
-def _seconds(work: Callable[[], Any], device: str, times: int) -> float:
+def seconds(work: Callable[[], Any], device: str, times: int) -> float:
     """By the clock, the best of ``times`` after one to warm up."""
     work()
     best = float("inf")
@@ -160,12 +114,6 @@ def _finished(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _reset(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _memory(device: str) -> str:
-    if not device.startswith("cuda"):
-        return "device memory is not told by a CPU"
-    return f"peak {torch.cuda.max_memory_allocated() / 2**20:,.0f} MB on the device"
+def peak_memory(device: str) -> int:
+    """Most bytes held on the device since the last reset; 0 on a CPU, which does not tell."""
+    return torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0

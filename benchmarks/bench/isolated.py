@@ -83,6 +83,19 @@ def _ingest(log: str, items: str, folder: str) -> Callable[[], Any]:
     return work
 
 
+def _parts(log: str, items: str, folder: str) -> Callable[[], Any]:
+    from sasrecllm.data.card import card_of
+    from sasrecllm.data.dataset import Dataset
+
+    prepared = _ingest(log, items, folder)
+
+    def work() -> None:
+        prepared()
+        card_of(Dataset.load(Path(folder)))
+
+    return work
+
+
 def _bare(log: str) -> Callable[[], Any]:
     """The frame library's own read of a log and its sort: what ingestion is measured against."""
     import polars as pl
@@ -94,6 +107,7 @@ SIDES: Mapping[str, Callable[..., Callable[[], Any]]] = {
     "training": _training,
     "softmax": _softmax,
     "ingest": _ingest,
+    "parts": _parts,
     "bare": _bare,
 }
 

@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.bench import (
@@ -21,6 +23,7 @@ from benchmarks.bench import (
     memory,
     quality,
     start,
+    trainer,
     words,
 )
 from benchmarks.bench.measure import Finding, compare, largest_gap, matrix_rate
@@ -29,6 +32,7 @@ from sasrecllm.checkpoint import write_json
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.environment import versions
 from sasrecllm.machine.os_errors import as_refusals
+from sasrecllm.ops.indexes import Exact, Faiss
 from sasrecllm.ops.topk import top_items
 
 
@@ -95,9 +99,46 @@ def topk(asked: Asked) -> list[Finding]:
     return found
 
 
+def index(asked: Asked) -> list[Finding]:
+    """Top-100 of large catalogues by ``recommend.index=faiss`` against the exact index."""
+    found = []
+    for items in (1_000_000, 5_000_000):
+        items = items // 500 if asked.tiny else items
+        item_ID, user_QD = tastes(items, 64 + 128)
+        exact, near = Exact(item_ID, user_QD), Faiss(item_ID, user_QD[:64])
+        for users in (1, 128):
+            user_BD, free_BI = user_QD[64 : 64 + users], torch.ones(users, items, dtype=torch.bool)
+            best, got = (side.top(user_BD, 100, free_BI)[1] for side in (exact, near))
+            recall = np.mean([np.isin(*rows).mean() for rows in zip(best, got, strict=True)])
+            found.append(
+                compare(f"top-100 of {items:,} items, {users} users, by faiss", "exact index",
+                        partial(near.top, user_BD, 100, free_BI),
+                        partial(exact.top, user_BD, 100, free_BI),
+                        pairs=asked.pairs, note=f"recall {recall:.1%} of these users' best 100")
+            )  # fmt: skip
+    return found
+
+
+def tastes(items: int, users: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors of items and users about a thousand topics, of unequal length, as trained ones are."""
+    generator = torch.Generator().manual_seed(0)
+    topic_TD = torch.randn(1_000, 64, generator=generator)
+
+    def near(count: int) -> torch.Tensor:
+        topic = torch.randint(1_000, (count,), generator=generator)
+        return topic_TD[topic] + 0.7 * torch.randn(count, 64, generator=generator)
+
+    return near(items), near(users)
+
+
 def llm(asked: Asked) -> list[Finding]:
     """Both training stages."""
     return [f for size in asked.sizes for f in language.bench_training(size, asked.pairs)]
+
+
+def usual(asked: Asked) -> list[Finding]:
+    """A model of SmolLM2's shape against peft and the Trainer."""
+    return trainer.bench("tiny" if asked.tiny else "smollm2", asked.pairs)
 
 
 def rerank(asked: Asked) -> list[Finding]:
@@ -109,6 +150,11 @@ def ingest(asked: Asked) -> list[Finding]:
     """A generated CSV to a prepared data folder, on two threads."""
     rows = 2_000 if asked.tiny else asked.rows
     return data.bench(rows, max(1, asked.pairs // 2), min(2, os.cpu_count() or 1))
+
+
+def parts(asked: Asked) -> list[Finding]:
+    """A folder of generated Parquet parts to a prepared data folder, on two threads."""
+    return data.bench_parts(2_000 if asked.tiny else asked.rows, min(2, os.cpu_count() or 1))
 
 
 def peaks(asked: Asked) -> list[Finding]:
@@ -146,11 +192,19 @@ def worded(asked: Asked) -> list[Finding]:
 
 
 Run = Callable[[Asked], list[Finding]]
-IN_THREADS: Mapping[str, Run] = {"sasrec": sasrec, "topk": topk, "llm": llm, "rerank": rerank}
+IN_THREADS: Mapping[str, Run] = {
+    "sasrec": sasrec,
+    "topk": topk,
+    "index": index,
+    "llm": llm,
+    "rerank": rerank,
+    "trainer": usual,
+}
 """Measured once for each number of threads."""
 ONCE: Mapping[str, Run] = {
     "memory": peaks,
     "ingest": ingest,
+    "parts": parts,
     "start": started,
     "quality": learnt,
     "growth": grown,

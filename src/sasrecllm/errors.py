@@ -65,7 +65,7 @@ class CheckpointError(SasrecllmError):
 
 
 class ResourceError(SasrecllmError):
-    """Disk or memory ran out."""
+    """Disk or memory ran out, or a process of the job was lost."""
 
     exit_code = 6
 

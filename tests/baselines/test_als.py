@@ -10,7 +10,6 @@ import pytest
 from sasrecllm.baselines import als
 from sasrecllm.baselines.als import ALS
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.types import Histories
 
 USERS, GROUPS, EACH = 60, 3, 6
 
@@ -24,17 +23,7 @@ def planted(seed=0):
     return TrainRows(users, items, labels, n_users=USERS, n_items=EACH * GROUPS + 1, seed=seed)
 
 
-def asked(*rows):
-    """One question of a user who stood in no training row for each list of liked items."""
-    items = np.array([item for row in rows for item in row], dtype=np.int64)
-    n = len(rows)
-    return Histories(
-        np.full(n, -1), items, np.ones(len(items), dtype=np.int8), np.arange(len(items)),
-        np.cumsum([0, *map(len, rows)]), np.full(n, 99),
-    )  # fmt: skip
-
-
-def test_new_users_are_recommended_the_group_they_have_shown():
+def test_new_users_are_recommended_the_group_they_have_shown(asked):
     scorer = ALS(planted(), factors=4)
     scores = scorer.scores(asked([0, 1], [EACH + 3], []))
     for row, group in ((0, 0), (1, 1)):
@@ -44,7 +33,7 @@ def test_new_users_are_recommended_the_group_they_have_shown():
     assert (scores[2] == 0).all() and (scores[:, -1] == 0).all()
 
 
-def test_factors_solve_the_normal_equations_of_the_paper():
+def test_factors_solve_the_normal_equations_of_the_paper(asked):
     scorer = ALS(planted(), factors=3, alpha=2.0, ridge=0.5)
     y = scorer.item_factors
     liked = [0, 2, 7]
@@ -57,7 +46,7 @@ def test_factors_solve_the_normal_equations_of_the_paper():
     np.testing.assert_allclose(scorer.fold_in(asked(liked))[0], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_sweeps_lower_the_papers_objective():
+def test_sweeps_lower_the_papers_objective(asked):
     rows = planted()
     likes = np.zeros((USERS, rows.n_items))
     likes[rows.users, rows.items] = 1.0
@@ -81,7 +70,7 @@ def test_the_seed_is_that_of_the_rows():
 
 
 @pytest.mark.parametrize("cells", [1, 40, 2**22])
-def test_blocks_change_nothing(monkeypatch, cells):
+def test_blocks_change_nothing(monkeypatch, cells, asked):
     histories = asked([0], [3, 4, 5, 6, 7], [], [9, 1], [2])
     whole = ALS(planted(), factors=4).scores(histories)
     monkeypatch.setattr(als, "CELLS_AT_ONCE", cells)

@@ -8,7 +8,6 @@ import pytest
 from sasrecllm.baselines.pairs import fading
 from sasrecllm.baselines.sequence_rules import SequenceRules
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.types import Histories
 
 
 def trained(*sequences, dislike=None):
@@ -19,16 +18,7 @@ def trained(*sequences, dislike=None):
     return TrainRows(users, items, labels, n_users=len(sequences), n_items=6)
 
 
-def asked(*rows):
-    items = np.array([item for row in rows for item in row], dtype=np.int64)
-    n = len(rows)
-    return Histories(
-        np.full(n, -1), items, np.ones(len(items), dtype=np.int8), np.arange(len(items)),
-        np.cumsum([0, *map(len, rows)]), np.full(n, 99),
-    )  # fmt: skip
-
-
-def test_rules_by_hand():
+def test_rules_by_hand(asked):
     # 0→1 twice next to each other, 0→2 and 1→2 once; the dislike of 4 is no place in the row.
     rows = trained([0, 4, 1, 2], [0, 1], dislike=4)
     scorer = SequenceRules(rows, reach=2, half_life=1.0, shrink=0.0, cosine=0.5)
@@ -43,7 +33,7 @@ def test_rules_by_hand():
     assert (got[3:] == 0).all()
 
 
-def test_reach_and_shrinkage():
+def test_reach_and_shrinkage(asked):
     rows = trained([0, 1, 2, 3])
     near = SequenceRules(rows, reach=1, shrink=0.0).scores(asked([0]))[0]
     assert near.tolist() == [0, 1, 0, 0, 0, 0]
@@ -53,7 +43,7 @@ def test_reach_and_shrinkage():
     assert shrunk[1] == pytest.approx(1 / 4)
 
 
-def test_the_direction_counts():
+def test_the_direction_counts(asked):
     rng = np.random.default_rng(0)
     starts = rng.integers(0, 6, 80)
     rows = trained(*([s, (s + 1) % 6, (s + 2) % 6] for s in starts))
@@ -61,6 +51,6 @@ def test_the_direction_counts():
     assert best.tolist() == [1, 2, 3, 4, 5, 0]
 
 
-def test_a_like_fades_by_newer_likes():
+def test_a_like_fades_by_newer_likes(asked):
     worth = fading(asked([5, 4, 3], [1], []), half_life=2.0)
     assert worth == pytest.approx([0.5, 2**-0.5, 1, 1])

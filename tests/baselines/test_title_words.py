@@ -9,22 +9,13 @@ import pytest
 
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.title_words import WordLikeness
-from sasrecllm.types import Histories, Scorer
+from sasrecllm.types import Scorer
 
 TITLES = ["Space War", "War of Space", "Garden Tea", "Tea Time", "Nothing"]
 GENRES = ["A|B", "B", None, "", "C"]
 
 
-def asked(*rows, disliked=()):
-    items = np.array([item for row in rows for item in row], dtype=np.int64)
-    n = len(rows)
-    return Histories(
-        np.full(n, -1), items, np.array([i not in disliked for i in items], dtype=np.int8),
-        np.arange(len(items)), np.cumsum([0, *map(len, rows)]), np.full(n, 99),
-    )  # fmt: skip
-
-
-def test_cosines_by_hand():
+def test_cosines_by_hand(asked):
     # Shared by two of five items, all words weigh alike: space, war, tea; and genre B.
     channel = WordLikeness.fit(TITLES, {"genres": GENRES})
     assert isinstance(channel, ListChannel) and isinstance(channel, Scorer)
@@ -34,7 +25,7 @@ def test_cosines_by_hand():
     assert (got[2:] == 0).all()
 
 
-def test_rare_words_count_more_and_the_latest_like_most():
+def test_rare_words_count_more_and_the_latest_like_most(asked):
     titles = ["red apple", "red plum", "red apple", "blue plum"]
     red, apple = np.log(4 / 3), np.log(2)
     channel = WordLikeness.fit(titles)
@@ -46,7 +37,7 @@ def test_rare_words_count_more_and_the_latest_like_most():
     assert both[3] == pytest.approx((1 / 2 + 0) / 1.5)
 
 
-def test_dislikes_and_foreign_items_say_nothing():
+def test_dislikes_and_foreign_items_say_nothing(asked):
     channel = WordLikeness.fit(TITLES)
     plain = channel.scores(asked([0]))
     assert channel.scores(asked([2, 0], disliked=[2])) == pytest.approx(plain)
@@ -57,7 +48,7 @@ def test_dislikes_and_foreign_items_say_nothing():
     assert empty.score(asked([]), np.array([[0]])).tolist() == [[0.0]]
 
 
-def test_new_items_have_the_weights_of_the_old_and_change_nothing_else():
+def test_new_items_have_the_weights_of_the_old_and_change_nothing_else(asked):
     titles = ["red apple", "red plum", "green apple", "blue plum"]
     genres = {"genre": ["a|b", "a", "b", "b"]}
     channel = WordLikeness.fit(titles, genres)

@@ -8,22 +8,13 @@ import pytest
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.list_fusion import knows_new_items
 from sasrecllm.baselines.vectors import VectorLikeness
-from sasrecllm.types import Histories, Scorer
+from sasrecllm.types import Scorer
 
 HALF = 0.5**0.5
 VECTORS = np.array([[1.0, 0.0], [0.0, 1.0], [HALF, HALF], [0.0, 0.0]])
 
 
-def asked(*rows, disliked=()):
-    items = np.array([item for row in rows for item in row], dtype=np.int64)
-    n = len(rows)
-    return Histories(
-        np.full(n, -1), items, np.array([i not in disliked for i in items], dtype=np.int8),
-        np.arange(len(items)), np.cumsum([0, *map(len, rows)]), np.full(n, 99),
-    )  # fmt: skip
-
-
-def test_cosines_by_hand():
+def test_cosines_by_hand(asked):
     channel = VectorLikeness(VECTORS)
     assert isinstance(channel, ListChannel) and isinstance(channel, Scorer) and knows_new_items(channel)
     got = channel.scores(asked([0], [2], [], [3]))
@@ -32,12 +23,12 @@ def test_cosines_by_hand():
     assert (got[2:] == 0).all(), "nothing is liked, or only what has no vector"
 
 
-def test_the_latest_like_counts_most():
+def test_the_latest_like_counts_most(asked):
     one = replace(VectorLikeness(VECTORS), half_life=1.0)
     assert one.scores(asked([1, 0]))[0, :2] == pytest.approx([1 / 1.5, 0.5 / 1.5])
 
 
-def test_dislikes_and_foreign_items_say_nothing():
+def test_dislikes_and_foreign_items_say_nothing(asked):
     channel = VectorLikeness(VECTORS)
     plain = channel.scores(asked([0]))
     assert channel.scores(asked([0, 1], disliked=[1])) == pytest.approx(plain)
@@ -45,7 +36,7 @@ def test_dislikes_and_foreign_items_say_nothing():
     assert channel.score(asked([0]), np.array([[2, -1, 99]]))[0] == pytest.approx([HALF, 0, 0])
 
 
-def test_further_items_change_nothing_of_the_others_and_no_row_depends_on_its_batch():
+def test_further_items_change_nothing_of_the_others_and_no_row_depends_on_its_batch(asked):
     channel, rng = VectorLikeness(VECTORS), np.random.default_rng(0)
     grown = channel.over(np.concatenate([VECTORS, [[0.0, -1.0]]]))
     assert np.array_equal(grown.scores(asked([0, 1]))[:, :4], channel.scores(asked([0, 1])))

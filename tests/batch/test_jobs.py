@@ -1,7 +1,10 @@
 """Lists for a file of users: the same answers as one by one, in shards, after a kill, in any format."""
 
+import contextlib
 import csv
+import functools
 import json
+import os
 import shutil
 import signal
 import sys
@@ -11,7 +14,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from sasrecllm.batch import jobs, parts
+from sasrecllm.batch import jobs, on_ray, parts
 from sasrecllm.batch.jobs import merge, parts_folder, recommend_all
 from sasrecllm.config import load_config
 from sasrecllm.data import batch_files
@@ -189,6 +192,35 @@ def test_a_ray_cluster_gives_what_one_process_gives_and_takes_only_what_is_missi
         patch.setattr(jobs, "merge_lists", watched)
         assert recommend_all(run, users, shared, k=3, size=6, ray="local")
     assert len(seen) == 5 and {n: seen[n] for n in kept} == kept
+    same_lists(whole, shared)
+
+
+def test_a_worker_of_two_that_is_killed_costs_no_list_and_no_row_stands_twice(
+    run, users, tmp_path, monkeypatch
+):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'sasrecllm[ray]')")
+    whole, shared, killed = tmp_path / "whole.parquet", tmp_path / "shared.parquet", tmp_path / "killed"
+    recommend_all(run, users, whole, k=3, size=2)
+    true_worker = on_ray._worker
+
+    def mortal(*given):
+        class Mortal(true_worker(*given)):
+            def __call__(self, batch):
+                done = super().__call__(batch)
+                with contextlib.suppress(FileExistsError):
+                    killed.touch(exist_ok=False)  # one of the workers, once, with its part just written
+                    (parts_folder(shared) / "part-000099.tmp0").write_bytes(b"half a part")
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return done
+
+        return Mortal
+
+    monkeypatch.setattr(on_ray, "_worker", mortal)
+    monkeypatch.setattr(ray, "init", functools.partial(ray.init, num_cpus=2))
+    assert recommend_all(run, users, shared, k=3, size=2, ray="local")
+    assert killed.exists() and not parts_folder(shared).exists()
+    got = pl.read_parquet(shared)
+    assert not got.select("user_id", "rank").is_duplicated().any()
     same_lists(whole, shared)
 
 

@@ -24,10 +24,11 @@ from benchmarks.bench import (
     peers,
     quality,
     start,
+    trainer,
 )
 from benchmarks.bench.measure import Finding, compare, largest_gap, matrix_rate
 from benchmarks.bench.random_prompts import BATCH, built, prompts
-from benchmarks.bench.run import Asked, bench, pinned, table
+from benchmarks.bench.run import WORKS, Asked, bench, pinned, table
 from sasrecllm.config import load_config
 from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError, EnvironmentRefusal
@@ -258,6 +259,17 @@ def test_ingest_is_measured_on_a_log_that_it_can_read():
     assert speed.theirs > 0 and speed.ours > 0 and held.unit == "MB" and held.ours >= 0
 
 
+def test_parts_are_measured_on_a_folder_that_it_can_read():
+    (held,) = data.bench_parts(2_000, 1)
+    assert held.unit == "MB" and held.ours >= 0 and "by the clock" in held.note
+
+
+def test_an_index_is_measured_beside_the_exact_one_with_its_recall():
+    for found in WORKS["index"](TINY):
+        assert found.ratio is not None and found.ratio > 0
+        assert float(found.note.split()[1].rstrip("%")) > 80
+
+
 def test_starts_are_timed_and_a_missing_run_is_named(tmp_path):
     helped, first = start.bench(tmp_path, 1)
     assert helped.ours > 0 and "by the clock" in helped.note
@@ -306,6 +318,25 @@ def test_one_packed_sequence_scores_as_prompts_do():
     model, asked = built("tiny", 32_000), language.listed(7)
     ours = score_candidates(model, *asked)
     torch.testing.assert_close(device.packed(model, *asked), ours, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [{"adapter"}, {"mapper"}])
+def test_the_trainer_trains_the_same_rows_by_the_librarys_own_operations(tmp_path, parts):
+    shape = trainer.SHAPES["tiny"]
+    trainer._save(str(tmp_path), shape)
+    p, rows = prompts(40, shape["vocab_size"], mean=50), np.arange(20)
+    mine = trainer.loaded(str(tmp_path), "fp32")
+    plain = trainer.by_the_library(trainer.loaded(str(tmp_path), "fp32"))
+    assert not any("forward" in vars(m) for m in plain.modules())
+    assert trainer.gradient_gap(mine, plain, p, rows[:4], parts, "mapper" in parts) < 1e-4
+    for model, way in (
+        (mine, lambda: trainer.train(mine, p, rows, parts)),
+        (plain, lambda: trainer.trained_by_trainer(trainer.Rival(plain, p, parts), rows, False)),
+    ):
+        before = {n: q.detach().clone() for n, q in model.named_parameters()}
+        way()
+        moved = {n for n, q in model.named_parameters() if not torch.equal(q, before[n])}
+        assert moved and all(("lora_" in n) == ("adapter" in parts) for n in moved)
 
 
 def test_helpers():

@@ -134,6 +134,29 @@ def test_nf4_runs_forward_and_backward_on_a_cpu(tokenizer, tmp_path):
     assert "Linear4bit" in kinds
 
 
+def test_nf4_still_learns_after_a_pass_without_gradients(tokenizer, tmp_path):
+    """bitsandbytes packs weights for some CPUs in such a pass, and packed ones stop every gradient."""
+    pytest.importorskip("bitsandbytes", reason="the quant extra is not installed")
+    save_backbone(build_llama(tokenizer, width=64, layers=2, heads=2, positions=64), tmp_path)
+    backbone = load_backbone(str(tmp_path), quantize="nf4", dtype="bf16")
+    add_lora(backbone, r=2, dropout=0.0)
+    for parameter in backbone.adapter_parameters():
+        parameter.requires_grad_(True)
+
+    def gradients():
+        backbone.zero_grad()
+        hidden = backbone.hidden_last(backbone.embed(torch.tensor([[5, 6, 7]])), torch.tensor([3]))
+        backbone.answer_logits(hidden, 11, 12).sum().backward()
+        return [p.grad.clone() for n, p in backbone.named_parameters() if "lora_B" in n]
+
+    first = gradients()
+    with torch.no_grad():
+        backbone.hidden_last(backbone.embed(torch.tensor([[5, 6, 7]])), torch.tensor([3]))
+    assert all(g.abs().sum() > 0 for g in first)
+    for before, after in zip(first, gradients(), strict=True):
+        torch.testing.assert_close(after, before, rtol=1e-2, atol=1e-3)  # bf16: the pass is the same
+
+
 def test_damaged_or_incomplete_weights_are_refused(tokenizer, tmp_path):
     from safetensors.torch import load_file, save_file
 

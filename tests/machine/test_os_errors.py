@@ -96,3 +96,12 @@ def test_a_full_disk_that_was_refused_with_its_place_keeps_it(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a write names no file
     assert refusal(raised.value) is raised.value
     assert str(place) in raised.value.what
+
+
+def test_a_process_that_lost_another_of_its_job_says_how_the_job_goes_on(monkeypatch):
+    gloo = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer")
+    assert refusal(gloo) is None, "alone it would be a bug"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = refusal(gloo)
+    assert isinstance(found, ResourceError) and "same torchrun command goes on" in found.remedy
+    assert refusal(RuntimeError("a bug of ours")) is None

@@ -4,8 +4,9 @@ import polars as pl
 import pytest
 
 from sasrecllm import fit
-from sasrecllm.config import reread_config
+from sasrecllm.config import parse_config, reread_config
 from sasrecllm.errors import ConfigError
+from sasrecllm.runs.choice import with_choice, with_values
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.stages import settle
 from sasrecllm.stages.timing import RunTime, StageTime, run_time
@@ -119,3 +120,49 @@ def test_a_share_of_the_validation_users_shortens_validations_and_nothing_else(r
         assert 0 < found.stages[name].validated < len(users) / 2
     assert found.stages["encoder"].validated == len(users), "its validations are cheap"
     assert found.prompts >= 3 * (len(users) + len(data.rows("test"))), "measured on all"
+
+
+def test_the_time_of_a_run_with_a_model_from_a_folder_heeds_max_steps(run, tmp_path):
+    from sasrecllm.runs.opening import open_run
+    from sasrecllm.runs.stored import stored_config, stored_data
+
+    config, data = stored_config(RunFolder(run)), stored_data(RunFolder(run))
+    named = {"llm.backbone": str(run / "llm"), "llm.loop.max_steps": 2, "llm.loop.evals_per_epoch": 5}
+    found = run_time(open_run(tmp_path / "run", with_values(config, named), "x", quiet=True), data)
+    assert [n for n, s in found.stages.items() if s.asks] == ["text", "mapper", "soft"]
+    for name in ("text", "mapper", "soft"):
+        stage = found.stages[name]
+        assert stage.steps == 2 and stage.validations == 2 and stage.step > 0
+    assert not found.documents and found.prompt > 0
+
+
+PARTS = {"llm.loop.micro_tokens": settle.TOKENS_ON_A_CPU}
+"""What a pretrained model is trained in on a CPU, where nobody names other parts."""
+
+
+@pytest.mark.parametrize(
+    ("llm", "chosen"),
+    [
+        ({"dtype": "auto", "backbone": "wide"}, {"llm.dtype": "bf16"} | PARTS),
+        ({"dtype": "auto", "backbone": "narrow"}, {"llm.dtype": "fp32"} | PARTS),
+        ({"dtype": "auto", "backbone": "wide", "lora": {"r": 0}}, {"llm.dtype": "fp32"} | PARTS),
+        ({"dtype": "auto"}, {"llm.dtype": "fp32"}),
+        ({"dtype": "bf16", "backbone": "narrow"}, PARTS),
+        ({"backbone": "wide"}, PARTS),
+        ({}, {}),
+    ],
+)
+def test_a_pretrained_model_is_held_and_trained_as_this_machine_does_it_best(monkeypatch, llm, chosen):
+    from sasrecllm.runs import language_model
+
+    monkeypatch.setattr(language_model, "located", lambda name: name)
+    monkeypatch.setattr(language_model, "width_of", {"wide": 576, "narrow": 64}.__getitem__)
+    monkeypatch.setattr(language_model, "bf16_is_faster", lambda width, device: width > 100)
+    config = parse_config({"llm": llm, "device": "cpu"}, "test")
+    found = {key: value for rule in settle._of_machine(config) for key, value in rule.values.items()}
+    assert found == chosen
+    settled = with_choice(config, found)
+    assert settled.llm.dtype == chosen.get("llm.dtype", llm.get("dtype", "fp32"))
+    assert settled.chosen == chosen, "kept, so that the run goes on with it on any machine"
+    named = parse_config({"llm": llm | {"loop": {"micro_tokens": 0}}, "device": "cpu"}, "test")
+    assert with_choice(named, found).llm.loop.micro_tokens == 0, "named: as many as there are"

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sasrecllm.training.batches import TOGETHER, plan_epoch
+from sasrecllm.training.batches import TOGETHER, micro_batches, plan_epoch
 
 
 def _sizes_of_groups(plan, prefix_ids):
@@ -57,3 +57,15 @@ def test_examples_without_a_companion_are_planned_as_without_beginnings():
     lengths = np.random.default_rng(0).integers(1, 60, 500)
     plain, with_them = plan_epoch(lengths, 8, 1, 2), plan_epoch(lengths, 8, 1, 2, np.arange(500))
     assert all(np.array_equal(a, b) for a, b in zip(plain, with_them, strict=True))
+
+
+def test_micro_batches_are_small_enough_with_their_padding_and_hold_every_example_once():
+    lengths = np.array([5, 5, 6, 6, 7, 9, 9, 30])
+    batch = np.array([7, 0, 1, 2, 3, 4, 5, 6])
+    for fewest, tokens in ((1, 0), (3, 0), (1, 60), (5, 120), (1, 40), (1, 1)):
+        parts = micro_batches(batch, lengths, fewest, tokens)
+        assert list(np.concatenate(parts)) == list(batch) and min(map(len, parts)) > 0
+        assert len(parts) >= fewest
+        for part in parts:
+            assert not tokens or len(part) == 1 or len(part) * lengths[part].max() <= tokens
+    assert [len(micro_batches(batch, lengths, *a)) for a in ((1, 0), (3, 0), (99, 0))] == [1, 3, 8]

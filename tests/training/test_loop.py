@@ -82,12 +82,31 @@ def test_it_learns_and_keeps_the_best_state_not_the_last():
 
 
 def test_accumulation_leaves_the_gradient_as_it_is():
-    plain, split = Line(), Line()
-    for task, accumulate in ((plain, 1), (split, 4)):
+    plain, split, small = Line(), Line(), Line()
+    changes = ({}, {"accumulate": 4}, {"micro_tokens": 12})
+    for task, change in zip((plain, split, small), changes, strict=True):
         task.net[2].p = 0.0
-        fit(task, LoopSettings(epochs=2, batch_size=8, lr=0.02, accumulate=accumulate, patience=0))
-    for a, b in zip(plain.parameters(), split.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
+        fit(task, LoopSettings(epochs=2, batch_size=8, lr=0.02, patience=0, **change))
+    for a, b, c in zip(*(t.parameters() for t in (plain, split, small)), strict=True):
+        assert torch.allclose(a, b, atol=1e-5) and torch.allclose(a, c, atol=1e-5)
+    assert max(len(rows) * small.lengths[rows].max() for rows in small.seen if len(rows) > 1) <= 12
+    assert small.calls > split.calls / 2 > plain.calls
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_autocast_is_left_out_on_a_cpu_where_weights_are_in_half_precision_already(half):
+    task = Line()
+    if half:
+        task.frozen = nn.Parameter(torch.zeros(1, dtype=torch.bfloat16), requires_grad=False)
+    forward, seen = task.forward, set()
+
+    def watched(examples):
+        seen.add(torch.is_autocast_enabled("cpu"))
+        return forward(examples)
+
+    task.forward = watched
+    fit(task, LoopSettings(epochs=1, batch_size=8, precision="bf16", patience=0))
+    assert seen == {not half}
 
 
 class Counted(Task):

@@ -1,5 +1,7 @@
 """What is frozen stays bit-identical and in evaluation mode; training text gives no answer away."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer
+from sasrecllm.ops import draws
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
@@ -63,6 +66,63 @@ def test_every_encoder_learns_with_every_loss(kind, loss, touched):
     fit(task, LoopSettings(epochs=4, batch_size=16, lr=0.02, warmup_steps=1, patience=0))
     torch.manual_seed(0)
     assert float(task(whole).detach()) / task.weights.sum() < before
+
+
+def gradients(task, batch, processes=1):
+    """Of the summed loss of ``batch``, as one process computes them or as several add them up."""
+    task.zero_grad()
+    for rank in range(processes):
+        mine = np.arange(rank, len(batch), processes)
+        torch.manual_seed(7)
+        task.learn()
+        with draws.shared(batch, mine) if processes > 1 else nullcontext():
+            task(batch[mine]).backward()
+    return {n: p.grad.clone() for n, p in task.named_parameters() if p.grad is not None}
+
+
+def assert_processes_add_up_to_one(task, batch):
+    """Dropout and all.  Another order of sums rounds single precision at each of some 1,000 of them."""
+    one = gradients(task, batch)
+    assert any(g.abs().max() > 1e-3 for g in one.values())
+    for processes in (2, 3):
+        shared = gradients(task, batch, processes)
+        assert shared.keys() == one.keys()
+        for name, gradient in one.items():
+            scale = float(gradient.abs().max())
+            torch.testing.assert_close(shared[name], gradient, rtol=1e-3, atol=1e-5 + 1e-4 * scale)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("loss", ["bce", "softmax", "sampled-softmax", "gbce"])
+def test_an_encoders_step_is_the_same_however_many_processes_share_it(kind, loss):
+    cut = windows(DATA, length=6, likes_only=True, rows=DATA.rows("train"))
+    task = EncoderTask("e", encoder(kind), cut, DATA.questions("valid"), loss=loss, negatives=8)
+    assert task.encoder.dropout > 0
+    assert_processes_add_up_to_one(task, np.arange(3, 30))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [("short-text", {"adapter"}), ("short-soft", {"mapper"}), ("short-soft", {"adapter", "mapper"}),
+     ("short-soft", {"encoder", "adapter", "mapper"})],
+)  # fmt: skip
+@pytest.mark.parametrize("slots", [None, DATA.seen_items])
+def test_a_step_of_the_language_model_is_the_same_however_many_processes_share_it(
+    tokenizer, prompt, parts, slots
+):
+    backbone = build_llama(tokenizer, width=16, layers=2, heads=2, positions=256)
+    add_lora(backbone, r=2, dropout=0.3)
+    with torch.no_grad():  # an adapter begins as nothing, and its dropout would be too
+        for parameter in backbone.adapter_parameters():
+            parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
+    build = builder(tokenizer, prompt, history_length=3, item_slots=slots)
+    mapper = build_mapper("mlp", width=8, hidden=8, llm_width=16)
+    model = SoftTokenLLM(backbone, mapper, build.yes_id, build.no_id)
+    soft = {"encoder": encoder(), "cold_item_dropout": 0.3} if prompt == "short-soft" else {}
+    asked = DATA.questions("train").take(np.arange(60))
+    task = AnswerTask("a", model, build, asked, DATA.questions("valid"), parts=parts, **soft)
+    assert_processes_add_up_to_one(task, np.arange(0, 33))  # users in common, whose text is read once
+    assert_processes_add_up_to_one(task, np.arange(0, 60, 5))
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])

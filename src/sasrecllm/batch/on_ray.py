@@ -3,7 +3,7 @@
 Each worker loads the run once, takes a part by its number, reads that part's users itself and writes
 the same file that a single process would.  So resuming, merging and every refusal are those of
 :mod:`sasrecllm.batch.jobs`; the run, the file of users and the output must lie where all machines
-see them under the same path.
+see them under the same path.  Ray starts a worker that is lost again, and its parts go on.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ def _worker(
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             for number in map(int, batch["part"]):
+                if part_file(parts, number).is_file():
+                    continue  # written by a worker that was lost before it could say so
                 ids = users_of(users, number, job["size"], job["column"])
                 write_part(self.system, ids, part_file(parts, number), job)
             return batch

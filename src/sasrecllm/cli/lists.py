@@ -118,6 +118,8 @@ def _recommend_one(
         return
     with lasting():
         system = SASRecLLM.from_pretrained(folder)
+    if system.said_of_index:
+        say(system.said_of_index, error=True)
     history = words.history_from(system, liked, title)
     wishes = words.with_ids(asked, system.catalog)
     found = system.recommend(history, user, k, retrieve, rerank=rerank, **wishes)

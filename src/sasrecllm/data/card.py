@@ -13,9 +13,9 @@ import numpy as np
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import WARNING, split_remedy
 from sasrecllm.data.log_facts import Bar, LogFacts
-from sasrecllm.data.splits import NAMES, SAID, TRAIN
+from sasrecllm.data.splits import NAMES, SAID, TEST, TRAIN
+from sasrecllm.data.tally import DAY, Tally
 
-DAY = 86_400
 OFTEN = 0.2
 """Share of rows, or of users, from which on something is worth a word of advice."""
 ALIKE = 0.9
@@ -83,10 +83,9 @@ class DataCard:
 def card_of(dataset: Dataset) -> DataCard:
     """The card of a prepared data set."""
     log = dataset.log or LogFacts("implicit" if dataset.implicit else "", "")
-    test = dataset.rows("test")
-    liked = test[dataset.labels[test] == 1]
-    test_users = np.unique(dataset.users[test])
-    lengths = np.bincount(dataset.users, minlength=dataset.n_users)
+    counts = dataset.tally
+    likes, of_test = counts.likes[Tally.at(TEST)], counts.users[Tally.at(TEST)] > 0
+    lengths = counts.users.sum(0)
     lengths = lengths[lengths > 0]  # a forgotten user keeps his index
     history = (float(np.median(lengths)), int(lengths.min()), int(lengths.max()))
     return DataCard(
@@ -97,30 +96,29 @@ def card_of(dataset: Dataset) -> DataCard:
         rows=len(dataset),
         users=len(lengths),
         items=dataset.n_items,
-        items_met=len(np.unique(dataset.items)),
-        liked=float(dataset.labels.mean()),
-        first=_date(dataset, dataset.times.min()),
-        last=_date(dataset, dataset.times.max()),
+        items_met=int((counts.items.sum(0) > 0).sum()),
+        liked=float(counts.likes.sum() / len(dataset)),
+        first=_date(dataset, counts.first.min()),
+        last=_date(dataset, counts.last.max()),
         whole_days=_whole_days(dataset),
         history=history,
         single=int((lengths == 1).sum()),
         repeats=log.repeats,
         met_before=int(dataset.met_before.sum()),
         ties=log.ties,
-        splits={name: _part(dataset, name) for name in NAMES},
-        test_likes=len(liked),
-        untrained_likes=int((~dataset.seen_items[dataset.items[liked]]).sum()),
-        test_users=len(test_users),
-        new_users=int((~dataset.seen_users[test_users]).sum()),
+        splits={name: _part(counts, code) for name, code in NAMES.items()},
+        test_likes=int(likes.sum()),
+        untrained_likes=int(likes[~dataset.seen_items].sum()),
+        test_users=int(of_test.sum()),
+        new_users=int((of_test & ~dataset.seen_users).sum()),
         warnings=tuple(n.removeprefix(WARNING) for n in dataset.notes if n.startswith(WARNING)),
         advice=tuple(text for say in (_likes, _order, _split, _words) for text in say(dataset, log)),
     )
 
 
-def _part(dataset: Dataset, name: str) -> SplitPart:
-    rows = dataset.rows(name)
-    liked = float(dataset.labels[rows].mean()) if len(rows) else 0.0
-    return SplitPart(len(rows), len(np.unique(dataset.users[rows])), liked)
+def _part(counts: Tally, code: int) -> SplitPart:
+    rows = counts.rows(code)
+    return SplitPart(rows, counts.n_users(code), counts.liked(code) / rows if rows else 0.0)
 
 
 def _date(dataset: Dataset, second: int) -> str | None:
@@ -130,8 +128,7 @@ def _date(dataset: Dataset, second: int) -> str | None:
 
 def _whole_days(dataset: Dataset) -> bool:
     """Whether all times are of one hour of their days: dates that were written as moments."""
-    times = dataset.times
-    return bool(dataset.has_times and len(times) > 1 and (times % DAY == times[0] % DAY).all())
+    return dataset.has_times and len(dataset) > 1 and dataset.tally.whole_days
 
 
 def _likes(dataset: Dataset, log: LogFacts) -> list[str]:
@@ -145,7 +142,7 @@ def _likes(dataset: Dataset, log: LogFacts) -> list[str]:
         return ["likes: the log has labels of its own, so there is no threshold to choose"]
     if log.threshold is None or any("data.threshold=" in note for note in dataset.notes):
         return []  # the warning says it all
-    share = float(dataset.labels.mean())
+    share = float(dataset.tally.likes.sum() / len(dataset))
     return [f"threshold: data.threshold={log.threshold:g} fits, {share:.0%} of the rows are likes"]
 
 
@@ -158,7 +155,7 @@ def _order(dataset: Dataset, log: LogFacts) -> list[str]:
         ]
     if log.order != "time" or not _whole_days(dataset):
         return []
-    one = dataset.times.min() == dataset.times.max()
+    one = dataset.tally.first.min() == dataset.tally.last.max()
     if not one and log.ties < OFTEN * len(dataset):
         return []
     what = "all rows are of one moment" if one else "times tell days alone"
@@ -174,12 +171,12 @@ def _split(dataset: Dataset, log: LogFacts) -> list[str]:
     found = [f"split: {log.split}, {SAID.get(log.split, 'a rule of your own')}"] if log.split else []
     begins = _test_begins(dataset)
     if found and begins is not None:
-        lasting = _lasting(int(dataset.times.max()) - begins)
+        lasting = _lasting(int(dataset.tally.last.max()) - begins)
         found[0] += f"; the test begins on {_date(dataset, begins)} and lasts {lasting}"
-    asked = np.unique(dataset.users[dataset.splits > TRAIN])
-    silent = len(np.unique(dataset.users)) - len(asked)
+    asked = int((dataset.tally.users[Tally.at(TRAIN) + 1 :].sum(0) > 0).sum())
+    silent = int((dataset.tally.users.sum(0) > 0).sum()) - asked
     if found and silent:
-        found[0] += f"; {silent:,} of {silent + len(asked):,} users are never asked about"
+        found[0] += f"; {silent:,} of {silent + asked:,} users are never asked about"
     if len(dataset.held_users) or not _newcomers(dataset):
         return found
     if remedy := split_remedy(dataset, _newcomers, {}):
@@ -206,15 +203,17 @@ def _test_begins(dataset: Dataset) -> int | None:
     """The first moment of the test, where all training rows lie before it."""
     if not dataset.has_times:
         return None
-    train, test = (dataset.times[dataset.rows(name)] for name in ("train", "test"))
-    return int(test.min()) if len(test) and len(train) and train.max() < test.min() else None
+    counts, (train, test) = dataset.tally, (Tally.at(TRAIN), Tally.at(TEST))
+    begins = int(counts.first[test])
+    apart = counts.rows(TRAIN) and counts.rows(TEST) and counts.last[train] < begins
+    return begins if apart else None
 
 
 def _newcomers(dataset: Dataset) -> bool:
     """Whether most test users, but not all (which is warned of), have no training row."""
-    users = np.unique(dataset.users[dataset.rows("test")])
-    new = int((~dataset.seen_users[users]).sum())
-    return len(users) > new > len(users) / 2
+    of_test = dataset.tally.users[Tally.at(TEST)] > 0
+    users, new = int(of_test.sum()), int((of_test & ~dataset.seen_users).sum())
+    return users > new > users / 2
 
 
 def _words(dataset: Dataset, log: LogFacts) -> list[str]:

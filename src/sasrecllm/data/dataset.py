@@ -17,10 +17,13 @@ import numpy as np
 
 from sasrecllm.data import storage
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.former import Former
 from sasrecllm.data.ingest.user_names import named_in
 from sasrecllm.data.log_facts import LogFacts
+from sasrecllm.data.long_columns import blocks
 from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
+from sasrecllm.data.tally import Tally, tally
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.types import BoolArray, Histories, IntArray, LabelArray, Questions
 
@@ -47,6 +50,7 @@ class Dataset:
         held_items, held_users: sorted indices of what is held out of training and validation
             (:mod:`sasrecllm.data.holdout`); empty where nothing is.
         log: what the log knew of these rows; None in data that was prepared before it was kept.
+        former: of the run that an update goes on from; None where the data begins here.
     """
 
     users: IntArray
@@ -66,6 +70,7 @@ class Dataset:
     held_items: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     held_users: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     log: LogFacts | None = None
+    former: Former | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -73,8 +78,15 @@ class Dataset:
     @cached_property
     def starts(self) -> IntArray:
         """First row of every user, and the number of rows at the end, shape [n_users + 1]."""
-        counts = np.bincount(self.users, minlength=self.catalog.n_users)
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return np.concatenate([[0], np.cumsum(self.tally.users.sum(0))]).astype(np.int64)
+
+    @cached_property
+    def tally(self) -> Tally:
+        """Rows and likes of each user and item by split."""
+        return tally(
+            self.users, self.items, self.labels, self.times, self.splits,
+            n_users=self.n_users, n_items=self.n_items,
+        )  # fmt: skip
 
     @property
     def n_items(self) -> int:
@@ -188,7 +200,7 @@ class Dataset:
     @cached_property
     def now(self) -> int:
         """The moment after the last row of all; 0 where the data has no times."""
-        return int(self.times.max(initial=-1)) + 1 if self.has_times else 0
+        return int(self.tally.last.max()) + 1 if self.has_times else 0
 
     @cached_property
     def _open_rows(self) -> IntArray:
@@ -198,7 +210,7 @@ class Dataset:
     @cached_property
     def train_counts(self) -> IntArray:
         """Training rows of every item, shape [n_items]."""
-        return np.bincount(self.items[self.splits == TRAIN], minlength=self.n_items)
+        return np.asarray(self.tally.items[Tally.at(TRAIN)])
 
     @property
     def seen_items(self) -> BoolArray:
@@ -208,21 +220,25 @@ class Dataset:
     @cached_property
     def seen_users(self) -> BoolArray:
         """Whether the user has a training row, shape [n_users]."""
-        return np.bincount(self.users[self.splits == TRAIN], minlength=self.n_users) > 0
+        return np.asarray(self.tally.users[Tally.at(TRAIN)] > 0)
 
     @cached_property
     def met_before(self) -> BoolArray:
         """Whether the user of a row had met its item at an earlier moment, shape [N]."""
-        pairs = self.users * self.n_items + self.items
-        _, first, place = np.unique(pairs, return_index=True, return_inverse=True)
-        return np.asarray(self.times > self.times[first][place])
+        before = np.zeros(len(self), dtype=bool)
+        for part in blocks(self.users, self.items, self.times):
+            pairs, times = self.users[part] * self.n_items + self.items[part], self.times[part]
+            _, first, place = np.unique(pairs, return_index=True, return_inverse=True)
+            before[part] = times > times[first][place]
+        return before
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content: rows, splits, ids, titles, words and the draw of negatives."""
         summed = hashlib.sha256()
         for array in (self.users, self.items, self.labels, self.times, self.splits):
-            summed.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+            for part in blocks(self.users, array):
+                summed.update(np.ascontiguousarray(array[part], dtype="<i8").data)
         facts = [self.catalog.user_ids, self.words, self.has_times, self.implicit]
         facts += [self.negatives, self.seed] if self.implicit else []
         facts += ["seen items are allowed"] if self.allow_seen else []
@@ -234,15 +250,15 @@ class Dataset:
     def summary(self) -> dict[str, Any]:
         """Counts for the report: rows, users, items and share of likes, whole and per split."""
         parts: dict[str, Any] = {}
-        for name in NAMES:
-            rows = self.rows(name)
+        for name, code in NAMES.items():
+            rows, of_items = self.tally.rows(code), self.tally.items[Tally.at(code)]
             parts[name] = {
-                "rows": len(rows),
-                "users": len(np.unique(self.users[rows])),
-                "items": len(np.unique(self.items[rows])),
-                "liked": round(float(self.labels[rows].mean()), 4) if len(rows) else None,
-                "rows_of_new_users": int((~self.seen_users[self.users[rows]]).sum()),
-                "rows_of_new_items": int((~self.seen_items[self.items[rows]]).sum()),
+                "rows": rows,
+                "users": self.tally.n_users(code),
+                "items": int((of_items > 0).sum()),
+                "liked": round(self.tally.liked(code) / rows, 4) if rows else None,
+                "rows_of_new_users": int(self.tally.users[Tally.at(code)][~self.seen_users].sum()),
+                "rows_of_new_items": int(of_items[~self.seen_items].sum()),
             }
         return {
             "name": self.name,
@@ -252,7 +268,7 @@ class Dataset:
             "feedback": "implicit" if self.implicit else "liked or not",
             "negatives_per_positive": self.negatives if self.implicit else 0,
             "recommends_seen_items": self.allow_seen,
-            "context_rows": int((self.splits == CONTEXT).sum()),
+            "context_rows": self.tally.rows(CONTEXT),
             "held_out_items": len(self.held_items),
             "held_out_users": len(self.held_users),
             "splits": parts,
@@ -274,6 +290,7 @@ class Dataset:
             **{k: getattr(self, k)[kept] for k in ("users", "items", "labels", "times", "splits")},
             catalog=replace(self.catalog, user_ids=ids),
             held_users=np.setdiff1d(self.held_users, users),
+            former=self.former and self.former.of_rows(kept),
             notes=tuple(note for note in self.notes if not any(named_in(note, n) for n in names)),
         )
 

@@ -66,22 +66,30 @@ def hold_out(
     if not (cold_items or cold_users):
         nobody = np.zeros(0, dtype=np.int64)
         return HeldOut(splits.astype(np.int8), nobody, nobody, [])
-    chosen_items = _chosen(np.unique(items), cold_items, seed, COLD_ITEMS)
-    chosen_users = _chosen(np.unique(users), cold_users, seed, COLD_USERS)
-    of_item, of_user = np.isin(items, chosen_items), np.isin(users, chosen_users)
+    met_items, met_users = np.flatnonzero(np.bincount(items)), np.flatnonzero(np.bincount(users))
+    chosen_items = _chosen(met_items, cold_items, seed, COLD_ITEMS)
+    chosen_users = _chosen(met_users, cold_users, seed, COLD_USERS)
+    of_item, of_user = _of(items, chosen_items), _of(users, chosen_users)
     retired = (of_item | of_user) & (splits != TEST)
     left = np.where(retired, CONTEXT, splits).astype(np.int8)
     if len(chosen_items) or len(chosen_users):
         _refuse_empty(left)
     notes = []
     if len(chosen_items):
-        notes.append(_note("items", len(chosen_items), len(np.unique(items)), of_item, splits))
+        notes.append(_note("items", len(chosen_items), len(met_items), of_item, splits))
     if len(chosen_users):
-        notes.append(_note("users", len(chosen_users), len(np.unique(users)), of_user, splits))
+        notes.append(_note("users", len(chosen_users), len(met_users), of_user, splits))
     if len(notes) == 2:
         both = of_item & of_user
         notes.append(f"{int(both.sum()):,} of these rows are counted twice: item and user are held out")
     return HeldOut(left, chosen_items, chosen_users, notes)
+
+
+def _of(column: IntArray, chosen: IntArray) -> BoolArray:
+    """Whether each number of a column is among the chosen ones."""
+    table = np.zeros(int(column.max(initial=-1)) + 1, dtype=bool)
+    table[chosen] = True
+    return np.asarray(table[column])
 
 
 def _chosen(candidates: IntArray, share: float, seed: int, stream: int) -> IntArray:

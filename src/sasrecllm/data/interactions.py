@@ -7,9 +7,9 @@ split optional.  ``items``: item_id, title and any attribute columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import polars as pl
 
@@ -47,6 +47,23 @@ class FileColumns:
         return self.named.get(ours, ours)
 
 
+class Parts(Protocol):
+    """A table in many files; see :mod:`sasrecllm.data.ingest.parts`."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole table."""
+        ...
+
+    def where(self, row: int) -> tuple[str, int]:
+        """The file of a row of the whole table, and its number in that file from 0."""
+        ...
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """The named columns of all rows in order, and beside them their numbers."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tables:
     """The canonical two tables of a source, before they are checked.
@@ -62,6 +79,8 @@ class Tables:
         columns: what the two files call their columns, for refusals.
         notes: what a reader of the report must know of how the files were read.
         truth: what a source that makes its rows up knows of them.
+        parts: what the two tables are read from where they are folders; the interactions of one are not
+            in memory, so that ``interactions`` tells their columns and holds no row.
     """
 
     interactions: pl.DataFrame
@@ -74,6 +93,30 @@ class Tables:
     columns: tuple[FileColumns, FileColumns] = (FileColumns(), FileColumns())
     notes: tuple[str, ...] = ()
     truth: Truth | None = None
+    parts: tuple[Parts | None, Parts | None] = (None, None)
+
+    def placed(self, refused: pl.DataFrame, table: int) -> pl.DataFrame:
+        """Refused rows with the file that they stand in and their number there.
+
+        Args:
+            table: 0 of the interactions, 1 of the items.
+        """
+        parts = self.parts[table]
+        if parts is None or refused.is_empty():
+            return refused
+        places = [parts.where(row) for row in refused[ROW]]
+        return refused.with_columns(
+            pl.Series("file", [file for file, _ in places], dtype=pl.String),
+            pl.Series(
+                "row", [row + self.columns[table].first_row for _, row in places], dtype=pl.Int64
+            ),
+        )
+
+    def where(self, row: int) -> tuple[str, int]:
+        """The file of a row of the interactions, and its number there as its owner counts."""
+        parts = self.parts[0]
+        file, number = (self.files[0], row) if parts is None else parts.where(row)
+        return file, number + self.columns[0].first_row
 
 
 def order_of(tables: Tables) -> Literal["order", "time", "file"]:
@@ -115,6 +158,14 @@ def ordered(tables: Tables) -> pl.DataFrame:
     Raises:
         DataError: the order contradicts the timestamps.
     """
+    frame = in_order(tables)
+    wrong = contradictions(frame, tables)
+    refuse_contradiction(wrong.head(1), wrong.height, tables)
+    return frame
+
+
+def in_order(tables: Tables) -> pl.DataFrame:
+    """Checked interactions, or all those of some users, sorted as :func:`ordered` does."""
     frame, rule = tables.interactions, order_of(tables)
     if rule == "time":
         ties = ["order"] if "order" in frame.columns else []
@@ -122,10 +173,7 @@ def ordered(tables: Tables) -> pl.DataFrame:
     if rule == "file":
         frame = frame.with_columns(pl.col(ROW).alias("order"))
     ties = ["timestamp"] if "timestamp" in frame.columns and rule == "order" else []
-    frame = _sorted(frame, "user_id", "order", *ties)
-    if "timestamp" in frame.columns:
-        _refuse_contradiction(frame, tables)
-    return frame
+    return _sorted(frame, "user_id", "order", *ties)
 
 
 def _sorted(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
@@ -149,32 +197,28 @@ def _sorted(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     return frame.sort(key, maintain_order=True)
 
 
-def _refuse_contradiction(frame: pl.DataFrame, tables: Tables) -> None:
-    """Refuse an order in which a row with a later timestamp stands before an earlier one."""
-    back = pl.col("timestamp") < pl.col("timestamp").shift(1).over("user_id")
-    wrong = frame.filter(back)
-    if wrong.is_empty():
+def contradictions(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    """Rows of :func:`in_order` that stand after a row of their user with a later timestamp."""
+    if order_of(tables) == "time" or "timestamp" not in frame.columns:
+        return frame.clear()
+    return frame.filter(pl.col("timestamp") < pl.col("timestamp").shift(1).over("user_id"))
+
+
+def refuse_contradiction(first: pl.DataFrame, count: int, tables: Tables) -> None:
+    """Refuse an order in which ``count`` rows, the ``first`` among them, stand after a later one."""
+    if not count:
         return
-    row, name = wrong.row(0, named=True), tables.columns[0].name
+    row, name = first.row(0, named=True), tables.columns[0].name
     place, or_order = "", ""
     if tables.order != "file":
         place, or_order = f", {name('order')} {row['order']}", "data.columns.order=null or "
+    file, number = tables.where(row[ROW])
     raise DataError(
-        f"{tables.files[0]}: {wrong.height:,} rows stand after a row of the same user with a later"
-        f" {name('timestamp')}; the first: row {row[ROW] + tables.columns[0].first_row},"
-        f" {name('user_id')}"
-        f" {row['user_id']!r}{place}",
+        f"{tables.files[0]}: {count:,} rows stand after a row of the same user with a later"
+        f" {name('timestamp')}; the first: row {number}"
+        + f" of {file}" * (file != tables.files[0])
+        + f", {name('user_id')} {row['user_id']!r}{place}",
         "a history may not hold the future: set data.order=time, which sorts by time (an order column"
         f" breaks ties only), or leave the column out that is wrong: {or_order}"
         "data.columns.timestamp=null",
     )
-
-
-def shared_places(frame: pl.DataFrame, *columns: str) -> int:
-    """Number of rows of :func:`ordered` that share their user and ``columns`` with a neighbour."""
-    if not set(columns) <= set(frame.columns):
-        return 0
-    again = pl.all_horizontal(pl.col(c) == pl.col(c).shift() for c in ("user_id", *columns))
-    marked = frame.select(again.fill_null(False).alias("again"))
-    both = pl.col("again") | pl.col("again").shift(-1, fill_value=False)
-    return int(marked.select(both.sum()).item())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.types import FloatArray
+from sasrecllm.types import FloatArray, IntArray
 
 BINS = 10
 """Bars, more or less, of a histogram of more different ratings than :data:`MOST_VALUES`."""
@@ -51,23 +51,27 @@ class LogFacts:
         return cls(**{**values, "ratings": bars})
 
 
-def histogram(ratings: FloatArray) -> tuple[Bar, ...]:
+def histogram(ratings: FloatArray, rows: IntArray | None = None) -> tuple[Bar, ...]:
     """A bar for every rating, or about ten of equal, round width where there are more than a dozen.
 
     A bar holds its lowest rating and not its highest, which the next one has, but for the last.
 
+    Args:
+        ratings: one for each row; or, with ``rows``, each different one once, ascending.
+        rows: how many have each.
+
     >>> histogram(np.array([1.0, 5.0, 5.0]))
     ((1.0, 1.0, 1), (5.0, 5.0, 2))
     """
-    values, counts = np.unique(ratings, return_counts=True)
+    values, counts = (ratings, rows) if rows is not None else np.unique(ratings, return_counts=True)
     if len(values) <= MOST_VALUES:
         return tuple((float(v), float(v), int(n)) for v, n in zip(values, counts, strict=True))
     edges = _round_edges(float(values[0]), float(values[-1]))
     bar = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    rows = np.bincount(bar, counts, minlength=len(edges) - 1)
+    of_bars = np.bincount(bar, counts, minlength=len(edges) - 1)
     return tuple(
         (float(low), float(high), int(n))
-        for low, high, n in zip(edges[:-1], edges[1:], rows, strict=True)
+        for low, high, n in zip(edges[:-1], edges[1:], of_bars, strict=True)
     )
 
 

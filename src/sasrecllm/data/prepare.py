@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
+from sasrecllm.data.arranged import Arranged, arranged
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.holdout import check_share, hold_out
+from sasrecllm.data.ingest.by_users import validate_by_users
 from sasrecllm.data.ingest.feedback import (
     Feedback,
     feedback_of,
     label_warnings,
-    labels_of,
     threshold_warnings,
 )
 from sasrecllm.data.ingest.quality import WARNING, set_aside, warnings_of
-from sasrecllm.data.ingest.repeated_rows import Repeats, policy_of, repeat_key, settle
+from sasrecllm.data.ingest.repeated_rows import Repeats, policy_of, repeat_key
 from sasrecllm.data.ingest.validation import OnBadRows, validate
-from sasrecllm.data.interactions import ROW, Tables, order_of, ordered, shared_places
+from sasrecllm.data.interactions import Tables, order_of
 from sasrecllm.data.log_facts import Bar, LogFacts, histogram
-from sasrecllm.data.splits import DROPPED, NAMES, TRAIN, OrderedRows, split_rows
-from sasrecllm.data.storage import indices
+from sasrecllm.data.long_columns import scratch
+from sasrecllm.data.splits import TRAIN, split_rows
 from sasrecllm.errors import ConfigError
-from sasrecllm.types import LabelArray
+from sasrecllm.machine.os_errors import as_refusals
 
 Seen = Literal["auto", "exclude", "allow"]
 
@@ -88,56 +90,41 @@ def prepare(
     file, columns = tables.files[0], tables.interactions.columns
     kind = feedback_of(feedback, columns, file)
     policy = policy_of(repeats, kind)
-    checked, refused = validate(
-        tables, on_bad_rows=on_bad_rows, quarantine_path=quarantine_path, repeats=policy
-    )
-    del tables  # the raw columns' memory is free from here, where the caller holds none either
-    moments = bool(repeat_key(checked))
-    checked, repeated = settle(checked, policy)
-    said: list[str] = []
-    bars: tuple[Bar, ...] = ()
-    if kind == "ratings":
-        ratings = checked.interactions["rating"].to_numpy()
-        said, bars = threshold_warnings(ratings, threshold, file), histogram(ratings)
-    frame = ordered(checked).with_columns(labels_of(kind, threshold))
-    if kind == "labels":
-        said = label_warnings(frame["label"].to_numpy(), file)
-    rule = _rule(split, checked, frame)
-    codes = split_rows(_ordered_rows(frame), rule, split_args or {})
-    kept = frame.with_columns(pl.Series("__code", codes)).filter(pl.col("__code") != DROPPED)
-    catalog = _catalog(kept, checked.items)
-    users = indices(kept["user_id"], catalog.user_ids)
-    items = indices(kept["item_id"], catalog.item_ids)
+    with _checked(tables, on_bad_rows, quarantine_path, policy) as (checked, refused, rows, parts):
+        del tables  # the raw columns' memory is free from here, where the caller holds none either
+        log = arranged(checked, parts, rows, policy, kind, threshold)
+    log.refuse_contradiction(checked)
+    said, bars = _of_feedback(log, kind, threshold, file)
+    rule = _rule(split, checked)
+    codes = split_rows(log.rows, rule, split_args or {})
+    all_rows = len(codes)
+    log, codes = log.without_dropped(codes)
+    catalog = _catalog(log.user_ids, checked.items)
     held = hold_out(
-        users, items, kept["__code"].cast(pl.Int8).to_numpy(),
-        cold_items=cold_items, cold_users=cold_users, seed=seed,
-    )  # fmt: skip
-    kept = kept.with_columns(pl.Series("__code", held.splits))
+        log.users, log.items, codes, cold_items=cold_items, cold_users=cold_users, seed=seed
+    )
     remarks = [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
-    remarks += [f"{repeated:,} rows {_repeats_note(policy)} (data.repeats)"] if repeated else []
-    if repeats not in ("auto", "keep") and not moments:
-        remarks.append(
-            f"data.repeats={repeats} has no effect: without times or an order no rows are of one moment"
-        )
-    ties = _ties(kept, order_of(checked))
-    remarks += _notes(kept, rule, frame.height - kept.height, checked, ties)
+    remarks += _repeats_notes(repeats, policy, log.repeated, moments=bool(repeat_key(checked)))
+    ties = log.ties(order_of(checked))
+    crossed = log.training_after_questions(held.splits)
+    remarks += _notes(rule, all_rows - len(codes), checked, ties, crossed)
     cut = threshold if kind == "ratings" else None
     dataset = Dataset(
-        users=users,
-        items=items,
-        labels=kept["label"].to_numpy(),
-        times=_times(kept).to_numpy(),
+        users=log.users,
+        items=log.items,
+        labels=log.labels,
+        times=log.times,
         splits=held.splits,
         catalog=catalog,
         name=checked.name,
         words=dict(checked.words),
-        has_times="timestamp" in kept.columns,
+        has_times=log.has_times,
         implicit=kind == "implicit",
         negatives=negatives,
         seed=seed,
         held_items=held.items,
         held_users=held.users,
-        log=LogFacts(kind, rule, cut, bars, repeated, max(ties), order_of(checked)),
+        log=LogFacts(kind, rule, cut, bars, log.repeated, max(ties), order_of(checked)),
     )
     dataset = _with_seen(dataset, seen, remarks)
     remarks += set_aside(dataset)
@@ -146,9 +133,50 @@ def prepare(
     return replace(dataset, notes=notes)
 
 
-def _repeats_note(policy: Repeats) -> str:
-    what = "repeat the user, item and moment of another row"
-    return f"{what} and count like any" if policy == "keep" else f"{what}, whose {policy} alone stays"
+@contextmanager
+def _checked(
+    tables: Tables, on_bad_rows: OnBadRows, quarantine_path: Path | None, policy: Repeats
+) -> Iterator[tuple[Tables, int, int, Iterable[pl.DataFrame]]]:
+    """Checked tables, how many rows were refused and how many are left, and those in parts of users."""
+    about: dict[str, Any] = {
+        "on_bad_rows": on_bad_rows, "quarantine_path": quarantine_path, "repeats": policy,
+    }  # fmt: skip
+    if tables.parts[0] is None:
+        checked, refused = validate(tables, **about)
+        del tables
+        frames = [checked.interactions]
+        checked = replace(checked, interactions=frames[0].clear())
+        yield checked, refused, frames[0].height, (frames.pop() for _ in range(1))
+        return
+    with as_refusals(scratch()):
+        apart = tempfile.TemporaryDirectory(prefix="sasrecllm-", dir=scratch())
+    with apart as folder:
+        checked, refused, by_users = validate_by_users(tables, tables.parts[0], Path(folder), **about)
+        yield checked, refused, by_users.rows, by_users
+
+
+def _of_feedback(
+    log: Arranged, kind: str, threshold: float, file: str
+) -> tuple[list[str], tuple[Bar, ...]]:
+    """Warnings about ratings or labels, and how often each rating stands in the log."""
+    if log.ratings is not None:
+        said = threshold_warnings(log.ratings, threshold, file, log.counts)
+        return said, histogram(log.ratings, log.counts)
+    return (label_warnings(log.labels, file) if kind == "labels" else []), ()
+
+
+def _repeats_notes(repeats: Repeats, policy: Repeats, repeated: int, *, moments: bool) -> list[str]:
+    """What became of ``repeated`` rows of one user, item and moment; ``repeats`` is what was set."""
+    notes = []
+    if repeated:
+        fate = " and count like any" if policy == "keep" else f", whose {policy} alone stays"
+        what = "repeat the user, item and moment of another row"
+        notes.append(f"{repeated:,} rows {what}{fate} (data.repeats)")
+    if repeats not in ("auto", "keep") and not moments:
+        notes.append(
+            f"data.repeats={repeats} has no effect: without times or an order no rows are of one moment"
+        )
+    return notes
 
 
 def _with_seen(dataset: Dataset, seen: Seen, remarks: list[str]) -> Dataset:
@@ -176,62 +204,30 @@ def _check_arguments(threshold: float, negatives: int, seed: int) -> None:
             raise ConfigError(f"{name} is {value}; allowed: {allowed}", f"correct {name}")
 
 
-def _rule(split: str, tables: Tables, frame: pl.DataFrame) -> str:
+def _rule(split: str, tables: Tables) -> str:
     if split != "auto":
         return split
     if tables.split:
         return tables.split
-    if "split" in frame.columns:
+    if "split" in tables.interactions.columns:
         return "given"
-    return "global-time" if "timestamp" in frame.columns else "leave-one-out"
+    return "global-time" if "timestamp" in tables.interactions.columns else "leave-one-out"
 
 
-def _times(frame: pl.DataFrame) -> pl.Series:
-    """Unix seconds, or the position within the user where the data has only an order."""
-    if "timestamp" in frame.columns:
-        return frame["timestamp"]
-    position = pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
-    return frame.select(position.alias("times"))["times"]
-
-
-def _ordered_rows(frame: pl.DataFrame) -> OrderedRows:
-    given: LabelArray | None = None
-    if "split" in frame.columns:
-        given = frame["split"].replace_strict(NAMES, return_dtype=pl.Int8).to_numpy()
-    return OrderedRows(
-        users=frame["user_id"].rle_id().cast(pl.Int64).to_numpy(),
-        labels=frame["label"].to_numpy(),
-        times=_times(frame).to_numpy(),
-        has_times="timestamp" in frame.columns,
-        given=given,
-        lines=frame["order" if "order" in frame.columns else ROW].to_numpy(),
-    )
-
-
-def _catalog(frame: pl.DataFrame, items: pl.DataFrame) -> Catalog:
+def _catalog(users: list[str], items: pl.DataFrame) -> Catalog:
     """All items of the items table, all users that have a row left, sorted by id."""
     items = items.sort("item_id")
     attributes = {c: items[c].to_list() for c in items.columns if c not in ("item_id", "title")}
-    users = frame["user_id"].unique().sort().to_list()
     return Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
 
 
-def _ties(frame: pl.DataFrame, order: str) -> tuple[int, int]:
-    """Rows that share their user and time, or their place in an order column, with another row."""
-    places = shared_places(frame, "order") if order == "order" else 0
-    return shared_places(frame, "timestamp"), places
-
-
-def _notes(
-    frame: pl.DataFrame, rule: str, dropped: int, tables: Tables, ties: tuple[int, int]
-) -> list[str]:
+def _notes(rule: str, dropped: int, tables: Tables, ties: tuple[int, int], crossed: int) -> list[str]:
     """What a reader of the report must know of the order and the split."""
     order = order_of(tables)
     has_order = order == "order" or (order == "time" and "order" in tables.interactions.columns)
     tie = "data's own order" if has_order else "order of the file"
     moments, places = ties
     lost = ": no timestamp or order column was found (data.order=file)" * (tables.order != "file")
-    crossed = _training_after_questions(frame)
     remarks = {
         f"split {rule} leaves out {dropped:,} rows": dropped,
         f"{moments:,} rows share user and time with another row; the {tie} breaks the tie"
@@ -242,10 +238,3 @@ def _notes(
         f"rows follow the order of the file{lost}": order == "file",
     }
     return [text for text, applies in remarks.items() if applies]
-
-
-def _training_after_questions(frame: pl.DataFrame) -> int:
-    """Training rows behind a row of the same user that is asked about (a given split may do so)."""
-    asked = (pl.col("__code") > TRAIN).cast(pl.Int32).cum_max().over("user_id")
-    late = frame.select(((asked == 1) & (pl.col("__code") == TRAIN)).sum())
-    return int(np.asarray(late.item()))

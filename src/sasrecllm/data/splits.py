@@ -11,10 +11,12 @@ import datetime as dt
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from sasrecllm.data.long_columns import blocks
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.plugins import resolve
 from sasrecllm.types import IntArray, LabelArray
@@ -26,6 +28,7 @@ DROPPED = -2
 """Outside the rule: in no history, no question, no count of training rows."""
 
 NAMES = {"train": TRAIN, "valid": VALID, "test": TEST}
+BINS = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def global_time(rows: OrderedRows, valid: object = 0.1, test: object = 0.1) -> L
             )
         last = len(rows.times) - 1
         places = [min(last, round(len(rows.times) * k)) for k in (1 - sum(shares), 1 - shares[1])]
-        cuts = [int(moment) for moment in np.partition(rows.times, places)[places]]
+        cuts = [_at(rows, place) for place in places]
     elif all(isinstance(m, int) for m in moments):
         cuts = [int(m) for m in moments]
     else:
@@ -109,7 +112,39 @@ def global_time(rows: OrderedRows, valid: object = 0.1, test: object = 0.1) -> L
             f"global-time: validation begins at {valid}, after the test at {test}",
             "give the earlier date to valid",
         )
-    return np.digitize(rows.times, np.array(cuts)).astype(np.int8)
+    return _each_block(partial(_cut, cuts=np.array(cuts)), rows)
+
+
+def _cut(rows: OrderedRows, cuts: IntArray) -> LabelArray:
+    return np.digitize(rows.times, cuts).astype(np.int8)
+
+
+def _at(rows: OrderedRows, place: int) -> int:
+    """The time that would stand at ``place`` if all stood in order; none is ever copied whole."""
+    low, high = int(rows.times.min()), int(rows.times.max())
+    while low < high:  # count the times in bins, and look into the one that holds the place
+        wide = -(-(high - low + 1) // BINS)
+        counts = np.zeros(BINS, dtype=np.int64)
+        for part in blocks(rows.users, rows.times):
+            times = rows.times[part]
+            inside = times[(times >= low) & (times <= high)]
+            counts += np.bincount((inside - low) // wide, minlength=BINS)
+        found = int(np.searchsorted(np.cumsum(counts), place, side="right"))
+        place -= int(counts[:found].sum())
+        low, high = low + found * wide, min(high, low + (found + 1) * wide - 1)
+    return low
+
+
+def _each_block(rule: SplitRule, rows: OrderedRows, **args: object) -> LabelArray:
+    """Codes of a rule that looks at each user alone, found block by block."""
+    codes = np.empty(len(rows.users), dtype=np.int8)
+    for part in blocks(rows.users, rows.labels, rows.times, rows.lines):
+        given = None if rows.given is None else rows.given[part]
+        lines = None if rows.lines is None else rows.lines[part]
+        users = rows.users[part] - rows.users[part.start]
+        block = OrderedRows(users, rows.labels[part], rows.times[part], rows.has_times, given, lines)
+        codes[part] = rule(block, **args)
+    return codes
 
 
 def leave_one_out(rows: OrderedRows, likes: object = False, least: object = 3) -> LabelArray:
@@ -200,12 +235,16 @@ SPLITS: Mapping[str, SplitRule] = {
 }
 
 
+BY_USER = (given, leave_one_out, collm)
+"""Rules that look at one user at a time."""
+
 SAID: Mapping[str, str] = {
     "given": "the log's own column",
     "global-time": "two moments for all users alike",
     "leave-one-out": "the last row of a user is the test, the row before it validation",
     "collm": "the months of CoLLM's split of MovieLens-1M",
     "tallrec": "the rows of TALLRec's split of MovieLens-100K",
+    "update": "the newest of the rows that came since the run before",
 }
 """What a rule does, in a few words."""
 
@@ -226,7 +265,8 @@ def split_rows(rows: OrderedRows, rule: str, args: Mapping[str, Any]) -> LabelAr
                 f" {', '.join(names) or 'nothing'}{did_you_mean(key, names)}",
                 "rename or remove it",
             )
-    codes = np.asarray(function(rows, **args), dtype=np.int8)
+    whole = _each_block(function, rows, **args) if function in BY_USER else function(rows, **args)
+    codes = np.asarray(whole, dtype=np.int8)
     foreign = set(np.unique(codes).tolist()) - {*NAMES.values(), CONTEXT, DROPPED}
     if codes.shape != rows.users.shape or foreign:
         raise ConfigError(
@@ -249,7 +289,8 @@ def working_splits(rows: OrderedRows) -> Iterator[tuple[str, LabelArray]]:
     """The rules without arguments of their own under which these rows fill all three splits."""
     for rule in ("leave-one-out", "global-time"):
         if rule == "leave-one-out" or rows.has_times:
-            codes = SPLITS[rule](rows)
+            function = SPLITS[rule]
+            codes = _each_block(function, rows) if function in BY_USER else function(rows)
             if all((codes == code).any() for code in NAMES.values()):
                 yield rule, codes
 

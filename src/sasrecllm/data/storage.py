@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.former import Former
 from sasrecllm.data.log_facts import LogFacts
+from sasrecllm.data.long_columns import BLOCK, blocks, empty, let_go
 from sasrecllm.data.splits import CONTEXT, NAMES
 from sasrecllm.errors import DataError
 from sasrecllm.machine.os_errors import as_refusals
@@ -40,16 +43,6 @@ def save(dataset: Dataset, folder: Path) -> None:
         ConfigError: there can be no such folder, or nothing may be written there.
     """
     catalog = dataset.catalog
-    spelled = {code: name for name, code in CODES.items()}
-    rows = pl.DataFrame(
-        {
-            "user_id": pl.Series(catalog.user_ids, dtype=pl.String).gather(dataset.users),
-            "item_id": pl.Series(catalog.item_ids, dtype=pl.String).gather(dataset.items),
-            "label": dataset.labels,
-            "timestamp" if dataset.has_times else "order": dataset.times,
-            "split": pl.Series(dataset.splits).replace_strict(spelled, return_dtype=pl.String),
-        }
-    )
     items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}
     meta = {key: getattr(dataset, key) for key in FACTS}
     meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
@@ -60,12 +53,39 @@ def save(dataset: Dataset, folder: Path) -> None:
     with as_refusals(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dataset.json").unlink(missing_ok=True)
-        rows.write_parquet(folder / "interactions.parquet")
+        _rows(dataset).sink_parquet(folder / "interactions.parquet")
         pl.DataFrame(items, schema=dict.fromkeys(items, pl.String)).write_parquet(
             folder / "items.parquet"
         )
+        if dataset.former is not None:
+            dataset.former.save(folder)
         text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
+
+
+def _rows(dataset: Dataset) -> pl.LazyFrame:
+    """The interactions as people read them; made block by block where they are written."""
+    users = pl.Series(dataset.catalog.user_ids, dtype=pl.String)
+    items = pl.Series(dataset.catalog.item_ids, dtype=pl.String)
+    spelled = {code: name for name, code in CODES.items()}
+    moment = "timestamp" if dataset.has_times else "order"
+    columns = (dataset.users, dataset.items, dataset.labels, dataset.times, dataset.splits)
+
+    def made(*_asked: object) -> Iterator[pl.DataFrame]:
+        for part in blocks(*columns):
+            splits = pl.Series(dataset.splits[part])
+            yield pl.DataFrame(
+                {
+                    "user_id": users.gather(dataset.users[part]),
+                    "item_id": items.gather(dataset.items[part]),
+                    "label": dataset.labels[part],
+                    moment: dataset.times[part],
+                    "split": splits.replace_strict(spelled, return_dtype=pl.String),
+                }
+            )
+
+    kinds = {"user_id": pl.String, "item_id": pl.String, "label": pl.Int8, moment: pl.Int64}
+    return register_io_source(made, schema={**kinds, "split": pl.String})
 
 
 def load(folder: Path, build: Callable[..., Dataset]) -> Dataset:
@@ -84,9 +104,10 @@ def load(folder: Path, build: Callable[..., Dataset]) -> Dataset:
             raise DataError(
                 f"{folder}: data format {meta.get('format')}; this version reads {FORMAT}", again
             )
-        rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
+        rows = pl.scan_parquet(folder / "interactions.parquet", glob=False)
         items = pl.read_parquet(folder / "items.parquet", glob=False)
-        dataset = build(**_arrays(rows, items, meta), **_facts(meta))
+        former = Former.load(folder)
+        dataset = build(**_arrays(rows, items, meta), **_facts(meta), former=former)
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no prepared data there ({error})", again) from None
     except (
@@ -110,21 +131,33 @@ def _facts(meta: dict[str, Any]) -> dict[str, Any]:
     return facts | {key: np.array(meta.get(key, []), dtype=np.int64) for key in HELD}
 
 
-def _arrays(rows: pl.DataFrame, items: pl.DataFrame, meta: dict[str, Any]) -> dict[str, Any]:
+def _arrays(rows: pl.LazyFrame, items: pl.DataFrame, meta: dict[str, Any]) -> dict[str, Any]:
     attributes = {c: items[c].to_list() for c in items.columns if c not in ("item_id", "title")}
-    users = rows["user_id"].unique().sort().to_list()
+    count = int(rows.select(pl.len()).collect().item())
+    spans = [rows.slice(start, BLOCK) for start in range(0, count, BLOCK)]
+    named = [span.select(pl.col("user_id").unique()).collect()["user_id"] for span in spans]
+    users = pl.concat(named).unique().sort().to_list() if named else []
     for index in meta.get(FORGOTTEN, []):  # ascending, so each lands where it was
         users.insert(index, "")
     catalog = Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
-    times = rows["timestamp" if meta["has_times"] else "order"]
-    return {
-        "users": indices(rows["user_id"], catalog.user_ids),
-        "items": indices(rows["item_id"], catalog.item_ids),
-        "labels": rows["label"].cast(pl.Int8).to_numpy(),
-        "times": times.cast(pl.Int64).to_numpy(),
-        "splits": rows["split"].replace_strict(CODES, return_dtype=pl.Int8).to_numpy(),
-        "catalog": catalog,
-    }
+    moment = "timestamp" if meta["has_times"] else "order"
+    kinds = {"users": np.int64, "items": np.int64, "labels": np.int8, "times": np.int64}
+    arrays = {name: empty(count, kind) for name, kind in (kinds | {"splits": np.int8}).items()}
+    start = 0
+    for span in spans:
+        frame = span.collect()
+        found = {
+            "users": indices(frame["user_id"], catalog.user_ids),
+            "items": indices(frame["item_id"], catalog.item_ids),
+            "labels": frame["label"].cast(pl.Int8).to_numpy(),
+            "times": frame[moment].cast(pl.Int64).to_numpy(),
+            "splits": frame["split"].replace_strict(CODES, return_dtype=pl.Int8).to_numpy(),
+        }
+        for name, values in found.items():
+            arrays[name][start : start + frame.height] = values
+        let_go(*arrays.values())
+        start += frame.height
+    return {**arrays, "catalog": catalog}
 
 
 def indices(values: pl.Series, ids: list[str]) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sasrecllm.errors import ConfigError
+from sasrecllm.ops.draws import drawn
 
 
 class Negatives(NamedTuple):
@@ -36,13 +37,16 @@ def uniform_negatives(
     place_Q = torch.searchsorted(pool_P, targets_Q)
     inside_Q = (place_Q < len(pool_P)) & (pool_P[place_Q.clamp(max=len(pool_P) - 1)] == targets_Q)
     choices_Q = len(pool_P) - inside_Q.long()
-    shape = (len(targets_Q), count)
-    drawn = torch.rand(shape, generator=generator, device=targets_Q.device, dtype=torch.float64)
-    rank_QN = (drawn * choices_Q[:, None]).long()
+    device = targets_Q.device
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+
+    rank_QN = (drawn((len(targets_Q), count), draw) * choices_Q[:, None]).long()
     # Ranks from the target's on move up by one: every other item stays as likely as before.
     rank_QN = rank_QN + (inside_Q[:, None] & (rank_QN >= place_Q[:, None])).long()
     log_q_Q = -torch.log(choices_Q.double()).float()
-    return Negatives(pool_P[rank_QN], log_q_Q[:, None].expand(shape))
+    return Negatives(pool_P[rank_QN], log_q_Q[:, None].expand(rank_QN.shape))
 
 
 def _check(pool_size: int) -> None:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from sasrecllm.encoders import losses
 from sasrecllm.errors import ConfigError
 from sasrecllm.ops.catalogue_softmax import catalogue_softmax
+from sasrecllm.ops.draws import Rows, of_rows
 from sasrecllm.ops.gathered_dot import chosen_products
 from sasrecllm.types import BoolArray, Histories, IntArray
 
@@ -46,6 +47,7 @@ class WindowQueries(NamedTuple):
         users_W, items_WL, feedback_WL: as in :meth:`SequentialEncoder.states`.
         window_Q: the window that question q is asked in.
         state_Q: how many entries of that window stand before the question.
+        windows, questions: which of a batch that several processes share these are; None for all.
     """
 
     users_W: IntArray | Tensor
@@ -53,6 +55,8 @@ class WindowQueries(NamedTuple):
     feedback_WL: IntArray | Tensor | None
     window_Q: IntArray | Tensor
     state_Q: IntArray | Tensor
+    windows: Rows | None = None
+    questions: Rows | None = None
 
 
 class EncoderArguments(TypedDict, total=False):
@@ -112,10 +116,7 @@ class SequentialEncoder(nn.Module, ABC):
         at_least("width", width, 1)
         at_least("length", length, 1)
         if not 0 <= dropout < 1:
-            raise ConfigError(
-                f"encoder: dropout is {dropout}; allowed: at least 0 and below 1",
-                "set dropout: 0.2",
-            )
+            raise ConfigError(f"encoder: dropout is {dropout}; allowed: 0 to below 1", "set it to 0.2")
         self.n_items, self.n_users, self.width, self.length = n_items, n_users, width, length
         self.likes_only, self.dropout = likes_only, dropout
         # Small, so that first logits stand near 0; encoders scale what they read up again.
@@ -129,9 +130,8 @@ class SequentialEncoder(nn.Module, ABC):
     @property
     def config(self) -> dict[str, Any]:
         """Kind and constructor arguments, plain JSON values: they rebuild and check an encoder."""
-        cls = type(self)
         return {
-            "kind": self.kind or f"{cls.__module__}:{cls.__qualname__}",
+            "kind": self.kind or f"{type(self).__module__}:{type(self).__qualname__}",
             "n_items": self.n_items,
             "n_users": self.n_users,
             "width": self.width,
@@ -257,19 +257,17 @@ class SequentialEncoder(nn.Module, ABC):
         return user_BD, self.item_vectors(items_B), logits_B
 
     def window_logits(self, queries: WindowQueries, target: IntArray | Tensor | None) -> Tensor:
-        """Logits of many questions from one causal pass over W windows (for training).
+        """Logits [Q], [Q, C] or [Q, n_items] of many questions, from one causal pass over W windows.
 
         Args:
-            target: [Q] one item each, [Q, C] candidates, or None for the whole catalogue.
-
-        Returns:
-            [Q], [Q, C] or [Q, n_items], as ``target`` is.
+            target: one item each [Q], candidates [Q, C], or None for the whole catalogue.
         """
         user_QD, users_Q = self._at(queries)
-        if target is None:
-            return self.score(user_QD, users_Q, None)
-        items = self._on_device(target)
-        logits = self.score(user_QD, users_Q, items.reshape(len(items), -1))
+        items = None if target is None else self._on_device(target)
+        with of_rows(queries.questions):
+            if items is None:
+                return self.score(user_QD, users_Q, None)
+            logits = self.score(user_QD, users_Q, items.reshape(len(items), -1))
         return logits.reshape(items.shape)
 
     def window_softmax(self, queries: WindowQueries, target_Q: IntArray | Tensor) -> Tensor:
@@ -281,7 +279,8 @@ class SequentialEncoder(nn.Module, ABC):
         target = self._on_device(target_Q)
         vectors = self.item_factors()
         if vectors is None:
-            logits_QI = self.score(user_QD, users_Q, None).float()
+            with of_rows(queries.questions):
+                logits_QI = self.score(user_QD, users_Q, None).float()
             return losses.full_softmax(logits_QI, target, self.seen_items).sum()
         place_I = torch.cumsum(self.seen_items, 0) - 1
         return catalogue_softmax(self.user_factors(user_QD).float(), vectors, place_I[target])
@@ -300,10 +299,11 @@ class SequentialEncoder(nn.Module, ABC):
 
     def _at(self, queries: WindowQueries) -> tuple[Tensor, Tensor]:
         """User vectors [Q, D] at the questions, and the users' indices [Q]."""
-        users_W, items_WL, feedback_WL, window_Q, state_Q = queries
+        users_W, items_WL, feedback_WL, window_Q, state_Q, windows, _ = queries
         users = self._on_device(users_W)
         feedback = None if feedback_WL is None else self._on_device(feedback_WL)
-        states = self.states(users, self._on_device(items_WL), feedback)
+        with of_rows(windows):
+            states = self.states(users, self._on_device(items_WL), feedback)
         window = self._on_device(window_Q)
         return states[window, self._on_device(state_Q)], users[window]
 

@@ -10,6 +10,7 @@ import numpy as np
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.diverse import ItemLikeness
 from sasrecllm.inference.fused import FusedLists
@@ -18,8 +19,12 @@ from sasrecllm.inference.rerank import Lists, TwoStage
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.inference.wishes import Wishes, wanted
+from sasrecllm.ops.indexes import JUDGED
 from sasrecllm.runs.system import System
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
+
+JUDGES = 64
+"""Users by whom an index that is not exact is judged."""
 
 
 class ListMaker:
@@ -110,13 +115,29 @@ class ListMaker:
     @cached_property
     def encoder(self) -> EncoderChannel:
         """The encoder of the run as a first stage."""
-        return EncoderChannel(self.parts.retrieving_encoder)
+        return self._channel(self.parts.retrieving_encoder)
+
+    def _channel(self, encoder: SequentialEncoder) -> EncoderChannel:
+        data = self.parts.dataset
+        some = np.flatnonzero(np.diff(data.starts))  # users with a row, evenly out of all of them
+        judges = some[np.linspace(0, len(some) - 1, min(JUDGES, len(some))).astype(np.int64)]
+        return EncoderChannel(encoder, self.parts.config.recommend.index, data.latest(judges))
+
+    def said_of_index(self) -> str:
+        """How much of the exact best the encoder's index finds; empty where it is exact."""
+        index = self.encoder.index
+        if index is None or index.recall is None:
+            return ""
+        return (
+            f"recommend.index={self.parts.config.recommend.index}: recall {index.recall:.1%}, the share"
+            f" of the exact best {JUDGED} items that is found, the mean of {JUDGES} users"
+        )
 
     @cached_property
     def list_encoder(self) -> EncoderChannel:
         """The encoder whose order stands beside that of the fusion."""
         own = self.parts.list_encoder
-        return self.encoder if own is self.parts.retrieving_encoder else EncoderChannel(own)
+        return self.encoder if own is self.parts.retrieving_encoder else self._channel(own)
 
     def alike(self, items: IntArray) -> FloatArray:
         """How like each other ``items`` [C] are, [C, C]: for lists that shall be mixed."""

@@ -120,7 +120,14 @@ class SASRecLLM:
         scorer = final.kind.scorer(parts, final, stages)
         system = cls(parts, scorer, stored_calibration(folder, scorer.name))
         system.place = Place(folder.path.absolute())
+        if config.recommend.index != "exact":
+            _ = system.maker.encoder  # made now: the first list shall not wait for it
         return system
+
+    @property
+    def said_of_index(self) -> str:
+        """The recall of ``recommend.index`` in words; empty where it is exact."""
+        return self.maker.said_of_index()
 
     def save(self, folder: str | Path) -> None:
         """Keep the run in a folder, which :meth:`from_pretrained` and every command take.
@@ -131,6 +138,22 @@ class SASRecLLM:
         """
         refuse_added(self.catalog.n_items - self.dataset.n_items)
         copy_run(self.place.folder, folder_of(folder))
+
+    def update(
+        self, interactions: Any, items: Any = None, out: str | Path | None = None, **how: Any
+    ) -> SASRecLLM:
+        """A new system that goes on from this one's run with new rows; see :func:`sasrecllm.update`.
+
+        Without ``out`` its run lies beside this one's; in a temporary folder where this one's does.
+
+        Raises:
+            SasrecllmError: as :func:`sasrecllm.update`.
+        """
+        import sasrecllm  # the public door: what trains stands above this
+
+        place = self.place.folder
+        temporary = out is None and self.place.temporary
+        return sasrecllm.update(place, interactions, items, out=out, temporary=temporary, **how)
 
     def export(self, folder: str | Path, form: Form = "adapter") -> None:
         """Write the run's language model for other programs; see :func:`~.export.export_run`.

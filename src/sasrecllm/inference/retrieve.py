@@ -1,7 +1,8 @@
 """The first stage, the candidate generator: which items the second stage is asked about.
 
 Each *channel* hands over its best items, and the candidates are all of them together.  Nothing is
-approximate, and no history's candidates depend on the other histories of its batch.
+approximate unless ``recommend.index`` is, and no history's candidates depend on the other histories of
+its batch.
 
 Legend: B histories, I items of the catalogue, J of them that a channel knows, C candidates, N channels,
 H hidden size of the language model.
@@ -21,7 +22,8 @@ from torch import Tensor
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.ops.topk import best_free, top_items
+from sasrecllm.ops.indexes import INDEXES, Index
+from sasrecllm.ops.topk import best_free
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.system import System
 from sasrecllm.stages.strategies import asks_language_model
@@ -110,24 +112,38 @@ class EncoderChannel:
 
     Args:
         encoder: with the weights and the seen items that it will have; they are read here.
+        index: where they are looked up, of :data:`~sasrecllm.ops.indexes.INDEXES`.
+        judges: histories by which an index that is not exact is judged.
+
+    Raises:
+        MissingExtraError: the index needs a package that is not installed.
     """
 
-    def __init__(self, encoder: SequentialEncoder) -> None:
-        self.encoder = encoder
+    def __init__(
+        self, encoder: SequentialEncoder, index: str = "exact", judges: Histories | None = None
+    ) -> None:
+        self.encoder = encoder.eval()
         self.items_J = np.flatnonzero(encoder.seen_items.cpu().numpy())
+        self.index: Index | None = None
         with torch.no_grad():
-            self._vectors_JF = encoder.item_factors()
+            vectors_JF = encoder.item_factors()
+            if vectors_JF is not None:
+                asked = vectors_JF[:0] if judges is None else self._users(judges)
+                self.index = INDEXES[index](vectors_JF, asked)
+
+    def _users(self, histories: Histories) -> Tensor:
+        return self.encoder.user_factors(self.encoder.encode(histories))
 
     def best(self, histories: Histories, free_BI: BoolArray, count: int) -> IntArray:
         """See :class:`Channel`."""
-        if self._vectors_JF is None:
+        if self.index is None:
             own = ScorerChannel(EncoderScorer("encoder", self.encoder), self.items_J)
             return own.best(histories, free_BI, count)
         self.encoder.eval()
         with torch.no_grad():
-            user_BF = self.encoder.user_factors(self.encoder.encode(histories))
-            free_BJ = torch.from_numpy(free_BI[:, self.items_J]).to(self.encoder.device)
-            values, places = top_items(user_BF, self._vectors_JF, count, free_BJ)
+            known_BJ = free_BI if len(self.items_J) == free_BI.shape[1] else free_BI[:, self.items_J]
+            free_BJ = torch.from_numpy(known_BJ).to(self.encoder.device)
+            values, places = self.index.top(self._users(histories), count, free_BJ)
         places_BC, real_BC = places.cpu().numpy(), (values != -torch.inf).cpu().numpy()
         return np.where(real_BC, self.items_J[places_BC], UNKNOWN)
 

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.llm.blocks import ATTENTION, blocks_recomputed, lora_by_one_step
 from sasrecllm.llm.digest import weights_digest
 from sasrecllm.llm.targets import is_transposed, linear_layers, lora_targets
+from sasrecllm.ops.draws import RowDropout
 from sasrecllm.ops.last_block import at_positions
 from sasrecllm.types import IntArray
 
@@ -29,6 +31,8 @@ WHOLE = {"r": 0, "alpha": None, "targets": None}
 
 LAST_BLOCK = ("llama", "qwen2", "gpt_neox")
 """Families whose last block runs at one position alone (``ops.last_block``): those tested so."""
+ATTENTIONS = ("sdpa", "eager", ATTENTION)
+"""Ways to attend that it can be run by."""
 
 
 class Backbone(nn.Module):
@@ -51,6 +55,7 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        self.recomputes = False
         self.adapter_config: dict[str, Any] = {}
         self._adapted: Any = None
         self.digest = weights_digest(causal)
@@ -108,7 +113,7 @@ class Backbone(nn.Module):
     def _at(self, at_B: Tensor, **inputs: Any) -> tuple[Tensor, Any]:
         """Hidden states at one position of each prompt, [B, H], and the keys and values."""
         config = self.causal.config
-        supported = config.model_type in LAST_BLOCK and config._attn_implementation in ("sdpa", "eager")
+        supported = config.model_type in LAST_BLOCK and config._attn_implementation in ATTENTIONS
         with at_positions(self.causal, at_B) if supported else nullcontext():
             out = self.causal.base_model(**inputs)
         states: Tensor = out.last_hidden_state
@@ -116,6 +121,11 @@ class Backbone(nn.Module):
         if states.shape[1] == 1:
             return states[:, 0], cache
         return states[torch.arange(len(at_B), device=at_B.device), at_B], cache
+
+    def recompute_blocks(self) -> None:
+        """From now on training keeps the input of each block alone, and computes the rest again."""
+        self.recomputes = True
+        blocks_recomputed(self.causal.base_model)
 
     @cached_property
     def reads_prefixes(self) -> bool:
@@ -145,9 +155,11 @@ class Backbone(nn.Module):
         """logit(Yes) − logit(No), [B], from these two rows of the head alone."""
         head = self.causal.get_output_embeddings()
         rows = [yes_id, no_id]
-        both_B2 = hidden_BH @ head.weight[rows].to(hidden_BH.dtype).T
-        if getattr(head, "bias", None) is not None:
-            both_B2 = both_B2 + head.bias[rows]
+        # In single precision: half of it would round logits of 20 to tenths, and users' scores to ties.
+        with torch.autocast(hidden_BH.device.type, enabled=False):
+            both_B2 = hidden_BH.float() @ head.weight[rows].float().T
+            if getattr(head, "bias", None) is not None:
+                both_B2 = both_B2 + head.bias[rows].float()
         # Some families bend or scale their logits after the head, and say so in the configuration.
         config = self.causal.config.get_text_config()
         both_B2 = both_B2 * (getattr(config, "logit_scale", None) or 1.0)
@@ -274,6 +286,11 @@ def add_lora(
                 f" {' '.join(str(error).split())}",
                 f"set llm.lora.targets to others of {', '.join(linear_layers(backbone.causal))}",
             ) from error
+    for module in adapted.modules():
+        for name, inner in getattr(module, "lora_dropout", {}).items():
+            if isinstance(inner, nn.Dropout):  # else there is none
+                module.lora_dropout[name] = RowDropout(inner.p)
+    lora_by_one_step(backbone.causal)
     # In a list, so that nn.Module does not register the same weights a second time.
     backbone._adapted = [adapted]
     backbone.adapter_config = {

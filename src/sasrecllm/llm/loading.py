@@ -8,13 +8,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sasrecllm.errors import ConfigError, MissingExtraError, ModelNotFoundError
-from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.backbone import LAST_BLOCK, Backbone
+from sasrecllm.llm.blocks import ATTENTION, attention, norms_by_one_step
 from sasrecllm.llm.digest import model_digest
 from sasrecllm.llm.naming import backbone_path, refuse_adapter, refuse_unreachable
 from sasrecllm.llm.refusals import quantisation, reading, refuse_other_weights
@@ -64,10 +66,39 @@ def load_backbone(
         causal, info = AutoModelForCausalLM.from_pretrained(name, **options)
     refuse_other_weights(name, info, causal.state_dict())
     refuse_adapter(name, bool(getattr(causal, "_hf_peft_config_loaded", False)))
+    _let_gradients_through(causal)
     with reading("weights", name, about):
         backbone = Backbone(causal, tokenizer).requires_grad_(False).eval()
         backbone.digest = model_digest(backbone.digest, _folder_of(name))
-        return backbone if placed else backbone.to(device)
+    if placed:
+        return backbone
+    if device == "cpu" and dtype == "bf16" and causal.config.model_type in LAST_BLOCK:
+        _compute_by_one_step(causal)
+    return backbone.to(device)
+
+
+def _compute_by_one_step(causal: Any) -> None:
+    """Attention and norms as :mod:`sasrecllm.llm.blocks` has them."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    norms_by_one_step(causal)
+    if causal.config._attn_implementation == "sdpa":
+        AttentionInterface.register(ATTENTION, partial(attention, sdpa_attention_forward))
+        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        causal.set_attn_implementation(ATTENTION)
+
+
+def _let_gradients_through(causal: Any) -> None:
+    """Keep bitsandbytes from packing its 4-bit weights on some CPUs: no gradient passes packed ones.
+
+    It packs them in the first pass without gradients, a validation say, and training went on without a
+    word, with the adapters of the last layers alone.
+    """
+    for module in causal.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _folder_of(name: str) -> Path:
@@ -75,6 +106,20 @@ def _folder_of(name: str) -> Path:
     from transformers.utils import cached_file
 
     return Path(cached_file(name, "config.json", local_files_only=True)).parent
+
+
+def width_of(name: str) -> int:
+    """Hidden size of a language model, by its config.json alone.
+
+    Raises:
+        ModelNotFoundError: it has none that can be read.
+    """
+    import transformers
+
+    refuse_unreachable(name)
+    with reading("config.json", name):
+        config = transformers.AutoConfig.for_model(**_described(name))
+        return int(config.get_text_config().hidden_size)
 
 
 def load_tokenizer(name: str) -> Any:

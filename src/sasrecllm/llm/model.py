@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.injection import inject
 from sasrecllm.llm.mapper import Mapper
+from sasrecllm.ops.draws import Rows, of_rows
 from sasrecllm.prompts.batch import PromptBatch
 from sasrecllm.types import IntArray
 
@@ -40,26 +41,36 @@ class SoftTokenLLM(nn.Module):
         user_BD: Tensor | None = None,
         item_BD: Tensor | None = None,
         zero_soft: bool = False,
+        mine: IntArray | None = None,
     ) -> Tensor:
         """Score of each prompt, [B].
 
         Args:
             user_BD, item_BD: the slots' features; needed where the prompts have slots.
             zero_soft: put zeros in the slots (an ablation).
+            mine: [M] prompts to score, where other processes score the others; the answer is [M].
 
         Raises:
             ValueError: prompts with slots came without vectors.
         """
         embeds_BTH = self.embeds(batch, user_BD, item_BD, zero_soft)
         start, first, owners_B = self._read_once(batch)
+        lengths_B, beginnings, rows = batch.lengths_B, None, None
+        if mine is not None:  # what is read once, and the places of all, are those of the whole batch
+            read, owners_B = np.unique(owners_B[mine], return_inverse=True) if start else (mine, mine)
+            beginnings, rows = Rows(len(first), read), Rows(len(batch), mine)
+            first = first[read] if start else first
         if start:
-            with torch.set_grad_enabled(self._adapter_learns):
+            with torch.set_grad_enabled(self._adapter_learns), of_rows(beginnings):
                 cache = self.backbone.read(embeds_BTH[torch.from_numpy(first), :start])
-            rest_B = batch.lengths_B - start
-            hidden_BH = self.backbone.hidden_after(cache, embeds_BTH[:, start:], rest_B, owners_B)
-            return self.answers(hidden_BH)
-        lengths_B = torch.from_numpy(batch.lengths_B).to(embeds_BTH.device)
-        return self.answers(self.backbone.hidden_last(embeds_BTH, lengths_B))
+        if mine is not None:
+            embeds_BTH, lengths_B = embeds_BTH[torch.from_numpy(mine)], lengths_B[mine]
+        with of_rows(rows):
+            if start:
+                embeds_BTH, rest_B = embeds_BTH[:, start:], lengths_B - start
+                return self.answers(self.backbone.hidden_after(cache, embeds_BTH, rest_B, owners_B))
+            last_B = torch.from_numpy(lengths_B).to(embeds_BTH.device)
+            return self.answers(self.backbone.hidden_last(embeds_BTH, last_B))
 
     @property
     def _adapter_learns(self) -> bool:
@@ -72,6 +83,8 @@ class SoftTokenLLM(nn.Module):
         model is frozen no gradient reaches it.  0 tokens where it would not pay.
         """
         nothing = np.empty(0, dtype=np.int64)
+        if self._adapter_learns and self.backbone.recomputes:  # shared keys cannot be computed again
+            return 0, nothing, nothing
         start = int(batch.text_lengths_B.min(initial=batch.ids_BT.shape[1]))
         if not torch.is_grad_enabled() or start <= 8 or not self.backbone.reads_prefixes:
             return 0, nothing, nothing

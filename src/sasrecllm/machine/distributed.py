@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for one that still lives: the first may evaluate alone for hours."""
 
 
 def process_count() -> int:
@@ -21,4 +25,7 @@ def wait_for_all() -> None:
         import torch
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
+        # With this of accelerate's, every process but the first would take its model from nowhere.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+
+        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE).wait_for_everyone()

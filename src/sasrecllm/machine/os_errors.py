@@ -1,4 +1,4 @@
-"""What the machine refuses (disk, memory, paths), as a refusal of ours: one table for every verb.
+"""What the machine refuses (disk, memory, paths, a lost process), as refusals: one table for all.
 
 Libraries say the same thing in several ways: an ``OSError`` with its number, a message that ends with
 ``(os error 28)`` (everything written in Rust), a sentence of an allocator or of SQLite.
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sasrecllm.errors import ConfigError, ResourceError, SasrecllmError
+from sasrecllm.machine.distributed import process_count
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 MEMORY = {errno.ENOMEM}
@@ -33,6 +34,10 @@ NO_MEMORY = re.compile(
     r"|memory allocation|CUBLAS_STATUS_ALLOC_FAILED|can't start new thread",
     re.IGNORECASE,
 )
+NO_PEER = re.compile(
+    r"gloo/transport|ncclRemoteError|NCCL.*(remote process|connection|socket)", re.IGNORECASE
+)
+"""What the libraries that carry a job's tensors say when another of its processes has gone."""
 PARQUET_FOOTER = "Invalid thrift: transport error"
 """What polars says where the last bytes of a file cannot be written; it hides the system's number."""
 SQLITE = {
@@ -57,6 +62,12 @@ def refusal(error: BaseException, place: Path | None = None) -> SasrecllmError |
     if isinstance(error, SasrecllmError):
         about = error.__cause__ or error.__context__
         return refusal(about, place) if about is not None and _is_want(about) else error
+    if _is_lost_process(error):
+        return ResourceError(
+            "another process of this job has ended or does not answer, so this one cannot go on",
+            "see what that process said last; the same torchrun command goes on from the last"
+            " checkpoint, with as many processes or others",
+        )
     number = _number(error)
     if _is_memory(error, number):
         return ResourceError(
@@ -134,6 +145,14 @@ def _number(error: BaseException) -> int | None:
     if type(error).__module__.startswith("sqlite3"):
         return next((number for said, number in SQLITE.items() if said in text), None)
     return None
+
+
+def _is_lost_process(error: BaseException) -> bool:
+    """Whether one of several processes that train together has lost another."""
+    if process_count() == 1 or not isinstance(error, RuntimeError):
+        return False
+    named = type(error).__name__ in ("DistNetworkError", "DistStoreError")
+    return named or NO_PEER.search(str(error)) is not None
 
 
 def _is_want(error: BaseException) -> bool:

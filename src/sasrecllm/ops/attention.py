@@ -3,7 +3,8 @@
 There the library spends a quarter of a training step on drawing masks (64 random bits for each entry,
 of which one comparison uses them) and another on copies around its attention.  Here one draw gives four
 entries 16 bits each, so a share ``p`` is met within 1 / 65,536, and attention is one step with its own
-gradient, which writes queries, keys and values once.  Other devices have the library's own ways.
+gradient, which writes queries, keys and values once.  Other devices have the library's own ways, unless
+several processes share a batch (:mod:`sasrecllm.ops.draws`).
 
 Legend: B rows, T positions, H heads, E = width / heads, N = B · H.
 """
@@ -17,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sasrecllm.ops.draws import drawn, sharing
+
 
 def dropout(values: Tensor, p: float, training: bool) -> Tensor:
     """``torch.nn.functional.dropout``, with cheaper masks on a CPU.
@@ -28,7 +31,7 @@ def dropout(values: Tensor, p: float, training: bool) -> Tensor:
     """
     if not training or not p:
         return values
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" and not sharing():
         return F.dropout(values, p)
     dropped: Tensor = _Dropped.apply(values, p)  # type: ignore[no-untyped-call]
     return dropped
@@ -46,7 +49,7 @@ def causal_attention(packed_BT3HE: Tensor, p: float, training: bool) -> Tensor:
         What every place reads, [B, T, H, E].
     """
     drop = p if training else 0.0
-    if drop and packed_BT3HE.device.type == "cpu":
+    if drop and (packed_BT3HE.device.type == "cpu" or sharing()):
         read_BTHE: Tensor = _Attention.apply(packed_BT3HE, drop)  # type: ignore[no-untyped-call]
         return read_BTHE
     query_BHTE, key_BHTE, value_BHTE = packed_BT3HE.permute(2, 0, 3, 1, 4)
@@ -57,9 +60,14 @@ def causal_attention(packed_BT3HE: Tensor, p: float, training: bool) -> Tensor:
 
 def _mask(like: Tensor, p: float) -> Tensor:
     """0 with probability ``p``, else 1 / (1 - p), for each entry of ``like``."""
-    entries = like.numel()
-    draws = torch.empty(-(-entries // 4), dtype=torch.int64).random_(-(2**63), 2**63 - 1)
-    bits = draws.view(torch.int16)[:entries].view(like.shape)
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        entries = math.prod(shape)
+        numbers = torch.empty(-(-entries // 4), dtype=torch.int64, device=like.device)
+        numbers.random_(-(2**63), 2**63 - 1)
+        return numbers.view(torch.int16)[:entries].view(shape)
+
+    bits = drawn(tuple(like.shape), draw)
     # Compared into a tensor of numbers: truth values turned into numbers would cost seven times that.
     kept = torch.ge(bits, round(p * 65536) - 32768, out=torch.empty_like(like))
     return kept.mul_(1 / (1 - p))

@@ -65,14 +65,16 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
     Returns:
         The norm before; what ``torch.nn.utils.clip_grad_norm_`` does for dense gradients.
     """
-    gradients = []
+    gradients: list[Any] = []
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.coalesce()
             gradients.append(parameter.grad.values())
         elif parameter.grad is not None:
             gradients.append(parameter.grad)
-    norm = nn.utils.get_total_norm(gradients)
+    norm: Any = nn.utils.get_total_norm(gradients)
+    if hasattr(norm, "full_tensor"):  # of gradients that are cut among processes
+        norm, gradients = norm.full_tensor(), [g.to_local() for g in gradients]
     scale = (largest / (norm + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(scale.to(gradient.device))

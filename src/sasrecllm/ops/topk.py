@@ -40,12 +40,7 @@ def top_items(
     # another way, at four times the cost.
     chosen_BK = blocks_BM.topk(min(k + 1, blocks_BM.shape[1])).indices.sort(dim=1).values
     items_BC = (chosen_BK[:, :, None] * BLOCK + torch.arange(BLOCK, device=items_ID.device)).flatten(1)
-    there_BC = items_BC < len(items_ID)
-    items_BC = items_BC.clamp(max=len(items_ID) - 1)
-    scores_BC = torch.bmm(items_ID[items_BC], users_BD[:, :, None])[:, :, 0]
-    if free_BI is not None:
-        there_BC &= free_BI.gather(1, items_BC)
-    values, items = _sorted(_only(scores_BC, there_BC), items_BC, k)
+    values, items = best_among(users_BD, items_ID, items_BC, k, free_BI)
     # A block that was left out and reaches the last value may hold a tie with a smaller index.
     tied = (blocks_BM >= values[:, -1:]).sum(1) > chosen_BK.shape[1]
     tied &= values[:, -1] > -torch.inf
@@ -54,6 +49,19 @@ def top_items(
         whole = _only(users_BD[row : row + 1] @ items_ID.T, free)
         values[row], items[row] = (v[0] for v in _sorted(whole, None, k))
     return values, items
+
+
+@torch.no_grad()
+def best_among(
+    users_BD: Tensor, items_ID: Tensor, items_BC: Tensor, k: int, free_BI: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """As :func:`top_items`, of the items [B, C] alone, which ascend; those outside are passed over."""
+    there_BC = (items_BC >= 0) & (items_BC < len(items_ID))
+    items_BC = items_BC.clamp(0, len(items_ID) - 1)
+    scores_BC = torch.bmm(items_ID[items_BC], users_BD[:, :, None])[:, :, 0]
+    if free_BI is not None:
+        there_BC &= free_BI.gather(1, items_BC)
+    return _sorted(_only(scores_BC, there_BC), items_BC, k)
 
 
 def _only(scores: Tensor, free: Tensor | None) -> Tensor:

@@ -8,8 +8,9 @@ from pathlib import Path
 from sasrecllm.checkpoint import read_json
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.llm.backbone import Backbone, add_lora, learn_whole
-from sasrecllm.llm.loading import load_backbone
+from sasrecllm.llm.loading import load_backbone, width_of
 from sasrecllm.llm.sources import located, source_of
+from sasrecllm.machine.arithmetic import bf16_is_faster
 from sasrecllm.manifest import verify_folder
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.settings import Config
@@ -35,7 +36,22 @@ def base_model(
     """
     c = config.llm
     quantize = None if c.quantize == "none" else c.quantize
-    return load_backbone(located(path, report), dtype=c.dtype, quantize=quantize, device=device)
+    dtype = "fp32" if c.dtype == "auto" else c.dtype  # before the run has chosen
+    model = load_backbone(located(path, report), dtype=dtype, quantize=quantize, device=device)
+    if c.checkpointing:
+        model.recompute_blocks()
+    return model
+
+
+def chosen_dtype(config: Config, device: str) -> tuple[str, str]:
+    """What ``llm.dtype: auto`` comes to here, and why."""
+    if is_own(config):
+        return "fp32", "the language model is built here"
+    if not config.llm.lora.r:
+        return "fp32", "all weights learn, by steps too small for bf16"
+    if bf16_is_faster(width_of(located(config.llm.backbone)), device):
+        return "bf16", "this machine multiplies faster in bf16"
+    return "fp32", "this machine multiplies no faster in bf16"
 
 
 def with_adapter(backbone: Backbone, config: Config) -> Backbone:

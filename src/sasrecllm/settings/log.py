@@ -89,3 +89,8 @@ class Recommend(Section):
         description="items that the user has met before; auto: allow where at least a fifth of the"
         " training rows are on such items (music, groceries), else exclude",
     )
+    index: Literal["exact", "faiss"] = Field(
+        "exact",
+        description="where the encoder's best items are looked up: exact, among all; faiss, near the"
+        " user, for more than a million items (needs the extra faiss); may change in a run",
+    )

@@ -23,10 +23,15 @@ class Loop(Section):
     warmup_steps: int = Field(200, ge=0, description="steps to the peak rate; at most a fifth of all")
     weight_decay: float = Field(1e-3, ge=0, description="of AdamW, on matrices only")
     accumulate: int = Field(1, ge=1, description="micro-batches of a step, which need less memory")
+    micro_tokens: int = Field(
+        0, ge=0, description="largest micro-batch in tokens, padding included; 0: as accumulate has it"
+    )
     patience: int = Field(3, ge=0, description="validations without a better value; 0: no early stop")
     evals_per_epoch: int = Field(1, ge=1, description="validations of an epoch")
     save_every: int = Field(200, ge=0, description="steps between checkpoints; 0: at validations only")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic; bf16: autocast")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="arithmetic; bf16: autocast, on a CPU where no weights are bf16 already"
+    )
 
     def seeded(self, seed: int) -> LoopSettings:
         """These settings with the seed of a run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sasrecllm.settings.loops import AnswersLoop, EncoderLoop, Loop, TitlesLoop
 from sasrecllm.settings.section import Section
@@ -75,9 +75,18 @@ class LLM(Section):
         description="offline, a hub id, a local folder, a .gguf file, PACKAGE:PATH of one inside an"
         " installed package, or package.module:function that returns a folder",
     )
-    dtype: Literal["fp32", "bf16"] = Field("fp32", description="in which its weights are held")
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32",
+        description="in which its weights are held; auto: bf16 if this machine multiplies faster in it,"
+        " which a run tries once; fp32 for the model that it builds and where all weights learn",
+    )
     quantize: Literal["none", "nf4"] = Field("none", description="nf4: 4 bits, by bitsandbytes")
     lora: Lora = Field(Lora(), description="the adapter")
+    checkpointing: bool = Field(
+        False,
+        description="training keeps the input of each block alone and computes the rest again: less"
+        " memory, more time",
+    )
     offline: Offline = Field(Offline(), description="the model that is built where backbone is offline")
     text_prompt: str = Field(
         "auto",
@@ -101,6 +110,13 @@ class LLM(Section):
         " stage; what is measured of it is measured on all",
     )
     loop: Loop = Field(Loop(), description="training of the stages that answer questions")
+
+    @model_validator(mode="after")
+    def _auto_is_no_name(self) -> LLM:
+        """Who asks for ``dtype: auto`` leaves it to the run, as who names none of its choices does."""
+        if self.dtype == "auto":
+            self.model_fields_set.discard("dtype")
+        return self
 
     @field_validator("chat", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sasrecllm.data.card import DataCard, card_of
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.splits import TRAIN
 from sasrecllm.settings import Config
 from sasrecllm.stages.list_budget import prompts_of
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
@@ -22,8 +23,7 @@ def run_card(config: Config, dataset: Dataset) -> DataCard:
 
 def budget_advice(config: Config, dataset: Dataset) -> str:
     """What training on this data costs, and which setting spends less or more."""
-    rows = dataset.rows("train")
-    likes = int((dataset.labels[rows] == 1).sum())
+    likes = dataset.tally.liked(TRAIN)
     few = f"; {likes:,} training likes are few, and more of them help more than more training"
     if config.budget:
         said = f"budget: --budget {config.budget} chooses what is trained, and says so"

@@ -26,11 +26,17 @@ from sasrecllm.stages.kind import Stage, Work
 from sasrecllm.stages.list_budget import prompt_budget
 from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
-from sasrecllm.training.loop import steps_in_all
+from sasrecllm.training.batches import micro_batches
+from sasrecllm.training.loop import arithmetic, steps_in_all
 from sasrecllm.training.task import Task
+from sasrecllm.types import IntArray
 
 STEPS = 3
-"""Training steps that are tried."""
+"""Training steps that are tried, after a first."""
+ENOUGH = 4.0
+"""Seconds after which no further step or question is tried."""
+FEW = 16
+"""Questions of a split that are tried first."""
 DOCUMENTS = 200
 """Documents that the offline language model is tried with."""
 QUESTIONS = 256
@@ -136,14 +142,15 @@ def _stage(work: Work, stage: Stage) -> StageTime:
     if found is None or not found[2]:
         return StageTime(other=other)
     task, settings, copies = found
-    step, validation = tried(task, settings)
+    step, validation = tried(task, settings, work.system.device)
     learns = sum(p.numel() for p in task.trainable().values())
+    steps = steps_in_all(len(task.lengths), settings)
     return StageTime(
         step,
-        steps_in_all(len(task.lengths), settings),
+        steps,
         validation,
         max(1, task.n_validation),
-        settings.epochs * settings.evals_per_epoch,
+        min(steps, settings.epochs * settings.evals_per_epoch),
         copies,
         other,
         stage.kind.asks_language_model,
@@ -152,26 +159,46 @@ def _stage(work: Work, stage: Stage) -> StageTime:
     )
 
 
-def tried(task: Task, settings: LoopSettings) -> tuple[float, float]:
-    """Seconds of one step of middling length, and of one validation."""
+def tried(task: Task, settings: LoopSettings, device: str = "cpu") -> tuple[float, float]:
+    """Seconds of one step of middling length, and of one validation.
+
+    As many steps and questions are tried as a few seconds allow, one step and a few questions at least.
+    """
     task.learn()
     size = settings.batch_size
     order = np.argsort(task.lengths, kind="stable")
     middle = order[len(order) // 2 :][: size * (1 + STEPS)]
-    batches = [middle[start : start + size] for start in range(0, len(middle), size)]
-    task(batches[0]).backward()  # whatever is made once
-    took = []
-    for batch in batches[1:] or batches:
+    took: list[float] = []
+    for start in range(0, len(middle), size):
+        if sum(took) > ENOUGH:
+            break
         started = time.monotonic()
-        task(batch).backward()
+        batch = middle[start : start + size]
+        for part in micro_batches(batch, task.lengths, settings.accumulate, settings.micro_tokens):
+            with arithmetic(task, settings, device.partition(":")[0]):
+                loss = task(part)
+            loss.backward()
         took.append(time.monotonic() - started)
-    step = float(np.median(took))  # one of them may have had to wait for another process
-    asked = np.unique(np.linspace(0, task.n_validation - 1, min(QUESTIONS, task.n_validation)))
+    # The first makes what is made once; one of the others may have had to wait for another process.
+    step = float(np.median(took[1:] or took))
     task.eval()
+    asked = _spread(task.n_validation, FEW)
+    seconds = _asking(task, asked)
+    if seconds < ENOUGH * len(asked) / QUESTIONS:
+        asked = _spread(task.n_validation, QUESTIONS)
+        seconds = _asking(task, asked)
+    return step, seconds / max(1, len(asked)) * task.n_validation
+
+
+def _spread(rows: int, count: int) -> IntArray:
+    return np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(np.int64))
+
+
+def _asking(task: Task, asked: IntArray) -> float:
     started = time.monotonic()
     with torch.no_grad():
-        task.validation_scores(asked.astype(np.int64))
-    return step, (time.monotonic() - started) / max(1, len(asked)) * task.n_validation
+        task.validation_scores(asked)
+    return time.monotonic() - started
 
 
 def _document(trial: Run, dataset: Dataset) -> float:

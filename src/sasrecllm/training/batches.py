@@ -40,6 +40,20 @@ def plan_epoch(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def micro_batches(batch: IntArray, lengths: IntArray, fewest: int, tokens: int) -> list[IntArray]:
+    """``batch`` in ``fewest`` parts, or in more, each within ``tokens`` with its padding.
+
+    Args:
+        lengths: of all examples.
+        tokens: 0 for no bound; an example that is longer alone stands alone.
+    """
+    count = fewest
+    if tokens:
+        most = max(1, tokens // max(1, int(lengths[batch].max(initial=0))))
+        count = max(count, -(-len(batch) // most))
+    return np.array_split(batch, max(1, min(count, len(batch))))
+
+
 def _side_by_side(order: IntArray, prefix_ids: IntArray) -> tuple[IntArray, IntArray]:
     """``order`` with handfuls of one beginning side by side, and who leads each one's handful, [E]."""
     places = np.arange(len(order))

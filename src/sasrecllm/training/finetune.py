@@ -16,6 +16,7 @@ from torch import Tensor
 from sasrecllm.encoders import losses
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.scorer import of_like_length
+from sasrecllm.ops.draws import share
 from sasrecllm.training.pretrain import ranking_metrics
 from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray, Questions
@@ -84,12 +85,18 @@ class AnswerTask(Task):
                 self.cold_BE = encoded_slots(reader, _unseen(questions))[1] if self.some_cold else None
 
     def learn(self) -> None:
+        """Training mode for adapter, mapper and encoder as far as they learn."""
         self.eval()
         self.model.training_mode(set(self.parts) - {"encoder"})
         if self.live and self.encoder is not None:
             self.encoder.train()
 
     def forward(self, examples: IntArray) -> Tensor:
+        """Cross-entropy of Yes and No, summed over the questions ``examples``."""
+        # The slots of a batch that several processes share are made by each of them, for all of it: so
+        # little costs less than telling their random numbers apart.
+        batch = share()
+        examples, mine = (examples, None) if batch is None else (batch.examples, batch.mine)
         rows = self.questions.take(examples)
         user_BE, item_BE = self._slot_features(rows, examples, training=True)
         slotless = None
@@ -100,8 +107,9 @@ class AnswerTask(Task):
                 item_BE = torch.where(gone_B1, self._as_cold(rows, examples), item_BE)
             else:
                 slotless = gone_B1[:, 0].cpu().numpy()
-        logits_B = self._logits(rows, user_BE, item_BE, slotless)
-        labels_B = torch.from_numpy(rows.labels.astype(np.float32)).to(self.device)
+        logits_B = self._logits(rows, user_BE, item_BE, slotless, mine)
+        labels = rows.labels if mine is None else rows.labels[mine]
+        labels_B = torch.from_numpy(labels.astype(np.float32)).to(self.device)
         return losses.bce(logits_B.float(), labels_B).sum()
 
     def _logits(
@@ -110,9 +118,10 @@ class AnswerTask(Task):
         user_BE: Tensor | None,
         item_BE: Tensor | None,
         slotless: BoolArray | None = None,
+        mine: IntArray | None = None,
     ) -> Tensor:
         batch = self.builder.build(rows.histories, rows.targets, slotless)
-        logits: Tensor = self.model(batch, user_BE, item_BE)
+        logits: Tensor = self.model(batch, user_BE, item_BE, mine=mine)
         return logits
 
     def _slot_features(
@@ -135,6 +144,7 @@ class AnswerTask(Task):
         return self.cold_BE[torch.from_numpy(positions)]
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
+        """Logit of Yes against No of each question, [B]."""
         out = np.empty(len(positions))
         for at in of_like_length(self.validation_lengths[positions], self.score_batch):
             rows = self.validation.take(positions[at])
@@ -143,6 +153,7 @@ class AnswerTask(Task):
         return out
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """AUC and UAUC."""
         return ranking_metrics(scores, self.validation)
 
 

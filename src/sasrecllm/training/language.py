@@ -195,9 +195,11 @@ class LanguageTask(Task):
         backbone.requires_grad_(True)
 
     def learn(self) -> None:
+        """Training mode for the whole model."""
         self.train()
 
     def forward(self, examples: IntArray) -> Tensor:
+        """Cross-entropy of the tokens that count, in nats, summed over the documents ``examples``."""
         return self._sums([self.documents[i] for i in examples]).sum()
 
     def _sums(self, documents: list[IntArray]) -> Tensor:
@@ -221,6 +223,7 @@ class LanguageTask(Task):
         return np.isin(document, self.only)
 
     def validation_scores(self, positions: IntArray) -> FloatArray:
+        """Loss of each held-out document, in nats, [B]."""
         out = np.empty(len(positions))
         for start in range(0, len(positions), 64):
             part = [self.held_out[i] for i in positions[start : start + 64]]
@@ -228,5 +231,6 @@ class LanguageTask(Task):
         return out
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """Loss of a token, in nats, over all tokens that count."""
         tokens = sum(int(self._counts(d)[1:].sum()) for d in self.held_out)
         return {"loss": float(scores.sum()) / max(1, tokens)}

@@ -1,8 +1,9 @@
 """The one training loop, for the encoder, the small language model and the LLM stages alike.
 
 Nothing here depends on wall time or on how often the process was killed: the order of the rows is a
-function of (seed, epoch), dropout and sampling are a function of (seed, step, process), and a
-checkpoint holds everything else.  So a resumed run is bit-identical to one that was never stopped.
+function of (seed, epoch), dropout and sampling are a function of (seed, step), and a checkpoint holds
+everything else.  So a resumed run is bit-identical to one that was never stopped, and under another
+number of processes the same but for the rounding of sums.
 The loop touches no disk: it hands its state to a :class:`Store`.
 """
 
@@ -16,18 +17,19 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
 from sasrecllm.errors import DivergedError
 from sasrecllm.machine import signals
 from sasrecllm.machine.memory import keep_freed_memory
 from sasrecllm.machine.progress import Progress
+from sasrecllm.ops import draws
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.settings import LoopSettings
-from sasrecllm.training.batches import plan_epoch
+from sasrecllm.training.batches import micro_batches, plan_epoch
+from sasrecllm.training.job import Job
 from sasrecllm.training.task import Metrics, Task
-from sasrecllm.types import FloatArray, IntArray
+from sasrecllm.types import IntArray
 
 CLIP = 1.0
 """Largest norm of a step's gradient; a longer one is shortened to it."""
@@ -80,6 +82,15 @@ def learning_rate(step: int, total: int, settings: LoopSettings) -> float:
     return floor + (settings.lr - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def arithmetic(task: Task, settings: LoopSettings, device: str) -> torch.autocast:
+    """The block in which the task's loss is computed.
+
+    Weights that are in half precision need no autocast on a CPU: its conversions outlast the products.
+    """
+    half = device == "cpu" and any(p.dtype == torch.bfloat16 for p in task.parameters())
+    return torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16" and not half)
+
+
 def fit(
     task: Task,
     settings: LoopSettings,
@@ -109,12 +120,10 @@ class _Fit:
         device: str,
     ) -> None:
         keep_freed_memory()
-        self.task, self.settings, self.store, self.progress = task, settings, store, progress
-        self.accelerator = Accelerator(
-            cpu=device == "cpu",
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
-        self.parameters = task.trainable()
+        self.given = task
+        self.settings, self.store, self.progress = settings, store, progress
+        self.job = Job(task, device)
+        self.task, self.parameters = self.job.task, self.job.parameters
         matrices = [p for p in self.parameters.values() if p.ndim > 1]
         others = [p for p in self.parameters.values() if p.ndim <= 1]
         groups = [
@@ -123,8 +132,7 @@ class _Fit:
         ]
         # Fused: one pass over every parameter instead of ten.
         used = [g for g in groups if g["params"]]
-        optimizer = RowAdamW(used, lr=settings.lr, fused=True)
-        self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.optimizer = self.job.prepared(RowAdamW(used, lr=settings.lr, fused=True))
         # Not the batch's own: where batches are of like length, questions of short examples would weigh
         # several times as much as others, which costs quality (docs/findings.md).
         self.batch_weight = float(task.weights.mean()) * min(settings.batch_size, len(task.weights))
@@ -134,24 +142,25 @@ class _Fit:
         self.eval_steps = {round(self.total * (i + 1) / points) for i in range(points)}
         self.step = self.best_step = self.waited = 0
         self.stopping = self.unvalidated = False
+        self.arithmetic = arithmetic(task, settings, self.job.device.type)
         self.best: Metrics = {}
         self.best_tensors: dict[str, Tensor] = {}
         self.curve: list[dict[str, Any]] = []
 
     def run(self) -> FitResult:
         self._resume()
+        if self.job.sharded:
+            self.progress.line(f"{self.given.name}: cut among {self.job.world} processes (FSDP2)")
         self.progress.start(self.step)
         # One of several processes must not leave the others alone: they agree on the step to stop at.
-        with signals.held() if self.accelerator.num_processes > 1 else nullcontext():
+        with signals.held() if self.job.world > 1 else nullcontext():
             if self.unvalidated:
                 self._validate()
             stopped = self._stopped_early()
             while self.step < self.total and not stopped:
                 stopped = self._epoch()
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(self.best_tensors.get(name, parameter))
-        self.task.eval()
+        self.job.give_back(self.best_tensors)
+        self.given.eval()
         count = sum(p.numel() for p in self.parameters.values())
         return FitResult(self.step, self.best_step, self.best, stopped, count, self.curve)
 
@@ -177,32 +186,32 @@ class _Fit:
         yield from plan[done : self.total - self.step + done]
 
     def _train_step(self, batch: IntArray) -> None:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        draw = np.random.SeedSequence([self.settings.seed, self.step, rank]).generate_state(1)
+        rank, world = self.job.rank, self.job.world
+        draw = np.random.SeedSequence([self.settings.seed, self.step, 0]).generate_state(1)
         torch.manual_seed(int(draw[0]))
         rate = learning_rate(self.step, self.total, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.task.learn()
-        # Every process must take part in every backward pass, so a process without rows of its own
-        # (a last batch smaller than the number of processes) computes one row that counts nothing.
-        mine = batch[rank::world]
-        parts = np.array_split(mine, max(1, min(self.settings.accumulate, len(mine))))
+        tokens = self.settings.micro_tokens * world
+        parts = micro_batches(batch, self.task.lengths, self.settings.accumulate, tokens)
         loss_value = 0.0
         for i, part in enumerate(parts):
-            rows, scale = (part, world / self.batch_weight) if len(part) else (batch[:1], 0.0)
+            # Every process must take part in every backward pass, so one without rows of its own
+            # (there are fewer than processes) computes a row that counts nothing.
+            mine = np.arange(rank, len(part), world)
+            scale = world / self.batch_weight if len(mine) else 0.0
+            mine = mine if len(mine) else np.zeros(1, dtype=np.int64)
+            rows = part[mine]
+            alone = nullcontext() if world == 1 else draws.shared(part, mine)
             last = i == len(parts) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with torch.autocast(
-                    self.accelerator.device.type,
-                    torch.bfloat16,
-                    enabled=self.settings.precision == "bf16",
-                ):
-                    loss = self.model(rows) * scale
-                self.accelerator.backward(loss)
+            with alone, self.job.adding_up(last):
+                with self.arithmetic:
+                    loss = self.job.model(rows) * scale
+                self.job.backward(loss)
             loss_value += float(loss.detach()) / world
         norm = clip_gradients(self.parameters.values(), CLIP)
-        loss_value, stopping = self._summed(loss_value, float(signals.requested()))
+        loss_value, stopping = self.job.summed(loss_value, float(signals.requested()))
         self.stopping = stopping > 0
         if not (math.isfinite(loss_value) and math.isfinite(norm)):
             raise DivergedError(
@@ -242,11 +251,7 @@ class _Fit:
     def _validate(self) -> None:
         self.unvalidated = True
         self.task.eval()
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        n = self.task.n_validation
-        with torch.no_grad():
-            mine = self.task.validation_scores(np.arange(rank, n, world))
-        metrics = self.task.validation_metrics(self._gathered(mine, n))
+        metrics = self.task.validation_metrics(self.job.scores(self.task.n_validation))
         with signals.held():
             self._weigh(metrics)
             self.unvalidated = False
@@ -266,40 +271,28 @@ class _Fit:
         mark = " (best)" if self.best_step == self.step else ""
         self.progress.line(f"{self.task.name}: step {self.step}/{self.total}  valid {shown}{mark}")
 
-    def _gathered(self, mine: FloatArray, n: int) -> FloatArray:
-        """The scores of all processes in the order of the rows, each row once."""
-        world = self.accelerator.num_processes
-        if world == 1:
-            return mine
-        longest = math.ceil(n / world)
-        padded = torch.zeros(longest, dtype=torch.float64)
-        padded[: len(mine)] = torch.from_numpy(mine)
-        whole = self.accelerator.gather(padded.to(self.accelerator.device)).cpu().numpy()
-        return np.asarray(whole.reshape(world, longest).T.reshape(-1)[:n], dtype=np.float64)
-
-    def _summed(self, *values: float) -> list[float]:
-        """Each of ``values`` added up over all processes."""
-        if self.accelerator.num_processes == 1:
-            return list(values)
-        tensor = torch.tensor(values, device=self.accelerator.device)
-        return [float(v) for v in self.accelerator.reduce(tensor, reduction="sum")]
-
     def _log(self, record: dict[str, Any]) -> None:
         self.curve.append(record)
-        if self.store is not None and self.accelerator.is_main_process:
+        if self.store is not None and self.job.is_main:
             self.store.log(record)
 
     def _save(self) -> None:
-        if self.store is not None and self.accelerator.is_main_process:
-            tensors = {f"now/{n}": p.detach() for n, p in self.parameters.items()}
-            tensors |= {f"best/{n}": t for n, t in self.best_tensors.items()}
-            for i, slots in self.optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer/{i}/{k}": v for k, v in slots.items()}
+        if self.store is None:
+            return
+        tensors = self.job.wholes(self._state())
+        if self.job.is_main:
             state = {"step": self.step, "best_step": self.best_step, "best": self.best}
             state |= {"waited": self.waited, "total": self.total, "curve": self.curve}
             state |= {"unvalidated": self.unvalidated}
             self.store.save(self.step, tensors, state)
-        self.accelerator.wait_for_everyone()
+        self.job.wait()
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        """Everything that a checkpoint holds, by name."""
+        yield from ((f"now/{n}", p) for n, p in self.parameters.items())
+        yield from ((f"best/{n}", t) for n, t in self.best_tensors.items())
+        for i, slots in self.optimizer.state_dict()["state"].items():
+            yield from ((f"optimizer/{i}/{k}", v) for k, v in slots.items())
 
     def _resume(self) -> None:
         found = self.store.latest() if self.store is not None else None
@@ -308,17 +301,18 @@ class _Fit:
         tensors, state = found
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[f"now/{name}"])
+                parameter.copy_(self.job.like(tensors[f"now/{name}"], parameter))
         self.best_tensors = {
-            n: tensors[f"best/{n}"].to(p.device)
+            n: self.job.like(tensors[f"best/{n}"], p)
             for n, p in self.parameters.items()
             if f"best/{n}" in tensors
         }
+        order = [p for group in self.optimizer.param_groups for p in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer/"):
                 _, index, slot = key.split("/")
-                slots.setdefault(int(index), {})[slot] = value
+                slots.setdefault(int(index), {})[slot] = self.job.like(value, order[int(index)])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.step, self.best_step, self.best = state["step"], state["best_step"], state["best"]

@@ -97,4 +97,5 @@ class NextItemTask(EncoderTask):
         return out
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """NDCG of the whole validation split: the mean gain; None where there is no like."""
         return {self.monitor: float(scores.mean()) if len(scores) else None}

@@ -19,6 +19,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.distributed import process_count
+from sasrecllm.ops.draws import Rows, of_rows, share
 from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import FloatArray, IntArray, Questions
 
@@ -100,9 +101,11 @@ class EncoderTask(Task):
         self.n_validation = len(validation)
 
     def learn(self) -> None:
+        """Training mode for the encoder."""
         self.train()
 
     def forward(self, examples: IntArray) -> Tensor:
+        """The chosen loss, summed over the questions of the windows ``examples``."""
         # For this pass alone: a later stage of the run must not depend on whether this one ran in the
         # same process or was loaded.
         self.encoder.touched_rows = self.touched_rows
@@ -118,7 +121,7 @@ class EncoderTask(Task):
         first = np.concatenate([[0], np.cumsum(counts)[:-1]])
         question = np.arange(counts.sum()) - np.repeat(first - self.offsets[rows], counts)
         at = torch.from_numpy(rows).to(self.device)
-        longest = max(1, int(self.entries[examples].max()))
+        windows, questions, longest = self._shared(examples, counts, int(self.entries[examples].max()))
         target = torch.from_numpy(self.target[question]).to(self.device)
         label = torch.from_numpy(self.label[question].astype(np.float32)).to(self.device)
         queries = WindowQueries(
@@ -127,10 +130,13 @@ class EncoderTask(Task):
             self.feedback[at, :longest],
             torch.from_numpy(window).to(self.device),
             torch.from_numpy(self.state[question]).to(self.device),
+            windows,
+            questions,
         )
         if self.loss.summed is None:
             return self.encoder.window_softmax(queries, target)
-        drawn = uniform_negatives(target, self.drawn, self.pool) if self.drawn else None
+        with of_rows(questions):
+            drawn = uniform_negatives(target, self.drawn, self.pool) if self.drawn else None
         asked = target[:, None]
         if drawn is not None:
             asked = torch.cat([asked, drawn.items_QN], dim=1)
@@ -138,9 +144,31 @@ class EncoderTask(Task):
         log_q_QN = None if drawn is None else drawn.log_q_QN
         return self.loss.summed(Answered(logits, label, log_q_QN, len(self.pool)))
 
+    def _shared(
+        self, examples: IntArray, counts: IntArray, longest: int
+    ) -> tuple[Rows | None, Rows | None, int]:
+        """Which windows and questions of a shared batch these are, and the length that all of it needs.
+
+        Args:
+            counts: questions of each of ``examples``.
+            longest: entries of the longest of them.
+        """
+        batch = share()
+        if batch is None:
+            return None, None, max(1, longest)
+        rows = self.kept[batch.examples]
+        every = self.offsets[rows + 1] - self.offsets[rows]
+        first = np.cumsum(every) - every
+        own = np.cumsum(counts) - counts
+        places = np.arange(counts.sum()) + np.repeat(first[batch.mine] - own, counts)
+        windows = Rows(len(rows), batch.mine)
+        return windows, Rows(int(every.sum()), places), max(1, int(self.entries[batch.examples].max()))
+
     def validation_scores(self, positions: IntArray) -> FloatArray:
+        """The encoder's logit of each question, [B]."""
         scorer = EncoderScorer(self.name, self.encoder)
         return score_questions(scorer, self.validation.take(positions), chunk=2048)
 
     def validation_metrics(self, scores: FloatArray) -> Metrics:
+        """AUC and UAUC."""
         return ranking_metrics(scores, self.validation)

@@ -15,7 +15,8 @@ class Task(nn.Module):
     An example is what is shuffled (a window of a user's history, a prompt, a document); it carries
     ``weights[i]`` questions.  Each question weighs the same in every step: a step follows the gradient
     of its summed loss over the questions of a mean batch.  Parameters with ``requires_grad`` learn; all
-    others are frozen.
+    others are frozen.  Every process begins a step with the same seed; a task whose random numbers
+    belong to rows draws them by :mod:`sasrecllm.ops.draws`, so that they are the whole batch's.
     """
 
     name: str

@@ -355,7 +355,7 @@ def test_a_path_names_one_file_whatever_signs_it_holds(end: str, tmp_path: Path)
 
 
 def test_a_folder_is_not_proposed_for_itself(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a folder\n"):
+    with pytest.raises(DataError, match=r"holds no table\n"):
         load_tables("files", path=tmp_path)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.types import FloatArray, LabelArray
+from sasrecllm.types import FloatArray, IntArray, LabelArray
 
 Feedback = Literal["auto", "labels", "ratings", "implicit"]
 
@@ -47,33 +47,45 @@ def labels_of(kind: Feedback, threshold: float) -> pl.Expr:
     return label.cast(pl.Int8).alias("label")
 
 
-def threshold_warnings(ratings: FloatArray, threshold: float, file: str) -> list[str]:
+def threshold_warnings(
+    ratings: FloatArray, threshold: float, file: str, rows: IntArray | None = None
+) -> list[str]:
     """Warnings of a threshold that hardly divides the ratings, or stands in the lower half of them.
+
+    Args:
+        ratings: one for each row; or, with ``rows``, each different one once, ascending.
+        threshold: a rating of this or more is a like.
+        file: of the log, for what is said.
+        rows: how many have each rating.
 
     Raises:
         DataError: the threshold makes every row a like, or none.
     """
-    share, low, high = _share(ratings, threshold), float(ratings.min()), float(ratings.max())
+    if rows is None:
+        ratings, rows = np.unique(ratings, return_counts=True)
+    share, low, high = _share(ratings, threshold, rows), float(ratings[0]), float(ratings[-1])
     if low == high:
         raise DataError(
             f"{file}: every rating is {_plain(low)}, so no data.threshold tells likes from others",
             "set data.feedback=implicit, which takes every row for a like and draws others",
         )
-    better = fitting_threshold(ratings)
-    remedy = f"set data.threshold={_plain(better)}, which makes {_share(ratings, better):.1%} likes"
+    better = _fitting_threshold(ratings, rows)
+    remedy = (
+        f"set data.threshold={_plain(better)}, which makes {_share(ratings, better, rows):.1%} likes"
+    )
     said = f"{file}: ratings run from {_plain(low)} to {_plain(high)}, and data.threshold="
     said += f"{_plain(threshold)} makes"
     if share in (0.0, 1.0):
         raise DataError(f"{said} {'all' if share else 'none'} of them likes", remedy)
-    same = _share(ratings, better) == share
+    same = _share(ratings, better, rows) == share
     if RARE <= share <= 1 - RARE and (same or threshold >= (low + high) / 2):
         return []
     return [f"{said} {share:.1%} of them likes" + (f"; {remedy}" if not same else "")]
 
 
-def _share(ratings: FloatArray, threshold: float) -> float:
+def _share(values: FloatArray, threshold: float, counts: IntArray) -> float:
     """Share of likes."""
-    return float((ratings >= threshold).mean())
+    return float(counts[values >= threshold].sum() / counts.sum())
 
 
 def _plain(value: float) -> str:
@@ -92,13 +104,16 @@ def label_warnings(labels: LabelArray, file: str) -> list[str]:
     return [f"{file}: {share:.1%} of the rows are likes; {remedy}"]
 
 
-def fitting_threshold(ratings: FloatArray) -> float:
+def _fitting_threshold(values: FloatArray, counts: IntArray) -> float:
     """The rating, of those in the upper half of the scale, at which likes come nearest to half.
 
-    The ratings are not all equal.  A value of the lower half is taken where none of the upper half
-    leaves a twentieth of the rows on either side.
+    A value of the lower half is taken where none of the upper half leaves a twentieth of the rows on
+    either side.
+
+    Args:
+        values: the different ratings, ascending, two or more.
+        counts: rows of each.
     """
-    values, counts = np.unique(ratings, return_counts=True)
     shares = counts[::-1].cumsum()[::-1][1:] / counts.sum()
     upper = values[1:] >= (values[0] + values[-1]) / 2  # the smallest would make all rows likes
     fine = (shares >= RARE) & (shares <= 1 - RARE)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.splits import CONTEXT, NAMES, OrderedRows, setting_of, working_splits
+from sasrecllm.data.splits import NAMES, OrderedRows, setting_of, working_splits
+from sasrecllm.data.tally import Tally
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.types import IntArray
 
@@ -40,20 +41,21 @@ def _new(dataset: Dataset, name: str) -> tuple[str, str] | None:
     """Rows that ask about users or items which training does not show, unless on purpose."""
     if len(dataset.held_users) or len(dataset.held_items):
         return None
-    rows = dataset.rows(name)
-    users, items = ~dataset.seen_users[dataset.users[rows]], ~dataset.seen_items[dataset.items[rows]]
-    liked = dataset.labels[rows] == 1
-    new, likes = int((items & liked).sum()), int(liked.sum())
-    if len(rows) and users.all():
+    counts, at = dataset.tally, Tally.at(NAMES[name])
+    rows, likes = counts.rows(NAMES[name]), counts.liked(NAMES[name])
+    users = int(counts.users[at][~dataset.seen_users].sum())
+    items = int(counts.items[at][~dataset.seen_items].sum())
+    new = int(counts.likes[at][~dataset.seen_items].sum())
+    if rows and users == rows:
         what = "rows are all of users"
-    elif len(rows) and items.all():
+    elif rows and items == rows:
         what = "rows are all on items"
     elif 2 * new > likes:
         what = "likes are for more than half on items"
     else:
         return None
     return (
-        f"{what} without a training row ({int(users.sum()):,} of {len(rows):,} rows are of such users,"
+        f"{what} without a training row ({users:,} of {rows:,} rows are of such users,"
         f" {new:,} of {likes:,} likes are on such items)",
         "a model knows them by their histories and titles alone",
     )
@@ -61,7 +63,7 @@ def _new(dataset: Dataset, name: str) -> tuple[str, str] | None:
 
 def _few_users(dataset: Dataset, name: str) -> tuple[str, str] | None:
     """Rows of so few users that intervals, for which users are drawn, mean little."""
-    users = len(np.unique(dataset.users[dataset.rows(name)]))
+    users = dataset.tally.n_users(NAMES[name])
     if users >= FEW_USERS:
         return None
     many = "user" if users == 1 else "users"
@@ -97,10 +99,10 @@ def set_aside(dataset: Dataset) -> list[str]:
 
 def _without_negatives(dataset: Dataset, name: str) -> IntArray:
     """Rows of a split that leave too few items to draw."""
-    rows = dataset.rows(name)
     longest = 1 if dataset.allow_seen else int(np.diff(dataset.starts).max(initial=0))
     if len(dataset.pool(name)) - longest >= dataset.negatives:  # the usual case, at no cost
-        return rows[:0]
+        return np.empty(0, dtype=np.int64)
+    rows = dataset.rows(name)
     unmet, owners = dataset.others(name, rows)
     return rows[unmet.free[owners] < dataset.negatives]
 
@@ -119,9 +121,9 @@ def refuse_untrainable(dataset: Dataset, split_args: Mapping[str, Any]) -> None:
 
 
 def _refuse_no_negatives(dataset: Dataset, name: str) -> None:
-    rows = dataset.rows(name)
-    if len(_without_negatives(dataset, name)) < len(rows):
+    if len(_without_negatives(dataset, name)) < dataset.tally.rows(NAMES[name]):
         return
+    rows = dataset.rows(name)
     unmet, owners = dataset.others(name, rows)
     most = int(unmet.free[owners].max(initial=0))
     what = (
@@ -144,25 +146,25 @@ def _refuse_no_negatives(dataset: Dataset, name: str) -> None:
 
 
 def _one_label(dataset: Dataset, name: str) -> int | None:
-    labels = np.unique(dataset.labels[dataset.rows(name)])
-    return int(labels[0]) if len(labels) == 1 else None
+    rows, likes = dataset.tally.rows(NAMES[name]), dataset.tally.liked(NAMES[name])
+    return None if 0 < likes < rows or not rows else int(likes > 0)
 
 
 def _refuse_one_label(dataset: Dataset, name: str, label: int, args: Mapping[str, Any]) -> None:
-    asked = dataset.labels[dataset.splits > CONTEXT]
-    likes = int((asked == 1).sum())
+    asked = sum(map(dataset.tally.rows, NAMES.values()))
+    likes = sum(map(dataset.tally.liked, NAMES.values()))
     remedy = split_remedy(
         dataset, lambda d: any(_one_label(d, n) is not None for n in ("train", "valid")), args
     )
     cuts = [n.partition("; set data.threshold=")[2] for n in dataset.notes if n.startswith(WARNING)]
     if not remedy and any(cuts):
         remedy = f"set data.threshold={''.join(cuts)}"
-    elif not remedy and likes == len(asked):
+    elif not remedy and likes == asked:
         remedy = "set data.feedback=implicit, which takes every row for a like and draws others"
     elif not remedy and likes == 0:
         remedy = "name the column that tells likes: data.columns.label=... or data.columns.rating=..."
     raise DataError(
-        f"all {len(dataset.rows(name)):,} {name} rows have the label {label} (of {len(asked):,} rows"
+        f"all {dataset.tally.rows(NAMES[name]):,} {name} rows have the label {label} (of {asked:,} rows"
         f" {likes:,} are likes): "
         + ("nothing can be learnt" if name == "train" else "no AUC can choose the best state"),
         remedy

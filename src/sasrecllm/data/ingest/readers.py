@@ -9,7 +9,8 @@ import csv
 import glob
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -48,9 +49,7 @@ def read_table(path: Path) -> tuple[pl.DataFrame, str]:
             + did_you_mean(path.name, near),
             "give the path of a CSV, Parquet or JSON Lines file",
         )
-    kind = path.suffix.lower()
-    if kind == ".gz":
-        kind = Path(path.stem).suffix.lower()
+    kind = kind_of(path)
     if kind not in READERS:
         raise DataError(
             f"{path}: files of kind {kind!r} are not read; allowed: {', '.join(READERS)}",
@@ -58,6 +57,16 @@ def read_table(path: Path) -> tuple[pl.DataFrame, str]:
         )
     frame, note = READERS[kind](path)
     return frame, f"{path.name}: {note}" if note else ""
+
+
+def kind_of(path: Path) -> str:
+    """The ending of a file that says what it holds, in lower case.
+
+    >>> kind_of(Path("log.CSV.gz")), kind_of(Path("log"))
+    ('.csv', '')
+    """
+    kind = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if kind == ".gz" else kind
 
 
 def _delimited(path: Path) -> tuple[pl.DataFrame, str]:
@@ -164,10 +173,17 @@ def explained(path: Path, text: Text, error: Exception) -> DataError:
 
 
 def _parquet(path: Path) -> tuple[pl.DataFrame, str]:
-    try:
+    with unreadable(path):
         return pl.read_parquet(path, glob=False).drop(HIDDEN, strict=False), ""
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Refuse a Parquet file that cannot be read inside the block."""
+    try:
+        yield
     except BaseException as error:  # a panic of the reader is no subclass of Exception
-        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, GeneratorExit)):
             raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(

@@ -12,6 +12,7 @@ import polars as pl
 from sasrecllm.data.catalog import whole_titles
 from sasrecllm.data.ingest import archives, columns, frames
 from sasrecllm.data.ingest.download import Report
+from sasrecllm.data.ingest.parts import Parts, parts_of
 from sasrecllm.data.ingest.readers import read_table
 from sasrecllm.data.interactions import FILM_WORDS, LINE, PLAIN_WORDS, ROW, FileColumns, Order, Tables
 from sasrecllm.data.synthetic.world import known_world
@@ -32,6 +33,8 @@ class Request:
     world: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of a source that makes its rows up, and below their seed."""
     seed: int = 0
+    untitled: bool = False
+    """Whether the items may be left out, since they are known."""
 
 
 class Source(Protocol):
@@ -55,6 +58,7 @@ def load_tables(
     report: Report | None = None,
     world: Mapping[str, Any] | None = None,
     seed: int = 0,
+    untitled: bool = False,
 ) -> Tables:
     """The tables of a source.
 
@@ -73,6 +77,8 @@ def load_tables(
         report: is told how a download goes: what, megabytes done, megabytes in all.
         world: parameters of ``known-world`` (:class:`~sasrecllm.data.synthetic.world.WorldSettings`).
         seed: of the rows that a source makes up.
+        untitled: the items may be left out (``files`` and ``frames``), since they are known; a folder
+            of parts is then read whole.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -88,8 +94,9 @@ def load_tables(
                 "rename or remove it",
             )
     reader = resolve(source, SOURCES, "data.source")
+    named = dict(columns or {})
     request = Request(
-        _path(path), _path(items_path), dict(columns or {}), cache, report, dict(world or {}), seed
+        _path(path), _path(items_path), named, cache, report, dict(world or {}), seed, untitled
     )
     tables = reader(request)
     return replace(
@@ -113,48 +120,70 @@ class _Table:
         name: of the data set, for reports.
         note: what a reader must know of how it was read.
         first_row: the number of its first row, as its owner counts.
+        parts: of a folder.
     """
 
     frame: pl.DataFrame
     file: str
     name: str
-    note: str = ""
+    notes: tuple[str, ...] = ()
     first_row: int = 1
+    parts: Parts | None = None
 
 
-def _read(path: Path) -> _Table:
-    """A file, or a frame that a Python caller lends."""
+def _read(path: Path, *, whole: bool = True) -> _Table:
+    """A file, a folder of parts, or a frame that a Python caller lends.
+
+    Args:
+        whole: all rows of a folder; else the first values of its columns.
+    """
     if found := frames.held(path):
         frame, name = found
         return _Table(frame, name, "frame", first_row=0)
+    if path.is_dir():
+        parts = parts_of(path)
+        frame = parts.whole() if whole else parts.head()
+        name = path.resolve().name.removesuffix(".parquet")  # as Spark names its folders
+        return _Table(frame, str(path), name, parts.notes, parts=parts)
     frame, note = read_table(path)
-    return _Table(frame, str(path), path.stem, note)
+    return _Table(frame, str(path), path.stem, (note,) if note else ())
 
 
 def files(request: Request) -> Tables:
-    """Own CSV, Parquet or JSON Lines, or frames; titles in a table of their own or in the same one."""
+    """Own files, folders of parts, or frames; titles in a table of their own or in the same one.
+
+    A log in a folder is not read whole, here or later.
+    """
     columns.check_map(request.columns)
     if request.path is None:
         raise ConfigError("source files needs a file", "set data.path=<your interactions file>")
-    table = _read(request.path)
+    table, named = _read(request.path, whole=request.untitled), request.columns
+    if request.untitled:
+        table = replace(table, parts=None)
     if request.items_path is None:
-        titled, shelf = columns.items(table.frame, request.columns, table.file, own_file=False)
-        if "title" not in titled.columns:
+        if request.untitled:  # the log that the run began with may have had titles in it
+            named = {k: v for k, v in named.items() if k != "title" or v in table.frame.columns}
+        titled, shelf = columns.items(table.frame, named, table.file, own_file=False)
+        if "title" not in titled.columns and request.untitled:
+            titled = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
+        elif "title" not in titled.columns:
             raise DataError(
                 f"{table.file}: no file with item titles was named, and no title column is here; its"
                 f" columns: {', '.join(c for c in table.frame.columns if c != LINE)}",
                 "set data.items_path=<file with item_id and title>, or data.columns.title=..."
                 + _ids_as_titles(titled, shelf),
             )
-        items, items_table = _each_title_once(titled), table
+        items, items_table = _titles(titled, shelf, table), table
+        if request.untitled:  # of a known item the title need not be said
+            items = items.filter(pl.col("title").is_not_null())
     else:
         items_table = _read(request.items_path)
         items, shelf = columns.items(items_table.frame, request.columns, items_table.file)
     one = request.items_path is None
-    log, seen = columns.interactions(table.frame, request.columns, table.file, titled=one)
-    notes = (table.note, "" if one else items_table.note)
+    log, seen = columns.interactions(table.frame, named, table.file, titled=one)
+    notes = (*table.notes, *(() if one else items_table.notes))
     return Tables(
-        interactions=log,
+        interactions=log if table.parts is None else log.clear(),
         items=items,
         name=table.name,
         files=(table.file, items_table.file),
@@ -162,7 +191,8 @@ def files(request: Request) -> Tables:
             replace(seen, first_row=table.first_row),
             replace(shelf, first_row=items_table.first_row),
         ),
-        notes=(*filter(None, notes), *columns.notes(seen, Path(table.file).name)),
+        notes=(*notes, *columns.notes(seen, Path(table.file).name)),
+        parts=(table.parts, items_table.parts),
     )
 
 
@@ -175,13 +205,28 @@ def _ids_as_titles(titled: pl.DataFrame, shelf: FileColumns) -> str:
     return f"; where items have none, {both} takes their ids"
 
 
+def _titles(titled: pl.DataFrame, shelf: FileColumns, table: _Table) -> pl.DataFrame:
+    """The items of a log that has their titles, which is read chunk by chunk where it has parts."""
+    if table.parts is None:
+        return _each_title_once(titled)
+    named = {ours: shelf.name(ours) for ours in titled.columns if ours != LINE}
+    found: list[pl.DataFrame] = []
+    for chunk in table.parts.chunks(list(named.values())):
+        found.append(_each_title_once(chunk.rename({theirs: ours for ours, theirs in named.items()})))
+        if sum(frame.height for frame in found[1:]) >= found[0].height:
+            found = [_each_title_once(pl.concat(found))]
+    return _each_title_once(pl.concat(found)) if found else titled.clear()
+
+
 def _each_title_once(titled: pl.DataFrame) -> pl.DataFrame:
     """The items of a log that has their titles: each title of an item once, as it is kept.
 
     A refusal still names the row of the file it came from.  A row without the title that another row
     of the item has says nothing.
     """
-    numbered = titled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+    numbered = titled
+    if ROW not in titled.columns:
+        numbered = titled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
     keys = [c for c in ("item_id", "title") if c in titled.columns]
     numbered = numbered.unique(keys, keep="first", maintain_order=True)  # few are left to clean
     if len(keys) == 2 and titled.schema["title"] == pl.String:

@@ -38,11 +38,34 @@ FEW, EARLY = 10_000, 315_532_800
 """Numbers up to the first may count rows; later than the second (1980) they may be Unix seconds."""
 
 
-def seconds(values: pl.Series, where: str) -> Parsed:
+Span = tuple[int, int]
+"""The least and the greatest of the numbers in a column."""
+
+
+def span_of(values: pl.Series) -> Span | None:
+    """Of the whole seconds in a column whose values may be numbers; None where none is."""
+    kind = values.dtype
+    if kind in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype == pl.String:
+        values = _dotted(values.str.strip_chars()).cast(pl.Float64, strict=False)
+    elif not kind.is_numeric():
+        return None
+    whole = values.cast(pl.Float64, strict=False).floor().cast(pl.Int64, strict=False)
+    low, high = whole.min(), whole.max()
+    return (low, high) if isinstance(low, int) and isinstance(high, int) else None
+
+
+def seconds(values: pl.Series, where: str, span: Span | None = None) -> Parsed:
     """Times as whole Unix seconds, rounded down; null where a value is no time.
 
     Numbers are Unix seconds already, unless all of them are dates as digits.  Dates and ISO 8601 are
     UTC unless they say otherwise.
+
+    Args:
+        values: as they came in.
+        where: file and column, for a refusal.
+        span: :func:`span_of` the whole column where ``values`` are a part of it.
 
     >>> seconds(pl.Series(["2014-07-14T12:00:00+02:00", "1405332000.5"]), "log.csv").values.to_list()
     [1405332000, 1405332000]
@@ -54,18 +77,18 @@ def seconds(values: pl.Series, where: str) -> Parsed:
     if kind in (pl.Categorical, pl.Enum):
         values = values.cast(pl.String)
     if values.dtype == pl.String:
-        return _text(values)
+        return _text(values, span)
     if kind.is_integer() or kind == pl.Null:
-        return _digits(values.cast(pl.Int64, strict=False))
+        return _digits(values.cast(pl.Int64, strict=False), span)
     if kind.is_float() or isinstance(kind, pl.Decimal):
-        return _fractional(values.cast(pl.Float64))
+        return _fractional(values.cast(pl.Float64), span)
     raise no_number(values, where, "Unix seconds, dates or ISO 8601 text")
 
 
-def _text(values: pl.Series) -> Parsed:
+def _text(values: pl.Series, span: Span | None) -> Parsed:
     plain = values.cast(pl.Int64, strict=False)
     if plain.null_count() == values.null_count():  # the usual case, at a tenth of the cost
-        return _digits(plain)
+        return _digits(plain, span)
     text = values.str.strip_chars().str.replace_all("/", "-", literal=True)
     spaced = text.str.replace("T", " ", literal=True)
     for form, zone in COMMON:
@@ -74,8 +97,7 @@ def _text(values: pl.Series) -> Parsed:
         moments = _moments(spaced, form, zone)
         if moments.null_count() == values.null_count():
             return _with_fraction(moments // 1_000_000, (moments % 1_000_000) / 1e6)
-    dotted = text.str.replace(r"^(\d+),(\d+)$", "${1}.${2}")  # a decimal comma
-    number = _fractional(dotted.cast(pl.Float64, strict=False))
+    number = _fractional(_dotted(text).cast(pl.Float64, strict=False), span)
     dates = _iso(text.set(number.values.is_not_null(), None))
     low = pl.lit(0.0)
     frame = pl.DataFrame(
@@ -91,15 +113,20 @@ def _text(values: pl.Series) -> Parsed:
     return Parsed(whole, number.note, fraction if (fraction > 0).any() else None)
 
 
+def _dotted(text: pl.Series) -> pl.Series:
+    """Numbers with a decimal comma as with a point."""
+    return text.str.replace(r"^(\d+),(\d+)$", "${1}.${2}")
+
+
 def _moments(text: pl.Series, form: str, zone: str | None) -> pl.Series:
     found = text.str.to_datetime(form, time_unit="us", strict=False, time_zone=zone)
     return found.dt.epoch("us")
 
 
-def _fractional(values: pl.Series) -> Parsed:
+def _fractional(values: pl.Series, span: Span | None) -> Parsed:
     """Unix seconds with a fraction; null where a value is not finite."""
     whole = values.floor()
-    parsed = _digits(whole.cast(pl.Int64, strict=False))
+    parsed = _digits(whole.cast(pl.Int64, strict=False), span)
     return _with_fraction(parsed.values, values - whole, parsed.note)
 
 
@@ -107,9 +134,9 @@ def _with_fraction(whole: pl.Series, fraction: pl.Series, note: str = "") -> Par
     return Parsed(whole, note, fraction if (fraction > 0).any() else None)
 
 
-def _digits(values: pl.Series) -> Parsed:
+def _digits(values: pl.Series, span: Span | None) -> Parsed:
     """Whole numbers: Unix seconds, or dates as digits where all of them are in their range."""
-    low, high = values.min(), values.max()
+    low, high = span or (values.min(), values.max())
     for name, (first, last, form) in DIGITS.items():
         if isinstance(low, int) and isinstance(high, int) and first <= low and high <= last:
             found = values.cast(pl.String).str.to_datetime(form, time_unit="us", strict=False)

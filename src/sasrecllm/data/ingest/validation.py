@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +16,7 @@ from sasrecllm.data.ingest import checks, values
 from sasrecllm.data.ingest.checks import Check, parsed
 from sasrecllm.data.ingest.columns import nearest
 from sasrecllm.data.ingest.repeated_rows import Repeats, repeat_key, surplus
-from sasrecllm.data.ingest.times import seconds
+from sasrecllm.data.ingest.times import Span, seconds
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.machine.os_errors import as_refusals
@@ -39,6 +41,7 @@ def validate(
     on_bad_rows: OnBadRows = "refuse",
     quarantine_path: Path | None = None,
     repeats: Repeats = "refuse",
+    known: Collection[str] = (),
 ) -> tuple[Tables, int]:
     """The tables with clean types and without bad rows, and the number of rows set aside.
 
@@ -46,32 +49,51 @@ def validate(
     ``quarantine_path`` (JSON Lines) and goes on without them.  Repeated rows are bad rows where
     ``repeats`` is ``refuse``, and stay otherwise (:mod:`sasrecllm.data.ingest.repeated_rows`).
 
+    Args:
+        known: ids of items that rows may name beside those of the table, which may then be empty.
+
     Raises:
         DataError: columns are missing, or rows are bad (refuse), or no row is left.
         ConfigError: quarantine without a path.
     """
-    if on_bad_rows == "quarantine" and quarantine_path is None:
-        raise ConfigError("on_bad_rows is quarantine, but no file is named", "give quarantine_path")
-    items, bad_items, item_notes = _items(tables)
+    refuse_no_quarantine(on_bad_rows, quarantine_path)
+    none = known and tables.items.is_empty()
+    items, bad_items, item_notes = _no_items() if none else checked_items(tables)
     if on_bad_rows == "refuse":
-        _raise_first(bad_items, tables.items.height)
-    rows, bad_rows, row_notes = _interactions(tables, items, repeats)
+        raise_first(bad_items, tables.items.height, tables)
+    rows, bad_rows, row_notes = _interactions(tables, items, repeats, known)
     if on_bad_rows == "refuse":
-        _raise_first(bad_rows, tables.interactions.height)
+        raise_first(bad_rows, tables.interactions.height, tables)
     refused = pl.concat([bad_items, bad_rows])
-    if on_bad_rows == "quarantine" and quarantine_path is not None:
-        _write(refused, quarantine_path)
-    for frame, file in ((rows, tables.files[0]), (items, tables.files[1])):
-        if frame.is_empty():
-            raise DataError(
-                f"{file}: no usable row ({refused.height} refused)",
-                f"see {quarantine_path} for the reasons" if refused.height else "give data",
-            )
+    set_aside(refused, on_bad_rows, quarantine_path)
+    refuse_empty(tables, rows.height, items.height or len(known), refused.height, quarantine_path)
     notes = (*tables.notes, *item_notes, *row_notes)
     return replace(tables, interactions=rows, items=items, notes=notes), refused.height
 
 
-def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+def refuse_no_quarantine(on_bad_rows: OnBadRows, quarantine_path: Path | None) -> None:
+    """Refuse to set rows aside nowhere."""
+    if on_bad_rows == "quarantine" and quarantine_path is None:
+        raise ConfigError("on_bad_rows is quarantine, but no file is named", "give quarantine_path")
+
+
+def refuse_empty(tables: Tables, rows: int, items: int, refused: int, path: Path | None) -> None:
+    """Refuse tables of which nothing is left."""
+    for height, file in ((rows, tables.files[0]), (items, tables.files[1])):
+        if not height:
+            raise DataError(
+                f"{file}: no usable row ({refused} refused)",
+                f"see {path} for the reasons" if refused else "give data",
+            )
+
+
+def _no_items() -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """What :func:`checked_items` gives where no table of items was given."""
+    items = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
+    return items, checks.NONE_REFUSED, []
+
+
+def checked_items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Items with String ids, clean titles and text attributes, their bad rows, and notes."""
     file, columns = tables.files[1], tables.columns[1]
     shelf = "items." if tables.files[0] != file else ""
@@ -89,7 +111,7 @@ def _items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
         # Every copy is refused: keeping one would make the result depend on the file's order.
         Check("item_id", pl.col("item_id").is_duplicated(), *_once(tables)),
     ]
-    bad = checks.refusals(frame, rows, file, columns)
+    bad = tables.placed(checks.refusals(frame, rows, file, columns), 1)
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
     clean, notes = _attributes(good, Path(file).name)
     long = frame["item_id"].filter(too_long(titles))
@@ -122,61 +144,102 @@ def _attributes(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, list[str]
 
 
 def _interactions(
-    tables: Tables, items: pl.DataFrame, repeats: Repeats
+    tables: Tables, items: pl.DataFrame, repeats: Repeats, known: Collection[str] = ()
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Interactions with clean types and their row numbers, the bad rows, and notes."""
     file, columns = tables.files[0], tables.columns[0]
     frame = _columns(tables.interactions, ["user_id", "item_id"], file, columns)
-    frame, notes = _parsed(frame, file, columns)
-    present = [c for c in NUMBERS if c in frame.columns]
+    frame, notes = parsed_rows(frame, file, columns)
+    if "__part" in frame.columns:  # rows of one second keep the order in which they stand from here on
+        frame = frame.sort("__part", maintain_order=True)
     every = {c: frame[c].unique() for c in ("user_id", "item_id")}
-    notes += _odd_users(every["user_id"], f"{Path(file).name}, column {columns.name('user_id')}")
-    rows = [check for ids in every.values() for check in checks.id_checks(ids)]
-    for column in present:
-        rows += checks.number_checks(column)
-    rows += [checks.split_check()] if "split" in frame.columns else []
-    rows += _unknown_item(every["item_id"], items, tables.files[1])
-    bad = checks.refusals(frame, rows, file, columns)
-    good = _without(frame, bad)
-    keep = ["user_id", "item_id", *present, *(["split"] if "split" in frame.columns else []), ROW]
-    shown = good.select(*keep, *([LINE] if LINE in good.columns else []))
-    good = shown.with_columns(good[parsed(c)].cast(KINDS[c]).alias(c) for c in present)
-    # Codes in the order of the ids: sorted and compared like them at a fraction of the cost.
-    good = good.with_columns(
-        pl.col(c).cast(pl.Enum(ids.drop_nulls().sort())) for c, ids in every.items()
-    )
+    notes += odd_users(every["user_id"], f"{Path(file).name}, column {columns.name('user_id')}")
+    asked = row_checks(every, frame.columns, items, tables, known)
+    bad = checks.refusals(frame, asked, file, columns)
+    good = typed(without(frame, bad), kinds_of(every))
     if repeats == "refuse":
         good_tables = replace(tables, interactions=good)
         again = surplus(good_tables)
         spelt = frame.join(again.select(ROW), on=ROW, how="semi")
-        bad = pl.concat([bad, checks.refusals(spelt, [_repeat_check(good_tables)], file, columns)])
-        good = _without(good, again)
-    return good.select(keep), bad, notes
+        bad = pl.concat([bad, checks.refusals(spelt, [repeat_check(good_tables)], file, columns)])
+        good = without(good, again)
+    return good.drop(LINE, "__part", strict=False), bad, notes
 
 
-def _parsed(frame: pl.DataFrame, file: str, columns: FileColumns) -> tuple[pl.DataFrame, list[str]]:
-    """Ids and splits as text, the other columns parsed beside them, and notes."""
+def row_checks(
+    every: Mapping[str, pl.Series],
+    present: list[str],
+    items: pl.DataFrame,
+    tables: Tables,
+    known: Collection[str] = (),
+) -> list[Check]:
+    """What is checked of each row.
+
+    Args:
+        every: the distinct ids of users and of items.
+        present: columns that there are.
+        items: checked.
+        known: ids of further items.
+    """
+    rows = [check for ids in every.values() for check in checks.id_checks(ids)]
+    for column in NUMBERS:
+        rows += checks.number_checks(column) if column in present else []
+    rows += [checks.split_check()] if "split" in present else []
+    return rows + _unknown_item(every["item_id"], items, tables.files[1], known)
+
+
+def kinds_of(every: Mapping[str, pl.Series]) -> dict[str, pl.Enum]:
+    """The types of ids as codes, which are sorted and compared like them at a fraction of the cost."""
+    return {c: pl.Enum(ids.drop_nulls().sort()) for c, ids in every.items()}
+
+
+def typed(good: pl.DataFrame, kinds: Mapping[str, pl.Enum]) -> pl.DataFrame:
+    """Good rows in their final types, with their number, line and fraction of a second."""
+    present = [c for c in NUMBERS if c in good.columns]
+    keep = ["user_id", "item_id", *present, "split", ROW, LINE, "__part"]
+    shown = good.select(c for c in keep if c in good.columns)
+    return shown.with_columns(
+        *(good[parsed(c)].cast(KINDS[c]).alias(c) for c in present),
+        *(pl.col(c).cast(kind) for c, kind in kinds.items()),
+    )
+
+
+def parsed_rows(
+    frame: pl.DataFrame, file: str, columns: FileColumns, span: Span | None = None
+) -> tuple[pl.DataFrame, list[str]]:
+    """Ids and splits as text, the other columns parsed beside them, and notes.
+
+    Args:
+        span: of the numbers in the whole column of times where these rows are a part of them.
+    """
     place = {c: f"{file}, column {columns.name(c)}" for c in frame.columns}
     frame = frame.with_columns(values.ids(frame[c], place[c]).alias(c) for c in ("user_id", "item_id"))
     if "split" in frame.columns:
         frame = frame.with_columns(values.text(frame["split"], place["split"]))
-    read = {c: NUMBERS[c](frame[c], place[c]) for c in NUMBERS if c in frame.columns}
+    reading = NUMBERS | {"timestamp": partial(seconds, span=span)}
+    read = {c: reading[c](frame[c], place[c]) for c in NUMBERS if c in frame.columns}
     frame = frame.with_columns(found.values.alias(parsed(c)) for c, found in read.items())
     fraction = read["timestamp"].fraction if "timestamp" in read else None
-    if fraction is not None:  # rows of one second keep the order in which they stand from here on
-        frame = frame.with_columns(fraction.alias("__part")).sort("__part", maintain_order=True)
+    if fraction is not None:
+        frame = frame.with_columns(fraction.alias("__part"))
     notes = {f"{Path(file).name}, column {columns.name(c)}": found.note for c, found in read.items()}
     return frame, [f"{column}: {note}" for column, note in notes.items() if note]
 
 
-def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Check]:
-    """The check that the items table has every item; none where it has."""
-    lost = every.filter(~every.is_in(items["item_id"].implode()))
+def _unknown_item(
+    every: pl.Series, items: pl.DataFrame, file: str, known: Collection[str]
+) -> list[Check]:
+    """The check that the items table has every item, or a run does; none where they have."""
+    there = pl.concat([items["item_id"], pl.Series("item_id", list(known), dtype=pl.String)])
+    lost = every.filter(~every.is_in(there.implode()))
     if lost.is_empty():
         return []
     unknown = pl.col("item_id").is_in(lost.implode())
     remedy = f"add the item to {file}, or remove the row"
-    spelt = {_bare(name): name for name in items["item_id"].to_list()}
+    if known and items.is_empty():
+        file = "the run"
+        remedy = "give the titles of new items (--items FILE, in Python items=), or remove the row"
+    spelt = {_bare(name): name for name in there.to_list()}
     for name in lost.drop_nulls().sort().head(1000):
         if _bare(name) in spelt:
             alike = f"{name!r} is {spelt[_bare(name)]!r} in {file}: spell the ids alike in both files"
@@ -190,7 +253,7 @@ def _bare(name: str) -> str:
     return re.sub(r"\.0+$", "", name.strip().casefold()).lstrip("0")
 
 
-def _odd_users(every: pl.Series, where: str) -> list[str]:
+def odd_users(every: pl.Series, where: str) -> list[str]:
     """Notes of ids that are taken as they stand, but may be meant otherwise."""
     spaced = every.filter(every != every.str.strip_chars()).sort()
     none = every.filter(every.str.to_lowercase().is_in(NO_USER)).sort()
@@ -202,13 +265,15 @@ def _odd_users(every: pl.Series, where: str) -> list[str]:
     return [text for text, odd in zip(said, (spaced, none), strict=True) if len(odd)]
 
 
-def _without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+def without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Without the rows of these numbers."""
     if rows.is_empty():
         return frame
     return frame.join(rows.select(ROW), on=ROW, how="anti", maintain_order="left")
 
 
-def _repeat_check(tables: Tables) -> Check:
+def repeat_check(tables: Tables) -> Check:
+    """The check that rows of one user, item and moment fail where they are refused."""
     key = repeat_key(tables) or ["user_id"]
     names = ", ".join(tables.columns[0].name(c) for c in key)
     remedy = "remove the repeated row, or say what it means: data.repeats=keep, first or last"
@@ -219,6 +284,18 @@ def _columns(
     frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
 ) -> pl.DataFrame:
     """Refuse missing columns, ``prefix`` before their names in data.columns; number the rows."""
+    refuse_missing(frame, needed, file, columns, prefix)
+    if frame.is_empty():
+        raise DataError(f"{file} has no rows", "give a table with at least one row")
+    if ROW not in frame.columns:
+        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+    return frame
+
+
+def refuse_missing(
+    frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
+) -> None:
+    """Refuse a table without ``needed`` columns, ``prefix`` before their names in data.columns."""
     if missing := [c for c in needed if c not in frame.columns]:
         column = missing[0]
         ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
@@ -232,11 +309,6 @@ def _columns(
             if LINE in frame.columns
             else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
         )
-    if frame.is_empty():
-        raise DataError(f"{file} has no rows", "give a table with at least one row")
-    if ROW not in frame.columns:
-        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
-    return frame
 
 
 def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
@@ -255,13 +327,14 @@ def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
     return remedy
 
 
-def _raise_first(refused: pl.DataFrame, height: int) -> None:
+def raise_first(refused: pl.DataFrame, height: int, tables: Tables) -> None:
     """Refuse a table of ``height`` rows because of its first bad row."""
     if refused.is_empty():
         return
     first = refused.sort(ROW).row(0, named=True)
     line = "" if first["line"] is None else f" (line {first['line']})"
-    line = " (counted from 0)" if first["row"] == first[ROW] else line
+    at = int(first["file"] == tables.files[1])
+    line = line if tables.columns[at].first_row else " (counted from 0)"
     many = f"{refused.height:,} of {height:,} rows"
     more = f"; {many} are bad" if refused.height > 1 else ""
     go_on = f"; or set data.on_bad_rows=quarantine to go on without {many}"
@@ -273,11 +346,13 @@ def _raise_first(refused: pl.DataFrame, height: int) -> None:
     )
 
 
-def _write(refused: pl.DataFrame, path: Path) -> None:
+def set_aside(refused: pl.DataFrame, on_bad_rows: OnBadRows, path: Path | None) -> None:
     """Write the refused rows; without any, no file of an earlier run stays to be mistaken for it."""
+    if on_bad_rows != "quarantine" or path is None:
+        return
     with as_refusals(path):
         if refused.is_empty():
-            return path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         refused.drop(ROW).write_ndjson(path)
-    return None

@@ -1,0 +1,1 @@
+"""What one GPU does with a language model of a real size; see ``__main__``."""

@@ -1,0 +1,60 @@
+"""What is tried of a stage ends after a few seconds, on a clock of its own."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sasrecllm.settings import LoopSettings
+from sasrecllm.stages import timing
+from sasrecllm.training.task import Task
+
+
+class Slow(Task):
+    """Each row moves the clock: ``step`` seconds in training, ``asked`` in a validation."""
+
+    name, monitor, n_validation = "slow", "auc", 500
+
+    def __init__(self, now, step, asked):
+        super().__init__()
+        self.now, self.seconds, self.asked = now, step, asked
+        self.lengths, self.weights = np.full(400, 10), np.ones(400)
+        self.one = nn.Parameter(torch.ones(()))
+        self.parts, self.questions = [], []
+
+    def learn(self):
+        self.train()
+
+    def forward(self, examples):
+        self.now[0] += self.seconds * len(examples)
+        self.parts.append((len(examples), torch.is_autocast_enabled("cpu")))
+        return self.one * len(examples)
+
+    def validation_scores(self, positions):
+        self.now[0] += self.asked * len(positions)
+        self.questions.append(len(positions))
+        return np.zeros(len(positions))
+
+
+@pytest.mark.parametrize(
+    ("step", "asked", "steps", "questions"),
+    [(0.01, 0.001, 4, [16, 256]), (0.01, 1.0, 4, [16]), (1.0, 0.001, 1, [16, 256])],
+)
+def test_slow_ones_are_tried_less_often_and_reckoned_the_same(
+    monkeypatch, step, asked, steps, questions
+):
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    task = Slow(now, step, asked)
+    found = timing.tried(task, LoopSettings(batch_size=8))
+    assert found == (pytest.approx(8 * step), pytest.approx(500 * asked))
+    assert len(task.parts) == steps and task.questions == questions
+
+
+def test_a_step_is_tried_as_it_will_be_trained(monkeypatch):
+    """In its micro-batches, or a trial would need the memory that they save; and in its arithmetic."""
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    task = Slow(now, 0.01, 0.001)
+    timing.tried(task, LoopSettings(batch_size=8, micro_tokens=20, precision="bf16"))
+    assert set(task.parts) == {(2, True)}
