@@ -256,8 +256,8 @@ def _merged(
     said += f" {len(names) - len(there):,} new users"
     notes = [said] + ([f"{known:,} given rows were known already"] if known else [])
     notes += remarks + set_aside(data)
-    said = [text.partition(OTHER_SPLIT) for text in warnings_of(data, {})]
-    warnings = [f"{WARNING}{what}{MORE_ROWS if other else ''}" for what, other, _ in said]
+    cut = [text.partition(OTHER_SPLIT) for text in warnings_of(data, {})]
+    warnings = [f"{WARNING}{what}{MORE_ROWS if other else ''}" for what, other, _ in cut]
     return replace(data, notes=(*notes, *warnings))
 
 
