@@ -127,6 +127,7 @@ def extend(
         raise NothingNew(tables.files[0], len(known))
     remarks = [f"{barred:,} rows are of users who were forgotten since: left out"] if barred else []
     remarks += [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
+    remarks += [*checked.notes, *_unknown_columns(old.catalog, checked)]
     return _merged(old, new, catalog, learnt, (valid, test), int(known.sum()), remarks)
 
 
@@ -179,6 +180,18 @@ def _with_items(old: Catalog, checked: Tables, tables: Tables) -> Catalog:
     attributes = [dict(zip(names, row, strict=True)) for row in fresh.select(names).rows()]
     given = attributes if names else [{} for _ in range(len(fresh))]
     return old.extended(fresh["item_id"].to_list(), fresh["title"].to_list(), given)
+
+
+def _unknown_columns(old: Catalog, checked: Tables) -> list[str]:
+    """A note of the columns of new items that the run's items do not have."""
+    names = [c for c in checked.items.columns if c not in ("item_id", "title", *old.attributes)]
+    if not names:
+        return []
+    known = ", ".join(old.attributes) or "none"
+    return [
+        f"columns of new items that the run does not know are left out: {', '.join(names)}"
+        f" (it knows: {known})"
+    ]
 
 
 def _other_title(item: str, there: str, here: str, tables: Tables) -> DataError:
