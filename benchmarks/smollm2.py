@@ -1,7 +1,7 @@
 """Rows of a study side by side on one GPU, soft ones on the best text-only row; what is known by heart.
 
     python -m benchmarks.smollm2 random .cache/smollm2-135m .cache/smollm2-random
-    python -m benchmarks.smollm2 run PLAN.yaml OUT [KEY=VALUE of the study…] [--jobs 7] [--seconds 400]
+    python -m benchmarks.smollm2 run PLAN.yaml OUT [KEY=VALUE of the study…] [--jobs 2] [--seconds 400]
     python -m benchmarks.smollm2 memory OUT ROW...
     python -m benchmarks.smollm2 pack OUT FILE.tar.gz
 
@@ -352,7 +352,7 @@ def main() -> None:
     many = commands.add_parser("run")
     many.add_argument("plan", type=Path)
     many.add_argument("out", type=Path)
-    many.add_argument("--jobs", type=int, default=6)
+    many.add_argument("--jobs", type=int, default=2, help="more share the card's time, no more")
     many.add_argument("--seconds", type=float, default=1e9)
     many.add_argument("--encoder", type=Path, help="folder of a trained encoder, its folds beside it")
     many.add_argument("settings", nargs="*")
