@@ -178,9 +178,19 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def update(self) -> Path:
+        """What an update changed, as its last step found it."""
+        return self.path / "update.json"
+
+    @property
     def tracked_as(self) -> Path:
         """What the run is called by the tracker that follows it (:mod:`sasrecllm.runs.tracking`)."""
         return self.path / "tracking.json"
+
+    @property
+    def forgotten(self) -> Path:
+        """Who was forgotten, as digests (:mod:`sasrecllm.runs.forgotten`)."""
+        return self.path / "forgotten.json"
 
     @property
     def manifest(self) -> Path:
