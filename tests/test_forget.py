@@ -197,7 +197,11 @@ def test_an_unknown_user_is_refused_and_nothing_changes(own):
         assert refused.value.exit_code == 4
     assert everything(own) == before
     forget(own, ["nobody"], in_store=["nobody"])  # the store of its server knows him
-    assert everything(own) == before
+    after, noted = everything(own), {own / "forgotten.json", own / "MANIFEST.sha256"}
+    assert {p: raw for p, raw in after.items() if p not in noted} == {
+        p: raw for p, raw in before.items() if p not in noted
+    }
+    assert b"nobody" not in after[own / "forgotten.json"]
 
 
 def test_forgetting_twice_changes_nothing_more(own):

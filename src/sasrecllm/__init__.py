@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sasrecllm.inference.requests import NewItem, Recommendation, Title
     from sasrecllm.settings import Config
     from sasrecllm.types import Histories, Questions, Scorer, SequenceEncoder
+    from sasrecllm.updates.python import update
 
 _HOMES = {
     "Client": "client",
@@ -45,6 +46,7 @@ _HOMES = {
     "load_config": "config",
     "load_tables": "data.ingest.sources",
     "prepare": "data.prepare",
+    "update": "updates.python",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "load_config",
     "load_tables",
     "prepare",
+    "update",
 ]
 
 __version__ = "0.1.0"

@@ -36,6 +36,7 @@ from sasrecllm.manifest import MANIFEST
 from sasrecllm.reports.write import write_report
 from sasrecllm.runs.channels import LIST_FUSION, remade
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.forgotten import forgotten_in
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import choose_run, refuse_links, resealed
 from sasrecllm.runs.stored import stored_config, stored_data
@@ -62,7 +63,7 @@ def forget(path: Path, users: Sequence[str], in_store: Collection[str] = ()) -> 
         choose_run(path)
         _remove_leftovers(folder)
         try:
-            _stage(folder, users, [] if finished else [user for user in users if user not in in_store])
+            _stage(folder, users, in_store, again=finished)
             _finish(folder)
         finally:
             if not folder.forgetting_complete.is_file():
@@ -78,17 +79,26 @@ def _remove_leftovers(folder: RunFolder) -> None:
             left.unlink(missing_ok=True)
 
 
-def _stage(folder: RunFolder, users: Sequence[str], expected: Sequence[str]) -> None:
-    """Write all that changes into the staging folder; refuse if one of ``expected`` is nowhere."""
+def _stage(folder: RunFolder, users: Sequence[str], in_store: Collection[str], *, again: bool) -> None:
+    """Write all that changes into the staging folder; refuse if somebody is nowhere.
+
+    Args:
+        again: ``users`` may be gone already.
+    """
     dataset = stored_data(folder)
-    found: set[str] = set()
+    named: set[str] = set()
+    told = {user for user in users if user in in_store}
 
     def write(temporary: Path) -> None:
-        found.update(_stage_data(folder, dataset, users, temporary))
-        found.update(_stage_names(folder, users, temporary))
+        named.update(_stage_data(folder, dataset, users, temporary))
+        named.update(_stage_names(folder, users, temporary))
+        if named | told:
+            noted = forgotten_in(folder).and_now(named | told)
+            write_json(RunFolder(temporary).forgotten, noted.to_dict())
 
     commit_folder(_new(folder), write)
-    if unknown := [user for user in expected if user not in found]:
+    found = named | told
+    if unknown := [user for user in users if user not in found and not again]:
         raise DataError(
             f"user {unknown[0]!r} is not in this run"
             + did_you_mean(unknown[0], dataset.catalog.user_ids),
@@ -97,7 +107,7 @@ def _stage(folder: RunFolder, users: Sequence[str], expected: Sequence[str]) -> 
     if not found:
         return
     rows = bool((dataset.catalog.user_index(list(users)) >= 0).any())
-    write_json(folder.forgetting_complete, {"rows": rows})
+    write_json(folder.forgetting_complete, {"rows": rows, "named": bool(named)})
     sync(folder.forgetting)
 
 
@@ -123,9 +133,10 @@ def _finish(folder: RunFolder) -> bool:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)
                 sync(target.parent)
-        command = read_json(folder.environment, command=str)["command"]
-        run = Run(folder, stored_config(folder), command, Progress(quiet=True))
-        write_report(run, stored_data(folder), redraw=False)
+        if read_json(complete).get("named", True):  # else nobody of them stands in the run
+            command = read_json(folder.environment, command=str)["command"]
+            run = Run(folder, stored_config(folder), command, Progress(quiet=True))
+            write_report(run, stored_data(folder), redraw=False)
     complete.unlink()
     shutil.rmtree(folder.forgetting)
     return True
@@ -181,7 +192,7 @@ def _stage_names(folder: RunFolder, users: Sequence[str], new: Path) -> set[str]
 def _files(folder: RunFolder) -> Iterator[Path]:
     """Files that may name somebody, of those that are not looked after by themselves."""
     own = {folder.data, folder.stages, folder.language_model, folder.baselines, folder.plots}
-    own |= {folder.forgetting, folder.report, folder.results_table}
+    own |= {folder.forgetting, folder.report, folder.results_table, folder.forgotten}
     for path in sorted(folder.path.rglob("*")):
         if path.is_file() and own.isdisjoint({path, *path.parents}):
             yield path

@@ -1,5 +1,6 @@
 """``recommend.index`` in a run: it may change there, says its recall, and stays when items come."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from sasrecllm.config import load_config
+from sasrecllm.errors import MissingExtraError
 from sasrecllm.inference.recommender import NewItem, SASRecLLM
+from sasrecllm.pipeline.prepare import check_names
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.opening import open_run
 
@@ -39,6 +42,14 @@ def test_a_small_catalogue_has_the_same_lists_with_either(both):
         assert one.items.tolist() == two.items.tolist() and one.ranks.tolist() == two.ranks.tolist()
     by_score = [s.maker.by_score(s, 20).lists(s.dataset.latest(users), 10) for s in both]
     assert by_score[0].items.tolist() == by_score[1].items.tolist()
+
+
+def test_a_run_is_refused_at_once_where_the_package_is_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="faiss-cpu") as refusal:
+        check_names(load_config(TINY, ["recommend.index=faiss"]))
+    assert refusal.value.remedy == 'pip install "sasrecllm[faiss]"'
+    check_names(load_config(TINY))
 
 
 def test_new_items_are_listed_beside_the_same_index(both):

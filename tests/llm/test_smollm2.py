@@ -7,6 +7,7 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import regex
 import torch
@@ -15,6 +16,7 @@ from sasrecllm.checkpoint import is_whole
 from sasrecllm.llm.ability import refuse_unable
 from sasrecllm.llm.gguf_tokens import TITLES
 from sasrecllm.llm.loading import load_backbone, load_tokenizer
+from sasrecllm.llm.title_vectors import TitleReader, View, along, principal
 from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.titles import TitleTokens
 
@@ -150,3 +152,21 @@ def test_it_can_be_a_recommender(backbone):
     found = answered_cue(backbone.tokenizer, "Answer:")
     words = backbone.tokenizer.convert_ids_to_tokens([found.yes_id, found.no_id])
     assert words == ["ĠYes", "ĠNo"]
+
+
+KINDS = [
+    ["A Nightmare on Elm Street (1984)", "Friday the 13th (1980)", "Halloween (1978)", "Psycho (1960)"],
+    ["Toy Story (1995)", "The Lion King (1994)", "Aladdin (1992)", "Beauty and the Beast (1991)"],
+    ["Star Wars (1977)", "Alien (1979)", "2001: A Space Odyssey (1968)", "Apollo 13 (1995)"],
+]  # fmt: skip
+"""Films of one kind each, whose titles share no word with others of it."""
+
+
+def test_it_has_read_what_films_are_about(backbone):
+    reader = TitleReader(backbone, "movie")
+    titles, kind = [t for kind in KINDS for t in kind], np.repeat(np.arange(len(KINDS)), 4)
+    for view, states in reader.states(titles, [View(25, "mean"), View(30, "last")]).items():
+        vectors = along(states, *principal(states))
+        alike = vectors @ vectors.T
+        same = (kind[:, None] == kind) & ~np.eye(len(kind), dtype=bool)
+        assert alike[same].mean() > alike[kind[:, None] != kind].mean() + 0.05, str(view)

@@ -67,6 +67,10 @@ def test_the_recall_is_that_of_the_exact_best_and_cells_are_added_until_it_is_en
     hits = [np.isin(*rows).mean() for rows in zip(exact, found, strict=True)]
     assert near.recall == pytest.approx(np.mean(hits)) and near.recall >= indexes.ENOUGH
     assert 1 <= near._index.nprobe < near._index.nlist  # it did not have to look everywhere
+    few = Faiss(whole(1, 120, D), whole(2, 64, D))  # lists that cells cut short are not judged
+    assert few._index.nprobe == few._index.nlist == 3
+    unjudged = Faiss(items, users[:0])
+    assert unjudged._index.nprobe == unjudged._index.nlist and unjudged.recall == 1.0
     assert Exact(items, users).recall is None
 
 

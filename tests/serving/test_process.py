@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -217,3 +218,39 @@ def test_a_taken_port_is_refused_in_words(launch, tmp_path):
     with pytest.raises(ConfigError, match="choose another --port"):
         _bind("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
     assert os.path.exists(server.store)
+
+
+def test_a_link_that_comes_to_name_another_run_is_followed_and_a_refused_one_not_tried_again(tmp_path):
+    from sasrecllm.serving.run import reload_on_another_name
+
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "current"
+    link.symlink_to("first")
+    loaded, tried = SimpleNamespace(run="first"), []
+
+    async def reload():
+        name = link.resolve().name
+        tried.append(name)
+        if name == "second":
+            return False
+        loaded.run = name
+        return True
+
+    service = SimpleNamespace(
+        reload=reload, state=SimpleNamespace(current=SimpleNamespace(loaded=loaded))
+    )
+
+    async def moved():
+        watching = asyncio.create_task(reload_on_another_name(service, link, 0.001))
+        for name in ("second", "third"):
+            link.unlink()
+            link.symlink_to(name)
+            while name not in tried:
+                await asyncio.sleep(0.001)
+            for _ in range(20):  # looks that change nothing
+                await asyncio.sleep(0.001)
+        watching.cancel()
+
+    asyncio.run(asyncio.wait_for(moved(), SLOW))
+    assert tried == ["second", "third"] and loaded.run == "third"

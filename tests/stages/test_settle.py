@@ -136,20 +136,23 @@ def test_the_time_of_a_run_with_a_model_from_a_folder_heeds_max_steps(run, tmp_p
     assert not found.documents and found.prompt > 0
 
 
+PARTS = {"llm.loop.micro_tokens": settle.TOKENS_ON_A_CPU}
+"""What a pretrained model is trained in on a CPU, where nobody names other parts."""
+
+
 @pytest.mark.parametrize(
     ("llm", "chosen"),
     [
-        ({"dtype": "auto", "backbone": "wide"}, {"llm.dtype": "bf16"}),
-        ({"dtype": "auto", "backbone": "narrow"}, {"llm.dtype": "fp32"}),
-        ({"dtype": "auto", "backbone": "wide", "lora": {"r": 0}}, {"llm.dtype": "fp32"}),
+        ({"dtype": "auto", "backbone": "wide"}, {"llm.dtype": "bf16"} | PARTS),
+        ({"dtype": "auto", "backbone": "narrow"}, {"llm.dtype": "fp32"} | PARTS),
+        ({"dtype": "auto", "backbone": "wide", "lora": {"r": 0}}, {"llm.dtype": "fp32"} | PARTS),
         ({"dtype": "auto"}, {"llm.dtype": "fp32"}),
-        ({"dtype": "bf16", "backbone": "narrow"}, {}),
-        ({"backbone": "wide"}, {}),
+        ({"dtype": "bf16", "backbone": "narrow"}, PARTS),
+        ({"backbone": "wide"}, PARTS),
+        ({}, {}),
     ],
 )
-def test_auto_is_the_format_in_which_this_machine_multiplies_such_a_model_faster(
-    monkeypatch, llm, chosen
-):
+def test_a_pretrained_model_is_held_and_trained_as_this_machine_does_it_best(monkeypatch, llm, chosen):
     from sasrecllm.runs import language_model
 
     monkeypatch.setattr(language_model, "located", lambda name: name)
@@ -161,3 +164,5 @@ def test_auto_is_the_format_in_which_this_machine_multiplies_such_a_model_faster
     settled = with_choice(config, found)
     assert settled.llm.dtype == chosen.get("llm.dtype", llm.get("dtype", "fp32"))
     assert settled.chosen == chosen, "kept, so that the run goes on with it on any machine"
+    named = parse_config({"llm": llm | {"loop": {"micro_tokens": 0}}, "device": "cpu"}, "test")
+    assert with_choice(named, found).llm.loop.micro_tokens == 0, "named: as many as there are"

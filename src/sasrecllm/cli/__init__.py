@@ -14,13 +14,24 @@ from sasrecllm.machine import signals
 # isort: off
 # Importing a module of verbs puts them into the app; --help shows them in this order.
 from sasrecllm.cli import one_run
+from sasrecllm.cli import updates
 from sasrecllm.cli import lists
 from sasrecllm.cli import many_runs
 from sasrecllm.cli import service
 # isort: on
 
 
-__all__ = ["app", "child", "lists", "main", "many_runs", "next_command", "one_run", "service"]
+__all__ = [
+    "app",
+    "child",
+    "lists",
+    "main",
+    "many_runs",
+    "next_command",
+    "one_run",
+    "service",
+    "updates",
+]
 
 
 def main(commands: typer.Typer = app, program: str = "sasrecllm") -> None:

@@ -13,7 +13,7 @@ from sasrecllm.machine.os_errors import refusal
 from sasrecllm.machine.output import say
 
 STOPPED = {130: "interrupted", 143: "stopped by SIGTERM"}
-GO_ON = ("run", "prepare", "train", "study", "tune", "merge")
+GO_ON = ("run", "update", "prepare", "train", "study", "tune", "merge")
 
 
 def end_with(commands: typer.Typer, program: str) -> None:

@@ -24,6 +24,7 @@ from sasrecllm.cli.shared import (
     settings_of,
     show_results,
 )
+from sasrecllm.errors import CheckpointError, DataError
 from sasrecllm.machine.output import say
 
 
@@ -169,7 +170,17 @@ def forget(
 
 
 def forget_in_run(folder: Path, users: Sequence[str], in_store: Collection[str]) -> None:
-    """Take ``users`` out of a run; ``in_store`` are those among them whom its server's store knows."""
+    """Take ``users`` out of a run and of the runs beside it that updates connect with it.
+
+    Args:
+        in_store: those among them whom its server's store knows.
+    """
     from sasrecllm.forget import forget as forget_users
+    from sasrecllm.updates.lineage import relatives
 
     forget_users(folder, users, in_store)
+    for other in relatives(folder):  # what is served after the next update, or after a way back
+        try:
+            forget_users(other, users, users)
+        except DataError as error:  # they were forgotten where they were asked to be
+            raise CheckpointError(f"{other}: {error.what}", error.remedy) from error

@@ -17,6 +17,7 @@ import numpy as np
 
 from sasrecllm.data import storage
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.former import Former
 from sasrecllm.data.ingest.user_names import named_in
 from sasrecllm.data.log_facts import LogFacts
 from sasrecllm.data.long_columns import blocks
@@ -49,6 +50,7 @@ class Dataset:
         held_items, held_users: sorted indices of what is held out of training and validation
             (:mod:`sasrecllm.data.holdout`); empty where nothing is.
         log: what the log knew of these rows; None in data that was prepared before it was kept.
+        former: of the run that an update goes on from; None where the data begins here.
     """
 
     users: IntArray
@@ -68,6 +70,7 @@ class Dataset:
     held_items: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     held_users: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     log: LogFacts | None = None
+    former: Former | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -287,6 +290,7 @@ class Dataset:
             **{k: getattr(self, k)[kept] for k in ("users", "items", "labels", "times", "splits")},
             catalog=replace(self.catalog, user_ids=ids),
             held_users=np.setdiff1d(self.held_users, users),
+            former=self.former and self.former.of_rows(kept),
             notes=tuple(note for note in self.notes if not any(named_in(note, n) for n in names)),
         )
 

@@ -244,6 +244,7 @@ SAID: Mapping[str, str] = {
     "leave-one-out": "the last row of a user is the test, the row before it validation",
     "collm": "the months of CoLLM's split of MovieLens-1M",
     "tallrec": "the rows of TALLRec's split of MovieLens-100K",
+    "update": "the newest of the rows that came since the run before",
 }
 """What a rule does, in a few words."""
 

@@ -12,6 +12,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.former import Former
 from sasrecllm.data.log_facts import LogFacts
 from sasrecllm.data.long_columns import BLOCK, blocks, empty, let_go
 from sasrecllm.data.splits import CONTEXT, NAMES
@@ -56,6 +57,8 @@ def save(dataset: Dataset, folder: Path) -> None:
         pl.DataFrame(items, schema=dict.fromkeys(items, pl.String)).write_parquet(
             folder / "items.parquet"
         )
+        if dataset.former is not None:
+            dataset.former.save(folder)
         text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
 
@@ -103,7 +106,8 @@ def load(folder: Path, build: Callable[..., Dataset]) -> Dataset:
             )
         rows = pl.scan_parquet(folder / "interactions.parquet", glob=False)
         items = pl.read_parquet(folder / "items.parquet", glob=False)
-        dataset = build(**_arrays(rows, items, meta), **_facts(meta))
+        former = Former.load(folder)
+        dataset = build(**_arrays(rows, items, meta), **_facts(meta), former=former)
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no prepared data there ({error})", again) from None
     except (

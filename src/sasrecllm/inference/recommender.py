@@ -139,6 +139,22 @@ class SASRecLLM:
         refuse_added(self.catalog.n_items - self.dataset.n_items)
         copy_run(self.place.folder, folder_of(folder))
 
+    def update(
+        self, interactions: Any, items: Any = None, out: str | Path | None = None, **how: Any
+    ) -> SASRecLLM:
+        """A new system that goes on from this one's run with new rows; see :func:`sasrecllm.update`.
+
+        Without ``out`` its run lies beside this one's; in a temporary folder where this one's does.
+
+        Raises:
+            SasrecllmError: as :func:`sasrecllm.update`.
+        """
+        import sasrecllm  # the public door: what trains stands above this
+
+        place = self.place.folder
+        temporary = out is None and self.place.temporary
+        return sasrecllm.update(place, interactions, items, out=out, temporary=temporary, **how)
+
     def export(self, folder: str | Path, form: Form = "adapter") -> None:
         """Write the run's language model for other programs; see :func:`~.export.export_run`.
 

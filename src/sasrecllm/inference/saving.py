@@ -20,7 +20,7 @@ class Place:
     """
 
     def __init__(self, folder: Path | None = None, *, temporary: bool = False) -> None:
-        self._folder = folder
+        self._folder, self.temporary = folder, temporary
         if folder is not None and temporary:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 

@@ -90,36 +90,46 @@ class Faiss:
 
     def _tuned(self, asked_QD: Tensor, cells: int) -> float:
         """Look at twice as many cells until enough is found; what is found then."""
-        everything = torch.ones((len(asked_QD), len(self.items_ID)), dtype=torch.bool)
-        free = everything.to(self.items_ID.device)
+        if not len(asked_QD):
+            self._index.nprobe = cells
+            return 1.0
         exact = top_items(asked_QD, self.items_ID, JUDGED)[1].sort(1).values.cpu().numpy()
-        self._index.nprobe = max(1, cells // 64)
+        self._index.nprobe = 1
         while True:
-            found = self.top(asked_QD, JUDGED, free)[1].cpu().numpy()
+            values, items = self._near(asked_QD, exact.shape[1], 0)
+            found = torch.where(values > -torch.inf, items, -1).cpu().numpy()
             hits = [np.isin(*rows).mean() for rows in zip(exact, found, strict=True)]
-            recall = float(np.mean(hits)) if hits else 1.0
+            recall = float(np.mean(hits))
             if recall >= ENOUGH or self._index.nprobe >= cells:
                 return recall
             self._index.nprobe = min(cells, 2 * self._index.nprobe)
+
+    def _near(
+        self, users_BD: Tensor, k: int, barred: int, free_BI: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The best of the nearest cells; −inf behind the last."""
+        # Past what is barred, and past the last place: equal ones behind it may come first.
+        reach = min(len(self.items_ID), 2 * k + barred)
+        asked = F.pad(users_BD.float(), (0, 1)).cpu().numpy()
+        self._threads(torch.get_num_threads())
+        found = torch.from_numpy(self._index.search(np.ascontiguousarray(asked), reach)[1])
+        candidates = found.to(users_BD.device).sort(1).values
+        return best_among(users_BD, self.items_ID, candidates, k, free_BI)
 
     @torch.no_grad()
     def top(self, users_BD: Tensor, k: int, free_BI: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Index`."""
         k, count = min(k, len(self.items_ID)), len(self.items_ID)
-        free_B = free_BI.sum(1)
+        # Row by row: a sum of truth values would take longer than the search.
+        free_B = torch.tensor([np.count_nonzero(row) for row in free_BI.cpu().numpy()])
+        free_B = free_B.to(users_BD.device)
         values = users_BD.new_full((len(users_BD), k), -torch.inf)
         items = torch.zeros((len(users_BD), k), dtype=torch.long, device=users_BD.device)
         near = (count - free_B <= MOST_BARRED).nonzero()[:, 0]
         if len(near):
-            # Past what is barred, and past the last place: equal ones behind it may come first.
-            reach = min(count, 2 * k + int((count - free_B[near]).max()))
-            asked = F.pad(users_BD[near].float(), (0, 1)).cpu().numpy()
-            self._threads(torch.get_num_threads())
-            found = torch.from_numpy(self._index.search(np.ascontiguousarray(asked), reach)[1])
-            candidates = found.to(users_BD.device).sort(1).values
-            values[near], items[near] = best_among(
-                users_BD[near], self.items_ID, candidates, k, free_BI[near]
-            )
+            barred = int((count - free_B[near]).max())
+            free = free_BI if len(near) == len(free_BI) else free_BI[near]
+            values[near], items[near] = self._near(users_BD[near], k, barred, free)
         short = ((values > -torch.inf).sum(1) < free_B.clamp(max=k)).nonzero()[:, 0]
         if len(short):
             values[short], items[short] = top_items(users_BD[short], self.items_ID, k, free_BI[short])

@@ -18,6 +18,7 @@ from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.pipeline.ranking_table import WHOLE, rank
+from sasrecllm.runs.folder import written_under
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
@@ -67,7 +68,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         "trivial": trivial,
         "baselines": list(baselines),
         "seed": run.config.seed,
-        "evaluation": run.config.evaluation.model_dump(),
+        **written_under(run.config),
         "resamples": run.config.evaluation.resamples,
         "rows": found_rows,
         "language_model_rows": [s.row for s in stages.values() if asks and not s.kind.ranks_catalogue],

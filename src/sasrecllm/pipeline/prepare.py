@@ -11,6 +11,7 @@ from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import refuse_unknown_attributes, refuse_untrainable
+from sasrecllm.data.interactions import Tables
 from sasrecllm.data.item_vectors import keep_vectors
 from sasrecllm.data.truth import Truth
 from sasrecllm.encoders.losses import loss_of
@@ -22,15 +23,18 @@ from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.ops.indexes import refuse_missing
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
-from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH
+from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder
+from sasrecllm.runs.forgotten import forgotten_in
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
+from sasrecllm.runs.system import System
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.settings import Config
 from sasrecllm.stages.advice import run_card
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
+from sasrecllm.stages.user_partition import held_out_users, holdout_share
 
 
 def check_settings(run: Run) -> None:
@@ -69,7 +73,9 @@ def asked_templates(run: Run) -> dict[str, Template]:
 
     Where nothing was trained yet, copies that lie there may be of other settings.
     """
-    return stored_templates(run.folder if run.folder.is_trained() else None, run.config)
+    of = run.config.update.of
+    before = RunFolder(Path(of)) if of and asks_language_model(run.config) else None
+    return stored_templates(run.folder if run.folder.is_trained() else before, run.config)
 
 
 def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:
@@ -136,6 +142,8 @@ def _data_settings(run: Run) -> dict[str, Any]:
     seed = run.config.seed if c.seed is None else c.seed
     seen, vectors = run.config.recommend.seen, run.config.item_features.file
     beside = {"item_features": {"vectors": vectors}} if vectors else {}  # older folders lack the key
+    update = run.config.update
+    beside |= {"update": update.model_dump(include={"of", "valid", "test"})} if update.of else {}
     return {"data": c.model_dump(exclude={"seed"}), "seed": seed, "recommend": {"seen": seen}} | beside
 
 
@@ -173,8 +181,11 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
             report=run.progress.step,
             world=c.world,
             seed=seed,
+            untitled=bool(run.config.update.of),
         )
     ]
+    if run.config.update.of:
+        return _extended(run, tables.pop()), {}
     truth = tables[0].truth
     dataset = prepare_tables(
         tables.pop(),  # nobody else holds them: they go as soon as they are checked
@@ -193,6 +204,28 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
     )
     # The truth of a sampled negative was never drawn, so implicit feedback has no ceiling.
     return dataset, {} if truth is None or dataset.implicit else _truth_facts(truth, dataset)
+
+
+def _extended(run: Run, tables: Tables) -> Dataset:
+    """The data of the run that this one goes on from, and the rows that it does not know."""
+    from sasrecllm.data.extend import Learnt, extend
+
+    c, there = run.config, RunFolder(Path(run.config.update.of))
+    old = stored_data(there)
+    share = holdout_share(c, planned(c))
+    folds = System.new(there, c, old, "cpu").fold_of_user
+    gone = forgotten_in(there)
+    write_json(run.folder.forgotten, gone.to_dict())
+    return extend(
+        old,
+        tables,
+        Learnt(folds, c.encoder.folds, held_out_users(old, share, c.seed), share),
+        settings=c.data.model_dump(),
+        valid=c.update.valid,
+        test=c.update.test,
+        quarantine_path=run.folder.quarantine,
+        forgotten=gone.moment,
+    )
 
 
 def _truth_facts(truth: Truth, dataset: Dataset) -> dict[str, Any]:

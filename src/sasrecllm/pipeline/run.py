@@ -22,7 +22,7 @@ from sasrecllm.pipeline.preflight import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.pipeline.train import train_stages
 from sasrecllm.reports.write import write_report
-from sasrecllm.runs.folder import standing
+from sasrecllm.runs.folder import standing, written_under
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import seal, unseal, verify_run
 from sasrecllm.runs.stored import stored_data
@@ -69,7 +69,7 @@ def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: flo
         "name": run.name,
         "quick": run.config.quick,
         "stages": list(all_stages(run.config)),
-        "evaluation": run.config.evaluation.model_dump(),
+        **written_under(run.config),
         "seconds": round(before["seconds"] + seconds, 1),
         "data": dataset.digest,
         "peak_megabytes": max(before["peak_megabytes"], round(peak_megabytes())),

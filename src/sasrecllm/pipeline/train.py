@@ -47,6 +47,9 @@ def _bring_in(work: Work, stage: Stage, folder: StageFolder) -> None:
     wanted = work.run.folder.newest_parts(before=folder.number)
     wanted |= {part: loaded_part(folder, part, place) for part, place in stage.load.items()}
     work.system.bring_in(wanted)
+    for part, former in work.former_parts(stage).items():
+        if part in stage.train:  # fold encoders begin when their turn comes
+            work.system.begin_with(part, former)
 
 
 def _train(work: Work, stage: Stage, folder: StageFolder) -> None:

@@ -178,9 +178,19 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def update(self) -> Path:
+        """What an update changed, as its last step found it."""
+        return self.path / "update.json"
+
+    @property
     def tracked_as(self) -> Path:
         """What the run is called by the tracker that follows it (:mod:`sasrecllm.runs.tracking`)."""
         return self.path / "tracking.json"
+
+    @property
+    def forgotten(self) -> Path:
+        """Who was forgotten, as digests (:mod:`sasrecllm.runs.forgotten`)."""
+        return self.path / "forgotten.json"
 
     @property
     def manifest(self) -> Path:
@@ -315,14 +325,22 @@ class RunFolder:
 
 
 def standing(path: Path, config: Config) -> dict[str, Any] | None:
-    """What a file of a run folder says, if it was written under these settings of evaluation.
+    """What a file of a run folder says, if it was written under these settings (:func:`written_under`).
 
     A quick run's says nothing of the whole run.
     """
     values = read_json(path) if path.is_file() else {}
     there = translated(values).get("evaluation")  # of an earlier version, perhaps
     alike = there == config.evaluation.model_dump() and values.get("quick", False) == config.quick
-    return values if alike else None
+    return values if alike and values.get("index", "exact") == config.recommend.index else None
+
+
+def written_under(config: Config) -> dict[str, Any]:
+    """The settings that may change in a run and what is measured depends on, for such a file."""
+    index = config.recommend.index
+    return {"evaluation": config.evaluation.model_dump()} | (
+        {} if index == "exact" else {"index": index}
+    )
 
 
 def folds_beside(encoder: Path) -> list[Path]:

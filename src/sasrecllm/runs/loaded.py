@@ -27,9 +27,18 @@ def keep_part(stage: StageFolder, part: str, place: str) -> None:
     source = foreign_part(part, place)
     folds = folds_beside(source) if part == "encoder" else []
     for target, there in [*((own.parent / f.name, f) for f in folds), (own, source)]:
-        verify_folder(there)
-        shutil.rmtree(target, ignore_errors=True)
-        commit_folder(target, partial(_copy_files, there))
+        copy_folder(there, target)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a committed folder, which is checked first; what stands there goes.
+
+    Raises:
+        CheckpointError: it is not there, or is damaged.
+    """
+    verify_folder(source)
+    shutil.rmtree(target, ignore_errors=True)
+    commit_folder(target, partial(_copy_files, source))
 
 
 def loaded_part(stage: StageFolder, part: str, place: str) -> Path:

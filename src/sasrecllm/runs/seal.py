@@ -25,6 +25,7 @@ def read_again(run: RunFolder) -> set[Path]:
     What else lies in it is for people (the log, the report), or theirs: it may change, and go.
     """
     files = {run.config, run.environment, run.language_seconds, run.results, run.summary, run.showcase}
+    files |= {run.update, run.forgotten}
     return files | {run.data, run.language_model, run.prompts, run.stages, run.baselines}
 
 

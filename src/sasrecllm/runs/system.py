@@ -252,6 +252,8 @@ class System:
     @cached_property
     def fold_of_user(self) -> IntArray:
         """Which fold encoder never sees each user, [n_users]."""
+        if self.dataset.former is not None:  # those of the run before have learnt by its division
+            return self.dataset.former.folds
         return fold_of_user(self.dataset.n_users, self.config.encoder.folds, self.config.seed)
 
     def new_folds(self) -> list[SequentialEncoder]:
@@ -282,6 +284,19 @@ class System:
         row = part_of(part)
         tensors, about = row.save(self)
         save_part(folder, tensors, about, row.requires(self))
+
+    def begin_with(self, part: str, folder: Path) -> None:
+        """Give ``part`` the weights of the run before, which lie in ``folder``, grown to this data.
+
+        Raises:
+            CheckpointError: damaged, or of another run than the one whose rows this one has.
+        """
+        begin, former = part_of(part).begin, self.dataset.former
+        if begin is not None and former is not None:
+            needs = part_of(part).requires(self)
+            theirs = {"catalog": former.catalog, "backbone": needs.get("backbone", "")}
+            tensors, about = load_part(folder, {k: v for k, v in theirs.items() if k in needs})
+            part_of(part).load(self, *begin(self, tensors, about))
 
     def bring_in(self, parts: Mapping[str, Path]) -> None:
         """Load each of ``parts`` (name -> folder) that does not have those weights already, strictly.

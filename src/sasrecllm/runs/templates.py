@@ -20,6 +20,7 @@ from sasrecllm.prompts.template import (
     template_text,
 )
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.loaded import copy_folder
 from sasrecllm.settings import Config
 
 AUTO = "auto"
@@ -40,6 +41,9 @@ def keep_templates(folder: RunFolder, config: Config) -> None:
         ConfigError: a template cannot be read, or breaks a rule.
     """
     if is_whole(folder.prompts):
+        return
+    if config.update.of:  # whatever became of the files since
+        copy_folder(RunFolder(Path(config.update.of)).prompts, folder.prompts)
         return
     texts = {prompt: template_text(name) for prompt, name in named_templates(config).items()}
     for prompt, name in named_templates(config).items():

@@ -25,6 +25,7 @@ from sasrecllm.serving.workers import SECONDS
 # queue would else be cut off, and a load balancer needs time to look.
 STILL_OPEN_SECONDS = 0.5
 WRONG_KEYS, WRONG_KEYS_AT_ONCE = 1.0, 20  # a second and address
+LOOK_SECONDS = 2.0  # between two looks at what the link names
 GRACE_SECONDS = 7  # then for requests in flight; the whole stop takes less than 10
 
 
@@ -44,7 +45,8 @@ def serve(
     forget: Callable[..., None] | None = None,
     retrieve: int = 100,
 ) -> None:
-    """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names.
+    """Serve a finished run until SIGTERM or Ctrl-C; SIGHUP loads what ``folder`` then names, and so
+    does a link that comes to name another run.
 
     Args:
         folder: a finished run, or a link to one.
@@ -92,7 +94,7 @@ def serve(
         app_of = functools.partial(
             _app, folder, store, queue, workers, timeout, doors, forget, retrieve
         )
-        _serve(app_of, listening)
+        _serve(app_of, listening, folder)
 
 
 def stored(folder: Path, url: str | None) -> Store | None:
@@ -130,7 +132,7 @@ def _app(
     return service, create_app(service, **doors)
 
 
-def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> None:
+def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket, folder: Path) -> None:
     import uvicorn
 
     from sasrecllm.serving.http11 import ClockedProtocol
@@ -154,7 +156,7 @@ def _serve(make: Callable[[], tuple[Any, Any]], listening: socket.socket) -> Non
     run = service.state.current.loaded
     _attempt(lambda: listening.listen(2048), f"--port {bound}")  # only now: nobody waits for loading
     print(f"sasrecllm serves {run.run} ({run.model}) at http://{shown}:{bound}", flush=True)
-    asyncio.run(_until_stopped(server, service, listening))
+    asyncio.run(_until_stopped(server, service, listening, folder))
     service.close(timeout=0.5)
 
 
@@ -180,9 +182,29 @@ def _make_server(uvicorn: Any, config: Any, service: Any) -> Any:
     return Server(config)
 
 
-async def _until_stopped(server: Any, service: Any, listening: socket.socket) -> None:
+async def _until_stopped(server: Any, service: Any, listening: socket.socket, folder: Path) -> None:
     async with _reload_on_hangup(service):
-        await server.serve(sockets=[listening])
+        watching = asyncio.create_task(reload_on_another_name(service, folder))
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            watching.cancel()
+
+
+async def reload_on_another_name(service: Any, link: Path, every: float = LOOK_SECONDS) -> None:
+    """Load the run that ``link`` names whenever it comes to name another than the one that answers.
+
+    A run that was refused is not tried again before the link names something else.
+    """
+    tried, is_link = "", link.is_symlink()
+    while is_link:
+        await asyncio.sleep(every)
+        there = link.resolve()
+        if not (link.is_symlink() and there.is_dir()):  # between two names, perhaps
+            continue
+        if there.name in (tried, service.state.current.loaded.run):
+            continue
+        tried = "" if await service.reload() else there.name
 
 
 @contextlib.asynccontextmanager

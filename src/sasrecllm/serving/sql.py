@@ -8,6 +8,7 @@ not hold (a NUL, half a surrogate pair, an id too long for an index) is refused 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -39,6 +40,41 @@ class Interaction:
     liked: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A feedback as a store keeps it.
+
+    Args:
+        number: of the row; later rows have higher ones.
+        at: Unix second in which the store got it.
+    """
+
+    number: int
+    user_id: str
+    item_id: str
+    liked: bool
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a run has of a store's feedback (``update.store``, ``.told`` and ``.waiting``).
+
+    Args:
+        store: the store's identity; empty where it has nothing of any.
+        told: number up to which it has taken rows.
+        waiting: numbers up to there that it could not take yet.
+    """
+
+    store: str = ""
+    told: int = 0
+    waiting: frozenset[int] = frozenset()
+
+    def has(self, number: int) -> bool:
+        """Whether a row of that number is in the run."""
+        return number <= self.told and number not in self.waiting
+
+
 class Store(Protocol):
     """Keeps added items and feedback; safe to call from several threads.
 
@@ -59,8 +95,22 @@ class Store(Protocol):
         """Keep feedback, all of it or none, in the order given."""
         ...
 
-    def interactions_of(self, user: str, last: int = HISTORY_ROWS) -> list[tuple[str, bool]]:
-        """The ``last`` (item id, liked) of a user, oldest first; empty for a user never seen."""
+    def interactions_of(
+        self, user: str, last: int = HISTORY_ROWS, taken: Taken | None = None
+    ) -> list[tuple[str, bool]]:
+        """The ``last`` (item id, liked) of a user, oldest first; empty for a user never seen.
+
+        Args:
+            taken: leaves out what a run has taken already.
+        """
+        ...
+
+    def identity(self) -> str:
+        """What tells this store from every other, made with it."""
+        ...
+
+    def told(self, after: int = 0) -> list[Told]:
+        """All feedback with a higher number, in order."""
         ...
 
     def users_among(self, users: Sequence[str]) -> set[str]:
@@ -81,14 +131,24 @@ ADD_ITEM = (
     " DO UPDATE SET title = excluded.title, attributes = excluded.attributes"
 )
 ALL_ITEMS = "SELECT item_id, title, attributes FROM items ORDER BY number"
-ADD_INTERACTION = "INSERT INTO interactions (user_id, item_id, liked) VALUES (?, ?, ?)"
+ADD_INTERACTION = "INSERT INTO interactions (user_id, item_id, liked, told_at) VALUES (?, ?, ?, ?)"
+IDENTITY = "SELECT id FROM about"
+TOLD = (
+    "SELECT number, user_id, item_id, liked, told_at FROM interactions WHERE number > ?"
+    " ORDER BY number LIMIT ?"
+)
+AT_ONCE = 50_000
 KNOWS_USER = "SELECT user_id FROM interactions WHERE user_id = ? LIMIT 1"
 FORGET_USER = "DELETE FROM interactions WHERE user_id = ?"
-LAST_OF_USER = "SELECT item_id, liked FROM interactions WHERE user_id = ? ORDER BY number DESC LIMIT ?"
+LAST_OF_USER = (
+    "SELECT item_id, liked, number FROM interactions WHERE user_id = ? ORDER BY number DESC LIMIT ?"
+)
 
 
 class SqlStore:
     """The SQL that both databases share; subclasses run it."""
+
+    _identity = ""
 
     def add_items(self, items: Sequence[StoredItem]) -> None:
         """See :class:`Store`."""
@@ -110,13 +170,34 @@ class SqlStore:
         for told in interactions:
             _check_key("user id", told.user_id)
             _check_key("item id", told.item_id)
-        self._write(ADD_INTERACTION, [(i.user_id, i.item_id, int(i.liked)) for i in interactions])
+        now = int(time.time())
+        self._write(ADD_INTERACTION, [(i.user_id, i.item_id, int(i.liked), now) for i in interactions])
 
-    def interactions_of(self, user: str, last: int = HISTORY_ROWS) -> list[tuple[str, bool]]:
+    def interactions_of(
+        self, user: str, last: int = HISTORY_ROWS, taken: Taken | None = None
+    ) -> list[tuple[str, bool]]:
         """See :class:`Store`."""
         _check_key("user id", user)
         rows = self._read(LAST_OF_USER, (user, last))
-        return [(item, bool(liked)) for item, liked in reversed(rows)]
+        if taken is not None and taken.store and taken.store == self.identity():
+            rows = [row for row in rows if not taken.has(row[2])]
+        return [(item, bool(liked)) for item, liked, _ in reversed(rows)]
+
+    def identity(self) -> str:
+        """See :class:`Store`."""
+        if not self._identity:
+            ((self._identity,),) = self._read(IDENTITY, ())
+        return self._identity
+
+    def told(self, after: int = 0) -> list[Told]:
+        """See :class:`Store`."""
+        found: list[Told] = []
+        while True:
+            rows = self._read(TOLD, (after, AT_ONCE))
+            found += [Told(n, user, item, bool(liked), at) for n, user, item, liked, at in rows]
+            if len(rows) < AT_ONCE:
+                return found
+            after = rows[-1][0]
 
     def users_among(self, users: Sequence[str]) -> set[str]:
         """See :class:`Store`."""

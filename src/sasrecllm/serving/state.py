@@ -21,9 +21,9 @@ from sasrecllm.inference.requests import NewItem, Title
 from sasrecllm.inference.title_search import TitleSearch, folded
 from sasrecllm.inference.wishes import values_of
 from sasrecllm.runs.seal import choose_run
-from sasrecllm.runs.stored import stored_data
+from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.serving.problems import Problem
-from sasrecllm.serving.store import Interaction, Store, StoredItem
+from sasrecllm.serving.store import Interaction, Store, StoredItem, Taken
 from sasrecllm.serving.workers import SECONDS, RemoteSystem, Workers
 from sasrecllm.types import UNKNOWN
 
@@ -63,6 +63,7 @@ class Loaded:
 
     Args:
         model: digest of its trained parts.
+        taken: what it has of the store's feedback, which is not added to its users' rows again.
         new_item: makes what ``with_items`` takes of (item_id, title, attributes).
         title: makes a history entry of words.
         ready: whether it can answer now; may take its time to find out.
@@ -74,6 +75,7 @@ class Loaded:
     new_item: Callable[[str, str, Mapping[str, str | None]], Any]
     title: Callable[[str], Any]
     ready: Callable[[], bool] = lambda: True
+    taken: Taken | None = None
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,12 @@ class ServingState:
         self.current = self._snapshot(load())
 
     def told_by(self, user: str | None) -> list[tuple[str, bool]]:
-        """What the store keeps of a user."""
-        return [] if user is None else self.store.interactions_of(user)
+        """What the store keeps of a user beside what is in the run."""
+        if user is None:
+            return []
+        taken = self.current.loaded.taken
+        told = self.store.interactions_of
+        return told(user) if taken is None else told(user, taken=taken)
 
     def keep(self, kind: str, told: Any) -> Any:
         """Write what the server is told: ``items`` or ``interactions``."""
@@ -306,4 +312,6 @@ def load_run(folder: Path, workers: int, seconds: float = SECONDS) -> Loaded:
     processes = Workers(where.path, workers, seconds)
     data = stored_data(where)
     system: Any = RemoteSystem(processes, data.catalog, data)
-    return Loaded(system, where.path.name, processes.model, NewItem, Title, processes.ready)
+    update = stored_config(where, None).update
+    taken = Taken(update.store, update.told, frozenset(update.waiting)) if update.store else None
+    return Loaded(system, where.path.name, processes.model, NewItem, Title, processes.ready, taken)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from sasrecllm.serving.sql import (
     SqlStore,
     Store,
     StoredItem,
+    Taken,
+    Told,
     unavailable,
     without_password,
 )
@@ -35,10 +39,12 @@ __all__ = [
     "SqliteStore",
     "Store",
     "StoredItem",
+    "Taken",
+    "Told",
     "open_store",
 ]
 
-VERSION = 1
+VERSION = 2
 log = logging.getLogger("sasrecllm.serving")
 MEMORY = ":memory:"
 SQLITE_TABLES = """
@@ -47,7 +53,7 @@ CREATE TABLE IF NOT EXISTS items (
     title TEXT NOT NULL, attributes TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS interactions (
     number INTEGER PRIMARY KEY AUTOINCREMENT, user_id TEXT NOT NULL,
-    item_id TEXT NOT NULL, liked INTEGER NOT NULL);
+    item_id TEXT NOT NULL, liked INTEGER NOT NULL, told_at INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS interactions_by_user ON interactions (user_id, number);
 """
 
@@ -106,7 +112,23 @@ class SqliteStore(SqlStore):
                 "update sasrecllm or name another file with --store",
             )
         if written < VERSION:
-            self._writer.executescript(f"{SQLITE_TABLES} PRAGMA user_version = {VERSION};")
+            with self._writer:
+                self._writer.execute("BEGIN IMMEDIATE")  # whoever waited here finds it done
+                if self._writer.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+                    self._make_tables()
+
+    def _make_tables(self) -> None:
+        """The tables of a new store, or what those of the first version lack."""
+        run = self._writer.execute
+        for statement in SQLITE_TABLES.split(";"):
+            run(statement)
+        columns = {row[1] for row in run("PRAGMA table_info(interactions)")}
+        if "told_at" not in columns:  # what it was told before has the time of this moment
+            now = int(time.time())
+            run(f"ALTER TABLE interactions ADD COLUMN told_at INTEGER NOT NULL DEFAULT {now}")
+        run("CREATE TABLE about (id TEXT NOT NULL)")
+        run("INSERT INTO about VALUES (?)", (secrets.token_hex(8),))
+        run(f"PRAGMA user_version = {VERSION}")
 
     def _write(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         with self._writing:

@@ -26,6 +26,7 @@ from sasrecllm.settings.models import (
     Offline,
 )
 from sasrecllm.settings.section import Section
+from sasrecllm.settings.update import Update
 from sasrecllm.settings.whole import Config
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "Recommend",
     "Section",
     "TitlesLoop",
+    "Update",
 ]

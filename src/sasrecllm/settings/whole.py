@@ -13,6 +13,7 @@ from sasrecllm.settings.lists import Evaluation, Lists
 from sasrecllm.settings.log import Data, Recommend
 from sasrecllm.settings.models import LLM, Encoder, Fusion, ItemFeatures, Mapper
 from sasrecllm.settings.section import Section
+from sasrecllm.settings.update import Update
 
 
 class Config(Section):
@@ -55,6 +56,7 @@ class Config(Section):
     lists: Lists = Field(Lists(), description="what orders the lists of recommend")
     recommend: Recommend = Field(Recommend(), description="what may be recommended")
     evaluation: Evaluation = Field(Evaluation(), description="how results are measured")
+    update: Update = Field(Update(), description="what it goes on from (`sasrecllm update`)")
 
     @field_validator("budget", mode="before")
     @classmethod

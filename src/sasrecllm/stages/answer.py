@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from sasrecllm.encoders.crossfit import evened
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
-from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work, loop_settings
-from sasrecllm.stages.user_partition import answer_questions, choosing_questions, holdout_share
+from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
+from sasrecllm.stages.user_partition import (
+    answer_questions,
+    choosing_questions,
+    holdout_share,
+    rows_to_learn,
+)
 from sasrecllm.training.finetune import AnswerTask, encoded_slots
 from sasrecllm.training.task import Task
 from sasrecllm.types import Scorer
@@ -59,11 +66,14 @@ class Answer(Kind):
         crossfitted = system.crossfitted() if stage.reads_crossfit else None
         share = holdout_share(c, work.stages)
         asked = answer_questions(work.dataset, stage, share, c.seed)
+        if work.dataset.former is not None:
+            learnt = rows_to_learn(work.dataset, c)
+            asked = asked.take(np.flatnonzero(np.isin(asked.rows, learnt)))
         cold = None
         if crossfitted is not None:
             missing = crossfitted.without_vector(asked.histories.users, asked.targets)
             asked, cold = evened(asked, missing)
-        if "mapper" in stage.train:
+        if "mapper" in stage.train and not work.former_parts(stage):
             slots = encoded_slots(crossfitted or system.encoder, asked)
             system.model.mapper.fit_normalisation(*slots)
         task = AnswerTask(
@@ -80,7 +90,7 @@ class Answer(Kind):
             score_batch=c.llm.score_batch,
             device=system.device,
         )
-        return task, loop_settings(c, c.llm.loop, stage.loop), 1
+        return task, work.loop(stage, c.llm.loop), 1
 
     def scorer(
         self, system: System, stage: Stage, stages: Stages, change: Change | None = None

@@ -16,8 +16,8 @@ from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.runs.folder import FOLD, StageFolder
 from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
-from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work, loop_settings
-from sasrecllm.stages.user_partition import uses_crossfit
+from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
+from sasrecllm.stages.user_partition import rows_to_learn, uses_crossfit
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
 from sasrecllm.training.task import Task
 from sasrecllm.types import IntArray, Scorer
@@ -50,20 +50,24 @@ class Encode(EncoderKind):
 
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """The encoder on all training rows, and each fold encoder on those of the other folds."""
-        rows = work.dataset.rows("train")
-        result = _fit(work, stage, work.system.encoder, folder, stage.name, rows)
+        rows, learnt = work.dataset.rows("train"), rows_to_learn(work.dataset, work.config)
+        former = work.former_parts(stage)
+        result = _fit(work, stage, work.system.encoder, folder, stage.name, learnt)
         if not _wants_folds(work):
             return result
-        fold_of_user = work.system.fold_of_user[work.dataset.users[rows]]
+        fold_of_user = work.system.fold_of_user[work.dataset.users]
         folds = work.system.new_folds()
         for number, encoder in enumerate(folds):
             part = f"{FOLD}{number}"
             if not folder.part(part).exists():
-                shown = rows[fold_of_user != number]
+                shown = rows[fold_of_user[rows] != number]
                 count = np.bincount(work.dataset.items[shown], minlength=work.dataset.n_items)
                 encoder.mark_seen(count > 0)
+                if part in former:
+                    work.system.begin_with(part, former[part])
                 name = f"{stage.name} without fold {number + 1}/{len(folds)}"
-                _fit(work, stage, encoder, folder.fold(number), name, shown)
+                taught = learnt[fold_of_user[learnt] != number]
+                _fit(work, stage, encoder, folder.fold(number), name, taught)
                 if is_main_process():
                     work.system.save(part, folder.part(part))
                     shutil.rmtree(folder.fold(number), ignore_errors=True)
@@ -72,9 +76,9 @@ class Encode(EncoderKind):
 
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
         """The encoder's training, once for itself and once for each fold."""
-        task = _task(work, stage.name, work.system.encoder, work.dataset.rows("train"))
+        task = _task(work, stage.name, work.system.encoder, rows_to_learn(work.dataset, work.config))
         copies = 1 + (work.config.encoder.folds if _wants_folds(work) else 0)
-        return task, loop_settings(work.config, work.config.encoder.loop, stage.loop), copies
+        return task, work.loop(stage, work.config.encoder.loop), copies
 
 
 def _wants_folds(work: Work) -> bool:
@@ -90,7 +94,7 @@ def _fit(
     rows: IntArray,
 ) -> dict[str, Any]:
     """Train one encoder on some training rows."""
-    settings = loop_settings(work.config, work.config.encoder.loop, stage.loop)
+    settings = work.loop(stage, work.config.encoder.loop)
     return work.fit(_task(work, name, encoder, rows), settings, folder)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sasrecllm.data.dataset import Dataset
@@ -15,7 +16,7 @@ from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.names import refuse_folder_name
-from sasrecllm.runs.folder import StageFolder
+from sasrecllm.runs.folder import RunFolder, StageFolder, folds_beside
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.system import System
@@ -124,6 +125,32 @@ class Work:
     def folder(self, stage: Stage) -> StageFolder:
         """Where a stage lies."""
         return next(f for f, s in self.run.folder.of_stages(self.stages) if s.name == stage.name)
+
+    def former_parts(self, stage: Stage) -> dict[str, Path]:
+        """Part -> its folder, of what an update's stage trains on from the run before; fold encoders
+        too.  Empty where that run has not this stage, or this one begins by itself."""
+        of = self.config.update.of
+        if not of:
+            return {}
+        there = RunFolder(Path(of)).stage(self.folder(stage).number, stage.name)
+        found = {name: there.part(name) for name in stage.train if part_of(name).begin is not None}
+        if not found or not all(path.is_dir() for path in found.values()):
+            return {}
+        folds = folds_beside(found["encoder"]) if "encoder" in found else []
+        return found | {path.name: path for path in folds}
+
+    def loop(self, stage: Stage, base: Loop) -> LoopSettings:
+        """Loop settings of a stage: the section's, with the stage's own on top; few steps at a lower
+        rate where it goes on from the run before.
+
+        Raises:
+            ConfigError: the stage's own are wrong.
+        """
+        settings, update = loop_settings(self.config, base, stage.loop), self.config.update
+        if not self.former_parts(stage):
+            return settings
+        few = {"epochs": min(update.epochs, settings.epochs), "lr": update.lr * settings.lr}
+        return settings.model_copy(update=few | {"min_lr": min(settings.min_lr, few["lr"])})
 
     def fit(self, task: Task, settings: LoopSettings, folder: StageFolder) -> dict[str, Any]:
         """Train ``task`` with the checkpoints of ``folder``; says how it ended."""

@@ -13,6 +13,7 @@ from sasrecllm.data.splits import TEST, TRAIN, VALID
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stages
+from sasrecllm.stages.user_partition import rows_to_learn
 
 SHARE = 0.1
 STEP = 3
@@ -65,13 +66,16 @@ def prompts_of(config: Config, dataset: Dataset, stages: Stages) -> int:
     """Prompts that the language model reads in the whole run, but for lists."""
     c = config.llm
     each = 1 + dataset.negatives if dataset.implicit else 1
-    train, asked = (each * sum(map(dataset.tally.rows, codes)) for codes in ((TRAIN,), (VALID, TEST)))
+    asked = each * sum(map(dataset.tally.rows, (VALID, TEST)))
+    train, most = each * dataset.tally.rows(TRAIN), None
+    if dataset.former is not None:
+        train, most = each * len(rows_to_learn(dataset, config)), config.update.epochs
     total = 0
     for stage in stages.values():
         if stage.kind.asks_language_model:
             epochs = int((stage.loop or {}).get("epochs", c.loop.epochs))
-            total += STEP * train * epochs + asked
-    if total and is_own(config):
+            total += STEP * train * min(epochs, most or epochs) + asked
+    if total and is_own(config) and dataset.former is None:  # an update has that of the run before
         own = c.offline
         total += STEP * own.documents * (own.titles_loop.epochs + own.answers_loop.epochs)
     return total

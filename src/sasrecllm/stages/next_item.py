@@ -14,7 +14,8 @@ from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.seeds import VALIDATION_LIKES
 from sasrecllm.settings import LoopSettings
-from sasrecllm.stages.kind import Kind, Stage, Work, loop_settings
+from sasrecllm.stages.kind import Kind, Stage, Work
+from sasrecllm.stages.user_partition import rows_to_learn
 from sasrecllm.training.loop import steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
 from sasrecllm.training.task import Task
@@ -43,10 +44,10 @@ class NextItem(Kind):
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
         """Its training, with as many steps as the budget allows for this data."""
         c, data, encoder = work.config, work.dataset, work.system.next_item
-        likes = data.rows("train")
+        likes = rows_to_learn(data, c)
         likes = likes[data.labels[likes] == 1]
         cut = windows(data, length=encoder.length, likes_only=encoder.likes_only, rows=likes)
-        settings = loop_settings(c, c.lists.next_item.loop, stage.loop)
+        settings = work.loop(stage, c.lists.next_item.loop)
         budget = budget_of(
             c.lists.next_item.seconds,
             encoder,
@@ -56,7 +57,8 @@ class NextItem(Kind):
         )
         copies = 0 if is_next_item(work) else 1
         steps = min(budget.steps, settings.max_steps or budget.steps)
-        start_at_popularity(encoder, cut)
+        if not work.former_parts(stage):
+            start_at_popularity(encoder, cut)
         task = NextItemTask(
             stage.name,
             encoder,

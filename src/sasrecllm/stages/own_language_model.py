@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 from sasrecllm.checkpoint import commit_folder, is_whole, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.llm.loading import save_backbone
 from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.language_model import is_own
+from sasrecllm.runs.loaded import copy_folder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.templates import stored_templates
 from sasrecllm.stages.strategies import asks_language_model, planned
@@ -29,7 +32,14 @@ def language_model(run: Run, dataset: Dataset) -> None:
     if not is_own(run.config) or not asks_language_model(run.config):
         return
     folder = run.folder.language_model
-    if not is_whole(folder):
+    if not is_whole(folder) and run.config.update.of:
+        there = RunFolder(Path(run.config.update.of))
+        if is_main_process():
+            copy_folder(there.language_model, folder)
+            if there.language_seconds.is_file():  # what it cost, it cost
+                shutil.copyfile(there.language_seconds, run.folder.language_seconds)
+        wait_for_all()
+    elif not is_whole(folder):
         started = time.monotonic()
         templates = stored_templates(run.folder, run.config)
         share = holdout_share(run.config, planned(run.config))

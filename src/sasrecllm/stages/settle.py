@@ -12,7 +12,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, process_count, wait_for_all
 from sasrecllm.runs.choice import goes_on_from_quick, is_named, with_choice
-from sasrecllm.runs.language_model import chosen_dtype
+from sasrecllm.runs.language_model import chosen_dtype, is_own
 from sasrecllm.runs.opening import Run, claim
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import keep_templates
@@ -23,6 +23,8 @@ from sasrecllm.stages.recipe import Rule, recipe
 from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.stages.timing import RunTime, run_time
 
+TOKENS_ON_A_CPU = 2048
+"""Of a micro-batch: with SmolLM2-135M in bf16 training then stays within 3 GB (docs/performance.md)."""
 Measure = Callable[[bool], RunTime]
 
 
@@ -81,11 +83,17 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
 
 
 def _of_machine(named: Config) -> list[Rule]:
-    """The one choice that is another on another machine, which is why the run keeps it."""
-    if named.llm.dtype != "auto" or not asks_language_model(named):
+    """What is another choice on another machine, which is why the run keeps it."""
+    if not asks_language_model(named):
         return []
-    dtype, why = chosen_dtype(named, pick_device(named.device))
-    return [Rule(why, {"llm.dtype": dtype})]
+    rules, device = [], pick_device(named.device)
+    if named.llm.dtype == "auto":
+        dtype, why = chosen_dtype(named, device)
+        rules.append(Rule(why, {"llm.dtype": dtype}))
+    if device == "cpu" and not is_own(named):
+        values = {"llm.loop.micro_tokens": TOKENS_ON_A_CPU}
+        rules.append(Rule("a CPU is no faster at more tokens at once, and has less memory", values))
+    return rules
 
 
 def _is_open(run: Run) -> bool:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.seeds import LLM_HOLDOUT_USERS, VALIDATION_USERS
+from sasrecllm.data.former import LEARNT
+from sasrecllm.seeds import LLM_HOLDOUT_USERS, REPLAY, VALIDATION_USERS
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.types import BoolArray, IntArray, Questions
+
+FEWEST_REPLAYED = 1000
+"""Old rows that an update learns again at least, where there are so many."""
 
 
 def uses_crossfit(stages: Stages) -> bool:
@@ -32,7 +36,7 @@ def text_questions(dataset: Dataset, share: float, seed: int) -> Questions:
         share: of :func:`holdout_share`; these users are left out.
     """
     questions = dataset.questions("train")
-    return questions.take(np.flatnonzero(~_held_out(questions, share, seed)))
+    return questions.take(np.flatnonzero(~_held_out(dataset, questions, share, seed)))
 
 
 def answer_questions(dataset: Dataset, stage: Stage, share: float, seed: int) -> Questions:
@@ -50,7 +54,7 @@ def answer_questions(dataset: Dataset, stage: Stage, share: float, seed: int) ->
     if stage.prompt == "text":
         return text_questions(dataset, share, seed)
     questions = dataset.questions("train")
-    kept = _held_out(questions, share, seed)
+    kept = _held_out(dataset, questions, share, seed)
     if stage.vectors == "encoder" or not kept.any():
         return questions
     return questions.take(np.flatnonzero(kept))
@@ -67,8 +71,33 @@ def choosing_questions(validation: Questions, share: float, seed: int) -> Questi
     return validation.take(np.flatnonzero(place_B < max(round(share * users), both + 1)))
 
 
-def _held_out(questions: Questions, share: float, seed: int) -> BoolArray:
+def rows_to_learn(dataset: Dataset, config: Config) -> IntArray:
+    """The training rows that are learnt from, ascending: all; in an update those that the run before
+    did not learn from, and a seeded sample of the others."""
+    rows = dataset.rows("train")
+    if dataset.former is None:
+        return rows
+    fresh = dataset.former.rows[rows] != LEARNT
+    old, count = rows[~fresh], round(config.update.replay * int(fresh.sum()))
+    rng = np.random.default_rng([config.seed, REPLAY])
+    again = rng.permutation(old)[: max(count, FEWEST_REPLAYED)]
+    return np.sort(np.concatenate([rows[fresh], again]))
+
+
+def held_out_users(dataset: Dataset, share: float, seed: int) -> BoolArray:
+    """Users who are kept from the language model, [n_users]."""
+    if not share and dataset.former is None:
+        return np.zeros(dataset.n_users, dtype=bool)
+    questions = dataset.questions("train", last=0)
+    out = np.zeros(dataset.n_users, dtype=bool)
+    out[questions.histories.users[_held_out(dataset, questions, share, seed)]] = True
+    return out
+
+
+def _held_out(dataset: Dataset, questions: Questions, share: float, seed: int) -> BoolArray:
     """Whether each question's user is kept for the stages with cross-fitted soft tokens, [B]."""
+    if dataset.former is not None:  # whom the language model knows, it goes on knowing
+        return dataset.former.kept[questions.histories.users]
     place_B, users = _order(questions, seed, LLM_HOLDOUT_USERS)
     return place_B < round(share * users)
 

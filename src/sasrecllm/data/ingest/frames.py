@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ def lent(interactions: Any, items: Any) -> Iterator[dict[str, str]]:
     finally:
         for key in mine:
             _held[key].pop()
+
+
+def table(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+    """A frame of columns of plain values."""
+    return pl.DataFrame(columns, infer_schema_length=None)
 
 
 def held(path: Path) -> tuple[pl.DataFrame, str] | None:

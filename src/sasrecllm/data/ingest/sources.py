@@ -33,6 +33,8 @@ class Request:
     world: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of a source that makes its rows up, and below their seed."""
     seed: int = 0
+    untitled: bool = False
+    """Whether the items may be left out, since they are known."""
 
 
 class Source(Protocol):
@@ -56,6 +58,7 @@ def load_tables(
     report: Report | None = None,
     world: Mapping[str, Any] | None = None,
     seed: int = 0,
+    untitled: bool = False,
 ) -> Tables:
     """The tables of a source.
 
@@ -74,6 +77,8 @@ def load_tables(
         report: is told how a download goes: what, megabytes done, megabytes in all.
         world: parameters of ``known-world`` (:class:`~sasrecllm.data.synthetic.world.WorldSettings`).
         seed: of the rows that a source makes up.
+        untitled: the items may be left out (``files`` and ``frames``), since they are known; a folder
+            of parts is then read whole.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -89,8 +94,9 @@ def load_tables(
                 "rename or remove it",
             )
     reader = resolve(source, SOURCES, "data.source")
+    named = dict(columns or {})
     request = Request(
-        _path(path), _path(items_path), dict(columns or {}), cache, report, dict(world or {}), seed
+        _path(path), _path(items_path), named, cache, report, dict(world or {}), seed, untitled
     )
     tables = reader(request)
     return replace(
@@ -137,7 +143,8 @@ def _read(path: Path, *, whole: bool = True) -> _Table:
     if path.is_dir():
         parts = parts_of(path)
         frame = parts.whole() if whole else parts.head()
-        return _Table(frame, str(path), path.resolve().stem, parts.notes, parts=parts)
+        name = path.resolve().name.removesuffix(".parquet")  # as Spark names its folders
+        return _Table(frame, str(path), name, parts.notes, parts=parts)
     frame, note = read_table(path)
     return _Table(frame, str(path), path.stem, (note,) if note else ())
 
@@ -150,10 +157,16 @@ def files(request: Request) -> Tables:
     columns.check_map(request.columns)
     if request.path is None:
         raise ConfigError("source files needs a file", "set data.path=<your interactions file>")
-    table = _read(request.path, whole=False)
+    table, named = _read(request.path, whole=request.untitled), request.columns
+    if request.untitled:
+        table = replace(table, parts=None)
     if request.items_path is None:
-        titled, shelf = columns.items(table.frame, request.columns, table.file, own_file=False)
-        if "title" not in titled.columns:
+        if request.untitled:  # the log that the run began with may have had titles in it
+            named = {k: v for k, v in named.items() if k != "title" or v in table.frame.columns}
+        titled, shelf = columns.items(table.frame, named, table.file, own_file=False)
+        if "title" not in titled.columns and request.untitled:
+            titled = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
+        elif "title" not in titled.columns:
             raise DataError(
                 f"{table.file}: no file with item titles was named, and no title column is here; its"
                 f" columns: {', '.join(c for c in table.frame.columns if c != LINE)}",
@@ -161,11 +174,13 @@ def files(request: Request) -> Tables:
                 + _ids_as_titles(titled, shelf),
             )
         items, items_table = _titles(titled, shelf, table), table
+        if request.untitled:  # of a known item the title need not be said
+            items = items.filter(pl.col("title").is_not_null())
     else:
         items_table = _read(request.items_path)
         items, shelf = columns.items(items_table.frame, request.columns, items_table.file)
     one = request.items_path is None
-    log, seen = columns.interactions(table.frame, request.columns, table.file, titled=one)
+    log, seen = columns.interactions(table.frame, named, table.file, titled=one)
     notes = (*table.notes, *(() if one else items_table.notes))
     return Tables(
         interactions=log if table.parts is None else log.clear(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ def validate(
     on_bad_rows: OnBadRows = "refuse",
     quarantine_path: Path | None = None,
     repeats: Repeats = "refuse",
+    known: Collection[str] = (),
 ) -> tuple[Tables, int]:
     """The tables with clean types and without bad rows, and the number of rows set aside.
 
@@ -48,20 +49,24 @@ def validate(
     ``quarantine_path`` (JSON Lines) and goes on without them.  Repeated rows are bad rows where
     ``repeats`` is ``refuse``, and stay otherwise (:mod:`sasrecllm.data.ingest.repeated_rows`).
 
+    Args:
+        known: ids of items that rows may name beside those of the table, which may then be empty.
+
     Raises:
         DataError: columns are missing, or rows are bad (refuse), or no row is left.
         ConfigError: quarantine without a path.
     """
     refuse_no_quarantine(on_bad_rows, quarantine_path)
-    items, bad_items, item_notes = checked_items(tables)
+    none = known and tables.items.is_empty()
+    items, bad_items, item_notes = _no_items() if none else checked_items(tables)
     if on_bad_rows == "refuse":
         raise_first(bad_items, tables.items.height, tables)
-    rows, bad_rows, row_notes = _interactions(tables, items, repeats)
+    rows, bad_rows, row_notes = _interactions(tables, items, repeats, known)
     if on_bad_rows == "refuse":
         raise_first(bad_rows, tables.interactions.height, tables)
     refused = pl.concat([bad_items, bad_rows])
     set_aside(refused, on_bad_rows, quarantine_path)
-    refuse_empty(tables, rows.height, items.height, refused.height, quarantine_path)
+    refuse_empty(tables, rows.height, items.height or len(known), refused.height, quarantine_path)
     notes = (*tables.notes, *item_notes, *row_notes)
     return replace(tables, interactions=rows, items=items, notes=notes), refused.height
 
@@ -80,6 +85,12 @@ def refuse_empty(tables: Tables, rows: int, items: int, refused: int, path: Path
                 f"{file}: no usable row ({refused} refused)",
                 f"see {path} for the reasons" if refused else "give data",
             )
+
+
+def _no_items() -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """What :func:`checked_items` gives where no table of items was given."""
+    items = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
+    return items, checks.NONE_REFUSED, []
 
 
 def checked_items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
@@ -133,7 +144,7 @@ def _attributes(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, list[str]
 
 
 def _interactions(
-    tables: Tables, items: pl.DataFrame, repeats: Repeats
+    tables: Tables, items: pl.DataFrame, repeats: Repeats, known: Collection[str] = ()
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Interactions with clean types and their row numbers, the bad rows, and notes."""
     file, columns = tables.files[0], tables.columns[0]
@@ -143,7 +154,8 @@ def _interactions(
         frame = frame.sort("__part", maintain_order=True)
     every = {c: frame[c].unique() for c in ("user_id", "item_id")}
     notes += odd_users(every["user_id"], f"{Path(file).name}, column {columns.name('user_id')}")
-    bad = checks.refusals(frame, row_checks(every, frame.columns, items, tables), file, columns)
+    asked = row_checks(every, frame.columns, items, tables, known)
+    bad = checks.refusals(frame, asked, file, columns)
     good = typed(without(frame, bad), kinds_of(every))
     if repeats == "refuse":
         good_tables = replace(tables, interactions=good)
@@ -155,7 +167,11 @@ def _interactions(
 
 
 def row_checks(
-    every: Mapping[str, pl.Series], present: list[str], items: pl.DataFrame, tables: Tables
+    every: Mapping[str, pl.Series],
+    present: list[str],
+    items: pl.DataFrame,
+    tables: Tables,
+    known: Collection[str] = (),
 ) -> list[Check]:
     """What is checked of each row.
 
@@ -163,12 +179,13 @@ def row_checks(
         every: the distinct ids of users and of items.
         present: columns that there are.
         items: checked.
+        known: ids of further items.
     """
     rows = [check for ids in every.values() for check in checks.id_checks(ids)]
     for column in NUMBERS:
         rows += checks.number_checks(column) if column in present else []
     rows += [checks.split_check()] if "split" in present else []
-    return rows + _unknown_item(every["item_id"], items, tables.files[1])
+    return rows + _unknown_item(every["item_id"], items, tables.files[1], known)
 
 
 def kinds_of(every: Mapping[str, pl.Series]) -> dict[str, pl.Enum]:
@@ -209,14 +226,20 @@ def parsed_rows(
     return frame, [f"{column}: {note}" for column, note in notes.items() if note]
 
 
-def _unknown_item(every: pl.Series, items: pl.DataFrame, file: str) -> list[Check]:
-    """The check that the items table has every item; none where it has."""
-    lost = every.filter(~every.is_in(items["item_id"].implode()))
+def _unknown_item(
+    every: pl.Series, items: pl.DataFrame, file: str, known: Collection[str]
+) -> list[Check]:
+    """The check that the items table has every item, or a run does; none where they have."""
+    there = pl.concat([items["item_id"], pl.Series("item_id", list(known), dtype=pl.String)])
+    lost = every.filter(~every.is_in(there.implode()))
     if lost.is_empty():
         return []
     unknown = pl.col("item_id").is_in(lost.implode())
     remedy = f"add the item to {file}, or remove the row"
-    spelt = {_bare(name): name for name in items["item_id"].to_list()}
+    if known and items.is_empty():
+        file = "the run"
+        remedy = "give the titles of new items (--items FILE, in Python items=), or remove the row"
+    spelt = {_bare(name): name for name in there.to_list()}
     for name in lost.drop_nulls().sort().head(1000):
         if _bare(name) in spelt:
             alike = f"{name!r} is {spelt[_bare(name)]!r} in {file}: spell the ids alike in both files"

@@ -1,0 +1,190 @@
+"""Logs played day by day: every day an update, a training anew, and the model of the first day.
+
+    python -m benchmarks.daily configs/studies/daily.yaml OUT [--parts 10] [--only NAME] [KEY=VALUE ...]
+
+The first half of a log (by time) trains the first run; the rest comes in ten equal parts.  After each
+part ``update`` goes on from yesterday's, ``retrain`` is a new run over the very rows, divided alike,
+and ``never`` the first run.  All are judged on the next part, which none has seen.  A second call goes
+on where the first was stopped.  Costs are CPU seconds of this process, so that other work on the
+machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import sasrecllm
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.ingest.feedback import Feedback
+from sasrecllm.data.ingest.frames import lent
+from sasrecllm.data.ingest.sources import load_tables
+from sasrecllm.data.prepare import prepare
+from sasrecllm.data.splits import CONTEXT, NAMES, TEST
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.machine.progress import Progress
+from sasrecllm.reports.wording import number, span
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.stored import stored_data
+from sasrecllm.settings import Config
+from sasrecllm.studies.plan import Plan, cells_of, load_plan, settings_of
+from sasrecllm.updates.judge import judged
+
+WAYS = ("never", "update", "retrain")
+ALL, FIRST = "all", "of the first day"
+METRICS = {"auc": "AUC", "hr@10": "HR@10"}
+SPLITS = {code: name for name, code in NAMES.items()}
+
+
+def rows_of(data: Dataset) -> pl.DataFrame:
+    """Every row in raw ids, in the order of time."""
+    frame = pl.DataFrame(
+        {
+            "user_id": pl.Series(data.catalog.user_ids, dtype=pl.String).gather(data.users),
+            "item_id": pl.Series(data.catalog.item_ids, dtype=pl.String).gather(data.items),
+            "label": data.labels,
+            "timestamp": data.times,
+            "split": [SPLITS.get(int(code), "train") for code in data.splits],
+        }
+    )
+    return frame.sort("timestamp", maintain_order=True)
+
+
+def items_of(data: Dataset) -> pl.DataFrame:
+    """The catalogue as a table."""
+    columns = {"item_id": data.catalog.item_ids, "title": data.catalog.titles}
+    return pl.DataFrame({**columns, **data.catalog.attributes})
+
+
+def whole_log(config: Config) -> Dataset:
+    """All rows of a run's source."""
+    c = config.data
+    where = {"path": c.path, "items_path": c.items_path, "columns": c.columns, "order": c.order}
+    tables = load_tables(c.source, **where, seed=config.seed, world=c.world)
+    return prepare(tables, feedback=c.feedback, threshold=c.threshold, split="global-time")
+
+
+def asked_about(
+    known: pl.DataFrame, day: pl.DataFrame, items: pl.DataFrame, feedback: Feedback
+) -> Dataset:
+    """A data set in which ``day`` is the test, and all before it stands in histories."""
+    before = known.with_columns(pl.lit("train").alias("split"))
+    before[-1, "split"] = "valid"  # a split of each kind is wanted; it is not asked about
+    rows = pl.concat([before, day.with_columns(pl.lit("test").alias("split"))])
+    shelf = items.join(rows, on="item_id", how="semi")
+    with lent(rows, shelf) as data:
+        path, items_path = data["path"], data["items_path"]
+        tables = load_tables(data["source"], path=path, items_path=items_path, order="time")
+        return prepare(tables, feedback=feedback, split="given")
+
+
+def timed(work: Callable[[], SASRecLLM], place: Path) -> tuple[SASRecLLM, float]:
+    """What ``work`` trains and the CPU seconds that it took, kept so that a second call knows them."""
+    kept = place.with_suffix(".seconds")
+    if kept.is_file() and RunFolder(place).is_sealed():
+        return SASRecLLM.from_pretrained(place), float(kept.read_text())
+    started = time.process_time()
+    system = work()
+    spent = time.process_time() - started
+    kept.write_text(str(spent))
+    return system, spent
+
+
+def play(config: Config, out: Path, parts: int, progress: Progress) -> None:
+    """One data set, day by day; the table so far stands in ``days.json`` and ``days.md``."""
+    data = whole_log(config)
+    feedback: Feedback = "implicit" if data.implicit else "labels"
+    rows, items = rows_of(data).drop("split"), items_of(data)
+    rows = rows.drop("label") if data.implicit else rows
+    cuts = [int(share * rows.height) for share in np.linspace(0.5, 1.0, parts + 1)]
+    days = [rows[a:b] for a, b in pairwise(cuts)]
+    base = config.model_dump(exclude={"data", "name", "chosen"}, exclude_unset=True)
+
+    def trained(table: pl.DataFrame, folder: Path, split: str) -> tuple[SASRecLLM, float]:
+        shelf = items.join(table, on="item_id", how="semi")
+        how = base | {"data": {"feedback": feedback, "order": "time", "split": split}}
+        return timed(lambda: sasrecllm.fit(table, shelf, out=folder, config=how, quiet=True), folder)
+
+    def gone_on(run: Path, day: pl.DataFrame, folder: Path) -> tuple[SASRecLLM, float]:
+        shelf = items.join(day, on="item_id", how="semi")
+        return timed(lambda: sasrecllm.update(run, day, shelf, out=folder, quiet=True), folder)
+
+    known, yesterday = rows[: cuts[0]], out / "day-0"
+    never, cost = trained(known, yesterday, "global-time")
+    at_first = never.dataset.catalog.user_ids
+    found = []
+    for at, (day, next_day) in enumerate(pairwise(days), 1):
+        known = pl.concat([known, day])
+        folder = out / f"update-{at}"
+        updated, update_cost = gone_on(yesterday, day, folder)
+        divided = rows_of(stored_data(RunFolder(folder)))
+        divided = divided.drop("label") if data.implicit else divided
+        retrained, retrain_cost = trained(divided, out / f"retrain-{at}", "given")
+        yesterday = folder
+        tomorrow = asked_about(known, next_day, items, feedback)
+        old = np.isin(tomorrow.users, tomorrow.catalog.user_index(at_first))
+        theirs = np.where((tomorrow.splits == TEST) & ~old, CONTEXT, tomorrow.splits).astype(np.int8)
+        systems = dict(zip(WAYS, (never, updated, retrained), strict=True))
+        asked = {ALL: tomorrow}
+        if (theirs == TEST).any():
+            asked[FIRST] = replace(tomorrow, splits=theirs)
+        got = {
+            who: judged(systems, rows, resamples=1000, seed=0, lists=1000, progress=progress)
+            for who, rows in asked.items()
+        }
+        seconds = {"update": update_cost, "retrain": retrain_cost}
+        found.append({"day": at, "seconds": seconds, "judged": got})
+        text = table(out.name, found)
+        (out / "days.json").write_text(json.dumps({"first": cost, "days": found}, indent=1))
+        (out / "days.md").write_text(text + "\n")
+        print(text.splitlines()[-1], flush=True)
+
+
+def table(name: str, found: list[dict[str, Any]]) -> str:
+    """The days of a data set as Markdown."""
+    pairs = ["update minus never", "retrain minus update"]
+    head = ["day", "rows", "users", "metric", *WAYS, *pairs, "CPU seconds, update of retrain"]
+    lines = [f"### {name}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for day in found:
+        update, retrain = day["seconds"]["update"], day["seconds"]["retrain"]
+        cost = f"{update:.0f} of {retrain:.0f} ({update / retrain:.0%})"
+        for who, judged_rows in day["judged"].items():
+            for key, shown in METRICS.items():
+                if (got := judged_rows["metrics"].get(key)) is None:
+                    continue
+                values = [number(got[way][0]) for way in WAYS]
+                changes = [span(got["differences"][pair], True) for pair in pairs]
+                cells = [day["day"], judged_rows["rows"], who, shown, *values, *changes, cost]
+                lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """See the top of this file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--parts", type=int, default=10)
+    parser.add_argument("--only", default="")
+    parser.add_argument("settings", nargs="*")
+    asked = parser.parse_intermixed_args()
+    plan: Plan = load_plan(asked.plan, asked.settings)
+    for cell in cells_of(plan):
+        if asked.only in ("", cell.dataset):
+            out = asked.out / cell.dataset
+            out.mkdir(parents=True, exist_ok=True)
+            config = settings_of(plan, cell, asked.plan.parent, asked.out)
+            play(config, out, asked.parts, Progress(quiet=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""What an update changed: the run before and this one on the same rows, which neither has seen.
+
+A run is judged as it is served: with items that it does not know by their words, and with what people
+did since in their histories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sasrecllm.checkpoint import write_json
+from sasrecllm.data.candidates import servable_likes
+from sasrecllm.data.catalog import Catalog
+from sasrecllm.data.dataset import Dataset
+from sasrecllm.evaluation.comparison import Judge
+from sasrecllm.evaluation.intervals import interval
+from sasrecllm.evaluation.protocol import score_questions
+from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
+from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.requests import NewItem
+from sasrecllm.inference.rerank import free_items
+from sasrecllm.machine.progress import Progress
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import Run
+from sasrecllm.runs.seal import resealed
+from sasrecllm.seeds import SERVED_LISTS
+from sasrecllm.stages.list_budget import lists_per_row
+from sasrecllm.stages.strategies import planned
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+
+BEFORE, AFTER = "before", "after"
+DECIDES = ("auc", "hr@10")
+"""Surely worse by one of these is surely worse."""
+
+
+class Elsewhere:
+    """A scorer that is asked in the indices of another catalogue.
+
+    Args:
+        items, users: index of the scorer for each index here; users UNKNOWN where it knows none.
+    """
+
+    def __init__(self, name: str, scorer: Scorer, items: IntArray, users: IntArray) -> None:
+        self.name, self.scorer, self.items, self.users = name, scorer, items, users
+        self.asks_language_model = bool(getattr(scorer, "asks_language_model", False))
+        self.prompts = int(getattr(scorer, "prompts", 0))
+
+    def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
+        """See :class:`~sasrecllm.types.Scorer`."""
+        asked = Histories(
+            self.users[histories.users],
+            self.items[histories.items],
+            histories.labels,
+            histories.times,
+            histories.offsets,
+            histories.asked_at,
+        )
+        known = np.where(candidates == UNKNOWN, UNKNOWN, self.items[np.maximum(candidates, 0)])
+        return self.scorer.score(asked, known)
+
+
+class Served:
+    """A system as it would be served to the users and items of ``catalog``.
+
+    Args:
+        name: of its rows.
+    """
+
+    def __init__(self, name: str, system: SASRecLLM, catalog: Catalog) -> None:
+        self.name = name
+        self.items = system.catalog.item_index(catalog.item_ids)
+        self.users = system.dataset.catalog.user_index(catalog.user_ids)
+        fresh = np.flatnonzero(self.items == UNKNOWN)
+        self.items[fresh] = system.catalog.n_items + np.arange(len(fresh))
+        told = [
+            NewItem(
+                catalog.item_id(i),
+                catalog.title(i),
+                {key: values[i] for key, values in catalog.attributes.items()},
+            )
+            for i in fresh.tolist()
+        ]
+        self.system = system.with_items(told) if told else system
+
+    def scorer(self) -> Elsewhere:
+        """Its P(like)."""
+        return Elsewhere(self.name, self.system, self.items, self.users)
+
+    def lists(self, count: int) -> Elsewhere:
+        """Its lists."""
+        return Elsewhere(self.name, self.system.two_stage(count), self.items, self.users)
+
+
+def judged(
+    systems: Mapping[str, SASRecLLM],
+    dataset: Dataset,
+    *,
+    resamples: int,
+    seed: int,
+    lists: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """All ``systems`` on the test split of ``dataset``, the differences paired.
+
+    Args:
+        systems: name -> system; the difference of each to the one before it is taken.
+        lists: how many of the test's likes are asked for; 0 for none.
+
+    Returns:
+        ``rows``; ``lists``, how many there are; ``metrics``: metric -> row -> [value, low, high], and
+        under ``differences`` of it ``b minus a`` likewise.
+    """
+    test = dataset.questions("test")
+    judge = Judge(test, {}, resamples, seed)
+    served = [Served(name, system, dataset.catalog) for name, system in systems.items()]
+    for one in served:
+        bar = progress.bar(f"P(like), {one.name}")
+        scores = score_questions(one.scorer(), test, progress=bar)
+        judge.evaluation(one.name, scores, one.system.calibration)
+    metrics: dict[str, dict[str, Any]] = {}
+    for metric in ("auc", "uauc", "log_loss"):
+        metrics[metric] = {n: interval(*judge.draws[n][metric]).to_list() for n in systems}
+        metrics[metric]["differences"] = {
+            f"{b} minus {a}": judge.differences(b, a)[metric] for a, b in pairwise(systems)
+        }
+    found = {"rows": len(test), "lists": 0, "metrics": metrics}
+    rows = servable_likes(dataset, "test")
+    drawn = rows[
+        spread_over_users(dataset.users[rows], lists, np.random.default_rng([seed, SERVED_LISTS]))
+    ]
+    if not len(drawn):
+        return found
+
+    def free(known: Histories) -> BoolArray:
+        return free_items(known, np.ones(dataset.n_items, dtype=bool), seen=dataset.allow_seen)
+
+    table = ListTable(
+        Asked(dataset.histories(drawn), dataset.items[drawn], free),
+        dataset.train_counts.astype(np.float64),
+        resamples=resamples,
+        seed=seed,
+    )
+    rows_of = {
+        one.name: table.add(one.lists(100), progress=progress.bar(f"lists, {one.name}"))
+        for one in served
+    }
+    for metric in ("hr@10", "ndcg@10"):
+        metrics[metric] = {name: rows_of[name][metric] for name in systems}
+        metrics[metric]["differences"] = {
+            f"{b} minus {a}": table.difference(b, a)[metric] for a, b in pairwise(systems)
+        }
+    return found | {"lists": len(drawn)}
+
+
+def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Both runs on the rows that an update holds out, kept as ``update.json``.
+
+    Returns:
+        What :func:`judged` says, ``of``, the run before, and ``worse``: those of ``DECIDES`` that are
+        surely worse.
+    """
+    there, c = RunFolder(Path(run.config.update.of)), run.config.evaluation
+    old, new = (SASRecLLM.load(folder, run.config.device) for folder in (there, run.folder))
+    found = judged(
+        {BEFORE: old, AFTER: new},
+        dataset,
+        resamples=c.resamples,
+        seed=run.config.seed,
+        lists=0 if c.ranking.when == "never" else _affordable(run, dataset, new),
+        progress=run.progress,
+    )
+    changes = {
+        metric: values["differences"][f"{AFTER} minus {BEFORE}"]
+        for metric, values in found["metrics"].items()
+    }
+    worse = [m for m in DECIDES if m in changes and (changes[m][2] or 0.0) < 0]
+    out = found | {"of": str(there), "worse": worse}
+    with resealed(run.folder):
+        write_json(run.folder.update, out)
+    return out
+
+
+def _affordable(run: Run, dataset: Dataset, system: SASRecLLM) -> int:
+    """How many lists are asked for: all, or those that the language model may cost."""
+    fusion = system.fusion
+    fused = 0 if fusion is None or fusion.rerank is None else fusion.rerank.prompts
+    if not system.asks_language_model or (fusion is not None and not fused):
+        return run.config.evaluation.ranking.users
+    return lists_per_row(run.config, dataset, planned(run.config), fused).served

@@ -1,0 +1,36 @@
+"""Which finished runs updates connect: who is forgotten in one is forgotten in all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sasrecllm.errors import SasrecllmError
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.stored import stored_config
+
+
+def relatives(run: Path) -> list[Path]:
+    """Finished runs in the same folder as ``run`` that updates connect with it, near or far.
+
+    Not an update that is at work: it takes out itself whoever is forgotten meanwhile.
+    """
+    place = run.resolve()
+    of = {}
+    for folder in (p for p in place.parent.iterdir() if p.is_dir() and not p.is_symlink()):
+        there = RunFolder(folder)
+        if there.config.is_file():
+            try:
+                before = stored_config(there, None).update.of
+            except SasrecllmError:  # it cannot be opened, so nobody is recommended anything by it
+                continue
+            of[folder.resolve()] = Path(before).resolve() if before else None
+    found, last = {place}, set[Path]()
+    while found != last:
+        last = set(found)
+        found |= {path for path, it in of.items() if it in last}
+        found |= {it for path in last if (it := of.get(path)) is not None and it in of}
+    return sorted(path for path in found - {place} if _is_whole(RunFolder(path), of[path]))
+
+
+def _is_whole(run: RunFolder, before: Path | None) -> bool:
+    return run.is_sealed() and (before is None or run.update.is_file())
