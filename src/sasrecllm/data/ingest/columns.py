@@ -56,6 +56,8 @@ _WORDS: Mapping[str, str] = {
 WRITTEN_DATE = r"\b(19|20)\d\d\b|\b\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b"
 """In dates as people write them, 13 Sep 2020 or 09/13/20: not read, but not overlooked either."""
 LOOKED_AT = 200  # values of a column that decide whether it may be a time
+SOME_NAME = "<name in your file>"
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
 def check_map(columns: Mapping[str, str | None]) -> None:
@@ -154,6 +156,41 @@ def nearest(ours: str, names: Iterable[str]) -> str:
     ]
     ratio, name = max(close, default=(0.0, ""))
     return name if ratio >= 0.7 else ""
+
+
+def refuse_missing(
+    frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
+) -> None:
+    """Refuse a table without ``needed`` columns, ``prefix`` before their names in data.columns."""
+    if missing := [c for c in needed if c not in frame.columns]:
+        column = missing[0]
+        ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
+        shown = [*dict.fromkeys([*columns.unused, *ours])]
+        close = nearest(column, [c for c in shown if c not in columns.named.values()])
+        raise DataError(
+            f"{file} has no column {' and no column '.join(missing)};"
+            f" its columns: {', '.join(shown) or 'none'}"
+            + (f"; did you mean {close!r}?" if close else ""),
+            _naming(f"data.columns.{prefix}{column}", shown, close, bool(columns.named))
+            if LINE in frame.columns
+            else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
+        )
+
+
+def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
+    """How to name a column of a text file, which may lack a header or have another separator."""
+    if len(shown) == 1 and re.search("[,;\t|]", shown[0]):
+        return "remove the quotation marks around whole lines: each makes one field of its line"
+    if len(shown) == 1:
+        return (
+            "separate the fields of a line by comma, tab, semicolon or bar, and begin with a line of"
+            " their names"
+        )
+    remedy = f"name it: '{setting}={close or SOME_NAME}'"
+    if any(NUMBER.fullmatch(name) for name in shown) or not (named or close):
+        remedy += "; or, if the first line is a row already, write a line of names above it"
+        remedy += ": user_id, item_id, ..." if "items." not in setting else ": item_id, title, ..."
+    return remedy
 
 
 def _found(

@@ -14,7 +14,7 @@ import polars as pl
 from sasrecllm.data.catalog import LONGEST_TITLE, clean_titles, too_long
 from sasrecllm.data.ingest import checks, values
 from sasrecllm.data.ingest.checks import Check, parsed
-from sasrecllm.data.ingest.columns import nearest
+from sasrecllm.data.ingest.columns import refuse_missing
 from sasrecllm.data.ingest.repeated_rows import Repeats, repeat_key, surplus
 from sasrecllm.data.ingest.times import Span, seconds
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
@@ -30,8 +30,6 @@ NUMBERS = {
 }
 NO_USER = ("nan", "null", "none", "na", "n/a", "\\n", "<na>", "undefined", "unknown", "anonymous")
 """What programs and people write where nobody is known, in lower case."""
-SOME_NAME = "<name in your file>"
-NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
 
 
@@ -290,41 +288,6 @@ def _columns(
     if ROW not in frame.columns:
         frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
     return frame
-
-
-def refuse_missing(
-    frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
-) -> None:
-    """Refuse a table without ``needed`` columns, ``prefix`` before their names in data.columns."""
-    if missing := [c for c in needed if c not in frame.columns]:
-        column = missing[0]
-        ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
-        shown = [*dict.fromkeys([*columns.unused, *ours])]
-        close = nearest(column, [c for c in shown if c not in columns.named.values()])
-        raise DataError(
-            f"{file} has no column {' and no column '.join(missing)};"
-            f" its columns: {', '.join(shown) or 'none'}"
-            + (f"; did you mean {close!r}?" if close else ""),
-            _naming(f"data.columns.{prefix}{column}", shown, close, bool(columns.named))
-            if LINE in frame.columns
-            else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
-        )
-
-
-def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
-    """How to name a column of a text file, which may lack a header or have another separator."""
-    if len(shown) == 1 and re.search("[,;\t|]", shown[0]):
-        return "remove the quotation marks around whole lines: each makes one field of its line"
-    if len(shown) == 1:
-        return (
-            "separate the fields of a line by comma, tab, semicolon or bar, and begin with a line of"
-            " their names"
-        )
-    remedy = f"name it: '{setting}={close or SOME_NAME}'"
-    if any(NUMBER.fullmatch(name) for name in shown) or not (named or close):
-        remedy += "; or, if the first line is a row already, write a line of names above it"
-        remedy += ": user_id, item_id, ..." if "items." not in setting else ": item_id, title, ..."
-    return remedy
 
 
 def raise_first(refused: pl.DataFrame, height: int, tables: Tables) -> None:
