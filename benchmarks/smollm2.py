@@ -7,10 +7,10 @@
 
 ``random`` writes the same architecture with random weights.  ``run`` starts the runs of the study's
 rows in their order, ``--jobs`` at a time, each in a process of its own with a log beside its folder; a
-row waits for those that it loads from.  Rows named ``soft tokens…`` have the settings of the best row
-named ``text only…`` by AUC + UAUC of the validation split, and load from it where they name
-``{run:text only}``; where half of the time is over, the best is chosen among those that have finished.
-What is unfinished after ``--seconds`` is stopped, and goes on when the command is given again.
+row waits for those that it loads from.  Rows that load from ``{run:text only}`` load from the best row
+named ``text only…`` by AUC + UAUC of the validation split, and have its settings; where half of the
+time is over, the best is chosen among those that have finished.  What is unfinished after
+``--seconds`` is stopped, and goes on when the command is given again.
 ``memory`` needs the row ``soft tokens``, and asks each ROW's text stage 5,000 training questions, of
 users that it was taught on and of users that were kept from it.  ``pack`` puts everything but weights
 into one file.
@@ -117,7 +117,7 @@ class Runner:
     def needed(self, row: str) -> set[str]:
         """Rows that must be finished before ``row``; all candidates where it loads the best of them."""
         named = set(REFERENCE.findall(json.dumps(self.study.plan.rows[row].set)))
-        if not row.startswith(FOLLOWS):
+        if BEST not in named:
             return named
         tried = {r for r in self.candidates() if time.monotonic() < self.choose or self.finished(r)}
         return named - {BEST} | (tried or {BEST}) - self.failed
@@ -132,7 +132,7 @@ class Runner:
 
     def start(self, cell: Cell) -> Job:
         """Start one run in a process of its own."""
-        if cell.row.startswith(FOLLOWS):
+        if f"{{run:{BEST}}}" in json.dumps(self.study.plan.rows[cell.row].set):
             self.chosen = self.chosen or self.best()
             take_over(self.study.plan, cell.row, self.chosen)
         folder = cell.folder(self.study.out)

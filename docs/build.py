@@ -120,15 +120,26 @@ def _first_line(path: Path) -> str:
     return re.sub(r":\w+:`~?(?:[\w.]+\.)?([\w]+)`", r"`\1`", line)
 
 
-def site(out: Path) -> None:
-    """The pages and the README as one site; a broken link ends it with an error."""
-    work, root = out.with_name("site-source"), DOCS.parent
+def site_source(work: Path) -> None:
+    """The pages and the README in the folder ``work``, where the README is the site's first page."""
+    root = DOCS.parent
     shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(DOCS, work / "docs", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    shutil.copy(root / "CITATION.cff", work / "docs")
+    shutil.copytree(DOCS, work, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copy(root / "CITATION.cff", work)
     for name, page in (("README.md", "index.md"), ("CONTRIBUTING.md", "CONTRIBUTING.md")):
         text = (root / name).read_text(encoding="utf-8")
-        (work / "docs" / page).write_text(re.sub(r"\]\(docs/", "](", text), encoding="utf-8")
+        (work / page).write_text(re.sub(r"\]\(docs/", "](", text), encoding="utf-8")
+    for page in work.rglob("*.md"):
+        up = "../" * len(page.relative_to(work).parts)
+        text = page.read_text(encoding="utf-8").replace(f"]({up}README.md", f"]({up[3:]}index.md")
+        text = text.replace(f"]({up}CONTRIBUTING.md", f"]({up[3:]}CONTRIBUTING.md")
+        page.write_text(text, encoding="utf-8")
+
+
+def site(out: Path) -> None:
+    """The pages and the README as one site; a broken link ends it with an error."""
+    work = out.with_name("site-source")
+    site_source(work / "docs")
     (work / "mkdocs.yml").write_text(MKDOCS, encoding="utf-8")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     subprocess.run([*command, "-f", work / "mkdocs.yml", "-d", out.resolve()], check=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils import flop_counter
 
 from benchmarks.bench.device import matrix_peak, peak_memory, seconds
 from benchmarks.llm_cost import SHAPES
@@ -207,11 +207,44 @@ def _operations(task: Task, rows: np.ndarray, batch: int, tried: int = 4) -> flo
     """
     task.learn()
     starts = np.linspace(0, len(rows) - batch, tried).astype(int)
-    with FlopCounterMode(display=False, custom_mapping=_four_bits()) as counter:
+    with flop_counter.FlopCounterMode(
+        display=False, custom_mapping=_attention() | _four_bits()
+    ) as counter:
         for start in starts:
             task(rows[start : start + batch]).backward()
     task.zero_grad(set_to_none=True)
     return float(counter.get_total_flops()) / (tried * batch)
+
+
+def _attention() -> dict[Any, Any]:
+    """How attention whose heads share keys is counted (torch 2.11 refuses it), and sums in place."""
+
+    def whole(query: Sequence[int], shared: Sequence[int]) -> tuple[int, ...]:
+        return (*query[:2], *shared[2:])
+
+    def forward(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
+        return int(flop_counter.sdpa_flop_count(q, whole(q, k), whole(q, v)))  # type: ignore[no-untyped-call]
+
+    def backward(
+        grad: Sequence[int], q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any
+    ) -> int:
+        shapes = (grad, q, whole(q, k), whole(q, v))
+        return int(flop_counter.sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]
+
+    def added(_: Any, left: Sequence[int], right: Sequence[int], *__: Any, **___: Any) -> int:
+        return 2 * math.prod(left) * right[-1]
+
+    aten = torch.ops.aten
+    found: dict[Any, Any] = {aten.addmm_: added}
+    for kind in (
+        "efficient_attention",
+        "flash_attention",
+        "cudnn_attention",
+        "flash_attention_for_cpu",
+    ):
+        found[getattr(aten, f"_scaled_dot_product_{kind}")] = forward
+        found[getattr(aten, f"_scaled_dot_product_{kind}_backward")] = backward
+    return found
 
 
 def _four_bits() -> dict[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import steps
@@ -35,8 +36,10 @@ def test_both_stages_are_trained_by_the_loop_and_their_arithmetic_is_counted(pla
     assert found["weights_bytes"] > 0
 
 
-def test_nf4_holds_its_weights_in_fewer_bytes_and_does_the_same_arithmetic(place):
+def test_nf4_holds_its_weights_in_fewer_bytes_and_does_the_same_arithmetic(place, monkeypatch):
     pytest.importorskip("bitsandbytes", reason="the quant extra is not installed")
+    # One kernel of attention for both: our own keeps what the library's makes again.
+    monkeypatch.setattr("sasrecllm.llm.blocks.fits", lambda *_: False)
     plain, packed = (steps.trained(place, steps.LARGE, kind) for kind in ("none", "nf4"))
     assert packed["weights_bytes"] < plain["weights_bytes"]
     for stage in ("text, batch 4", "mapper, batch 4"):  # the same products, which another kernel makes
@@ -104,3 +107,14 @@ def test_the_table_of_a_result_is_printed_again(tmp_path, capsys):
     both = capsys.readouterr().out
     assert both.startswith(said.removesuffix("- **recipe failed**: exit 1: no\n"))
     assert "a whole tiny run: 8 s" in both and "machine failed" not in both and "recipe failed" in both
+
+
+def test_attention_is_counted_where_heads_share_a_key():
+    counted = steps._attention()
+    flash = torch.ops.aten._scaled_dot_product_flash_attention
+    q, own, shared = (2, 9, 7, 64), (2, 9, 7, 64), (2, 3, 7, 64)
+    assert (
+        counted[flash](q, shared, shared) == counted[flash](q, own, own) == 2 * 2 * 2 * 9 * 7 * 7 * 64
+    )
+    back = counted[torch.ops.aten._scaled_dot_product_flash_attention_backward]
+    assert back(q, q, shared, shared) == back(q, q, own, own) > 0

@@ -137,6 +137,21 @@ def test_rows_that_are_known_already_count_once(old):
     assert len(again) == len(both) + 5
 
 
+def test_attributes_of_new_items_are_those_that_the_run_knows():
+    shelves = shelf([f"i{n:02d}" for n in range(12)]).with_columns(pl.lit("drama").alias("genre"))
+    old = prepare(tables(frame(first_day()), shelves, untitled=False), feedback="ratings")
+    more = pl.DataFrame({"what": ["x"], "name": ["New"], "genre": ["war"], "price": ["9"]})
+    both = grown(old, [*later(20), ("u01", "x", 5, START + 40 * DAY)], more)
+    assert both.catalog.attributes == {"genre": ["drama"] * 12 + ["war"]}
+    assert any("left out: price (it knows: genre)" in note for note in both.notes)
+
+
+def test_of_few_rows_it_is_said_that_more_would_help(old):
+    few = grown(old, later(3))
+    assert any("give more new rows at once" in note for note in few.notes)
+    assert not any("data.split" in note for note in few.notes)
+
+
 def test_nothing_new_is_said_and_changes_nothing(old):
     with pytest.raises(NothingNew, match="all of its 120 rows are known already"):
         grown(old, first_day())

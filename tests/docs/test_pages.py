@@ -19,13 +19,17 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_leads_to_a_file_or_a_heading(page):
+    check_links(page)
+
+
+def check_links(page: Path, inside: Path = ROOT) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for link in LINK.findall(text):
         if re.match(r"[a-z]+:", link):
             continue
         name, _, anchor = link.partition("#")
         target = page if not name else page.parent / name
-        assert target.exists(), f"{page.name}: {link}"
+        assert target.exists() and target.resolve().is_relative_to(inside), f"{page.name}: {link}"
         assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
@@ -34,6 +38,14 @@ def build():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_every_link_of_the_site_leads_to_one_of_its_pages(tmp_path):
+    build().site_source(tmp_path / "site")
+    pages = sorted((tmp_path / "site").rglob("*.md"))
+    assert len(pages) == len(list((ROOT / "docs").rglob("*.md"))) + 2
+    for page in pages:
+        check_links(page, (tmp_path / "site").resolve())
 
 
 def test_the_settings_page_is_what_the_settings_say():

@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from sasrecllm.checkpoint import load_part, read_json
-from sasrecllm.encoders.prior import rows_of
+from sasrecllm.encoders.prior import apply_prior, rows_of
+from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.errors import CheckpointError
+from sasrecllm.evaluation.metrics import auc
 from sasrecllm.inference.recommender import NewItem, SASRecLLM
 from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
-from sasrecllm.stages.title_views import WORDS, NewItemJudge
+from sasrecllm.stages.title_views import WORDS, NewItemJudge, auc_with_prior
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 ASKED = (
@@ -61,7 +63,9 @@ def test_the_view_is_the_best_on_validation_and_the_vectors_are_a_part_of_the_ru
     assert result["view"] == max(judged, key=judged.get) and len(judged) == 6
     _, kept = load_part(about.parent / "parts" / "item_vectors", {})
     assert kept["item"] == "movie" and str(kept["layer"]) in result["view"]
-    assert result["explained_out_of_fold"] is not None, "the prior reads them: there is nothing else"
+    worth = result["prior_auc"]
+    read = worth["with vectors"] > worth[WORDS]
+    assert (result["explained_out_of_fold"] is not None) == read, "there is nothing else to go by"
     np.testing.assert_allclose(np.linalg.norm(system.parts.item_vectors, axis=1), 1, atol=1e-6)
 
 
@@ -114,6 +118,27 @@ def test_a_language_model_that_is_not_there_is_refused_before_anything_is_traine
     missing = f"llm.backbone={tmp_path / 'nothing'}"
     said = cli("run", "-q", "-c", TINY, "-o", tmp_path / "run", *ASKED, missing, expect=4)
     assert "nothing" in said and not (tmp_path / "run" / "stages").exists()
+
+
+def test_a_prior_is_judged_as_it_would_be_applied_and_taken_back(reading_run):
+    folder = RunFolder(reading_run)
+    data = stored_data(folder)
+    system = System.load(folder, config=stored_config(folder), dataset=data, until=1)
+    work = SimpleNamespace(system=system, dataset=data, questions=data.questions)
+    before = {name: value.clone() for name, value in system.encoder.state_dict().items()}
+    asked = data.questions("valid")
+    plain = auc(
+        EncoderScorer("", system.encoder).score(asked.histories, asked.targets[:, None])[:, 0],
+        asked.labels,
+    )
+    assert auc_with_prior(work, np.zeros((data.n_items, 0))) == plain, "nothing to go by"
+    own = rows_of(system.encoder)
+    found = auc_with_prior(work, own / np.linalg.norm(own, axis=1, keepdims=True))
+    after = system.encoder.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    apply_prior(system.encoder, own / np.linalg.norm(own, axis=1, keepdims=True), data.train_counts)
+    again = EncoderScorer("", system.encoder).score(asked.histories, asked.targets[:, None])[:, 0]
+    assert found == auc(again, asked.labels) != plain
 
 
 def test_a_judge_knows_vectors_that_say_something_and_leaves_the_encoder_as_it_was(reading_run):

@@ -37,6 +37,10 @@ FEW = 100
 """Test rows; where their share of the new rows is less, it is up to a quarter of them."""
 
 
+OTHER_SPLIT, MORE_ROWS = ": set data.split=", ": give more new rows at once"
+"""What is said of few rows where they are divided by a setting, and what can be done here."""
+
+
 @dataclass(frozen=True)
 class Learnt:
     """How a run divided its users.
@@ -123,6 +127,7 @@ def extend(
         raise NothingNew(tables.files[0], len(known))
     remarks = [f"{barred:,} rows are of users who were forgotten since: left out"] if barred else []
     remarks += [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
+    remarks += [*checked.notes, *_unknown_columns(old.catalog, checked)]
     return _merged(old, new, catalog, learnt, (valid, test), int(known.sum()), remarks)
 
 
@@ -175,6 +180,18 @@ def _with_items(old: Catalog, checked: Tables, tables: Tables) -> Catalog:
     attributes = [dict(zip(names, row, strict=True)) for row in fresh.select(names).rows()]
     given = attributes if names else [{} for _ in range(len(fresh))]
     return old.extended(fresh["item_id"].to_list(), fresh["title"].to_list(), given)
+
+
+def _unknown_columns(old: Catalog, checked: Tables) -> list[str]:
+    """A note of the columns of new items that the run's items do not have."""
+    names = [c for c in checked.items.columns if c not in ("item_id", "title", *old.attributes)]
+    if not names:
+        return []
+    known = ", ".join(old.attributes) or "none"
+    return [
+        f"columns of new items that the run does not know are left out: {', '.join(names)}"
+        f" (it knows: {known})"
+    ]
 
 
 def _other_title(item: str, there: str, here: str, tables: Tables) -> DataError:
@@ -252,7 +269,9 @@ def _merged(
     said += f" {len(names) - len(there):,} new users"
     notes = [said] + ([f"{known:,} given rows were known already"] if known else [])
     notes += remarks + set_aside(data)
-    return replace(data, notes=(*notes, *(WARNING + text for text in warnings_of(data, {}))))
+    cut = [text.partition(OTHER_SPLIT) for text in warnings_of(data, {})]
+    warnings = [f"{WARNING}{what}{MORE_ROWS if other else ''}" for what, other, _ in cut]
+    return replace(data, notes=(*notes, *warnings))
 
 
 def _sorted_items(grown: Catalog) -> tuple[Catalog, IntArray]:

@@ -13,11 +13,16 @@ from sasrecllm.runs.parts import ITEM_VECTORS
 from sasrecllm.settings import READ_TITLES
 from sasrecllm.stages.encode import EncoderKind
 from sasrecllm.stages.kind import Stage, Work
-from sasrecllm.stages.title_views import read_titles
+from sasrecllm.stages.title_views import WORDS, auc_with_prior, read_titles
 
 NO_WORDS = (
     "note: encoder.prior=titles has no effect: no two items share a word of their titles or an"
     " attribute, and none has a vector (item_features.words, .attributes, .vectors)"
+)
+
+NO_GAIN = (
+    "note: with vectors of the titles the prior is no better on validation; it goes by words and"
+    " attributes alone"
 )
 
 
@@ -36,10 +41,15 @@ class TitlePrior(EncoderKind):
             work.run.progress.line(f"vectors of the titles: {said['view']}")
             if is_main_process():
                 system.save(ITEM_VECTORS, folder.part(ITEM_VECTORS))
-        vectors = system.item_vectors
-        groups = [np.empty((data.n_items, 0)), *system.item_features]
-        groups += [] if vectors is None else [vectors]
-        features_IF = np.concatenate(groups, axis=1)
+        features_IF = np.concatenate([np.empty((data.n_items, 0)), *system.item_features], axis=1)
+        if (vectors := system.item_vectors) is not None:
+            words_IF, features_IF = features_IF, np.concatenate([features_IF, vectors], axis=1)
+            if work.config.item_features.vectors == READ_TITLES:
+                worth = [auc_with_prior(work, features) or 0.0 for features in (words_IF, features_IF)]
+                said |= {"prior_auc": dict(zip((WORDS, "with vectors"), worth, strict=True))}
+                if worth[1] <= worth[0]:
+                    features_IF = words_IF
+                    work.run.progress.line(NO_GAIN)
         explained = apply_prior(system.encoder, features_IF, data.train_counts)
         if is_main_process():
             system.bring_in_folds(work.run.folder, folder.number)

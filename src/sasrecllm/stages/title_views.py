@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sasrecllm.encoders.prior import out_of_fold, rows_of, trusted, write_rows
+from sasrecllm.encoders.prior import apply_prior, out_of_fold, rows_of, trusted, write_rows
+from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.llm.title_vectors import ReadTitles, TitleReader, along, principal, usual_view, views_of
 from sasrecllm.seeds import VIEW_ITEMS
@@ -52,6 +53,20 @@ def read_titles(work: Work) -> tuple[ReadTitles, dict[str, Any]]:
     if len(items) < data.n_items:
         found_IH = reader.states(titles, [view], bar("reading all titles"))[view]
     return ReadTitles.of(reader, view, found_IH), {"view": str(view), "validation_auc": judged}
+
+
+@torch.no_grad()
+def auc_with_prior(work: Work, features_IF: FloatArray) -> float | None:
+    """AUC of the validation questions by the encoder with a title prior of these features.
+
+    The encoder is as before afterwards.
+    """
+    encoder, asked = work.system.encoder, work.questions("valid")
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    apply_prior(encoder, features_IF, work.dataset.train_counts)
+    scores = EncoderScorer(WORDS, encoder).score(asked.histories, asked.targets[:, None])[:, 0]
+    encoder.load_state_dict(before)
+    return auc(scores, asked.labels)
 
 
 class NewItemJudge:
