@@ -18,10 +18,10 @@ from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.pipeline.ranking_table import WHOLE, rank
-from sasrecllm.runs.folder import written_under
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
+from sasrecllm.runs.standing import written_under
 from sasrecllm.runs.system import System
 from sasrecllm.stages.ablations import ablated
 from sasrecllm.stages.costs import parameter_counts

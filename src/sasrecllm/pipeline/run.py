@@ -22,9 +22,9 @@ from sasrecllm.pipeline.preflight import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.pipeline.train import train_stages
 from sasrecllm.reports.write import write_report
-from sasrecllm.runs.folder import standing, written_under
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import seal, unseal, verify_run
+from sasrecllm.runs.standing import standing, written_under
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.costs import costs

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sasrecllm.checkpoint import METRICS, CheckpointFolder, read_json
-from sasrecllm.former_settings import translated
+from sasrecllm.checkpoint import METRICS, CheckpointFolder
 from sasrecllm.machine.lock import NAME as LOCK
 from sasrecllm.manifest import MANIFEST
+from sasrecllm.runs.standing import standing
 from sasrecllm.settings import Config
 
 T = TypeVar("T")
@@ -322,25 +322,6 @@ class RunFolder:
         for path in (self.config, self.summary, self.results):
             summed.update(path.read_bytes() if path.is_file() else b"")
         return summed.hexdigest()[:16]
-
-
-def standing(path: Path, config: Config) -> dict[str, Any] | None:
-    """What a file of a run folder says, if it was written under these settings (:func:`written_under`).
-
-    A quick run's says nothing of the whole run.
-    """
-    values = read_json(path) if path.is_file() else {}
-    there = translated(values).get("evaluation")  # of an earlier version, perhaps
-    alike = there == config.evaluation.model_dump() and values.get("quick", False) == config.quick
-    return values if alike and values.get("index", "exact") == config.recommend.index else None
-
-
-def written_under(config: Config) -> dict[str, Any]:
-    """The settings that may change in a run and what is measured depends on, for such a file."""
-    index = config.recommend.index
-    return {"evaluation": config.evaluation.model_dump()} | (
-        {} if index == "exact" else {"index": index}
-    )
 
 
 def folds_beside(encoder: Path) -> list[Path]:

@@ -25,8 +25,9 @@ from sasrecllm.machine import signals
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress, readable_seconds
 from sasrecllm.names import ENV_PREFIX
-from sasrecllm.runs.folder import RunFolder, standing
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import refuse_changed
+from sasrecllm.runs.standing import standing
 from sasrecllm.settings import Config
 from sasrecllm.studies.plan import Cell, Plan, cells_of, settings_of, slug
 from sasrecllm.studies.tune import refuse_other_search, what_is_asked
