@@ -58,3 +58,11 @@ def test_a_step_is_tried_as_it_will_be_trained(monkeypatch):
     task = Slow(now, 0.01, 0.001)
     timing.tried(task, LoopSettings(batch_size=8, micro_tokens=20, precision="bf16"))
     assert set(task.parts) == {(2, True)}
+
+
+def test_a_step_of_many_micro_batches_is_reckoned_from_the_first(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    task = Slow(now, 1.0, 0.001)
+    step, _ = timing.tried(task, LoopSettings(batch_size=16, micro_tokens=20))
+    assert step == pytest.approx(16.0) and len(task.parts) == 3, "more than four seconds are spent"

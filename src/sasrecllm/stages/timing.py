@@ -172,13 +172,7 @@ def tried(task: Task, settings: LoopSettings, device: str = "cpu") -> tuple[floa
     for start in range(0, len(middle), size):
         if sum(took) > ENOUGH:
             break
-        started = time.monotonic()
-        batch = middle[start : start + size]
-        for part in micro_batches(batch, task.lengths, settings.accumulate, settings.micro_tokens):
-            with arithmetic(task, settings, device.partition(":")[0]):
-                loss = task(part)
-            loss.backward()
-        took.append(time.monotonic() - started)
+        took.append(_step(task, middle[start : start + size], settings, device))
     # The first makes what is made once; one of the others may have had to wait for another process.
     step = float(np.median(took[1:] or took))
     task.eval()
@@ -188,6 +182,19 @@ def tried(task: Task, settings: LoopSettings, device: str = "cpu") -> tuple[floa
         asked = _spread(task.n_validation, QUESTIONS)
         seconds = _asking(task, asked)
     return step, seconds / max(1, len(asked)) * task.n_validation
+
+
+def _step(task: Task, batch: IntArray, settings: LoopSettings, device: str) -> float:
+    """Seconds of one step, reckoned from its first micro-batches where all take long."""
+    parts = micro_batches(batch, task.lengths, settings.accumulate, settings.micro_tokens)
+    spent, done = 0.0, 0
+    started = time.monotonic()
+    while done < len(parts) and spent <= ENOUGH:
+        with arithmetic(task, settings, device.partition(":")[0]):
+            loss = task(parts[done])
+        loss.backward()
+        spent, done = time.monotonic() - started, done + 1
+    return spent / done * len(parts)
 
 
 def _spread(rows: int, count: int) -> IntArray:
