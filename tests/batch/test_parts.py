@@ -27,7 +27,11 @@ class Fixed:
         assert wishes == Wishes(exclude=["i7"], diversity=0.5)
         return known
 
-    def lists(self, known, best):
+    @property
+    def maker(self):
+        return self
+
+    def written(self, known, best):
         return [[Recommendation(1, f"i{u}", "A title", 1.5, 0.8, None, ("cold_item",))] for u in best]
 
 

@@ -50,14 +50,17 @@ def system():
         vectors = torch.nn.functional.one_hot(torch.from_numpy(GENRE), 3).float()
         encoder.item_table.copy_(vectors + 0.1 * torch.arange(8)[:, None])
     catalog = Catalog([f"i{n}" for n in range(8)], NAMES)
+    nobody = one_history(-1, np.array([0]), np.ones(1, dtype=np.int8), np.array([0]), 0)
     dataset = SimpleNamespace(
-        catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool), allow_seen=False, now=0
-    )
+        catalog=catalog, seen_items=seen, seen_users=np.zeros(0, dtype=bool), allow_seen=False, now=0,
+        starts=np.zeros(1, dtype=np.int64), latest=lambda users: nobody,
+    )  # fmt: skip
     parts = SimpleNamespace(
         dataset=dataset,
         encoder=encoder,
         retrieving_encoder=encoder,
         list_fusion=None,
+        vectors=SimpleNamespace(of=lambda catalog: None),
         config=Config(strategy="encoder-only"),
     )
     return SASRecLLM(parts, SameGenre(), Calibration(slope=2.0, intercept=-1.0))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from sasrecllm.checkpoint import read_json, save_part
 from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.llm.title_vectors import ReadTitles, View
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.parts import PARTS, part_of
 from sasrecllm.runs.system import System
@@ -31,7 +33,11 @@ def test_every_part_that_is_kept_is_loaded_from_where_its_newest_version_lies(fo
     }  # fmt: skip
 
 
-def test_a_part_is_kept_and_taken_back_to_the_bit(folder, system, tmp_path):
+def test_a_part_is_kept_and_taken_back_to_the_bit(folder, system, tmp_path, monkeypatch):
+    n_items = system.dataset.n_items  # the run read no vectors off its titles
+    states = np.random.default_rng(0).normal(size=(n_items, 8))
+    read = ReadTitles(states[:, :3], states[0], states[:8, :3], View(2, "last"), "film", 24, "digest")
+    monkeypatch.setattr(system.vectors, "read", read)
     again = System.load(folder, "cpu", system.config, system.dataset, until=1)
     assert set(again.origin) == {"encoder"}
     for part in PARTS:
