@@ -114,8 +114,14 @@ class Process:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def end(self):
+        """Let it end what it is at; its log, in which the line of an answer comes after the answer."""
+        self.signal(signal.SIGTERM)
+        out, err = self.process.communicate(timeout=SLOW)
+        return out + err
+
     def stop(self):
-        """Kill it; its log."""
+        """Kill it; what was in its log by then."""
         self.process.kill()
         out, err = self.process.communicate(timeout=SLOW)
         return out + err

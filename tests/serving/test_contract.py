@@ -31,4 +31,4 @@ def test_every_operation_keeps_to_the_document(launch, store_url, tmp_path, time
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "14 selected / 14 total" in done.stdout
-    assert "Traceback" not in server.stop()
+    assert "Traceback" not in server.end()

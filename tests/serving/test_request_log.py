@@ -116,7 +116,7 @@ def test_a_server_process_writes_a_line_an_answer_where_it_is_told_to(launch):
         for name in ("one", "two"):
             sent = {"X-Request-ID": name}
             httpx.post(f"{server.url}/v1/recommend", json=ASKED, headers=sent, timeout=300)
-        written = re.findall("^INFO POST /v1/recommend 200 .* request=(one|two)$", server.stop(), re.M)
+        written = re.findall("^INFO POST /v1/recommend 200 .* request=(one|two)$", server.end(), re.M)
         assert written == ["one", "two"][:wanted]
 
 

@@ -101,7 +101,7 @@ def test_the_key_is_in_no_log_and_no_answer(launch):
         texts = [client.get("/", headers=h, params={"key": KEY}).text for h in [*GOOD, *BAD]]
         texts.append(client.post("/v1/recommend", headers=GOOD[0], content=b"not json").text)
         texts.append(client.get("/openapi.json", headers=GOOD[0]).text)
-    log = server.stop()
+    log = server.end()
     assert KEY not in log and not any(KEY in text for text in texts)
 
 
