@@ -118,10 +118,12 @@ class ListMaker:
         return self._channel(self.parts.retrieving_encoder)
 
     def _channel(self, encoder: SequentialEncoder) -> EncoderChannel:
+        return EncoderChannel(encoder, self.parts.config.recommend.index, self._judges)
+
+    def _judges(self) -> Histories:
         data = self.parts.dataset
         some = np.flatnonzero(np.diff(data.starts))  # users with a row, evenly out of all of them
-        judges = some[np.linspace(0, len(some) - 1, min(JUDGES, len(some))).astype(np.int64)]
-        return EncoderChannel(encoder, self.parts.config.recommend.index, data.latest(judges))
+        return data.latest(some[np.linspace(0, len(some) - 1, min(JUDGES, len(some))).astype(np.int64)])
 
     def said_of_index(self) -> str:
         """How much of the exact best the encoder's index finds; empty where it is exact."""
