@@ -32,8 +32,8 @@ from sasrecllm.checkpoint import write_json
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.environment import versions
 from sasrecllm.machine.os_errors import as_refusals
-from sasrecllm.ops.indexes import Exact, Faiss
 from sasrecllm.ops.topk import top_items
+from sasrecllm.ops.vector_index import Exact, Faiss
 
 
 @dataclass(frozen=True)

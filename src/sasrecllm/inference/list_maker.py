@@ -19,7 +19,7 @@ from sasrecllm.inference.rerank import Lists, TwoStage
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.inference.wishes import Wishes, wanted
-from sasrecllm.ops.indexes import JUDGED
+from sasrecllm.ops.vector_index import JUDGED
 from sasrecllm.runs.system import System
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.ops.indexes import INDEXES, Index
 from sasrecllm.ops.topk import best_free
+from sasrecllm.ops.vector_index import INDEXES, Index
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.system import System
 from sasrecllm.stages.strategies import asks_language_model
@@ -112,7 +112,7 @@ class EncoderChannel:
 
     Args:
         encoder: with the weights and the seen items that it will have; they are read here.
-        index: where they are looked up, of :data:`~sasrecllm.ops.indexes.INDEXES`.
+        index: where they are looked up, of :data:`~sasrecllm.ops.vector_index.INDEXES`.
         judges: makes the histories by which an index that is not exact is judged.
 
     Raises:

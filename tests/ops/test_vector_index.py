@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sasrecllm.errors import MissingExtraError
-from sasrecllm.ops import indexes
-from sasrecllm.ops.indexes import INDEXES, Exact, Faiss
+from sasrecllm.ops import vector_index
 from sasrecllm.ops.topk import top_items
+from sasrecllm.ops.vector_index import INDEXES, Exact, Faiss
 
 D = 6
 
@@ -64,10 +64,10 @@ def test_a_small_catalogue_is_found_whole_by_either():
 def test_the_recall_is_that_of_the_exact_best_and_cells_are_added_until_it_is_enough():
     items, users = tastes(3, 20_000), tastes(4, 64)
     near = Faiss(items, lambda: users)
-    exact = top_items(users, items, indexes.JUDGED)[1].numpy()
-    found = near.top(users, indexes.JUDGED, torch.ones(64, 20_000, dtype=torch.bool))[1].numpy()
+    exact = top_items(users, items, vector_index.JUDGED)[1].numpy()
+    found = near.top(users, vector_index.JUDGED, torch.ones(64, 20_000, dtype=torch.bool))[1].numpy()
     hits = [np.isin(*rows).mean() for rows in zip(exact, found, strict=True)]
-    assert near.recall == pytest.approx(np.mean(hits)) and near.recall >= indexes.ENOUGH
+    assert near.recall == pytest.approx(np.mean(hits)) and near.recall >= vector_index.ENOUGH
     assert 1 <= near._index.nprobe < near._index.nlist  # it did not have to look everywhere
     few = Faiss(whole(1, 120, D), lambda: whole(2, 64, D))  # lists that cells cut short are not judged
     assert few._index.nprobe == few._index.nlist == 3
