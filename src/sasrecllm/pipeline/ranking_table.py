@@ -30,6 +30,7 @@ from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Tell
 from sasrecllm.runs.opening import Run
+from sasrecllm.runs.scorers import component
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.fuse_lists import said
@@ -158,7 +159,7 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
     """
     c = run.config.evaluation
     for name in dict.fromkeys((*LISTED, *c.baselines)):
-        yield system.component(name, "text")
+        yield component(system, name, "text")
     stages = planned(run.config)
     final = list(stages)[-1]
     for folder, stage in run.folder.of_stages(stages):
