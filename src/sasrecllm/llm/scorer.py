@@ -43,9 +43,23 @@ class GivesVectors(Protocol):
         ...
 
 
-def of_like_length(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
-    """Places of all prompts in batches of like length, the shortest first."""
+def of_like_length(
+    lengths: IntArray, batch_size: int, histories: Histories | None = None
+) -> Iterator[IntArray]:
+    """Places of all prompts in batches of like length, the shortest first.
+
+    Args:
+        histories: of the prompts; neighbours of one history stay neighbours, for what they share is
+            then read once (:class:`SoftTokenLLM`).
+    """
     order = np.argsort(lengths, kind="stable")
+    if histories is not None and len(lengths):
+        known = (histories.users, histories.asked_at, np.diff(histories.offsets))
+        other = np.any([np.diff(column, prepend=column[0]) != 0 for column in known], axis=0)
+        run = np.cumsum(other)
+        longest = np.zeros(run[-1] + 1, dtype=np.int64)
+        np.maximum.at(longest, run, lengths)
+        order = np.lexsort((run, longest[run]))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 
@@ -132,7 +146,8 @@ class LLMScorer:
     @torch.no_grad()
     def _scores(self, histories: Histories, targets: IntArray) -> FloatArray:
         out = np.empty(len(targets))
-        for at in of_like_length(self.builder.lengths(histories, targets), self.batch_size):
+        lengths = self.builder.lengths(histories, targets)
+        for at in of_like_length(lengths, self.batch_size, histories):
             rows = histories.take(at)
             features: tuple[Tensor | None, Tensor | None] = (None, None)
             if self.encoder is not None:

@@ -146,7 +146,9 @@ class AnswerTask(Task):
     def validation_scores(self, positions: IntArray) -> FloatArray:
         """Logit of Yes against No of each question, [B]."""
         out = np.empty(len(positions))
-        for at in of_like_length(self.validation_lengths[positions], self.score_batch):
+        histories = self.validation.histories.take(positions)
+        lengths = self.validation_lengths[positions]
+        for at in of_like_length(lengths, self.score_batch, histories):
             rows = self.validation.take(positions[at])
             logits = self._logits(rows, *self._slot_features(rows, positions[at], training=False))
             out[at] = logits.double().cpu().numpy()
