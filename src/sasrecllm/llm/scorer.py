@@ -43,6 +43,11 @@ class GivesVectors(Protocol):
         ...
 
 
+ALIKE = 1.1
+"""Longest prompt of a batch against its shortest, where beginnings are shared: they are as long as the
+shortest of the batch."""
+
+
 def of_like_length(
     lengths: IntArray, batch_size: int, histories: Histories | None = None
 ) -> Iterator[IntArray]:
@@ -53,15 +58,26 @@ def of_like_length(
             then read once (:class:`SoftTokenLLM`).
     """
     order = np.argsort(lengths, kind="stable")
+    starts = np.arange(0, len(order), batch_size)
     if histories is not None and len(lengths):
         known = (histories.users, histories.asked_at, np.diff(histories.offsets))
-        other = np.any([np.diff(column, prepend=column[0]) != 0 for column in known], axis=0)
-        run = np.cumsum(other)
-        longest = np.zeros(run[-1] + 1, dtype=np.int64)
-        np.maximum.at(longest, run, lengths)
-        order = np.lexsort((run, longest[run]))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+        run = np.cumsum(np.any([np.diff(column, prepend=column[0]) != 0 for column in known], axis=0))
+        if run[-1] + 1 < len(run):  # some are of one history
+            longest = np.zeros(run[-1] + 1, dtype=np.int64)
+            np.maximum.at(longest, run, lengths)
+            order = np.lexsort((run, longest[run]))
+            starts = _starts(longest[run[order]], batch_size)
+    yield from np.split(order, starts[1:]) if len(order) else ()
+
+
+def _starts(rising: IntArray, batch_size: int) -> IntArray:
+    """Where batches of at most ``batch_size`` begin, each of prompts that are about as long."""
+    found, start = [], 0
+    while start < len(rising):
+        found.append(start)
+        alike = int(np.searchsorted(rising, ALIKE * rising[start], side="right"))
+        start = min(start + batch_size, alike)
+    return np.array(found)
 
 
 class LLMScorer:

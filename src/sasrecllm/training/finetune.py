@@ -74,6 +74,7 @@ class AnswerTask(Task):
         self.weights = np.ones(len(questions))
         self.validation_lengths = builder.lengths(validation.histories, validation.targets)
         self.n_validation = len(validation)
+        self.beside = max(1, len(validation) // max(1, len(np.unique(validation.rows))))
         model.learn(set(self.parts) - {"encoder"})
         self.live = "encoder" in self.parts
         if encoder is not None:
