@@ -18,6 +18,7 @@ from sasrecllm.settings import Config
 from sasrecllm.stages.recipe import Rule
 from sasrecllm.stages.strategies import STRATEGIES, asks_language_model
 from sasrecllm.stages.timing import RunTime, StageTime
+from sasrecllm.stages.user_partition import uses_crossfit
 
 FEWEST_STEPS = 60
 """Steps of a stage below which the language model learns nothing."""
@@ -225,14 +226,14 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
     """The best way that fits, or None; and what the least one takes, in seconds."""
     config = asked.config
     everything = sum(s.asks for s in full.stages.values())
-    base, rules = _beside(asked, full)
     steps = min(s.steps for s in full.stages.values() if s.asks)
     fewest = FEWEST_STEPS / max(1, steps)
     if full.documents:
         fewest = max(fewest, FEWEST_DOCUMENTS / full.documents)
     needed = 0.0
     for way in _ways(asked):
-        asking = _asking(full, way)
+        base, rules = _beside(asked, full, way)
+        asking = [s for s in _kept(full, way) if s.asks]
         checked = sum(s.validation * s.validations for s in asking)
         judging = _judging(full, way) * len(asking) / everything + _ablating(full, config, way)
         fixed = base + way.size.cost * (judging + checked)
@@ -252,11 +253,14 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
     return None, needed
 
 
-def _asking(full: RunTime, way: Way) -> list[StageTime]:
-    """Stages that ask the language model and are kept."""
-    kept = STRATEGIES.get(way.values.get("strategy", ""))
-    names = list(full.stages) if kept is None else [stage.name for stage in kept]
-    return [s for name, s in full.stages.items() if s.asks and name in names]
+def _kept(full: RunTime, way: Way) -> list[StageTime]:
+    """The stages that are left; without a soft one no encoder is cross-fitted."""
+    strategy = STRATEGIES.get(way.values.get("strategy", ""))
+    if strategy is None:
+        return list(full.stages.values())
+    stages = {stage.name: stage for stage in strategy}
+    found = [s for name, s in full.stages.items() if name in stages or not s.asks]
+    return found if uses_crossfit(stages) else [replace(s, copies=min(1, s.copies)) for s in found]
 
 
 def _judging(full: RunTime, way: Way) -> float:
@@ -272,9 +276,9 @@ def _ablating(full: RunTime, config: Config, way: Way) -> float:
     )
 
 
-def _beside(asked: Asked, full: RunTime) -> tuple[float, list[Rule]]:
+def _beside(asked: Asked, full: RunTime, way: Way) -> tuple[float, list[Rule]]:
     """Seconds of all that asks no language model, with fewer cross-fitted encoders where they cost."""
-    others = [s for s in full.stages.values() if not s.asks]
+    others = [s for s in _kept(full, way) if not s.asks]
     seconds = full.plain + sum(s.seconds for s in others)
     folds = asked.config.encoder.folds
     extra = sum((s.copies - 1) * s.once for s in others if s.copies > 1)
