@@ -24,13 +24,13 @@ import numpy as np
 import polars as pl
 
 import sasrecllm
+from sasrecllm import SASRecLLM
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.feedback import Feedback
 from sasrecllm.data.ingest.frames import lent
 from sasrecllm.data.ingest.sources import load_tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.machine.progress import Progress
 from sasrecllm.reports.wording import number, span
 from sasrecllm.runs.folder import RunFolder

@@ -38,6 +38,7 @@ from sasrecllm.errors import SasrecllmError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.scorers import llm_scorer
 from sasrecllm.runs.scores import load_scores, row_scores
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
@@ -289,7 +290,7 @@ def _remembered(
         (f, s) for f, s in folder.of_stages(stages) if s.train == ("adapter",) and s.prompt == "text"
     )
     system = System.load(folder, "auto", config, data, until=number.number)
-    scores = system.llm_scorer("words", "text").score(sample.histories, sample.targets[:, None])[:, 0]
+    scores = llm_scorer(system, "words", "text").score(sample.histories, sample.targets[:, None])[:, 0]
     share = holdout_share(config, stages)
     taught = np.isin(sample.histories.users, text_questions(data, share, config.seed).histories.users)
     valid = data.questions("valid")

@@ -10,12 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sasrecllm import checkpoint
+from sasrecllm import SASRecLLM, checkpoint
 from sasrecllm import forget as forgetting
 from sasrecllm.config import load_config
 from sasrecllm.errors import CheckpointError, DataError
 from sasrecllm.forget import forget
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.pipeline.run import evaluate_again, report_again, run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import open_run, reopen_run

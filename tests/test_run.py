@@ -16,9 +16,9 @@ import polars as pl
 import pytest
 
 from benchmarks.bench import words
+from sasrecllm import SASRecLLM
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import NewItem
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.manifest import file_digest

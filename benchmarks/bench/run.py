@@ -32,8 +32,8 @@ from sasrecllm.checkpoint import write_json
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.environment import versions
 from sasrecllm.machine.os_errors import as_refusals
-from sasrecllm.ops.indexes import Exact, Faiss
 from sasrecllm.ops.topk import top_items
+from sasrecllm.ops.vector_index import Exact, Faiss
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def index(asked: Asked) -> list[Finding]:
     for items in (1_000_000, 5_000_000):
         items = items // 500 if asked.tiny else items
         item_ID, user_QD = tastes(items, 64 + 128)
-        exact, near = Exact(item_ID, user_QD), Faiss(item_ID, user_QD[:64])
+        judges = user_QD[:64].clone
+        exact, near = Exact(item_ID, judges), Faiss(item_ID, judges)
         for users in (1, 128):
             user_BD, free_BI = user_QD[64 : 64 + users], torch.ones(users, items, dtype=torch.bool)
             best, got = (side.top(user_BD, 100, free_BI)[1] for side in (exact, near))

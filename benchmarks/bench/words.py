@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench.measure import Finding, absent
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm import SASRecLLM
 from sasrecllm.inference.requests import NewItem
 from sasrecllm.llm.fusion import Fusion
 from sasrecllm.stages.strategies import asks_language_model

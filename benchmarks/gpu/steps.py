@@ -25,6 +25,7 @@ from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.prepare import prepare
 from sasrecllm.runs.opening import open_run
+from sasrecllm.runs.scorers import llm_scorer
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.strategies import all_stages
@@ -272,7 +273,7 @@ def _reading(place: Place, work: Work) -> dict[str, float]:
 
 def _reranked(place: Place, work: Work, candidates: int = 100) -> dict[str, float]:
     """One request: a history and its candidates, through the scorer that ``recommend`` asks."""
-    scorer = work.system.llm_scorer("soft", "soft")
+    scorer = llm_scorer(work.system, "soft", "soft")
     asked = work.questions("test")
     rng = np.random.default_rng(0)
     items = rng.choice(work.dataset.n_items, size=(1, candidates))

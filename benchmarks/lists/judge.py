@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.lists.questions import answers, asked_of, served_by
+from sasrecllm import SASRecLLM
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.checkpoint import read_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
 from sasrecllm.evaluation.ranking import gains
 from sasrecllm.evaluation.served_lists import PLACES, ListTable, serve
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data

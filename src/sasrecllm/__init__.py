@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from sasrecllm.evaluation.protocol import evaluate
     from sasrecllm.fitting import fit
     from sasrecllm.inference.explain import Explanation
-    from sasrecllm.inference.recommender import SASRecLLM
     from sasrecllm.inference.requests import NewItem, Recommendation, Title
     from sasrecllm.settings import Config
+    from sasrecllm.trained import SASRecLLM, update
     from sasrecllm.types import Histories, Questions, Scorer, SequenceEncoder
-    from sasrecllm.updates.python import update
 
 _HOMES = {
     "Client": "client",
@@ -36,7 +35,7 @@ _HOMES = {
     "Questions": "types",
     "Recommendation": "inference.requests",
     "SASRec": "encoders.sasrec",
-    "SASRecLLM": "inference.recommender",
+    "SASRecLLM": "trained",
     "SasrecllmError": "errors",
     "Scorer": "types",
     "SequenceEncoder": "types",
@@ -46,7 +45,7 @@ _HOMES = {
     "load_config": "config",
     "load_tables": "data.ingest.sources",
     "prepare": "data.prepare",
-    "update": "updates.python",
+    "update": "trained",
 }
 
 __all__ = [

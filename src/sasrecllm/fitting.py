@@ -14,7 +14,6 @@ from sasrecllm.config import load_config, parse_config, put
 from sasrecllm.data.ingest.frames import lent
 from sasrecllm.errors import ConfigError
 from sasrecllm.inference.arguments import folder_of, shown
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.saving import Place
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.machine.signals import interruptible
@@ -23,6 +22,7 @@ from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import run_at_work
 from sasrecllm.settings import Config
+from sasrecllm.trained import SASRecLLM
 
 COMMAND = "sasrecllm.fit(...)"
 

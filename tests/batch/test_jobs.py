@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from sasrecllm import SASRecLLM
 from sasrecllm.batch import jobs, on_ray, parts
 from sasrecllm.batch.jobs import merge, parts_folder, recommend_all
 from sasrecllm.config import load_config
 from sasrecllm.data import batch_files
 from sasrecllm.errors import CheckpointError, ConfigError, DataError, MissingExtraError, ResourceError
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.machine.lock import InUseError
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.opening import open_run

@@ -16,10 +16,10 @@ from benchmarks import lists_rival
 from benchmarks.lists.judge import METRICS, OURS, judge
 from benchmarks.lists.page import ABOVE, RIVALS, goals, page
 from benchmarks.lists.questions import answers, asked_of, export, served_by
+from sasrecllm import SASRecLLM
 from sasrecllm.data.dataset import TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.served_lists import PLACES, serve
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.settings import Config

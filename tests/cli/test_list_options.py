@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sasrecllm import SASRecLLM
 from sasrecllm.cli.list_options import attributes_from, boosts_from, ids_from
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import Title
 from sasrecllm.inference.wishes import boosts
 

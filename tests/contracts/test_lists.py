@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from sasrecllm import SASRecLLM
 from sasrecllm.batch.jobs import recommend_all
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import NewItem, Title
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.inference.wishes import Wishes

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from sasrecllm import SASRecLLM
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.explain import cosines, left_out
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import one_history
 from sasrecllm.llm.fusion import Fusion, FusionWeights
 from sasrecllm.settings import Config

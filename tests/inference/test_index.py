@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sasrecllm import NewItem, SASRecLLM
 from sasrecllm.config import load_config
 from sasrecllm.errors import MissingExtraError
-from sasrecllm.inference.recommender import NewItem, SASRecLLM
 from sasrecllm.pipeline.prepare import check_names
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.opening import open_run

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sasrecllm import SASRecLLM
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
 from sasrecllm.errors import ConfigError, DataError
-from sasrecllm.inference.recommender import SASRecLLM
 from sasrecllm.inference.requests import NewItem, Title
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.opening import open_run

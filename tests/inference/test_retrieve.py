@@ -127,6 +127,14 @@ def test_titles_are_only_read_where_more_items_are_new_than_may_enter():
         new.best(histories([[0]]), free, 9)
 
 
+def test_no_history_is_made_for_an_index_that_finds_all():
+    made = []
+    judges = lambda: made.append(1) or histories([[0], [3]])  # noqa: E731
+    EncoderChannel(encoder(), "exact", judges)
+    assert not made
+    assert EncoderChannel(encoder(), "faiss", judges).index.recall == 1.0 and made
+
+
 def test_channels_are_joined_each_item_once_with_its_place_in_every_channel():
     class Rising:
         name = "rising"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
+from sasrecllm import SASRecLLM
 from sasrecllm.checkpoint import read_json
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.inference.recommender import SASRecLLM
 
 SMALL = {
     "strategy": "encoder-only",

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm import SASRecLLM
 from sasrecllm.inference.requests import NewItem, Title
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"

@@ -61,7 +61,7 @@ class System:
         return SimpleNamespace(to_dict=lambda: {"item": item, "environment": sorted(os.environ)})
 
 sys.modules["sasrecllm.inference.recommender"] = SimpleNamespace(
-    NewItem=NewItem, SASRecLLM=System, Title=Title
+    NewItem=NewItem, Recommender=System, Title=Title
 )
 from sasrecllm.serving import worker
 worker.main(Path(sys.argv[1]))

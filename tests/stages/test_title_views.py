@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from sasrecllm import NewItem, SASRecLLM
 from sasrecllm.checkpoint import load_part, read_json
 from sasrecllm.encoders.prior import apply_prior, rows_of
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.metrics import auc
-from sasrecllm.inference.recommender import NewItem, SASRecLLM
 from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.runs.folder import RunFolder

@@ -16,7 +16,7 @@ from sasrecllm.batch.parts import part_file, parts_folder, verify_part, write_pa
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.rerank import refuse_without_rerank
 from sasrecllm.inference.wishes import Wishes, wanted
 from sasrecllm.machine.lock import in_use, is_held
@@ -80,7 +80,7 @@ def recommend_all(
             if ray is not None:
                 on_ray.write_parts(run, users, parts, sorted(missing), job, ray, progress)
             elif missing:
-                system = SASRecLLM.from_pretrained(run)
+                system = Recommender.from_pretrained(run)
                 batches = enumerate(user_batches(users, size, column))
                 for done, (number, ids) in enumerate((b for b in batches if b[0] in missing), 1):
                     write_part(system, ids, part_file(parts, number), job)

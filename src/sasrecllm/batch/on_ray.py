@@ -20,7 +20,7 @@ from sasrecllm import plugins
 from sasrecllm.batch.parts import part_file, write_part
 from sasrecllm.data.batch_files import users_of
 from sasrecllm.errors import ConfigError, MissingExtraError
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import Recommender
 from sasrecllm.machine import signals
 from sasrecllm.machine.progress import Progress
 
@@ -85,7 +85,7 @@ def _worker(
     class Worker:
         def __init__(self) -> None:
             torch.set_num_threads(1)  # Ray counts one CPU for it
-            self.system = SASRecLLM.from_pretrained(run, allow_plugins=allowed)
+            self.system = Recommender.from_pretrained(run, allow_plugins=allowed)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             for number in map(int, batch["part"]):

@@ -9,7 +9,7 @@ from typing import Any
 
 from sasrecllm.data.batch_files import write_lists
 from sasrecllm.errors import CheckpointError
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.wishes import Wishes
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import file_digest
@@ -25,7 +25,7 @@ def part_file(parts: Path, number: int) -> Path:
     return parts / f"part-{number:06d}.parquet"
 
 
-def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[str, Any]) -> None:
+def write_part(system: Recommender, ids: Sequence[str], path: Path, job: Mapping[str, Any]) -> None:
     """One part, whole or not at all, whoever else writes it at the same time.
 
     Args:
@@ -47,7 +47,7 @@ def write_part(system: SASRecLLM, ids: Sequence[str], path: Path, job: Mapping[s
 
 
 def lists_of(
-    system: SASRecLLM,
+    system: Recommender,
     ids: Sequence[str],
     k: int,
     retrieve: int,

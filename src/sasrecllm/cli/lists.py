@@ -98,7 +98,7 @@ def _recommend_one(
     from sasrecllm.machine.memory import lasting
 
     with lasting():
-        from sasrecllm.inference.recommender import SASRecLLM
+        from sasrecllm.inference.recommender import Recommender
         from sasrecllm.inference.requests import Found
         from sasrecllm.inference.title_search import TitleSearch
         from sasrecllm.reports.console import print_found, print_lists
@@ -117,7 +117,7 @@ def _recommend_one(
         print_found(shown, len(items), as_json)
         return
     with lasting():
-        system = SASRecLLM.from_pretrained(folder)
+        system = Recommender.from_pretrained(folder)
     if system.said_of_index:
         say(system.said_of_index, error=True)
     history = words.history_from(system, liked, title)
@@ -149,10 +149,10 @@ def explain(
 
     plugins.allow(allow_plugin or ())
     with lasting():
-        from sasrecllm.inference.recommender import SASRecLLM
+        from sasrecllm.inference.recommender import Recommender
         from sasrecllm.reports.console import print_explanation
 
-        system = SASRecLLM.from_pretrained(folder)
+        system = Recommender.from_pretrained(folder)
     history = words.history_from(system, liked, title)
     found = system.explain(words.item_from(system, item), history, user)
     about = [] if as_json else words.said_of(system, history, user)

@@ -22,7 +22,7 @@ MOST = 10
 
 
 class Explains(Protocol):
-    """What is explained: a :class:`~sasrecllm.inference.recommender.SASRecLLM`."""
+    """What is explained: a :class:`~sasrecllm.inference.recommender.Recommender`."""
 
     parts: System
     scorer: Scorer

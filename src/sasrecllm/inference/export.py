@@ -29,6 +29,7 @@ from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.prompts.portable import portable
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.language_model import is_own
+from sasrecllm.runs.scorers import llm_scorer
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_calibration, stored_config, stored_data
 from sasrecllm.runs.system import System
@@ -101,7 +102,7 @@ def request_of(
             "no stage of this run asks a language model, so there is nothing to ask a server",
             "give a run with one: a strategy other than encoder-only",
         )
-    scorer = parts.llm_scorer("llm", prompt)
+    scorer = llm_scorer(parts, "llm", prompt)
     if new := catalog.titles[parts.dataset.n_items :]:
         scorer = scorer.with_new_titles(new)
     return score_request(scorer, history, targets)

@@ -19,7 +19,7 @@ from sasrecllm.inference.rerank import Lists, TwoStage
 from sasrecllm.inference.retrieve import EncoderChannel, TitleVectors, channels_of, title_vectors
 from sasrecllm.inference.title_search import TitleSearch
 from sasrecllm.inference.wishes import Wishes, wanted
-from sasrecllm.ops.indexes import JUDGED
+from sasrecllm.ops.vector_index import JUDGED
 from sasrecllm.runs.system import System
 from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -118,10 +118,12 @@ class ListMaker:
         return self._channel(self.parts.retrieving_encoder)
 
     def _channel(self, encoder: SequentialEncoder) -> EncoderChannel:
+        return EncoderChannel(encoder, self.parts.config.recommend.index, self._judges)
+
+    def _judges(self) -> Histories:
         data = self.parts.dataset
         some = np.flatnonzero(np.diff(data.starts))  # users with a row, evenly out of all of them
-        judges = some[np.linspace(0, len(some) - 1, min(JUDGES, len(some))).astype(np.int64)]
-        return EncoderChannel(encoder, self.parts.config.recommend.index, data.latest(judges))
+        return data.latest(some[np.linspace(0, len(some) - 1, min(JUDGES, len(some))).astype(np.int64)])
 
     def said_of_index(self) -> str:
         """How much of the exact best the encoder's index finds; empty where it is exact."""

@@ -1,4 +1,4 @@
-"""From a run folder to answers people can use: the public face of a trained system.
+"""From a run folder to answers people can use: scores, lists and reasons.
 
 Raw ids come in and go out here, spelt as the user spells them; inside there are only indices.
 """
@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.checkpoint import read_json
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.inference.arguments import count_of, flag_of, folder_of, ids_of, text_of
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained
-from sasrecllm.inference.export import Form, export_run, request_of
 from sasrecllm.inference.forks import note_loaded, refuse_fork
 from sasrecllm.inference.id_lookup import entries_of, history_of, items_of, user_of
 from sasrecllm.inference.list_maker import ListMaker
@@ -39,8 +37,6 @@ from sasrecllm.inference.requests import (
     past_of,
 )
 from sasrecllm.inference.rerank import Lists, TwoStage, finite
-from sasrecllm.inference.results import Results
-from sasrecllm.inference.saving import Place, copy_run, refuse_added
 from sasrecllm.inference.wishes import Boost, Wishes
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.runs.folder import RunFolder
@@ -52,7 +48,7 @@ from sasrecllm.stages.strategies import planned
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 
 
-class SASRecLLM:
+class Recommender:
     """A trained run that scores, recommends and explains; a :class:`~sasrecllm.types.Scorer`.  Threads
     may share one.
 
@@ -78,13 +74,12 @@ class SASRecLLM:
         self.calibration = calibration or Calibration()
         self.catalog, self.fusion = catalog or parts.dataset.catalog, fusion or parts.list_fusion
         self.maker = ListMaker(parts, self.calibration, self.catalog, self.fusion)
-        self.place = Place()
         note_loaded()
 
     @classmethod
     def from_pretrained(
         cls, run: str | Path, device: str = "auto", allow_plugins: Iterable[str] = ()
-    ) -> SASRecLLM:
+    ) -> Self:
         """Load a finished run folder; nothing that it names is run, and no hub is asked.
 
         Args:
@@ -103,7 +98,7 @@ class SASRecLLM:
         return system
 
     @classmethod
-    def load(cls, folder: RunFolder, device: str = "auto", config: Config | None = None) -> SASRecLLM:
+    def load(cls, folder: RunFolder, device: str = "auto", config: Config | None = None) -> Self:
         """Load an evaluated run folder, finished or not.
 
         Args:
@@ -119,7 +114,6 @@ class SASRecLLM:
         final = list(stages.values())[-1]
         scorer = final.kind.scorer(parts, final, stages)
         system = cls(parts, scorer, stored_calibration(folder, scorer.name))
-        system.place = Place(folder.path.absolute())
         if config.recommend.index != "exact":
             _ = system.maker.encoder  # made now: the first list shall not wait for it
         return system
@@ -128,45 +122,6 @@ class SASRecLLM:
     def said_of_index(self) -> str:
         """The recall of ``recommend.index`` in words; empty where it is exact."""
         return self.maker.said_of_index()
-
-    def save(self, folder: str | Path) -> None:
-        """Keep the run in a folder, which :meth:`from_pretrained` and every command take.
-
-        Raises:
-            ConfigError: something stands there, or the system has items that its run has not.
-            ResourceError: the disk is full.
-        """
-        refuse_added(self.catalog.n_items - self.dataset.n_items)
-        copy_run(self.place.folder, folder_of(folder))
-
-    def update(
-        self, interactions: Any, items: Any = None, out: str | Path | None = None, **how: Any
-    ) -> SASRecLLM:
-        """A new system that goes on from this one's run with new rows; see :func:`sasrecllm.update`.
-
-        Without ``out`` its run lies beside this one's; in a temporary folder where this one's does.
-
-        Raises:
-            SasrecllmError: as :func:`sasrecllm.update`.
-        """
-        import sasrecllm  # the public door: what trains stands above this
-
-        place = self.place.folder
-        temporary = out is None and self.place.temporary
-        return sasrecllm.update(place, interactions, items, out=out, temporary=temporary, **how)
-
-    def export(self, folder: str | Path, form: Form = "adapter") -> None:
-        """Write the run's language model for other programs; see :func:`~.export.export_run`.
-
-        Raises:
-            ConfigError: something stands there, or the run has nothing of this form.
-            ResourceError: the disk is full.
-        """
-        export_run(self.place.folder, folder_of(folder), form, self.parts.config)
-
-    def evaluate(self) -> Results:
-        """What the run measured on its whole test split; prints as the table."""
-        return Results(read_json(RunFolder(self.place.folder).results, rows=dict, ranking=dict))
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Scores of candidate indices, [histories, candidates]: what ``evaluate`` and the server call.
@@ -177,7 +132,7 @@ class SASRecLLM:
         refuse_fork()
         return finite(self.name, self.scorer.score(histories, candidates))
 
-    def with_items(self, items: Sequence[NewItem]) -> SASRecLLM:
+    def with_items(self, items: Sequence[NewItem]) -> Self:
         """The same system over a catalogue with ``items`` at its end; all weights are shared.
 
         A new item has no vector: its words, and what its year, attributes and title words are worth
@@ -190,8 +145,7 @@ class SASRecLLM:
         catalog = extended(self.catalog, items)
         scorer = grown(self.scorer, self.parts, catalog, self.catalog.n_items)
         fusion = None if self.fusion is None else grown_lists(self.fusion, self.parts, catalog)
-        system = SASRecLLM(self.parts, scorer, self.calibration, catalog, fusion)
-        system.place = self.place
+        system = type(self)(self.parts, scorer, self.calibration, catalog, fusion)
         system.maker.share_encoders(self.maker)
         return system
 
@@ -229,21 +183,6 @@ class SASRecLLM:
         probabilities = self.calibration.probabilities(system.score(histories, candidates))[0]
         (flags,) = flags_of(histories, candidates, self.dataset)
         return [Scored(*of_item) for of_item in zip(ids, probabilities.tolist(), flags, strict=True)]
-
-    def score_request(
-        self, items: Sequence[Id], history: Sequence[Entry] | None = None, user: Id | None = None
-    ) -> dict[str, Any]:
-        """Body of the request that gives the language model's scores of ``items`` on another server.
-
-        docs/serving.md has the server, the answer, and what to mind.
-
-        Raises:
-            ConfigError: the run asks no language model.
-            DataError: an unknown item or user, or neither user nor history is given.
-        """
-        system, histories = self._asked(history, user, True)
-        targets = items_of(system.catalog, ids_of(items, "items"), "items")
-        return request_of(self.parts, system.catalog, histories, targets)
 
     def recommend(
         self,
@@ -351,7 +290,7 @@ class SASRecLLM:
 
     def _asked(
         self, history: Sequence[Entry] | None, user: Id | None, strict: bool
-    ) -> tuple[SASRecLLM, Histories]:
+    ) -> tuple[Self, Histories]:
         """The system with the request's titles as items, and one history."""
         refuse_fork()
         needed = flag_of(strict, "strict") and history is None

@@ -22,8 +22,8 @@ from torch import Tensor
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
-from sasrecllm.ops.indexes import INDEXES, Index
 from sasrecllm.ops.topk import best_free
+from sasrecllm.ops.vector_index import INDEXES, Index
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.system import System
 from sasrecllm.stages.strategies import asks_language_model
@@ -112,15 +112,18 @@ class EncoderChannel:
 
     Args:
         encoder: with the weights and the seen items that it will have; they are read here.
-        index: where they are looked up, of :data:`~sasrecllm.ops.indexes.INDEXES`.
-        judges: histories by which an index that is not exact is judged.
+        index: where they are looked up, of :data:`~sasrecllm.ops.vector_index.INDEXES`.
+        judges: makes the histories by which an index that is not exact is judged.
 
     Raises:
         MissingExtraError: the index needs a package that is not installed.
     """
 
     def __init__(
-        self, encoder: SequentialEncoder, index: str = "exact", judges: Histories | None = None
+        self,
+        encoder: SequentialEncoder,
+        index: str = "exact",
+        judges: Callable[[], Histories] | None = None,
     ) -> None:
         self.encoder = encoder.eval()
         self.items_J = np.flatnonzero(encoder.seen_items.cpu().numpy())
@@ -128,8 +131,9 @@ class EncoderChannel:
         with torch.no_grad():
             vectors_JF = encoder.item_factors()
             if vectors_JF is not None:
-                asked = vectors_JF[:0] if judges is None else self._users(judges)
-                self.index = INDEXES[index](vectors_JF, asked)
+                self.index = INDEXES[index](
+                    vectors_JF, lambda: vectors_JF[:0] if judges is None else self._users(judges())
+                )
 
     def _users(self, histories: Histories) -> Tensor:
         return self.encoder.user_factors(self.encoder.encode(histories))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import Recommender
 from sasrecllm.types import FloatArray, IntArray
 
 TYPICAL, RARE, NEW, LEAST_KNOWN = "typical user", "rare-taste user", "new user", "least-known user"
@@ -68,7 +68,7 @@ def _from_middle(values: FloatArray) -> FloatArray:
     return np.asarray(np.abs(below / (2.0 * len(values)) - 0.5))
 
 
-def showcase(system: SASRecLLM, k: int = 10) -> dict[str, Any]:
+def showcase(system: Recommender, k: int = 10) -> dict[str, Any]:
     """Heading -> ``k`` lines: recommendations for the chosen users, and users for a new item."""
     dataset = system.dataset
     shown: dict[str, Any] = {}

@@ -57,6 +57,17 @@ def _adapted(layer: Any, plain: Any, values: Tensor, *args: Any, **kwargs: Any) 
     )
 
 
+def let_gradients_through(causal: Any) -> None:
+    """Keep bitsandbytes from packing its 4-bit weights on some CPUs: no gradient passes packed ones.
+
+    It packs them in the first pass without gradients, a validation say, and training went on without a
+    word, with the adapters of the last layers alone.
+    """
+    for module in causal.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def norms_by_one_step(causal: nn.Module) -> None:
     """Let norms that are Llama's RMSNorm go through :func:`rms_norm`, in half precision."""
     for module in causal.modules():

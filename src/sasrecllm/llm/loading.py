@@ -14,12 +14,18 @@ from typing import Any
 
 import torch
 
-from sasrecllm.errors import ConfigError, MissingExtraError, ModelNotFoundError
+from sasrecllm.errors import MissingExtraError
 from sasrecllm.llm.backbone import LAST_BLOCK, Backbone
-from sasrecllm.llm.blocks import ATTENTION, attention, norms_by_one_step
+from sasrecllm.llm.blocks import ATTENTION, attention, let_gradients_through, norms_by_one_step
 from sasrecllm.llm.digest import model_digest
 from sasrecllm.llm.naming import backbone_path, refuse_adapter, refuse_unreachable
-from sasrecllm.llm.refusals import quantisation, reading, refuse_other_weights
+from sasrecllm.llm.refusals import (
+    quantisation,
+    reading,
+    refuse_other_weights,
+    refuse_own_code,
+    refuse_unfit,
+)
 
 POSITIONS = 4
 """Positions of an offline language model for each token of ``llm.offline.positions``: its prompts may
@@ -48,8 +54,10 @@ def load_backbone(
     _quiet()
     with reading("config.json", name):
         about = _described(name)
-    _refuse_unfit_kind(name, about, quantize)
     from transformers import AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    refuse_unfit(name, about, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, quantize)
 
     options: dict[str, Any] = {
         "dtype": DTYPES[dtype],
@@ -66,7 +74,7 @@ def load_backbone(
         causal, info = AutoModelForCausalLM.from_pretrained(name, **options)
     refuse_other_weights(name, info, causal.state_dict())
     refuse_adapter(name, bool(getattr(causal, "_hf_peft_config_loaded", False)))
-    _let_gradients_through(causal)
+    let_gradients_through(causal)
     with reading("weights", name, about):
         backbone = Backbone(causal, tokenizer).requires_grad_(False).eval()
         backbone.digest = model_digest(backbone.digest, _folder_of(name))
@@ -88,17 +96,6 @@ def _compute_by_one_step(causal: Any) -> None:
         AttentionInterface.register(ATTENTION, partial(attention, sdpa_attention_forward))
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)
         causal.set_attn_implementation(ATTENTION)
-
-
-def _let_gradients_through(causal: Any) -> None:
-    """Keep bitsandbytes from packing its 4-bit weights on some CPUs: no gradient passes packed ones.
-
-    It packs them in the first pass without gradients, a validation say, and training went on without a
-    word, with the adapters of the last layers alone.
-    """
-    for module in causal.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _folder_of(name: str) -> Path:
@@ -136,7 +133,7 @@ def load_tokenizer(name: str) -> Any:
         words = get_tokenizer_config(name)
         kind = words.get("tokenizer_class") or ""
         if "auto_map" in words and not hasattr(transformers, kind):
-            _refuse_own_code(name, f"tokenizer_class {kind!r}")
+            refuse_own_code(name, f"tokenizer_class {kind!r}")
         return transformers.AutoTokenizer.from_pretrained(name)
 
 
@@ -302,38 +299,12 @@ def _described(name: str) -> dict[str, Any]:
     kind = about.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         if "auto_map" in about:
-            _refuse_own_code(name, f"model_type {kind!r}")
+            refuse_own_code(name, f"model_type {kind!r}")
         raise ValueError(
             f"model_type is {kind!r}, which transformers {transformers.__version__} does not know"
         )
     CONFIG_MAPPING[kind].from_dict(about)  # which checks every value
     return dict(about)
-
-
-def _refuse_own_code(name: str, what: str) -> None:
-    """transformers would ask on the terminal whether to run the repository's own code."""
-    raise ModelNotFoundError(
-        f"llm.backbone {name!r} ({what}) needs code of its own repository, which is never run",
-        "choose a model that transformers itself supports",
-    )
-
-
-def _refuse_unfit_kind(name: str, about: Mapping[str, Any], quantize: str | None) -> None:
-    """Refuse what config.json alone says to be no causal language model, or quantised already."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    kind = about["model_type"]
-    if about.get("is_encoder_decoder") or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        what = "an encoder-decoder model" if about.get("is_encoder_decoder") else "no language model"
-        raise ModelNotFoundError(
-            f"llm.backbone {name!r} (model_type {kind!r}) is {what}; a causal language model is needed",
-            "choose a decoder-only model, of the family of Llama, Qwen, Gemma or GPT-2 say",
-        )
-    if quantize and (method := quantisation(about)):
-        raise ConfigError(
-            f"llm.quantize is {quantize}, but llm.backbone {name!r} is quantised already ({method})",
-            "set llm.quantize=none, or give the model that is not quantised",
-        )
 
 
 def _quiet() -> None:

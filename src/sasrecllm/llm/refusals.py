@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.errors import CheckpointError, EnvironmentRefusal, ModelNotFoundError, SasrecllmError
+from sasrecllm.errors import (
+    CheckpointError,
+    ConfigError,
+    EnvironmentRefusal,
+    ModelNotFoundError,
+    SasrecllmError,
+)
 from sasrecllm.machine.os_errors import lacks_room
 
 _PIP = re.compile(r"pip install ([^`\n]*)`|pip install (?:-\S+ )*(\S+)")
@@ -134,6 +140,46 @@ def quantisation(about: Mapping[str, Any]) -> str:
     """How the weights are quantised already, as config.json says; empty where they are not."""
     found = about.get("quantization_config")
     return str(found.get("quant_method") or "unknown") if isinstance(found, dict) else ""
+
+
+def refuse_own_code(name: str, what: str) -> None:
+    """Refuse what transformers would ask about on the terminal: to run the repository's own code.
+
+    Raises:
+        ModelNotFoundError: always, with ``what`` needs it.
+    """
+    raise ModelNotFoundError(
+        f"llm.backbone {name!r} ({what}) needs code of its own repository, which is never run",
+        "choose a model that transformers itself supports",
+    )
+
+
+def refuse_unfit(
+    name: str, about: Mapping[str, Any], causal: Container[str], quantize: str | None
+) -> None:
+    """Refuse what config.json alone says to be no causal language model, or quantised already.
+
+    Args:
+        about: what config.json says.
+        causal: the ``model_type`` of every causal language model that transformers has.
+        quantize: how the weights shall be quantised.
+
+    Raises:
+        ModelNotFoundError: another kind of model.
+        ConfigError: its weights are quantised, and shall be again.
+    """
+    kind = about["model_type"]
+    if about.get("is_encoder_decoder") or kind not in causal:
+        what = "an encoder-decoder model" if about.get("is_encoder_decoder") else "no language model"
+        raise ModelNotFoundError(
+            f"llm.backbone {name!r} (model_type {kind!r}) is {what}; a causal language model is needed",
+            "choose a decoder-only model, of the family of Llama, Qwen, Gemma or GPT-2 say",
+        )
+    if quantize and (method := quantisation(about)):
+        raise ConfigError(
+            f"llm.quantize is {quantize}, but llm.backbone {name!r} is quantised already ({method})",
+            "set llm.quantize=none, or give the model that is not quantised",
+        )
 
 
 def refuse_other_weights(name: str, info: Mapping[str, Any], model_keys: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.pipeline.ranking_table import WHOLE, rank
 from sasrecllm.runs.opening import Run
+from sasrecllm.runs.scorers import component
 from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
 from sasrecllm.runs.standing import written_under
@@ -115,7 +116,7 @@ def _baseline_scores(
 ) -> Iterator[_Row]:
     for number, name in enumerate(names):
         started = time.monotonic()
-        scorer = system.component(name, "text")
+        scorer = component(system, name, "text")
         asked = score_questions(scorer, test, progress=run.progress.bar(f"scoring {name}"))
         scores = {"valid": score_questions(scorer, valid), "test": asked}
         rate = (len(test) + len(valid)) / max(1e-9, time.monotonic() - started)

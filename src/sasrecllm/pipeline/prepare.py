@@ -20,7 +20,7 @@ from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
-from sasrecllm.ops.indexes import refuse_missing
+from sasrecllm.ops.vector_index import refuse_missing
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder

@@ -26,10 +26,11 @@ from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
 from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Tell
 from sasrecllm.runs.opening import Run
+from sasrecllm.runs.scorers import component
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.fuse_lists import said
@@ -160,7 +161,7 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
     """
     c = run.config.evaluation
     for name in dict.fromkeys((*LISTED, *c.baselines)):
-        yield system.component(name, "text")
+        yield component(system, name, "text")
     stages = planned(run.config)
     final = list(stages)[-1]
     for folder, stage in run.folder.of_stages(stages):
@@ -169,8 +170,8 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
         if not whole or (stage.kind.ranks_catalogue and stage.name != final):
             yield scorer
         elif count := c.ranking.rerank:
-            yield (own := SASRecLLM(system, scorer)).maker.by_score(own, count)
+            yield (own := Recommender(system, scorer)).maker.by_score(own, count)
         elif stage.kind.ranks_catalogue:
             yield scorer
     if whole and system.list_fusion is not None:  # what orders the served lists, then
-        yield SASRecLLM(system, scorer).two_stage(c.ranking.rerank or 1)
+        yield Recommender(system, scorer).two_stage(c.ranking.rerank or 1)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.showcase import showcase
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.memory import peak_megabytes
@@ -47,7 +47,7 @@ def run_all(run: Run) -> dict[str, Any]:
     if is_main_process():
         found = standing(run.folder.results, run.config) or evaluate_run(run, dataset)
         unseal(run.folder)
-        system = SASRecLLM.load(run.folder, run.config.device, run.config)
+        system = Recommender.load(run.folder, run.config.device, run.config)
         if system.said_of_index:
             run.progress.line(system.said_of_index)
         write_json(run.folder.showcase, showcase(system))

@@ -15,23 +15,19 @@ import numpy as np
 
 from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.table import baseline_of
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
-from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
-from sasrecllm.evaluation.ablated_scorers import Change, StrangersVectors
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.hub import cache_only
 from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM
-from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.machine.device import pick_device
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.chat import in_chat
@@ -45,7 +41,7 @@ from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.templates import stored_templates
 from sasrecllm.settings import Config
-from sasrecllm.types import FloatArray, IntArray, Scorer
+from sasrecllm.types import FloatArray, IntArray
 
 
 class System:
@@ -319,33 +315,3 @@ class System:
                 f"{folder} does not describe the part {part}: {type(error).__name__}: {error}",
                 "use a part that sasrecllm wrote, or train this part here",
             ) from error
-
-    # Scorers -------------------------------------------------------------------------------------
-
-    def llm_scorer(self, name: str, prompt: str, change: Change | None = None) -> LLMScorer:
-        """The language model as a scorer, with the weights that it has now."""
-        change = change or Change()
-        builder = self.builder(prompt)
-        if change.blank_titles:
-            builder = builder.with_titles(builder.titles.blanked())
-        if change.swap_titles:
-            builder = builder.with_titles(builder.titles.swapped(self.config.seed))
-        encoder: Any = self.encoder if prompt == "soft" else None
-        if encoder is not None and change.strangers is not None:
-            encoder = StrangersVectors(encoder, change.strangers, self.config.seed)
-        return LLMScorer(
-            name,
-            self.model,
-            builder,
-            encoder=encoder,
-            batch_size=self.config.llm.score_batch,
-            zero_soft=change.zero_soft,
-        )
-
-    def component(self, name: str, prompt: str, change: Change | None = None) -> Scorer:
-        """One summand of the fusion: ``llm``, ``encoder`` or a baseline's name."""
-        if name == "llm":
-            return self.llm_scorer("llm", prompt, change)
-        if name == "encoder":
-            return EncoderScorer("encoder", self.encoder)
-        return baseline_of(name, "a baseline")(self.train_rows)

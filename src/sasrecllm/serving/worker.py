@@ -31,11 +31,11 @@ class Answering:
     """
 
     def __init__(self, run: Path) -> None:
-        from sasrecllm.inference.recommender import SASRecLLM
+        from sasrecllm.inference.recommender import Recommender
         from sasrecllm.inference.requests import NewItem, Title
 
         self._new_item, self._title = NewItem, Title
-        self._own = self._now = SASRecLLM.from_pretrained(run)
+        self._own = self._now = Recommender.from_pretrained(run)
 
     def __call__(self, question: Mapping[str, Any]) -> Any:
         """The answer in plain values (:meth:`sasrecllm.serving.workers.Workers.ask` asks).

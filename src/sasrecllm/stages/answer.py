@@ -11,6 +11,7 @@ from sasrecllm.encoders.crossfit import evened
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.runs.folder import StageFolder
+from sasrecllm.runs.scorers import llm_scorer
 from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
@@ -96,7 +97,7 @@ class Answer(Kind):
         self, system: System, stage: Stage, stages: Stages, change: Change | None = None
     ) -> Scorer:
         """The language model with the stage's prompt."""
-        return system.llm_scorer(stage.row, stage.prompt, change)
+        return llm_scorer(system, stage.row, stage.prompt, change)
 
     def cost(self, stage: Stage, spent: Spent, per_row: float, parameters: Mapping[str, int]) -> Cost:
         """A text prompt needs the language model alone, a soft one the encoder and all before too."""

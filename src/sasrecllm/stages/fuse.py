@@ -12,6 +12,7 @@ from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.llm.fusion import Fusion, fit_fusion
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.parts import MODELS
+from sasrecllm.runs.scorers import component
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
@@ -55,7 +56,7 @@ class Fuse(Kind):
         for name in system.fusion.components:
             giver = _giver(name, stage, stages)
             if giver is None:
-                parts.append(system.component(name, last_prompt(stages) or "text", change))
+                parts.append(component(system, name, last_prompt(stages) or "text", change))
             else:
                 parts.append(giver.kind.scorer(system, giver, stages, change))
         return Fusion(stage.row, system.fusion, parts, system.dataset.seen_items)
@@ -120,4 +121,4 @@ def _component(work: Work, stage: Stage, name: str, split: str) -> FloatArray:
     giver = _giver(name, stage, work.stages)
     if giver is not None:
         return load_scores(work.folder(giver))[split]
-    return work.score(work.system.component(name, last_prompt(work.stages) or "text"), split)
+    return work.score(component(work.system, name, last_prompt(work.stages) or "text"), split)

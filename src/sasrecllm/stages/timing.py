@@ -19,6 +19,7 @@ from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.opening import Run
+from sasrecllm.runs.scorers import component
 from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.ablations import ABLATIONS
@@ -236,7 +237,7 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
     users = min(evaluation.ranking.users, len(rows)) if lists else 0
     whole = np.tile(np.arange(data.n_items), (min(8, max(1, len(rows))), 1))
     for name in dict.fromkeys((*shown_baselines(data.implicit, evaluation.baselines), *LISTED)):
-        scorer: Any = work.system.component(name, "text")
+        scorer: Any = component(work.system, name, "text")
         started = time.monotonic()
         score_questions(scorer, few)
         made = time.monotonic()

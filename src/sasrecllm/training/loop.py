@@ -27,7 +27,7 @@ from sasrecllm.ops import draws
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
 from sasrecllm.settings import LoopSettings
 from sasrecllm.training.batches import micro_batches, plan_epoch
-from sasrecllm.training.job import Job
+from sasrecllm.training.ddp_fsdp import Job
 from sasrecllm.training.task import Metrics, Task
 from sasrecllm.types import IntArray
 

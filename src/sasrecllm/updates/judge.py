@@ -21,7 +21,7 @@ from sasrecllm.evaluation.comparison import Judge
 from sasrecllm.evaluation.intervals import interval
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
-from sasrecllm.inference.recommender import SASRecLLM
+from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.requests import NewItem
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Progress
@@ -72,7 +72,7 @@ class Served:
         name: of its rows.
     """
 
-    def __init__(self, name: str, system: SASRecLLM, catalog: Catalog) -> None:
+    def __init__(self, name: str, system: Recommender, catalog: Catalog) -> None:
         self.name = name
         self.items = system.catalog.item_index(catalog.item_ids)
         self.users = system.dataset.catalog.user_index(catalog.user_ids)
@@ -98,7 +98,7 @@ class Served:
 
 
 def judged(
-    systems: Mapping[str, SASRecLLM],
+    systems: Mapping[str, Recommender],
     dataset: Dataset,
     *,
     resamples: int,
@@ -170,7 +170,7 @@ def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
         surely worse.
     """
     there, c = RunFolder(Path(run.config.update.of)), run.config.evaluation
-    old, new = (SASRecLLM.load(folder, run.config.device) for folder in (there, run.folder))
+    old, new = (Recommender.load(folder, run.config.device) for folder in (there, run.folder))
     stages = planned(run.config)
     last, final = list(run.folder.of_stages(stages))[-1]
     found = judged(
@@ -193,7 +193,7 @@ def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
     return out
 
 
-def _affordable(run: Run, dataset: Dataset, system: SASRecLLM) -> int:
+def _affordable(run: Run, dataset: Dataset, system: Recommender) -> int:
     """How many lists are asked for: all, or those that the language model may cost."""
     fusion = system.fusion
     fused = 0 if fusion is None or fusion.rerank is None else fusion.rerank.prompts

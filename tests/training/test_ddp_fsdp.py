@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sasrecllm.errors import ConfigError
-from sasrecllm.training import job
+from sasrecllm.training import ddp_fsdp
 from sasrecllm.training.task import Task
 
 
@@ -26,21 +26,21 @@ def test_the_fsdp_of_before_is_refused_with_what_to_set(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.delenv("FSDP_VERSION", raising=False)
     with pytest.raises(ConfigError, match="fsdp_version 1; allowed: 2") as refused:
-        job._plugin()
+        ddp_fsdp._plugin()
     assert "FSDP_VERSION=2" in refused.value.remedy
 
 
 def test_accelerates_own_reading_of_its_configuration_counts(monkeypatch):
     monkeypatch.setenv("FSDP_VERSION", "2")
     monkeypatch.setenv("FSDP_RESHARD_AFTER_FORWARD", "false")
-    assert job._plugin().reshard_after_forward is False
+    assert ddp_fsdp._plugin().reshard_after_forward is False
 
 
 def test_one_process_is_never_cut_and_gives_back_what_it_learnt(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
     task = Sum()
-    alone = job.Job(task, "cpu")
+    alone = ddp_fsdp.Job(task, "cpu")
     assert not alone.sharded and alone.task is task and alone.is_main
     assert np.array_equal(alone.scores(5), [0, 2, 4, 6, 8])
     assert alone.summed(1.5, 2.0) == [1.5, 2.0]
@@ -60,5 +60,5 @@ def test_the_layers_to_cut_are_those_that_the_library_keeps_together_but_the_las
             self.layers = nn.ModuleList([Layer(), Layer()])
 
     library = Library()
-    assert job._layers(nn.Sequential(library, nn.Linear(2, 2))) == [library.layers[0]]
-    assert job._layers(Sum()) == []
+    assert ddp_fsdp._layers(nn.Sequential(library, nn.Linear(2, 2))) == [library.layers[0]]
+    assert ddp_fsdp._layers(Sum()) == []

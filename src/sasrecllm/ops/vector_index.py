@@ -1,6 +1,6 @@
 """Where an encoder's best items are looked up, one row each: all of them, or near what was asked.
 
-Legend: B users, I items, D width, K wanted, Q users who are asked about to judge an index.
+Legend: B users, I items, D width, K wanted, Q users by whom an index is judged.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ MOST_BARRED = 2_000
 PER_CELL = 39
 """Items of a cell, at least: its middle is the mean of them."""
 
+Judges = Callable[[], Tensor]
+
 
 class Index(Protocol):
     """The best items by dot product.
 
-    Args of a row of :data:`INDEXES`: the items' vectors [I, D], and vectors of users [Q, D] to be
-    judged by.
+    Args of a row of :data:`INDEXES`: the items' vectors [I, D], and what makes the vectors of users
+    [Q, D] that it is judged by; only an index that may miss something asks for them.
     """
 
     @property
@@ -50,7 +52,7 @@ class Exact:
 
     recall = None
 
-    def __init__(self, items_ID: Tensor, _asked_QD: Tensor) -> None:
+    def __init__(self, items_ID: Tensor, _judges: Judges) -> None:
         self.items_ID = items_ID
 
     def top(self, users_BD: Tensor, k: int, free_BI: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +68,7 @@ class Faiss:
     answered by that one.  Nothing is kept on the disk: it is made of the vectors where they are loaded.
     """
 
-    def __init__(self, items_ID: Tensor, asked_QD: Tensor) -> None:
+    def __init__(self, items_ID: Tensor, judges: Judges) -> None:
         refuse_missing("faiss")
         import faiss
 
@@ -86,7 +88,7 @@ class Faiss:
         self._threads(torch.get_num_threads())
         self._index.train(whole)
         self._index.add(whole)
-        self.recall: float | None = self._tuned(asked_QD, cells)
+        self.recall: float | None = self._tuned(judges(), cells)
 
     def _tuned(self, asked_QD: Tensor, cells: int) -> float:
         """Look at twice as many cells until enough is found; what is found then."""
@@ -136,7 +138,7 @@ class Faiss:
         return values, items
 
 
-INDEXES: Mapping[str, Callable[[Tensor, Tensor], Index]] = {"exact": Exact, "faiss": Faiss}
+INDEXES: Mapping[str, Callable[[Tensor, Judges], Index]] = {"exact": Exact, "faiss": Faiss}
 """Name in the settings -> how it is made."""
 
 

@@ -1,0 +1,42 @@
+"""Scorers made of a run's parts, with the weights that these have now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sasrecllm.baselines.table import baseline_of
+from sasrecllm.encoders.scorer import EncoderScorer
+from sasrecllm.evaluation.ablated_scorers import Change, StrangersVectors
+from sasrecllm.llm.scorer import LLMScorer
+from sasrecllm.runs.system import System
+from sasrecllm.types import Scorer
+
+
+def llm_scorer(system: System, name: str, prompt: str, change: Change | None = None) -> LLMScorer:
+    """The language model as a scorer, with the weights that it has now."""
+    change = change or Change()
+    builder = system.builder(prompt)
+    if change.blank_titles:
+        builder = builder.with_titles(builder.titles.blanked())
+    if change.swap_titles:
+        builder = builder.with_titles(builder.titles.swapped(system.config.seed))
+    encoder: Any = system.encoder if prompt == "soft" else None
+    if encoder is not None and change.strangers is not None:
+        encoder = StrangersVectors(encoder, change.strangers, system.config.seed)
+    return LLMScorer(
+        name,
+        system.model,
+        builder,
+        encoder=encoder,
+        batch_size=system.config.llm.score_batch,
+        zero_soft=change.zero_soft,
+    )
+
+
+def component(system: System, name: str, prompt: str, change: Change | None = None) -> Scorer:
+    """One summand of the fusion: ``llm``, ``encoder`` or a baseline's name."""
+    if name == "llm":
+        return llm_scorer(system, "llm", prompt, change)
+    if name == "encoder":
+        return EncoderScorer("encoder", system.encoder)
+    return baseline_of(name, "a baseline")(system.train_rows)
