@@ -99,6 +99,6 @@ def _told(folder: Path, url: str) -> Any:
         )
     with contextlib.closing(open_store(url)) as store:
         # First the rows: what is told meanwhile has a higher number, and waits for the next update.
-        rows = store.told()
+        rows = store.interactions()
         name = without_password(url) if "://" in url else url
         return StoreRows(name, store.identity(), rows, store.items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -296,7 +296,8 @@ class Dataset:
 
     def save(self, folder: Path) -> None:
         """Write two Parquet tables and one JSON file; ids keep their spelling."""
-        storage.save(self, Path(folder))
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        storage.save(named, self.digest, Path(folder))
 
     @staticmethod
     def load(folder: Path) -> Dataset:

@@ -33,7 +33,7 @@ def settings_of(
     Args:
         data: where the new rows are, settings of ``data``.
         given: dotted key, value and origin of settings of the user's own.
-        mark: what it has of a store (:class:`~.told.Taken`).
+        mark: what it has of a store (:class:`~.told.NewRows`).
 
     Raises:
         ConfigError: a setting that an update may not change, or a value that cannot be.
