@@ -68,7 +68,7 @@ class ALS(CatalogueScorer):
         lengths = np.diff(likes.offsets)
         out = np.zeros((len(lengths), self.factors))
         shared = others.T @ others + self.ridge * np.eye(self.factors)
-        inverse = np.linalg.inv(shared)
+        inverse = np.asarray(np.linalg.inv(shared), dtype=np.float64)
         padded = np.append(others, np.zeros((1, self.factors)), axis=0)
         order = np.argsort(lengths, kind="stable")  # neighbours in length share a block
         order = order[lengths[order] > 0]

@@ -72,7 +72,8 @@ def _folded(
     the solutions without them; the moments of all."""
     fold = np.arange(len(x)) % FOLDS
     own = [_moments(x[fold == k], y[fold == k], w[fold == k]) for k in range(FOLDS)]
-    gram_FF, moment_FD = sum(gram for gram, _ in own), sum(moment for _, moment in own)
+    gram_FF = np.sum([gram for gram, _ in own], axis=0)
+    moment_FD = np.sum([moment for _, moment in own], axis=0)
     errors, folds = np.zeros(len(RIDGES)), []
     for k in range(min(FOLDS, len(x))):
         outside = fold == k
