@@ -50,6 +50,8 @@ def rank(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
     ``reranked`` beside them says of which rows only that many of each channel's best were asked about.
     """
     when = run.config.evaluation.ranking.when
+    if when == "auto" and run.config.update.of:
+        return {}  # an update is judged beside the run before it, which takes a fraction of the time
     out: dict[str, Any] = {}
     if when == "always" or (when == "auto" and dataset.implicit):
         out |= _among_drawn(run, dataset, system)
