@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from sasrecllm.batch import part_files
 from sasrecllm.batch.part_files import part_file, parts_folder, verify_part, write_part
 from sasrecllm.errors import CheckpointError
 from sasrecllm.inference.requests import Recommendation
