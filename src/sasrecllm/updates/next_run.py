@@ -1,4 +1,4 @@
-"""What the run after another is: its settings, those of the run before and the new rows, and its folder."""
+"""The run that an update makes: its settings, of the run before and the new rows, and its folder."""
 
 from __future__ import annotations
 
