@@ -67,6 +67,10 @@ def test_it_ends_with_both_runs_on_the_same_rows_and_lets_current_name_the_new_o
         assert difference[0] == pytest.approx(metric["after"][0] - metric["before"][0])
     for word in ("before", "after minus before", "AUC", "HR@10", "neither run has seen"):
         assert word in said
+    report = (folder / "report.html").read_text("utf-8")
+    assert "Before and after the update" in report and f"{found['rows']:,} rows" in report
+    assert report.index("Before and after") < report.index("Results on the whole test split")
+    assert "Before and after" not in (old / "report.html").read_text("utf-8")
     assert (old.parent / "current").resolve() == folder.resolve()
     assert "current names" in said
 

@@ -47,6 +47,7 @@ class Encode(EncoderKind):
     """The encoder, trained apart from the language model."""
 
     name = "encode"
+    trains_folds = True
 
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """The encoder on all training rows, and each fold encoder on those of the other folds."""

@@ -25,6 +25,7 @@ from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.requests import NewItem
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Progress
+from sasrecllm.reports.write import write_report
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import resealed
@@ -163,7 +164,7 @@ def judged(
 
 
 def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """Both runs on the rows that an update holds out, kept as ``update.json``.
+    """Both runs on the rows that an update holds out, kept as ``update.json`` and in the report.
 
     Returns:
         What :func:`judged` says, ``of``, the run before, and ``worse``: those of ``DECIDES`` that are
@@ -190,6 +191,7 @@ def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
     out = found | {"of": str(there), "worse": worse}
     with resealed(run.folder):
         write_json(run.folder.update, out)
+        write_report(run, dataset, redraw=False)  # with the table of both
     return out
 
 
