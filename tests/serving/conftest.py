@@ -145,6 +145,14 @@ def fake_server_in():
     return _fake_server_in
 
 
+@pytest.fixture(scope="module")
+def url(fake_server_in, tmp_path_factory):
+    """Address of such a server."""
+    server = fake_server_in(tmp_path_factory.mktemp("page"))
+    yield server.url
+    server.stop()
+
+
 @pytest.fixture
 def launch(tmp_path):
     """Starts such servers in the test's own folder and ends them."""

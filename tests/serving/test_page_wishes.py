@@ -5,13 +5,6 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture(scope="module")
-def url(fake_server_in, tmp_path_factory):
-    server = fake_server_in(tmp_path_factory.mktemp("wishes"))
-    yield server.url
-    server.stop()
-
-
 @pytest.fixture
 def page(browser, url):
     """A fresh page; script errors are its faults.  What it asks of the model lies in ``page.asked``."""

@@ -15,7 +15,7 @@ import polars as pl
 from sasrecllm.data.arranged import Arranged, arranged
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.holdout import check_share, hold_out
+from sasrecllm.data.holdout import HeldOut, check_share, hold_out
 from sasrecllm.data.ingest.by_users import validate_by_users
 from sasrecllm.data.ingest.feedback import (
     Feedback,
@@ -29,7 +29,7 @@ from sasrecllm.data.ingest.validation import OnBadRows, validate
 from sasrecllm.data.interactions import Tables, order_of
 from sasrecllm.data.log_facts import Bar, LogFacts, histogram
 from sasrecllm.data.long_columns import scratch
-from sasrecllm.data.splits import TRAIN, split_rows
+from sasrecllm.data.splits import DROPPED, TRAIN, split_rows
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine.os_errors import as_refusals
 
@@ -84,9 +84,7 @@ def prepare(
         ConfigError: an argument is wrong.
         ResourceError: the refused rows cannot be written.
     """
-    _check_arguments(threshold, negatives, seed)
-    check_share("cold_items", cold_items)
-    check_share("cold_users", cold_users)
+    _check_arguments(threshold, negatives, seed, cold_items=cold_items, cold_users=cold_users)
     file, columns = tables.files[0], tables.interactions.columns
     kind = feedback_of(feedback, columns, file)
     policy = policy_of(repeats, kind)
@@ -97,40 +95,46 @@ def prepare(
     said, bars = _of_feedback(log, kind, threshold, file)
     rule = _rule(split, checked)
     codes = split_rows(log.rows, rule, split_args or {})
-    all_rows = len(codes)
+    dropped = int((codes == DROPPED).sum())
     log, codes = log.without_dropped(codes)
-    catalog = _catalog(log.user_ids, checked.items)
     held = hold_out(
         log.users, log.items, codes, cold_items=cold_items, cold_users=cold_users, seed=seed
     )
-    remarks = [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
-    remarks += _repeats_notes(repeats, policy, log.repeated, moments=bool(repeat_key(checked)))
-    ties = log.ties(order_of(checked))
-    crossed = log.training_after_questions(held.splits)
-    remarks += _notes(rule, all_rows - len(codes), checked, ties, crossed)
+    ties, crossed = log.ties(order_of(checked)), log.training_after_questions(held.splits)
     cut = threshold if kind == "ratings" else None
-    dataset = Dataset(
+    facts = LogFacts(kind, rule, cut, bars, log.repeated, max(ties), order_of(checked))
+    dataset = replace(_dataset(checked, log, held, facts), negatives=negatives, seed=seed)
+    dataset, again = _with_seen(dataset, seen)
+    notes = [
+        *checked.notes,
+        *([f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []),
+        *_repeats_notes(repeats, policy, log.repeated, moments=bool(repeat_key(checked))),
+        *_order_notes(rule, dropped, checked, ties, crossed),
+        *again,
+        *set_aside(dataset),
+        *held.notes,
+        *(WARNING + text for text in (*said, *warnings_of(dataset, split_args or {}))),
+    ]
+    return replace(dataset, notes=tuple(notes))
+
+
+def _dataset(checked: Tables, log: Arranged, held: HeldOut, facts: LogFacts) -> Dataset:
+    """The rows of a log with the catalogue, the split and what the log knew of them."""
+    return Dataset(
         users=log.users,
         items=log.items,
         labels=log.labels,
         times=log.times,
         splits=held.splits,
-        catalog=catalog,
+        catalog=_catalog(log.user_ids, checked.items),
         name=checked.name,
         words=dict(checked.words),
         has_times=log.has_times,
-        implicit=kind == "implicit",
-        negatives=negatives,
-        seed=seed,
+        implicit=facts.feedback == "implicit",
         held_items=held.items,
         held_users=held.users,
-        log=LogFacts(kind, rule, cut, bars, log.repeated, max(ties), order_of(checked)),
+        log=facts,
     )
-    dataset = _with_seen(dataset, seen, remarks)
-    remarks += set_aside(dataset)
-    said += warnings_of(dataset, split_args or {})
-    notes = (*checked.notes, *remarks, *held.notes, *(WARNING + text for text in said))
-    return replace(dataset, notes=notes)
 
 
 @contextmanager
@@ -179,21 +183,22 @@ def _repeats_notes(repeats: Repeats, policy: Repeats, repeated: int, *, moments:
     return notes
 
 
-def _with_seen(dataset: Dataset, seen: Seen, remarks: list[str]) -> Dataset:
-    """The data set told whether items met before may be recommended; adds a note to ``remarks``."""
+def _with_seen(dataset: Dataset, seen: Seen) -> tuple[Dataset, list[str]]:
+    """The data set that knows whether items met before may be recommended, and what is noted of it."""
     again = dataset.met_before[dataset.splits == TRAIN]
     share = float(again.mean()) if len(again) else 0.0
     allow = seen == "allow" or (seen == "auto" and share >= OFTEN)
+    notes = []
     if again.any():
         what = "may be recommended again" if allow else "are not recommended again"
-        remarks.append(
+        notes.append(
             f"{again.sum():,} of {len(again):,} training rows are on items that their user had met"
             f" before: such items {what} (recommend.seen={'allow' if allow else 'exclude'})"
         )
-    return replace(dataset, allow_seen=allow)
+    return replace(dataset, allow_seen=allow), notes
 
 
-def _check_arguments(threshold: float, negatives: int, seed: int) -> None:
+def _check_arguments(threshold: float, negatives: int, seed: int, **shares: float) -> None:
     checks = [
         ("threshold", threshold, "a finite number", math.isfinite(threshold)),
         ("negatives", negatives, "1 or more", negatives >= 1),
@@ -202,6 +207,8 @@ def _check_arguments(threshold: float, negatives: int, seed: int) -> None:
     for name, value, allowed, fine in checks:
         if not fine:
             raise ConfigError(f"{name} is {value}; allowed: {allowed}", f"correct {name}")
+    for name, share in shares.items():
+        check_share(name, share)
 
 
 def _rule(split: str, tables: Tables) -> str:
@@ -221,7 +228,9 @@ def _catalog(users: list[str], items: pl.DataFrame) -> Catalog:
     return Catalog(items["item_id"].to_list(), items["title"].to_list(), users, attributes)
 
 
-def _notes(rule: str, dropped: int, tables: Tables, ties: tuple[int, int], crossed: int) -> list[str]:
+def _order_notes(
+    rule: str, dropped: int, tables: Tables, ties: tuple[int, int], crossed: int
+) -> list[str]:
     """What a reader of the report must know of the order and the split."""
     order = order_of(tables)
     has_order = order == "order" or (order == "time" and "order" in tables.interactions.columns)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,6 @@ from sasrecllm.data.long_columns import BLOCK, blocks, empty, let_go
 from sasrecllm.data.splits import CONTEXT, NAMES
 from sasrecllm.errors import DataError
 from sasrecllm.machine.os_errors import as_refusals
-
-if TYPE_CHECKING:
-    from sasrecllm.data.dataset import Dataset
 
 FORMAT = 1
 CODES = {**NAMES, "context": CONTEXT}
@@ -35,51 +32,68 @@ LOG = "log"
 FACTS = ("name", "words", "has_times", "implicit", "negatives", "seed", "notes")
 
 
-def save(dataset: Dataset, folder: Path) -> None:
-    """Write ``dataset``; the JSON file comes last, so a folder without it is unfinished.
+class Digested(Protocol):
+    """A data set, as far as this file knows one."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        ...
+
+
+D = TypeVar("D", bound=Digested)
+
+
+def save(fields: Mapping[str, Any], digest: str, folder: Path) -> None:
+    """Write a data set; the JSON file comes last, so a folder without it is unfinished.
+
+    Args:
+        fields: those of a :class:`~sasrecllm.data.dataset.Dataset`, by name.
+        digest: of its content.
 
     Raises:
         ResourceError: the disk is full.
         ConfigError: there can be no such folder, or nothing may be written there.
     """
-    catalog = dataset.catalog
+    catalog: Catalog = fields["catalog"]
     items = {"item_id": catalog.item_ids, "title": catalog.titles, **catalog.attributes}
-    meta = {key: getattr(dataset, key) for key in FACTS}
-    meta |= {key: getattr(dataset, key).tolist() for key in HELD if len(getattr(dataset, key))}
+    meta = {key: fields[key] for key in FACTS}
+    meta |= {key: fields[key].tolist() for key in HELD if len(fields[key])}
     meta |= {FORGOTTEN: catalog.forgotten.tolist()} if len(catalog.forgotten) else {}
-    meta |= {ALLOW_SEEN: True} if dataset.allow_seen else {}
-    meta |= {LOG: dataset.log.to_dict()} if dataset.log else {}
-    meta |= {"format": FORMAT, "digest": dataset.digest}
+    meta |= {ALLOW_SEEN: True} if fields["allow_seen"] else {}
+    meta |= {LOG: fields["log"].to_dict()} if fields["log"] else {}
+    meta |= {"format": FORMAT, "digest": digest}
     with as_refusals(folder):  # polars wraps a full disk in its own error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dataset.json").unlink(missing_ok=True)
-        _rows(dataset).sink_parquet(folder / "interactions.parquet")
+        _rows(fields).sink_parquet(folder / "interactions.parquet")
         pl.DataFrame(items, schema=dict.fromkeys(items, pl.String)).write_parquet(
             folder / "items.parquet"
         )
-        if dataset.former is not None:
-            dataset.former.save(folder)
+        if fields["former"] is not None:
+            fields["former"].save(folder)
         text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
 
 
-def _rows(dataset: Dataset) -> pl.LazyFrame:
+def _rows(fields: Mapping[str, Any]) -> pl.LazyFrame:
     """The interactions as people read them; made block by block where they are written."""
-    users = pl.Series(dataset.catalog.user_ids, dtype=pl.String)
-    items = pl.Series(dataset.catalog.item_ids, dtype=pl.String)
+    users = pl.Series(fields["catalog"].user_ids, dtype=pl.String)
+    items = pl.Series(fields["catalog"].item_ids, dtype=pl.String)
     spelled = {code: name for name, code in CODES.items()}
-    moment = "timestamp" if dataset.has_times else "order"
-    columns = (dataset.users, dataset.items, dataset.labels, dataset.times, dataset.splits)
+    moment = "timestamp" if fields["has_times"] else "order"
+    names = ("users", "items", "labels", "times", "splits")
+    users_N, items_N, labels_N, times_N, splits_N = (fields[name] for name in names)
 
     def made(*_asked: object) -> Iterator[pl.DataFrame]:
-        for part in blocks(*columns):
-            splits = pl.Series(dataset.splits[part])
+        for part in blocks(users_N, items_N, labels_N, times_N, splits_N):
+            splits = pl.Series(splits_N[part])
             yield pl.DataFrame(
                 {
-                    "user_id": users.gather(dataset.users[part]),
-                    "item_id": items.gather(dataset.items[part]),
-                    "label": dataset.labels[part],
-                    moment: dataset.times[part],
+                    "user_id": users.gather(users_N[part]),
+                    "item_id": items.gather(items_N[part]),
+                    "label": labels_N[part],
+                    moment: times_N[part],
                     "split": splits.replace_strict(spelled, return_dtype=pl.String),
                 }
             )
@@ -88,11 +102,11 @@ def _rows(dataset: Dataset) -> pl.LazyFrame:
     return register_io_source(made, schema={**kinds, "split": pl.String})
 
 
-def load(folder: Path, build: Callable[..., Dataset]) -> Dataset:
+def load(folder: Path, build: Callable[..., D]) -> D:
     """Read what :func:`save` wrote, and check it against its digest.
 
     Args:
-        build: makes the data set of its fields.
+        build: makes the data set of its fields, by name.
 
     Raises:
         DataError: a file is missing or damaged, or the content is not what was saved.

@@ -42,26 +42,10 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         *_all_stage_scores(run, dataset, stages),
     ]
     scores = {row.name: row.scores["test"] for row in rows}
-    evaluations = compare(
-        scores,
-        test,
-        validation_scores={row.name: row.scores["valid"] for row in rows},
-        validation_labels=valid.labels,
-        slices=slices_by_cause(
-            test,
-            seen_users=dataset.seen_users,
-            seen_items=dataset.seen_items,
-            train_counts=dataset.train_counts,
-        ),
-        resamples=run.config.evaluation.resamples,
-        seed=run.config.seed,
-        metrics=further_metrics(run.config.evaluation.metrics),
-        progress=run.progress.bar("intervals, row"),
-    )
+    found_rows = _compared(run, dataset, rows, valid, test)
     final = list(stages.values())[-1]
     ranking = rank(run, dataset, system)
     trivial = [name for name in baselines if baseline_of(name, "").trivial]
-    found_rows = {k: v.to_dict() for k, v in evaluations.items()}
     asks = asks_language_model(run.config)
     results = {
         "final": final.row,
@@ -109,6 +93,30 @@ class _Row:
     scores: dict[str, FloatArray]
     place: Path
     about: dict[str, Any]
+
+
+def _compared(
+    run: Run, dataset: Dataset, rows: Sequence[_Row], valid: Questions, test: Questions
+) -> dict[str, Any]:
+    """Name of each row -> its metrics, intervals, slices and differences, all on the same questions."""
+    slices = slices_by_cause(
+        test,
+        seen_users=dataset.seen_users,
+        seen_items=dataset.seen_items,
+        train_counts=dataset.train_counts,
+    )
+    found = compare(
+        {row.name: row.scores["test"] for row in rows},
+        test,
+        validation_scores={row.name: row.scores["valid"] for row in rows},
+        validation_labels=valid.labels,
+        slices=slices,
+        resamples=run.config.evaluation.resamples,
+        seed=run.config.seed,
+        metrics=further_metrics(run.config.evaluation.metrics),
+        progress=run.progress.bar("intervals, row"),
+    )
+    return {name: of_row.to_dict() for name, of_row in found.items()}
 
 
 def _baseline_scores(

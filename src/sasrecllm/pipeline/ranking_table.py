@@ -36,7 +36,7 @@ from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.fuse_lists import said
 from sasrecllm.stages.list_budget import lists_per_row
 from sasrecllm.stages.strategies import planned
-from sasrecllm.types import BoolArray, Histories, Scorer
+from sasrecllm.types import BoolArray, Histories, IntArray, Scorer
 
 WHOLE = "whole catalogue"
 """The kind of list that is served."""
@@ -50,6 +50,8 @@ def rank(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
     ``reranked`` beside them says of which rows only that many of each channel's best were asked about.
     """
     when = run.config.evaluation.ranking.when
+    if when == "auto" and run.config.update.of:
+        return {}  # an update is judged beside the run before it, which takes a fraction of the time
     out: dict[str, Any] = {}
     if when == "always" or (when == "auto" and dataset.implicit):
         out |= _among_drawn(run, dataset, system)
@@ -67,19 +69,7 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
         return {}
     rng = np.random.default_rng([run.config.seed, SERVED_LISTS])
     drawn = rows[spread_over_users(dataset.users[rows], c.ranking.users, rng)]
-
-    def free(known: Histories) -> BoolArray:
-        return free_items(known, np.ones(dataset.n_items, dtype=bool), seen=dataset.allow_seen)
-
-    train = dataset.rows("train")
-    likes = train[dataset.labels[train] == 1]
-    table = ListTable(
-        Asked(dataset.histories(drawn), dataset.items[drawn], free),
-        np.bincount(dataset.items[likes], minlength=dataset.n_items).astype(np.float64),
-        vectors_ID=np.hstack(system.item_features) if system.item_features else None,
-        resamples=c.resamples,
-        seed=run.config.seed,
-    )
+    table = _table_of(run, dataset, system, drawn)
     fusion = system.list_fusion
     fused = 0 if fusion is None or fusion.rerank is None else fusion.rerank.prompts
     most = lists_per_row(run.config, dataset, planned(run.config), fused)
@@ -121,6 +111,23 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
             "left_out": liked - len(rows),
         }
     }
+
+
+def _table_of(run: Run, dataset: Dataset, system: System, drawn: IntArray) -> ListTable:
+    """The table, still without rows, of the lists that the rows ``drawn`` ask for."""
+
+    def free(known: Histories) -> BoolArray:
+        return free_items(known, np.ones(dataset.n_items, dtype=bool), seen=dataset.allow_seen)
+
+    train = dataset.rows("train")
+    likes = train[dataset.labels[train] == 1]
+    return ListTable(
+        Asked(dataset.histories(drawn), dataset.items[drawn], free),
+        np.bincount(dataset.items[likes], minlength=dataset.n_items).astype(np.float64),
+        vectors_ID=np.hstack(system.item_features) if system.item_features else None,
+        resamples=run.config.evaluation.resamples,
+        seed=run.config.seed,
+    )
 
 
 def _among_drawn(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:

@@ -17,20 +17,20 @@ from sasrecllm.inference.requests import NewItem
 from sasrecllm.serving.security import KEY_VARIABLE
 
 
-class Told(NamedTuple):
-    """New items, and those that came before them; None at the beginning."""
+class AddedItems(NamedTuple):
+    """Items beside those of a run: the last that came, and all before; None where none did."""
 
     items: Sequence[NewItem]
-    before: Told | None
+    before: AddedItems | None
 
 
 class Process:
-    """One process (:mod:`sasrecllm.serving.worker`), what it was told, and since when it works."""
+    """One process (:mod:`sasrecllm.serving.worker`), its added items, and since when it works."""
 
     def __init__(self, command: Sequence[str], run: Path, threads: int) -> None:
         environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
         environment.pop(KEY_VARIABLE, None)
-        self.told: Told | None = None
+        self.added: AddedItems | None = None
         self.since: float | None = None
         self.process = subprocess.Popen(
             [*command, str(run)],

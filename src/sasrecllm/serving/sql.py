@@ -41,7 +41,7 @@ class Interaction:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StoredInteraction:
     """A feedback as a store keeps it.
 
     Args:
@@ -109,7 +109,7 @@ class Store(Protocol):
         """What tells this store from every other, made with it."""
         ...
 
-    def told(self, after: int = 0) -> list[Told]:
+    def interactions(self, after: int = 0) -> list[StoredInteraction]:
         """All feedback with a higher number, in order."""
         ...
 
@@ -133,7 +133,7 @@ ADD_ITEM = (
 ALL_ITEMS = "SELECT item_id, title, attributes FROM items ORDER BY number"
 ADD_INTERACTION = "INSERT INTO interactions (user_id, item_id, liked, told_at) VALUES (?, ?, ?, ?)"
 IDENTITY = "SELECT id FROM about"
-TOLD = (
+INTERACTIONS_AFTER = (
     "SELECT number, user_id, item_id, liked, told_at FROM interactions WHERE number > ?"
     " ORDER BY number LIMIT ?"
 )
@@ -189,12 +189,14 @@ class SqlStore:
             ((self._identity,),) = self._read(IDENTITY, ())
         return self._identity
 
-    def told(self, after: int = 0) -> list[Told]:
+    def interactions(self, after: int = 0) -> list[StoredInteraction]:
         """See :class:`Store`."""
-        found: list[Told] = []
+        found: list[StoredInteraction] = []
         while True:
-            rows = self._read(TOLD, (after, AT_ONCE))
-            found += [Told(n, user, item, bool(liked), at) for n, user, item, liked, at in rows]
+            rows = self._read(INTERACTIONS_AFTER, (after, AT_ONCE))
+            found += [
+                StoredInteraction(n, user, item, bool(liked), at) for n, user, item, liked, at in rows
+            ]
             if len(rows) < AT_ONCE:
                 return found
             after = rows[-1][0]

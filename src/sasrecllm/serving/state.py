@@ -35,7 +35,7 @@ log = logging.getLogger("sasrecllm.serving")
 
 
 class System(Protocol):
-    """What the server needs of :class:`~sasrecllm.inference.recommender.SASRecLLM`."""
+    """What the server needs of :class:`~sasrecllm.inference.recommender.Recommender`."""
 
     catalog: Catalog
     dataset: Any

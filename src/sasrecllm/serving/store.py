@@ -25,9 +25,9 @@ from sasrecllm.serving.sql import (
     Interaction,
     SqlStore,
     Store,
+    StoredInteraction,
     StoredItem,
     Taken,
-    Told,
     unavailable,
     without_password,
 )
@@ -38,9 +38,9 @@ __all__ = [
     "PostgresStore",
     "SqliteStore",
     "Store",
+    "StoredInteraction",
     "StoredItem",
     "Taken",
-    "Told",
     "open_store",
 ]
 

@@ -25,7 +25,7 @@ from sasrecllm import errors
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.inference.requests import Entry, NewItem, Recommendation, Scored, Title, pairs_of
-from sasrecllm.serving.process import Process, Told, end
+from sasrecllm.serving.process import AddedItems, Process, end
 from sasrecllm.serving.queueing import Overloaded
 
 MOST = 4
@@ -86,8 +86,8 @@ class Workers:
             raise
         self.model = run_digest(run)
 
-    def ask(self, told: Told | None, call: str, asked: dict[str, Any]) -> Any:
-        """What ``SASRecLLM.call(**asked)`` answers with the items in ``told``.
+    def ask(self, added: AddedItems | None, call: str, asked: dict[str, Any]) -> Any:
+        """What ``Recommender.call(**asked)`` answers with the items in ``added``.
 
         Raises:
             SasrecllmError: the Python API's own refusal.
@@ -101,11 +101,11 @@ class Workers:
         if not process.lives:
             process = self._replaced(process)
         try:
-            items, afresh = _missing(told, process.told)
-            process.told = None  # until it has answered nobody knows
+            items, afresh = _missing(added, process.added)
+            process.added = None  # until it has answered nobody knows
             question = {"call": call, "asked": asked, "items": items, "afresh": afresh}
             answer = process.ask(question, self.seconds)
-            process.told = told
+            process.added = added
             return answer
         except BrokenPipeError as error:
             log.error("%s", error)
@@ -200,7 +200,7 @@ def run_digest(folder: Path) -> str:
     return summed.hexdigest()[:12]
 
 
-def _missing(wanted: Told | None, has: Told | None) -> tuple[list[Any], bool]:
+def _missing(wanted: AddedItems | None, has: AddedItems | None) -> tuple[list[Any], bool]:
     """The items that a process lacks, and whether it must begin afresh with them."""
     links, at = [], wanted
     while at is not None and at is not has:
@@ -223,29 +223,29 @@ class Plain:
 
 @dataclass(frozen=True, eq=False)
 class RemoteSystem:
-    """A run in other processes, with the methods of ``SASRecLLM`` that the server needs."""
+    """A run in other processes, with the methods of ``Recommender`` that the server needs."""
 
     workers: Workers
     catalog: Catalog
     dataset: Dataset
-    told: Told | None = None
+    added: AddedItems | None = None
 
     def recommend(self, **asked: Any) -> list[Recommendation]:
-        """See :meth:`sasrecllm.inference.recommender.SASRecLLM.recommend`."""
+        """See :meth:`sasrecllm.inference.recommender.Recommender.recommend`."""
         lines = self._ask("recommend", asked)
         return [Recommendation(**line | {"flags": tuple(line["flags"])}) for line in lines]
 
     def score_items(self, items: Sequence[str], **asked: Any) -> list[float]:
-        """See :meth:`sasrecllm.inference.recommender.SASRecLLM.score_items`."""
+        """See :meth:`sasrecllm.inference.recommender.Recommender.score_items`."""
         return list(self._ask("score_items", asked | {"items": list(items)}))
 
     def scored(self, items: Sequence[str], **asked: Any) -> list[Scored]:
-        """See :meth:`sasrecllm.inference.recommender.SASRecLLM.scored`."""
+        """See :meth:`sasrecllm.inference.recommender.Recommender.scored`."""
         lines = self._ask("scored", asked | {"items": list(items)})
         return [Scored(**line | {"flags": tuple(line["flags"])}) for line in lines]
 
     def explain(self, item: str, **asked: Any) -> Plain:
-        """See :meth:`sasrecllm.inference.recommender.SASRecLLM.explain`."""
+        """See :meth:`sasrecllm.inference.recommender.Recommender.explain`."""
         return Plain(self._ask("explain", asked | {"item": item}))
 
     def with_items(self, items: Sequence[NewItem]) -> RemoteSystem:
@@ -257,12 +257,12 @@ class RemoteSystem:
         catalog = self.catalog.extended(
             [i.item_id for i in items], [i.title for i in items], [i.attributes for i in items]
         )
-        return RemoteSystem(self.workers, catalog, self.dataset, Told(tuple(items), self.told))
+        return RemoteSystem(self.workers, catalog, self.dataset, AddedItems(tuple(items), self.added))
 
     def _ask(self, call: str, asked: dict[str, Any]) -> Any:
         history: Sequence[Entry] | None = asked.get("history")
         plain = None if history is None else [_plain(*pair) for pair in pairs_of(history)]
-        return self.workers.ask(self.told, call, asked | {"history": plain})
+        return self.workers.ask(self.added, call, asked | {"history": plain})
 
 
 def _plain(entry: str | Title, liked: bool) -> tuple[str, bool, bool]:

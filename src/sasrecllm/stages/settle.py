@@ -68,7 +68,8 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     if not _is_open(run):
         return run.config
     named = run.config
-    chosen = _said(run, "recipe", named, [*recipe(named, dataset), *_of_machine(named)])
+    rules = [] if named.update.of else recipe(named, dataset)  # an update has those of the run before
+    chosen = _said(run, "recipe", named, [*rules, *_of_machine(named)])
     settled = with_choice(named, chosen)
     if named.budget and not named.quick:
         tried = replace(run, config=settled)

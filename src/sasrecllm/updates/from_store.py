@@ -15,30 +15,52 @@ OVERLAP = 1000
 """Numbers before the mark that are looked at again: a row of PostgreSQL may show after a later one."""
 
 
-class ToldRow(Protocol):
-    """A feedback: :class:`sasrecllm.serving.sql.Told`."""
+class StoreRow(Protocol):
+    """A feedback: :class:`sasrecllm.serving.sql.StoredInteraction`."""
 
     @property
-    def number(self) -> int: ...  # noqa: D102
+    def number(self) -> int:
+        """Later rows have higher ones."""
+        ...
+
     @property
-    def user_id(self) -> str: ...  # noqa: D102
+    def user_id(self) -> str:
+        """Raw id of the user, as the caller spelt it."""
+        ...
+
     @property
-    def item_id(self) -> str: ...  # noqa: D102
+    def item_id(self) -> str:
+        """Raw id of the item, as the caller spelt it."""
+        ...
+
     @property
-    def liked(self) -> bool: ...  # noqa: D102
+    def liked(self) -> bool:
+        """Whether the user liked the item."""
+        ...
+
     @property
-    def at(self) -> int: ...  # noqa: D102
+    def at(self) -> int:
+        """Unix second in which the store got it."""
+        ...
 
 
-class ToldItem(Protocol):
+class StoreItem(Protocol):
     """An item: :class:`sasrecllm.serving.sql.StoredItem`."""
 
     @property
-    def item_id(self) -> str: ...  # noqa: D102
+    def item_id(self) -> str:
+        """Raw id of the item, as the caller spelt it."""
+        ...
+
     @property
-    def title(self) -> str: ...  # noqa: D102
+    def title(self) -> str:
+        """Its title."""
+        ...
+
     @property
-    def attributes(self) -> Mapping[str, str | None]: ...  # noqa: D102
+    def attributes(self) -> Mapping[str, str | None]:
+        """Name of an attribute -> its value; None where the item has none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,12 +75,12 @@ class StoreRows:
 
     name: str
     identity: str
-    rows: Sequence[ToldRow]
-    items: Sequence[ToldItem]
+    rows: Sequence[StoreRow]
+    items: Sequence[StoreItem]
 
 
 @dataclass(frozen=True)
-class Taken:
+class NewRows:
     """What an update takes of a store.
 
     Args:
@@ -75,7 +97,7 @@ class Taken:
     dislikes: int
 
 
-def taken_from(run: RunFolder, told: StoreRows) -> Taken:
+def taken_from(run: RunFolder, told: StoreRows) -> NewRows:
     """What the run has not yet of what a store was told.
 
     Raises:
@@ -108,7 +130,7 @@ def taken_from(run: RunFolder, told: StoreRows) -> Taken:
     wanted = {"user_id", "item_id", needed, *names} | ({"timestamp"} if old.has_times else set())
     columns = {names.get(c) or c: found[c] for c in found if c in wanted and names.get(c, c)}
     last = max((row.number for row in told.rows), default=0)
-    return Taken(
+    return NewRows(
         table(columns),
         _shelf(items, names) if items else None,
         {"store": told.identity, "told": max(mark, last), "waiting": waiting},
@@ -117,7 +139,7 @@ def taken_from(run: RunFolder, told: StoreRows) -> Taken:
     )
 
 
-def _shelf(items: Sequence[ToldItem], names: Mapping[str, str | None]) -> Any:
+def _shelf(items: Sequence[StoreItem], names: Mapping[str, str | None]) -> Any:
     item = names.get("items.item_id") or names.get("item_id") or "item_id"
     title = names.get("items.title") or names.get("title") or "title"
     attributes = dict.fromkeys(name for one in items for name in one.attributes)

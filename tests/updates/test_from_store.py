@@ -9,16 +9,19 @@ from sasrecllm.data.extend import NothingNew
 from sasrecllm.manifest import file_digest
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
-from sasrecllm.serving.store import Interaction, SqliteStore, StoredItem, Taken, Told
-from sasrecllm.updates import told as module
-from sasrecllm.updates.told import StoreRows, taken_from
+from sasrecllm.serving.store import Interaction, SqliteStore, StoredInteraction, StoredItem, Taken
+from sasrecllm.updates import from_store as module
+from sasrecllm.updates.from_store import StoreRows, taken_from
 from tests.updates.shop import DAY, START
 
 NOW = START + 400 * DAY
 
 
 def rows_of(*told, first=1):
-    return [Told(n, user, item, liked, NOW + n) for n, (user, item, liked) in enumerate(told, first)]
+    return [
+        StoredInteraction(n, user, item, liked, NOW + n)
+        for n, (user, item, liked) in enumerate(told, first)
+    ]
 
 
 def store_rows(rows, items=(), identity="a store"):
@@ -151,7 +154,7 @@ def test_the_server_does_not_count_twice_what_the_run_has(tmp_path):
     assert [item for item, _ in store.interactions_of("u", taken=taken)] == ["1", "3", "4"]
     other = Taken("another store", 3)
     assert len(store.interactions_of("u", taken=other)) == 5
-    assert [row.number for row in store.told(2)] == [3, 4, 5]
+    assert [row.number for row in store.interactions(2)] == [3, 4, 5]
     store.close()
 
 
@@ -169,7 +172,7 @@ def test_a_store_of_the_first_version_is_taken_over_with_all_it_was_told(tmp_pat
     old.close()
     first, second = SqliteStore(path), SqliteStore(path)
     second.add_interactions([Interaction("u", "j", False)])
-    rows = first.told()
+    rows = first.interactions()
     assert [(r.number, r.user_id, r.item_id, r.liked) for r in rows] == [
         (1, "u", "i", True), (2, "u", "j", False),
     ]  # fmt: skip
