@@ -116,6 +116,8 @@ def test_lists_are_judged_beside_the_run_before_alone_unless_always(updated, cli
     shutil.copytree(folder, tmp_path / "run")
     cli("evaluate", tmp_path / "run", "evaluation.ranking.when=always", "--quiet")
     assert "whole catalogue" in read_json(tmp_path / "run/results.json")["ranking"]
+    # The report that stood says the same from now on.
+    assert "whole catalogue" in (tmp_path / "run/report.html").read_text("utf-8")
 
 
 def test_the_encoder_goes_on_from_its_vectors_and_takes_few_steps(updated, old):
