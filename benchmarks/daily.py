@@ -100,7 +100,7 @@ def timed(work: Callable[[], SASRecLLM], place: Path) -> tuple[SASRecLLM, float]
 
 
 def play(config: Config, out: Path, parts: int, progress: Progress) -> None:
-    """One data set, day by day; the table so far stands in ``days.json`` and ``days.md``."""
+    """One data set, day by day; the days so far stand in ``days.json``."""
     data = whole_log(config)
     feedback: Feedback = "implicit" if data.implicit else "labels"
     rows, items = rows_of(data).drop("split"), items_of(data)
@@ -108,6 +108,7 @@ def play(config: Config, out: Path, parts: int, progress: Progress) -> None:
     cuts = [int(share * rows.height) for share in np.linspace(0.5, 1.0, parts + 1)]
     days = [rows[a:b] for a, b in pairwise(cuts)]
     base = config.model_dump(exclude={"data", "name", "chosen"}, exclude_unset=True)
+    lists = config.evaluation.ranking.users
 
     def trained(table: pl.DataFrame, folder: Path, split: str) -> tuple[SASRecLLM, float]:
         shelf = items.join(table, on="item_id", how="semi")
@@ -138,22 +139,59 @@ def play(config: Config, out: Path, parts: int, progress: Progress) -> None:
         if (theirs == TEST).any():
             asked[FIRST] = replace(tomorrow, splits=theirs)
         got = {
-            who: judged(systems, rows, resamples=1000, seed=0, lists=1000, progress=progress)
+            who: judged(systems, rows, resamples=1000, seed=0, lists=lists, progress=progress)
             for who, rows in asked.items()
         }
         seconds = {"update": update_cost, "retrain": retrain_cost}
         found.append({"day": at, "seconds": seconds, "judged": got})
-        text = table(out.name, found)
         (out / "days.json").write_text(json.dumps({"first": cost, "days": found}, indent=1))
-        (out / "days.md").write_text(text + "\n")
-        print(text.splitlines()[-1], flush=True)
+        print(days_table(found[-1:])[-1], flush=True)
 
 
-def table(name: str, found: list[dict[str, Any]]) -> str:
-    """The days of a data set as Markdown."""
+def page(names: dict[str, Path]) -> str:
+    """What was played as Markdown: one line for each data set, then its days.
+
+    Args:
+        names: of each data set, with its folder.
+    """
+    kept = {name: place / "days.json" for name, place in names.items()}
+    found = {name: json.loads(p.read_text())["days"] for name, p in kept.items() if p.is_file()}
+    head = ["log", "days", "CPU seconds, update of retrain", "metric", *SURE]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, days in found.items():
+        update, retrain = (sum(day["seconds"][way] for day in days) for way in ("update", "retrain"))
+        cost = f"{update:.0f} of {retrain:.0f} ({update / retrain:.0%})"
+        for key, shown in METRICS.items():
+            cells = [name, len(days), cost, shown, *(sure(days, key, *SURE[what]) for what in SURE)]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    for name, days in found.items():
+        lines += ["", f"## {name}", "", *days_table(days)]
+    return "\n".join(lines) + "\n"
+
+
+SURE = {
+    "update surely above never": ("update minus never", 1, ALL),
+    "surely below": ("update minus never", -1, ALL),
+    "retrain surely above update": ("retrain minus update", 1, ALL),
+    "surely below it": ("retrain minus update", -1, ALL),
+    "first day's users: update surely below never": ("update minus never", -1, FIRST),
+}
+"""Column -> whose difference, its sign, and of which users."""
+
+
+def sure(days: list[dict[str, Any]], key: str, pair: str, sign: int, who: str) -> str:
+    """On how many days the interval of a difference lies on that side of zero."""
+    metrics = [day["judged"][who]["metrics"] for day in days if who in day["judged"]]
+    spans = [found[key]["differences"][pair] for found in metrics if key in found]
+    count = sum(low > 0 if sign > 0 else high < 0 for _, low, high in spans if low is not None)
+    return f"{count} of {len(spans)}"
+
+
+def days_table(found: list[dict[str, Any]]) -> list[str]:
+    """The days of a data set as lines of a table."""
     pairs = ["update minus never", "retrain minus update"]
     head = ["day", "rows", "users", "metric", *WAYS, *pairs, "CPU seconds, update of retrain"]
-    lines = [f"### {name}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for day in found:
         update, retrain = day["seconds"]["update"], day["seconds"]["retrain"]
         cost = f"{update:.0f} of {retrain:.0f} ({update / retrain:.0%})"
@@ -165,7 +203,7 @@ def table(name: str, found: list[dict[str, Any]]) -> str:
                 changes = [span(got["differences"][pair], True) for pair in pairs]
                 cells = [day["day"], judged_rows["rows"], who, shown, *values, *changes, cost]
                 lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+    return lines
 
 
 def main() -> None:
@@ -178,12 +216,14 @@ def main() -> None:
     parser.add_argument("settings", nargs="*")
     asked = parser.parse_intermixed_args()
     plan: Plan = load_plan(asked.plan, asked.settings)
-    for cell in cells_of(plan):
-        if asked.only in ("", cell.dataset):
-            out = asked.out / cell.dataset
-            out.mkdir(parents=True, exist_ok=True)
+    cells = {f"{cell.dataset}, {cell.row}": cell for cell in cells_of(plan)}
+    places = {name: cell.folder(asked.out) for name, cell in cells.items()}
+    for name, cell in cells.items():
+        if asked.only in ("", name, cell.dataset):
+            places[name].mkdir(parents=True, exist_ok=True)
             config = settings_of(plan, cell, asked.plan.parent, asked.out)
-            play(config, out, asked.parts, Progress(quiet=True))
+            play(config, places[name], asked.parts, Progress(quiet=True))
+            (asked.out / "daily.md").write_text(page(places))
 
 
 if __name__ == "__main__":

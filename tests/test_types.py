@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sasrecllm.types import UNKNOWN, Histories
+from sasrecllm.types import UNKNOWN, Histories, spans
 
 
 def test_items_that_were_met_are_marked_in_their_own_row_and_foreign_ones_nowhere():
@@ -16,3 +16,11 @@ def test_items_that_were_met_are_marked_in_their_own_row_and_foreign_ones_nowher
         [False] * 4,
         [True, False, False, False],
     ]
+
+
+def test_spans_are_put_end_to_end():
+    offsets, rows = spans(np.array([7, 2, 5, 0]), np.array([2, 0, 3, 1]))
+    assert offsets.tolist() == [0, 2, 2, 5, 6]
+    assert rows.tolist() == [7, 8, 5, 6, 7, 0]
+    offsets, rows = spans(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    assert offsets.tolist() == [0] and rows.tolist() == []

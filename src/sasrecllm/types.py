@@ -29,6 +29,16 @@ UNKNOWN = -1
 """Index of a user that no training row ever showed, or of an item outside the catalogue."""
 
 
+def spans(first: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
+    """Spans of rows put end to end: where each lies, offsets [B + 1], and all their row numbers, [N].
+
+    Args:
+        first, lengths: first row of each span, and its number of rows, [B].
+    """
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return offsets, np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])
+
+
 @dataclass(frozen=True, slots=True)
 class Histories:
     """What B users had done before they were asked about, as ragged rows in flat arrays.
@@ -95,9 +105,7 @@ class Histories:
 
     def take(self, rows: IntArray) -> Histories:
         """The questions ``rows`` [R], in that order (a row may be asked for twice)."""
-        lengths = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        offsets, source = spans(self.offsets[:-1][rows], np.diff(self.offsets)[rows])
         return Histories(
             self.users[rows],
             self.items[source],

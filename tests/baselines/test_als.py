@@ -33,15 +33,17 @@ def test_new_users_are_recommended_the_group_they_have_shown(asked):
     assert (scores[2] == 0).all() and (scores[:, -1] == 0).all()
 
 
-def test_factors_solve_the_normal_equations_of_the_paper(asked):
-    scorer = ALS(planted(), factors=3, alpha=2.0, ridge=0.5)
+@pytest.mark.parametrize("factors", [3, 8])
+def test_factors_solve_the_normal_equations_of_the_paper(asked, factors):
+    """With as many likes as factors, and with fewer."""
+    scorer = ALS(planted(), factors=factors, alpha=2.0, ridge=0.5)
     y = scorer.item_factors
     liked = [0, 2, 7]
     confidence = np.ones(len(y))
     confidence[liked] += 2.0
     preference = np.zeros(len(y))
     preference[liked] = 1.0
-    left = (y * confidence[:, None]).T @ y + 0.5 * np.eye(3)
+    left = (y * confidence[:, None]).T @ y + 0.5 * np.eye(factors)
     expected = np.linalg.solve(left, (y * confidence[:, None]).T @ preference)
     np.testing.assert_allclose(scorer.fold_in(asked(liked))[0], expected, rtol=1e-9, atol=1e-12)
 

@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sasrecllm.baselines.features import ItemFeatures, popularity
-from sasrecllm.baselines.user_regression import RegressionPrior, UserRegression, shared_quality
+from sasrecllm.baselines.user_regression import (
+    RegressionPrior,
+    UserRegression,
+    _products,
+    shared_quality,
+)
 from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS, doubled
 from sasrecllm.types import Histories
 
@@ -50,6 +55,16 @@ def test_posterior_is_gaussian_conditioning(regression):
     inverse = np.linalg.inv(phi @ phi.T + p.level + drift + p.noise * np.eye(4))
     assert wish[0] == pytest.approx(regression.features[[4, 2]] @ phi.T @ inverse @ residual)
     assert level[0] == pytest.approx((p.level + p.drift * np.exp(-age / p.memory)) @ inverse @ residual)
+
+
+@pytest.mark.parametrize("different", [6, 60])
+def test_histories_of_the_same_items_and_of_others_have_the_same_products(different):
+    """Few items in many places are multiplied once, many in few places where they stand."""
+    rng = np.random.default_rng(different)
+    features, at = rng.normal(size=(different, 7)), rng.integers(0, different, (5, 4))
+    assert (different**2 <= at.size * 4) == (different == 6), "each on its own way"
+    wanted = np.einsum("bid,bjd->bij", features[at], features[at])
+    assert _products(features, at) == pytest.approx(wanted)
 
 
 def test_who_likes_the_sea_is_told_so_about_a_new_item(regression):

@@ -15,7 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sasrecllm import SASRecLLM
-from sasrecllm.batch import jobs, on_ray, parts
+from sasrecllm.batch import jobs, on_ray, part_files
 from sasrecllm.batch.jobs import merge, parts_folder, recommend_all
 from sasrecllm.config import load_config
 from sasrecllm.data import batch_files
@@ -92,7 +92,7 @@ def test_an_interrupted_job_goes_on_with_the_missing_parts_only(run, users, tmp_
             raise KeyboardInterrupt
         true_write(path, rows)
 
-    monkeypatch.setattr(parts, "write_lists", dies_at_the_third)
+    monkeypatch.setattr(part_files, "write_lists", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         recommend_all(run, users, cut, k=3, size=6)
     assert not cut.exists()
@@ -106,7 +106,7 @@ def test_a_damaged_part_is_refused_by_its_name_and_written_again(run, users, tmp
     whole, out = tmp_path / "whole.parquet", tmp_path / "recs.parquet"
     recommend_all(run, users, whole, k=3, size=6)
     recommend_all(run, users, out, k=3, size=6, shard=(0, 2))
-    part = parts.part_file(parts_folder(out), 2)
+    part = part_files.part_file(parts_folder(out), 2)
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
     if damage == "no note":

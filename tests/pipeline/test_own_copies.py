@@ -5,13 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from sasrecllm.checkpoint import commit_folder, read_json
-from sasrecllm.config import parse_config
+from sasrecllm.checkpoint import commit_folder, read_json, save_part
+from sasrecllm.config import load_config, parse_config
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.pipeline.prepare import check_settings, claim_folder
 from sasrecllm.runs.absolute_paths import with_absolute_paths
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.loaded import keep_part
 from sasrecllm.runs.opening import claim, open_run
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import keep_templates, stored_templates
@@ -188,10 +190,41 @@ def test_parts_of_another_run_are_copied_in_and_the_other_run_may_go(run, cli, t
 
 
 def test_a_damaged_part_of_another_run_is_refused_before_anything_is_trained(run, tmp_path):
-    from sasrecllm.runs.loaded import keep_part
-
     other = shutil.copytree(run / "stages/2-text/parts/adapter", tmp_path / "adapter")
     (other / "weights.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="weights"):
         keep_part(RunFolder(tmp_path / "run").stage(1, "a"), "adapter", str(other))
     assert not (tmp_path / "run").exists()
+
+
+MAPPER = "{name: mapper, task: answer, train: [mapper], prompt: soft, row: soft, %s}"
+PRIOR = "{name: prior, task: title_prior, train: [encoder], row: prior, load: {encoder: %s}}"
+
+
+def asked(folder, stages, *more):
+    config = load_config(TINY, [f"strategy=[{stages}]", "fusion.enabled=false", *more])
+    check_settings(open_run(folder, config, "x", quiet=True))
+
+
+def test_a_loaded_encoder_without_fold_encoders_is_refused_where_a_stage_reads_them(tmp_path):
+    alone, fitted = tmp_path / "alone/encoder", tmp_path / "fitted/encoder"
+    for place in (alone, fitted, tmp_path / "fitted/fold-0"):
+        save_part(place, {"a": torch.ones(1)}, {}, {})
+    folder = tmp_path / "run"
+    for stages in (
+        MAPPER % f"load: {{encoder: '{alone}'}}",
+        PRIOR % f"'{alone}'" + ", " + MAPPER % "vectors: crossfit",
+    ):
+        with pytest.raises(ConfigError, match=r"stage 'mapper'.*no fold encoders") as refusal:
+            asked(folder, stages)
+        assert str(alone) in refusal.value.what and "vectors to encoder" in refusal.value.remedy
+    # What the refusal names as next steps, and what never needed fold encoders.
+    asked(folder, MAPPER % f"load: {{encoder: '{fitted}'}}")
+    asked(folder, MAPPER % f"load: {{encoder: '{alone}'}}, vectors: encoder")
+    asked(folder, MAPPER % f"load: {{encoder: '{alone}'}}", "encoder.folds=0")
+    asked(folder, PRIOR % f"'{alone}'")
+    again = "{name: encoder, task: encode, train: [encoder], row: encoder}, "
+    asked(folder, PRIOR % f"'{alone}'" + ", " + again + MAPPER % "vectors: crossfit")
+    # A run that began with such an encoder goes on as it began.
+    keep_part(RunFolder(folder).stage(1, "mapper"), "encoder", str(alone))
+    asked(folder, MAPPER % f"load: {{encoder: '{alone}'}}")

@@ -88,6 +88,23 @@ def test_the_reader_finds_what_the_run_was():
         assert text in html
 
 
+def test_an_update_shows_both_runs_and_which_way_each_metric_is_better():
+    def metric(difference):
+        apart = {"after minus before": [difference, difference - 0.01, difference + 0.01]}
+        return {"before": [0.5, 0.4, 0.6], "after": [0.5 + difference, 0.4, 0.6], "differences": apart}
+
+    found = {"auc": metric(0.05), "log_loss": metric(-0.05), "hr@10": metric(-0.05), "uauc": metric(0)}
+    update = {"of": EVIL, "rows": 1200, "lists": 7, "metrics": found, "worse": []}
+    html = run_report.html_report(replace(GOOD, update=update))
+    section = html[html.index("Before and after") : html.index("Results on the whole")]
+    assert "1,200 rows and 7 lists" in section and "<img" not in section
+    signs = re.findall(
+        r'<td>([\w@ ]+)</td>.*<td class="num( up| down|)"><b>[^<]*</b>.*</td></tr>', section
+    )
+    assert signs == [("AUC", " up"), ("log loss", " up"), ("HR@10", " down"), ("UAUC", "")]
+    assert "Before and after" not in run_report.html_report(GOOD)
+
+
 def test_headline_is_true_to_the_intervals_of_both_metrics():
     better = run_report.headline(GOOD)
     assert better.count("surely better than the best row without a network, trivial") == 2

@@ -11,13 +11,6 @@ KEY = "a-key-that-only-this-test-knows"
 EVIL = "<img src=x onerror=alert(1)> The General"
 
 
-@pytest.fixture(scope="module")
-def url(fake_server_in, tmp_path_factory):
-    server = fake_server_in(tmp_path_factory.mktemp("page"))
-    yield server.url
-    server.stop()
-
-
 @pytest.fixture
 def blank(browser):
     """An empty tab; a dialog is its fault."""

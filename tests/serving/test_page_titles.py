@@ -24,13 +24,6 @@ def tall(page, rows):
     return page.locator(rows).evaluate_all("ls => ls.map(l => l.getBoundingClientRect().height)")
 
 
-@pytest.fixture(scope="module")
-def url(fake_server_in, tmp_path_factory):
-    server = fake_server_in(tmp_path_factory.mktemp("page"))
-    yield server.url
-    server.stop()
-
-
 @pytest.mark.parametrize("width", [360, 1180])
 @pytest.mark.parametrize("kind", TITLES)
 def test_no_title_fills_the_page_or_turns_what_stands_beside_it(browser, url, kind, width):

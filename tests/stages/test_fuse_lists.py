@@ -1,13 +1,14 @@
 """Lists follow taste where there is taste, and are popularity where there is none."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from sasrecllm import SASRecLLM, fit
-from sasrecllm.checkpoint import read_json
+from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.config import parse_config
 from sasrecllm.data.candidates import servable_likes
 from sasrecllm.errors import ConfigError
@@ -16,6 +17,7 @@ from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import open_run
 from sasrecllm.runs.stored import stored_config
+from sasrecllm.stages.fuse_lists import weighed_before
 from sasrecllm.stages.strategies import all_stages, planned
 
 THEMES, OF_THEME, USERS, ROWS = 8, 40, 200, 16
@@ -272,3 +274,76 @@ def test_a_run_without_lists_serves_by_its_score(tmp_path):
     assert not stored_config(RunFolder(tmp_path / "run")).lists.enabled
     scores = [r.score for r in system.recommend(user="u1", k=8)]
     assert scores == sorted(scores, reverse=True)
+
+
+def singletons() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Everybody likes eight of twelve items; then four with his own words, two of them his alone."""
+    users, popular, themes = 60, 12, 20
+    titles = {f"p{n}": f"Common P{n}x" for n in range(popular)}
+    rows, rng = [], np.random.default_rng(5)
+    for user in range(users):
+        theme = user % themes
+        own = [f"old{theme}", f"older{theme}", f"new{user}", f"newer{user}"]
+        titles |= {item: f"Theme{theme} {item}" for item in own}
+        met = [*(f"p{n}" for n in rng.permutation(popular)[:8]), *own]
+        rows += [(f"u{user}", item, t) for t, item in enumerate(met)]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    return log, pl.DataFrame({"item_id": list(titles), "title": list(titles.values())})
+
+
+@pytest.fixture(scope="module")
+def of_singletons(tmp_path_factory) -> SASRecLLM:
+    options = {
+        "strategy": "no-network", "data.split": "leave-one-out", "evaluation.resamples": 100,
+        "evaluation.ablations": False, "lists.channels": ["popularity", "ItemKNN", "title words"],
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("singletons") / "run"
+    return fit(*singletons(), out=folder, quiet=True, **options)
+
+
+def test_where_what_is_liked_next_is_new_lists_are_as_good_as_the_words_that_know_it(of_singletons):
+    rows = results_of(of_singletons)["ranking"]["whole catalogue"]["rows"]
+    assert rows["popularity"]["hr@10"][0] == 0
+    assert rows["list fusion"]["hr@10"][0] >= 0.9  # eight items have a user's words
+    assert rows["list fusion"]["distinct items"] >= 3 * rows["popularity"]["distinct items"]
+    whole = of_singletons.fusion.whole
+    assert set(whole) == {"list fusion", "without an offset", "title words"}
+    said = results_of(of_singletons)["ranking"]["whole catalogue"]["fusion"]
+    assert f"title words {whole['title words']:.4f}" in said
+
+
+def test_a_channel_that_lists_alone_is_kept_with_the_run_and_lists_items_added_later(of_singletons):
+    system = of_singletons
+    again = SASRecLLM.from_pretrained(system.place.folder)
+    assert again.fusion.whole == system.fusion.whole
+    everybody = system.dataset.latest(np.arange(len(system.catalog.user_ids)))
+    np.testing.assert_array_equal(
+        again.recommend_many(everybody, 10).items, system.recommend_many(everybody, 10).items
+    )
+    grown = system.with_items([NewItem("late", "Theme3 old3 older3")])
+    fan, other = (
+        next(u for u in system.catalog.user_ids if int(u[1:]) % 20 == theme) for theme in (3, 4)
+    )
+    assert "late" in [r.item_id for r in grown.recommend(user=fan, k=10)]
+    assert "late" not in [r.item_id for r in grown.recommend(user=other, k=10)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["EASE", "ItemKNN"], ["EASE", "ItemKNN"]),
+        (["EASE", "a channel of another version"], ["popularity", "EASE", "ItemKNN"]),
+        (["popularity"], ["popularity", "EASE", "ItemKNN"]),
+    ],
+)
+def test_an_update_weighs_the_channels_that_had_a_weight_or_all(tmp_path, before, after):
+    """One alone may stand for want of anything better."""
+    names, stage = ["popularity", "EASE", "ItemKNN"], SimpleNamespace(name="lists")
+    old, new = (RunFolder(tmp_path / name).stage(3, "lists") for name in ("old", "new"))
+    old.path.mkdir(parents=True)
+    write_json(old.about, {"result": {"channels": before}})
+    update = SimpleNamespace(of=str(tmp_path / "old"))
+    work = SimpleNamespace(config=SimpleNamespace(update=update), folder=lambda _: new)
+    assert weighed_before(work, stage, names) == after
+    update.of = ""
+    assert weighed_before(work, stage, names) == names

@@ -12,6 +12,7 @@ import sasrecllm
 from sasrecllm import SASRecLLM, fit
 from sasrecllm.checkpoint import read_json
 from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.evaluation.metrics import auc
 from sasrecllm.manifest import file_digest
 from sasrecllm.pipeline import run as pipeline
 from sasrecllm.runs.folder import RunFolder
@@ -66,6 +67,10 @@ def test_it_ends_with_both_runs_on_the_same_rows_and_lets_current_name_the_new_o
         assert difference[0] == pytest.approx(metric["after"][0] - metric["before"][0])
     for word in ("before", "after minus before", "AUC", "HR@10", "neither run has seen"):
         assert word in said
+    report = (folder / "report.html").read_text("utf-8")
+    assert "Before and after the update" in report and f"{found['rows']:,} rows" in report
+    assert report.index("Before and after") < report.index("Results on the whole test split")
+    assert "Before and after" not in (old / "report.html").read_text("utf-8")
     assert (old.parent / "current").resolve() == folder.resolve()
     assert "current names" in said
 
@@ -94,6 +99,25 @@ def test_the_run_before_is_judged_as_it_is_served(updated, old):
         if known is None:  # a known user's rows of the run would stand before the history once more
             (wanted,) = served.score_items([item], entries)
             assert served.calibration.probabilities(got[[place]])[0] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_what_the_new_run_has_scored_already_is_what_it_answers(updated):
+    """The table takes its scores of the test from the run, where the old run is asked."""
+    folder, _, _ = updated
+    data, found = stored_data(RunFolder(folder)), read_json(folder / "update.json")
+    system, test = SASRecLLM.from_pretrained(folder), data.questions("test")
+    scores = system.score(test.histories, test.targets[:, None])[:, 0]
+    assert auc(scores, test.labels) == pytest.approx(found["metrics"]["auc"]["after"][0], abs=1e-9)
+
+
+def test_lists_are_judged_beside_the_run_before_alone_unless_always(updated, cli, tmp_path):
+    folder, _, _ = updated
+    assert read_json(folder / "results.json")["ranking"] == {}
+    shutil.copytree(folder, tmp_path / "run")
+    cli("evaluate", tmp_path / "run", "evaluation.ranking.when=always", "--quiet")
+    assert "whole catalogue" in read_json(tmp_path / "run/results.json")["ranking"]
+    # The report that stood says the same from now on.
+    assert "whole catalogue" in (tmp_path / "run/report.html").read_text("utf-8")
 
 
 def test_the_encoder_goes_on_from_its_vectors_and_takes_few_steps(updated, old):
@@ -220,7 +244,7 @@ def test_from_python_a_new_system_comes_out(old):
     after = system.update(rows, out=old.with_name("from-python"), quiet=True, update={"epochs": 1})
     assert after.recommend(user="u50", k=2) and not (system.catalog.user_index(["u50"]) >= 0).any()
     assert stored_config(RunFolder(after.place.folder)).update.epochs == 1
-    assert "update" not in repr(after.evaluate())[:0]
+    assert after.evaluate()["rows"].keys() == system.evaluate()["rows"].keys()
     with pytest.raises(DataError, match="known already"):
         after.update(rows, quiet=True)
     with pytest.raises(ConfigError, match="keeps what the run was made with"):

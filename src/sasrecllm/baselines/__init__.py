@@ -1,1 +1,1 @@
-"""Trivial scorers that every table starts with."""
+"""Scorers without a network: trivial ones, the user regression, and the channels of lists."""

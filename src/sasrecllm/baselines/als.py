@@ -68,6 +68,7 @@ class ALS(CatalogueScorer):
         lengths = np.diff(likes.offsets)
         out = np.zeros((len(lengths), self.factors))
         shared = others.T @ others + self.ridge * np.eye(self.factors)
+        inverse = np.asarray(np.linalg.inv(shared), dtype=np.float64)
         padded = np.append(others, np.zeros((1, self.factors)), axis=0)
         order = np.argsort(lengths, kind="stable")  # neighbours in length share a block
         order = order[lengths[order] > 0]
@@ -78,11 +79,25 @@ class ALS(CatalogueScorer):
             inside = places < lengths[rows][:, None]
             at = np.where(inside, likes.offsets[rows][:, None] + places, 0)
             liked_RLF = padded[np.where(inside, likes.items[at], len(others))]
-            normal_RFF = shared + self.alpha * (liked_RLF.transpose(0, 2, 1) @ liked_RLF)
-            wish_RF1 = (1.0 + self.alpha) * liked_RLF.sum(1)[:, :, None]
-            out[rows] = np.linalg.solve(normal_RFF, wish_RF1)[:, :, 0]
+            out[rows] = (1.0 + self.alpha) * self._wished(liked_RLF, shared, inverse)
             start += len(rows)
         return out
+
+    def _wished(self, liked_RLF: FloatArray, shared: FloatArray, inverse: FloatArray) -> FloatArray:
+        """(shared + α YᵀY)⁻¹ Yᵀ1 of every Y of ``liked_RLF``, [R, F]; its empty places are 0.
+
+        Fewer likes than factors are so many equations instead of F:
+        (S + α YᵀY)⁻¹ Yᵀ = S⁻¹ Yᵀ (1 + α Y S⁻¹ Yᵀ)⁻¹.
+        """
+        turned_RFL = liked_RLF.transpose(0, 2, 1)
+        count = liked_RLF.shape[1]
+        if count < self.factors:
+            known_RLF = liked_RLF @ inverse
+            likes_RLL = np.eye(count) + self.alpha * (known_RLF @ turned_RFL)
+            worth_RL1 = np.linalg.solve(likes_RLL, np.ones((len(liked_RLF), count, 1)))
+            return np.asarray((known_RLF * worth_RL1).sum(1))
+        normal_RFF = shared + self.alpha * (turned_RFL @ liked_RLF)
+        return np.asarray(np.linalg.solve(normal_RFF, liked_RLF.sum(1)[:, :, None])[:, :, 0])
 
     def _block(self, lengths: np.ndarray, order: np.ndarray) -> np.ndarray:
         """The first of ``order`` that fit into a block together; at least one."""

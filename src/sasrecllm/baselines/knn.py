@@ -53,6 +53,10 @@ class ItemKNN:
         0 for an item that no training row likes, and for an item with itself.
         """
         both = self.together.of(np.minimum(first, second), np.maximum(first, second))
+        return self._likeness(both, first, second)
+
+    def _likeness(self, both: FloatArray, first: IntArray, second: IntArray) -> FloatArray:
+        """sim of pairs that so many users like ``both`` of."""
         size = np.sqrt(self._likers_of(first) * self._likers_of(second))
         return both / np.maximum(size + self.shrink, 1e-12)
 
@@ -74,8 +78,9 @@ class ItemKNN:
     def neighbours(self) -> Neighbours:
         """Of every item, those whose similarity is above 0."""
         first, second = self.together.first, self.together.second
+        near = self._likeness(self.together.counts, first, second)
         whose, which = np.concatenate([first, second]), np.concatenate([second, first])
-        return Neighbours.of(whose, which, self.similarity(whose, which), self.rows.n_items)
+        return Neighbours.of(whose, which, np.concatenate([near, near]), self.rows.n_items)
 
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I]: the neighbours of what is liked, without asking the others."""

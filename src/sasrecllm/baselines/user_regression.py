@@ -13,7 +13,8 @@ crowd chose to see it also likes better.
 
 The terms as scorers: :mod:`sasrecllm.baselines.user_regression_terms`.
 
-Legend: B questions, L history rows, C candidates, D features, I items, J new items, N rows.
+Legend: B questions, L history rows, C candidates, D features, I items, J new items, N rows,
+U different items of the histories.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sasrecllm.baselines.features import popularity
-from sasrecllm.types import FloatArray, Histories, IntArray, LabelArray
+from sasrecllm.types import UNKNOWN, FloatArray, Histories, IntArray, LabelArray
 
 CHUNK = 64  # questions solved at once: 64 * 200 * 200 doubles are 20 MB
 
@@ -142,21 +143,23 @@ class UserRegression:
     def _solve(self, h: Histories) -> tuple[FloatArray, FloatArray]:
         p = self.prior
         lengths = np.diff(h.offsets)
-        items_BL = h.padded(h.items, -1).astype(np.int64)
-        real_BL = np.arange(items_BL.shape[1]) < lengths[:, None]
+        items_U, at_N = np.unique(h.items, return_inverse=True)
+        at_BL = h.padded(at_N, len(items_U)).astype(np.int64)
+        features_UD = self.features_of(np.append(items_U, UNKNOWN))  # the last: of an empty place
+        real_BL = np.arange(at_BL.shape[1]) < lengths[:, None]
         residual = h.labels - self.mean - self.quality_of(h.items)
         residual_BL = h.padded(residual, 0).astype(np.float64)
-        features_BLD = self.features_of(items_BL) * real_BL[:, :, None]
-        age_BL = (lengths[:, None] - np.arange(items_BL.shape[1])).clip(min=0)
+        age_BL = (lengths[:, None] - np.arange(at_BL.shape[1])).clip(min=0)
         apart_BLL = np.abs(age_BL[:, :, None] - age_BL[:, None, :])
         both_BLL = real_BL[:, :, None] & real_BL[:, None, :]
-        kernel_BLL = features_BLD @ features_BLD.transpose(0, 2, 1)
-        kernel_BLL += both_BLL * (p.level + p.drift * np.exp(-apart_BLL / p.memory))
+        fading = p.level + p.drift * np.exp(-np.arange(at_BL.shape[1] + 1) / p.memory)
+        kernel_BLL = _products(features_UD, at_BL) + both_BLL * fading[apart_BLL]
         kernel_BLL += np.eye(kernel_BLL.shape[1]) * p.noise
         alpha_BL = np.linalg.solve(kernel_BLL, residual_BL[:, :, None])[:, :, 0]
-        level = (alpha_BL * real_BL * (p.level + p.drift * np.exp(-age_BL / p.memory))).sum(1)
-        wish_BD = (alpha_BL[:, None, :] @ features_BLD)[:, 0]
-        return level, wish_BD
+        level = (alpha_BL * real_BL * fading[age_BL]).sum(1)
+        cells_BL = at_BL + len(features_UD) * np.arange(len(at_BL))[:, None]
+        wish_B = np.bincount(cells_BL.ravel(), alpha_BL.ravel(), len(at_BL) * len(features_UD))
+        return level, wish_B.reshape(len(at_BL), -1) @ features_UD
 
     def quality_of(self, items: IntArray) -> FloatArray:
         """Quality of items, any shape; 0 for one that is in neither table."""
@@ -200,17 +203,30 @@ def shared_quality(
     item_count = np.bincount(items, minlength=n_items) + item_ridge
     shown = np.bincount(items, minlength=n_items)
     gram = (features * shown[:, None]).T @ features + feature_ridge * np.eye(features.shape[1])
+    solved = np.linalg.inv(gram)  # once for all sweeps: what it costs is most of a sweep
     for _ in range(sweeps):
         rest = targets - user[users] - item[items]
         if len(slope):
             summed = features.T @ np.bincount(items, rest, n_items)
-            slope = np.asarray(np.linalg.solve(gram, summed), dtype=np.float64)
+            slope = np.asarray(solved @ summed, dtype=np.float64)
         common = features @ slope
         rest = targets - common[items] - item[items]
         user = np.asarray(np.bincount(users, rest, n_users) / user_count, dtype=np.float64)
         rest = targets - common[items] - user[users]
         item = np.asarray(np.bincount(items, rest, n_items) / item_count, dtype=np.float64)
     return np.asarray(features @ slope + item), slope
+
+
+def _products(features_UD: FloatArray, at_BL: IntArray) -> FloatArray:
+    """Dot products of the features of every two places of a history, [B, L, L].
+
+    Histories of one user, or of popular items, share most of theirs: those are multiplied once.
+    """
+    if len(features_UD) ** 2 <= at_BL.size * at_BL.shape[1]:
+        shared_UU = features_UD @ features_UD.T
+        return np.asarray(shared_UU[at_BL[:, :, None], at_BL[:, None, :]])
+    features_BLD = features_UD[at_BL]
+    return np.asarray(features_BLD @ features_BLD.transpose(0, 2, 1))
 
 
 def _joined(groups: Sequence[FloatArray], count: int) -> FloatArray:

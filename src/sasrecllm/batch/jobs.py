@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm.batch import on_ray
-from sasrecllm.batch.parts import part_file, parts_folder, verify_part, write_part
+from sasrecllm.batch.part_files import part_file, parts_folder, verify_part, write_part
 from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.batch_files import check_ending, merge_lists, user_batches, write_lists
 from sasrecllm.errors import ConfigError

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from sasrecllm import plugins
-from sasrecllm.batch.parts import part_file, write_part
+from sasrecllm.batch.part_files import part_file, write_part
 from sasrecllm.data.batch_files import users_of
 from sasrecllm.errors import ConfigError, MissingExtraError
 from sasrecllm.inference.recommender import Recommender

@@ -54,8 +54,8 @@ def update(
     """
     from sasrecllm.data.extend import NothingNew
     from sasrecllm.reports.changes import changes_table
+    from sasrecllm.updates.next_run import overrides_of
     from sasrecllm.updates.promote import PROMOTE
-    from sasrecllm.updates.settings import overrides_of
     from sasrecllm.updates.update import update as update_run
 
     if promote not in PROMOTE:
@@ -90,7 +90,7 @@ def _told(folder: Path, url: str) -> Any:
     """What the store of a server was told."""
     from sasrecllm.serving.sql import without_password
     from sasrecllm.serving.store import open_store
-    from sasrecllm.updates.told import StoreRows
+    from sasrecllm.updates.from_store import StoreRows
 
     if "://" not in url and not Path(url).is_file():
         raise ConfigError(

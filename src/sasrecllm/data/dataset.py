@@ -25,7 +25,7 @@ from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST, TRAIN, VALID
 from sasrecllm.data.tally import Tally, tally
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
-from sasrecllm.types import BoolArray, Histories, IntArray, LabelArray, Questions
+from sasrecllm.types import BoolArray, Histories, IntArray, LabelArray, Questions, spans
 
 __all__ = ["CONTEXT", "TEST", "TRAIN", "VALID", "Dataset"]
 
@@ -117,8 +117,7 @@ class Dataset:
             before = np.searchsorted(self._open_rows, np.stack([begin, end]))
             begin, end = np.where(blind, before, np.stack([begin, end]))
         lengths = end - begin if last is None else np.minimum(end - begin, last)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(end - offsets[1:], lengths) + np.arange(offsets[-1])
+        offsets, source = spans(end - lengths, lengths)
         if blind.any():
             hidden = np.repeat(blind, lengths)
             source[hidden] = self._open_rows[source[hidden]]
@@ -138,8 +137,7 @@ class Dataset:
         """
         inside, place = users >= 0, np.maximum(users, 0)
         lengths = np.where(inside, np.diff(self.starts)[place], 0)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        rows = np.repeat(self.starts[place] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        offsets, rows = spans(self.starts[place], lengths)
         asked = np.where(lengths > 0, self.times[np.maximum(self.starts[place + 1] - 1, 0)] + 1, 0)
         return Histories(users, self.items[rows], self.labels[rows], self.times[rows], offsets, asked)
 

@@ -48,7 +48,7 @@ class FileColumns:
 
 
 class Parts(Protocol):
-    """A table in many files; see :mod:`sasrecllm.data.ingest.parts`."""
+    """A table in many files; see :mod:`sasrecllm.data.ingest.many_files`."""
 
     @property
     def rows(self) -> int:

@@ -37,12 +37,12 @@ def predict_rows(
     trained = np.flatnonzero(weights_I > 0)
     x, y, w = features_IF[trained], own_ID[trained], weights_I[trained]
     mean = (w[:, None] * y).sum(0) / w.sum()
-    errors, _ = _folded(x, y - mean, w)
+    errors, _, moments = _folded(x, y - mean, w)
     total = (w[:, None] * (y - mean) ** 2).sum()
     best = int(np.argmin(errors))
     if errors[best] >= total:
         return np.tile(mean, (len(own_ID), 1)), 0.0
-    beta_FD = _solutions(x, y - mean, w)[best]
+    beta_FD = _solutions(*moments)[best]
     return mean + features_IF @ beta_FD, float(1 - errors[best] / total)
 
 
@@ -58,7 +58,7 @@ def out_of_fold(features_IF: FloatArray, own_ID: FloatArray, weights_I: FloatArr
     trained = np.flatnonzero(weights_I > 0)
     x, y, w = features_IF[trained], own_ID[trained], weights_I[trained]
     mean = (w[:, None] * y).sum(0) / w.sum()
-    errors, folds = _folded(x, y - mean, w)
+    errors, folds, _ = _folded(x, y - mean, w)
     best = int(np.argmin(errors))
     for outside, solutions in folds:
         out[trained[outside]] = mean + x[outside] @ solutions[best]
@@ -67,25 +67,35 @@ def out_of_fold(features_IF: FloatArray, own_ID: FloatArray, weights_I: FloatArr
 
 def _folded(
     x: FloatArray, y: FloatArray, w: FloatArray
-) -> tuple[FloatArray, list[tuple[BoolArray, list[FloatArray]]]]:
+) -> tuple[FloatArray, list[tuple[BoolArray, list[FloatArray]]], tuple[FloatArray, FloatArray]]:
     """Weighted squared error of each of RIDGES on items left out; of each fold the items left out, and
-    the solutions without them."""
+    the solutions without them; the moments of all."""
     fold = np.arange(len(x)) % FOLDS
+    own = [_moments(x[fold == k], y[fold == k], w[fold == k]) for k in range(FOLDS)]
+    gram_FF = np.sum([gram for gram, _ in own], axis=0)
+    moment_FD = np.sum([moment for _, moment in own], axis=0)
     errors, folds = np.zeros(len(RIDGES)), []
     for k in range(min(FOLDS, len(x))):
-        inside, outside = fold != k, fold == k
-        solutions = _solutions(x[inside], y[inside], w[inside])
+        outside = fold == k
+        solutions = _solutions(gram_FF - own[k][0], moment_FD - own[k][1])
         for number, beta_FD in enumerate(solutions):
             missed = x[outside] @ beta_FD - y[outside]
             errors[number] += (w[outside, None] * missed**2).sum()
         folds.append((outside, solutions))
-    return errors, folds
+    return errors, folds, (gram_FF, moment_FD)
 
 
-def _solutions(x: FloatArray, y: FloatArray, w: FloatArray) -> list[FloatArray]:
+def _moments(x: FloatArray, y: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weighted products of the features with each other [F, F] and with the targets [F, D]."""
+    root = np.sqrt(w)[:, None]
+    weighted = root * x
+    return weighted.T @ weighted, weighted.T @ (root * y)
+
+
+def _solutions(gram_FF: FloatArray, moment_FD: FloatArray) -> list[FloatArray]:
     """Weighted ridge coefficients [F, D] for each of RIDGES, from one eigendecomposition."""
-    values, vectors = np.linalg.eigh(x.T @ (w[:, None] * x))
-    turned = vectors.T @ (x.T @ (w[:, None] * y))
+    values, vectors = np.linalg.eigh(gram_FF)
+    turned = vectors.T @ moment_FD
     return [vectors @ (turned / (np.maximum(values, 0) + r)[:, None]) for r in RIDGES]
 
 

@@ -1,1 +1,1 @@
-"""Metrics, intervals, slices and the report."""
+"""How anything is judged: protocol, metrics, intervals, slices, tables of lists."""

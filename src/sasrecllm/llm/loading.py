@@ -32,7 +32,7 @@ POSITIONS = 4
 grow longer than the documents that it was built on."""
 
 GGUF_NEEDS = "5.18"
-"""The oldest transformers that names the rules of a GGUF file's tokenizer; the extra ``gguf`` has it."""
+"""The oldest transformers that names the rules of a GGUF file's tokenizer; in the extra ``gguf``."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

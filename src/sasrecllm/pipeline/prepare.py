@@ -23,9 +23,9 @@ from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.ops.vector_index import refuse_missing
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
-from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder
+from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder, folds_beside
 from sasrecllm.runs.forgotten import forgotten_in
-from sasrecllm.runs.loaded import loaded_part
+from sasrecllm.runs.loaded import foreign_part, loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
@@ -41,7 +41,8 @@ def check_settings(run: Run) -> None:
     """Refuse at once what a stage would only meet after minutes of training.
 
     Raises:
-        ConfigError: an unknown encoder, template, component or stage.
+        ConfigError: an unknown encoder, template, component or stage; or a loaded encoder without the
+            fold encoders that a stage needs.
         CheckpointError: a part that a stage loads is not there.
     """
     check_names(run.config)
@@ -49,6 +50,27 @@ def check_settings(run: Run) -> None:
     for folder, stage in run.folder.of_stages(all_stages(run.config)):
         for part, place in stage.load.items():
             loaded_part(folder, part, place)
+    _refuse_without_folds(run)
+
+
+def _refuse_without_folds(run: Run) -> None:
+    """Refuse to teach by cross-fitted soft tokens where the loaded encoder has no fold encoders."""
+    if run.config.encoder.folds < 2 or run.config.update.of:
+        return
+    place = ""  # where the encoder in use comes from, if from another run
+    for folder, stage in run.folder.of_stages(planned(run.config)):
+        if stage.kind.trains_folds or folder.loaded_part("encoder").is_dir():  # its own, or begun with
+            place = ""
+        else:
+            place = stage.load.get("encoder", place)
+        asks = place and stage.train and stage.reads_crossfit
+        if asks and not folds_beside(foreign_part("encoder", place)):
+            raise ConfigError(
+                f"stage {stage.name!r}: vectors is 'crossfit', but the encoder of {place} has no fold"
+                " encoders, so the soft tokens would be of users whom it was trained on",
+                "load one of a run with a stage whose prompt is soft and encoder.folds of 2 or more; or"
+                " learn without: set the stage's vectors to encoder",
+            )
 
 
 def check_names(config: Config) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sasrecllm.evaluation.comparison import NEW_ITEMS
-from sasrecllm.reports import list_tables
+from sasrecllm.reports import changes, list_tables
 from sasrecllm.reports.people import Person
 from sasrecllm.reports.wording import cell, number, span, surely, two_lines
 
@@ -41,6 +41,7 @@ class ReportInputs:
         people: a few users, what they liked beside what they get.
         card: label -> what the data is; ``ratings`` rating -> its share of the rows; ``advice`` on it.
         notes: sentences a reader must know (no leakage, what was implicit, ...).
+        update: of a run that goes on from another, what ``update.json`` has of both.
     """
 
     title: str
@@ -65,6 +66,7 @@ class ReportInputs:
     card: Mapping[str, str] = field(default_factory=dict)
     ratings: Mapping[str, float] = field(default_factory=dict)
     advice: Sequence[str] = ()
+    update: Mapping[str, Any] | None = None
 
 
 def markdown_table(rows: Rows, reference: str) -> str:
@@ -177,6 +179,7 @@ def page(template: str, **values: Any) -> str:
     )
     environment.globals.update(number=number, span=span, surely=surely, new_items=NEW_ITEMS)
     environment.globals.update(
+        metric_names=changes.NAMES,
         said_of=list_tables.said_of,
         row_name=list_tables.row_name,
         looks=list_tables.LOOKS,

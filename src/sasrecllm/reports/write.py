@@ -84,6 +84,7 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         truth=read_json(truth) if truth.is_file() else None,
         recommendations=shown,
         notes=_notes(run, dataset),
+        update=read_json(run.folder.update) if run.folder.update.is_file() else None,
         config_yaml=yaml.safe_dump(run.config.model_dump(), sort_keys=False, allow_unicode=True),
     )
     table = "\n\n".join(said) + "\n\n" + run_report.markdown_table(results["rows"], results["final"])

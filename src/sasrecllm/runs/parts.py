@@ -7,7 +7,7 @@ A part of your own is a :class:`Part` named ``package.module:OBJECT`` in a stage
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.table import BASELINES
-from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.checked_loading import load_checked
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError
@@ -29,6 +27,7 @@ from sasrecllm.plugins import resolve
 from sasrecllm.runs.channels import (
     CHANNEL_SPLITS,
     LIST_FUSION,
+    HasChannels,
     kept_in,
     kept_new_items,
     make_channels,
@@ -36,8 +35,7 @@ from sasrecllm.runs.channels import (
 )
 from sasrecllm.runs.folder import FOLD
 from sasrecllm.runs.kept_vectors import ItemVectors
-from sasrecllm.settings import Config
-from sasrecllm.types import FloatArray, IntArray
+from sasrecllm.types import IntArray
 
 ITEM_VECTORS = "item_vectors"
 """The part that keeps the vectors that the language model made of the titles."""
@@ -45,7 +43,7 @@ MODELS = ("llm", "encoder")
 """What a fusion calls the models of a run; its other components are baselines."""
 
 
-class HasParts(Protocol):
+class HasParts(HasChannels, Protocol):
     """What holds the parts: :class:`~sasrecllm.runs.system.System`."""
 
     fusion: FusionWeights | None
@@ -55,32 +53,8 @@ class HasParts(Protocol):
     own: dict[str, Any]
 
     @property
-    def config(self) -> Config:
-        """The run's settings."""
-        ...
-
-    @property
-    def dataset(self) -> Dataset:
-        """The prepared data."""
-        ...
-
-    @property
     def encoder(self) -> SequentialEncoder:
         """The collaborative encoder."""
-        ...
-
-    @property
-    def next_item(self) -> SequentialEncoder:
-        """The next-item encoder."""
-        ...
-
-    @property
-    def item_vectors(self) -> FloatArray | None:
-        """Vectors of the items, [I, D], where the run has any."""
-        ...
-
-    def interactions(self, splits: Sequence[str]) -> TrainRows:
-        """The rows of some splits."""
         ...
 
     @property

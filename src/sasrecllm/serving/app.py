@@ -19,10 +19,10 @@ from sasrecllm.errors import SasrecllmError
 from sasrecllm.serving import problems, schema
 from sasrecllm.serving.handlers import Answers, Asked
 from sasrecllm.serving.limits import RateLimit
-from sasrecllm.serving.metrics import Metrics
 from sasrecllm.serving.middleware import Gate
 from sasrecllm.serving.openapi import describe
 from sasrecllm.serving.problems import Problem
+from sasrecllm.serving.prometheus import Metrics
 from sasrecllm.serving.queueing import ModelQueue
 from sasrecllm.serving.state import Loaded, ServingState
 from sasrecllm.serving.store import Interaction, StoredItem

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sasrecllm.machine import trace
 from sasrecllm.serving import request_body, request_log, security
 from sasrecllm.serving.limits import RateLimit
-from sasrecllm.serving.metrics import Metrics
 from sasrecllm.serving.problems import Problem, respond
+from sasrecllm.serving.prometheus import Metrics
 
 MOST_BUFFERED = 64 * request_body.LARGEST_BODY
 RESPONSE_HEADERS = {

@@ -47,10 +47,11 @@ class Encode(EncoderKind):
     """The encoder, trained apart from the language model."""
 
     name = "encode"
+    trains_folds = True
 
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """The encoder on all training rows, and each fold encoder on those of the other folds."""
-        rows, learnt = work.dataset.rows("train"), rows_to_learn(work.dataset, work.config)
+        rows, learnt = work.dataset.rows("train"), _learnt(work)
         former = work.former_parts(stage)
         result = _fit(work, stage, work.system.encoder, folder, stage.name, learnt)
         if not _wants_folds(work):
@@ -76,9 +77,13 @@ class Encode(EncoderKind):
 
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
         """The encoder's training, once for itself and once for each fold."""
-        task = _task(work, stage.name, work.system.encoder, rows_to_learn(work.dataset, work.config))
+        task = _task(work, stage.name, work.system.encoder, _learnt(work))
         copies = 1 + (work.config.encoder.folds if _wants_folds(work) else 0)
         return task, work.loop(stage, work.config.encoder.loop), copies
+
+
+def _learnt(work: Work) -> IntArray:
+    return rows_to_learn(work.dataset, work.config, stretch=2 * work.config.encoder.length)
 
 
 def _wants_folds(work: Work) -> bool:

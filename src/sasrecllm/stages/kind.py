@@ -227,6 +227,8 @@ class Kind:
     asks_language_model: bool = False
     reads_words: bool = False
     """Whether its component knows an item without training rows by its words."""
+    trains_folds: bool = False
+    """Whether it trains the fold encoders that go with the encoder."""
     ranks_catalogue: bool = False
     """Whether its score of a whole catalogue is cheap; else it reranks the encoder's best."""
 

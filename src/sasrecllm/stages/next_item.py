@@ -44,7 +44,7 @@ class NextItem(Kind):
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
         """Its training, with as many steps as the budget allows for this data."""
         c, data, encoder = work.config, work.dataset, work.system.next_item
-        likes = rows_to_learn(data, c)
+        likes = rows_to_learn(data, c, stretch=2 * encoder.length)
         likes = likes[data.labels[likes] == 1]
         cut = windows(data, length=encoder.length, likes_only=encoder.likes_only, rows=likes)
         settings = work.loop(stage, c.lists.next_item.loop)

@@ -84,7 +84,8 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     if not _is_open(run):
         return run.config
     named = run.config
-    chosen = _said(run, "recipe", named, [*recipe(named, dataset), *_of_machine(named, dataset)])
+    rules = [] if named.update.of else recipe(named, dataset)  # an update has those of the run before
+    chosen = _said(run, "recipe", named, [*rules, *_of_machine(named, dataset)])
     settled = with_choice(named, chosen)
     if named.budget and not named.quick:
         tried = replace(run, config=settled)
@@ -112,6 +113,7 @@ def _of_machine(named: Config, dataset: Dataset) -> list[Rule]:
         values: dict[str, Any] = {"llm.loop.micro_tokens": TOKENS_ON_A_CPU * (2 if beside else 1)}
         rules.append(Rule("a CPU is no faster at more tokens at once, and has less memory", values))
         batch = LIKES_OF_A_STEP * (1 + beside) if beside else 64
+    if pretrained and not named.update.of:
         rules.append(Rule("a pretrained model on a CPU", ON_A_CPU | {"llm.loop.batch_size": batch}))
     return rules
 

@@ -71,16 +71,26 @@ def choosing_questions(validation: Questions, share: float, seed: int) -> Questi
     return validation.take(np.flatnonzero(place_B < max(round(share * users), both + 1)))
 
 
-def rows_to_learn(dataset: Dataset, config: Config) -> IntArray:
+def rows_to_learn(dataset: Dataset, config: Config, stretch: int = 1) -> IntArray:
     """The training rows that are learnt from, ascending: all; in an update those that the run before
-    did not learn from, and a seeded sample of the others."""
+    did not learn from, and a seeded sample of the others.
+
+    Args:
+        stretch: so many rows of a user in a row are drawn together.  A sequential encoder reads them in
+            one window, where as many rows of many users would need a window each.
+    """
     rows = dataset.rows("train")
     if dataset.former is None:
         return rows
     fresh = dataset.former.rows[rows] != LEARNT
-    old, count = rows[~fresh], round(config.update.replay * int(fresh.sum()))
+    old, count = rows[~fresh], max(FEWEST_REPLAYED, round(config.update.replay * int(fresh.sum())))
+    users = dataset.users[old]
+    begins = np.flatnonzero(np.diff(users, prepend=-1))
+    place = np.arange(len(old)) - np.repeat(begins, np.diff(begins, append=len(old)))
+    piece = np.cumsum(place % stretch == 0) - 1
     rng = np.random.default_rng([config.seed, REPLAY])
-    again = rng.permutation(old)[: max(count, FEWEST_REPLAYED)]
+    turn = rng.permutation(int(piece.max(initial=-1)) + 1)[piece]
+    again = old[np.argsort(turn, kind="stable")[:count]]
     return np.sort(np.concatenate([rows[fresh], again]))
 
 

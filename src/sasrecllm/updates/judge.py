@@ -25,11 +25,13 @@ from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.requests import NewItem
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Progress
+from sasrecllm.reports.write import write_report
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.seal import resealed
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.list_budget import lists_per_row
+from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.stages.strategies import planned
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
 
@@ -104,12 +106,14 @@ def judged(
     seed: int,
     lists: int,
     progress: Progress,
+    known: Mapping[str, FloatArray] | None = None,
 ) -> dict[str, Any]:
     """All ``systems`` on the test split of ``dataset``, the differences paired.
 
     Args:
         systems: name -> system; the difference of each to the one before it is taken.
         lists: how many of the test's likes are asked for; 0 for none.
+        known: name -> scores of the test by a system that has given them already.
 
     Returns:
         ``rows``; ``lists``, how many there are; ``metrics``: metric -> row -> [value, low, high], and
@@ -120,7 +124,9 @@ def judged(
     served = [Served(name, system, dataset.catalog) for name, system in systems.items()]
     for one in served:
         bar = progress.bar(f"P(like), {one.name}")
-        scores = score_questions(one.scorer(), test, progress=bar)
+        scores = (known or {}).get(one.name)
+        if scores is None:
+            scores = score_questions(one.scorer(), test, progress=bar)
         judge.evaluation(one.name, scores, one.system.calibration)
     metrics: dict[str, dict[str, Any]] = {}
     for metric in ("auc", "uauc", "log_loss"):
@@ -158,7 +164,7 @@ def judged(
 
 
 def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """Both runs on the rows that an update holds out, kept as ``update.json``.
+    """Both runs on the rows that an update holds out, kept as ``update.json`` and in the report.
 
     Returns:
         What :func:`judged` says, ``of``, the run before, and ``worse``: those of ``DECIDES`` that are
@@ -166,6 +172,8 @@ def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
     """
     there, c = RunFolder(Path(run.config.update.of)), run.config.evaluation
     old, new = (Recommender.load(folder, run.config.device) for folder in (there, run.folder))
+    stages = planned(run.config)
+    last, final = list(run.folder.of_stages(stages))[-1]
     found = judged(
         {BEFORE: old, AFTER: new},
         dataset,
@@ -173,6 +181,7 @@ def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
         seed=run.config.seed,
         lists=0 if c.ranking.when == "never" else _affordable(run, dataset, new),
         progress=run.progress,
+        known={AFTER: stage_scores(run, dataset, stages, last, final)["test"]},
     )
     changes = {
         metric: values["differences"][f"{AFTER} minus {BEFORE}"]
@@ -182,6 +191,7 @@ def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
     out = found | {"of": str(there), "worse": worse}
     with resealed(run.folder):
         write_json(run.folder.update, out)
+        write_report(run, dataset, redraw=False)  # with the table of both
     return out
 
 

@@ -23,10 +23,10 @@ from sasrecllm.runs.forgotten import Forgotten, forgotten_in
 from sasrecllm.runs.opening import Run, run_at_work
 from sasrecllm.runs.seal import choose_run, resealed
 from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.updates.from_store import StoreRows, taken_from
 from sasrecllm.updates.judge import before_after
+from sasrecllm.updates.next_run import goes_on, next_folder, settings_of
 from sasrecllm.updates.promote import Promote, link_of, point, wanted
-from sasrecllm.updates.settings import goes_on, next_folder, settings_of
-from sasrecllm.updates.told import StoreRows, taken_from
 
 
 @dataclass(frozen=True)

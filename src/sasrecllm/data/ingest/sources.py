@@ -12,7 +12,7 @@ import polars as pl
 from sasrecllm.data.catalog import whole_titles
 from sasrecllm.data.ingest import archives, columns, frames
 from sasrecllm.data.ingest.download import Report
-from sasrecllm.data.ingest.parts import Parts, parts_of
+from sasrecllm.data.ingest.many_files import Parts, parts_of
 from sasrecllm.data.ingest.readers import read_table
 from sasrecllm.data.interactions import FILM_WORDS, LINE, PLAIN_WORDS, ROW, FileColumns, Order, Tables
 from sasrecllm.data.synthetic.world import known_world

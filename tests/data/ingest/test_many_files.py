@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sasrecllm.data import long_columns
 from sasrecllm.data.card import card_of
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.ingest import by_users, parts
+from sasrecllm.data.ingest import by_users, many_files
 from sasrecllm.data.ingest.sources import load_tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.errors import DataError, SasrecllmError
@@ -59,7 +59,7 @@ def small_pieces(seed: int = 0) -> Iterator[None]:
     """A few rows at a time, and columns of more than a few in a file."""
     rng = random.Random(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "CHUNK", rng.randint(9, 60))
+        patch.setattr(many_files, "CHUNK", rng.randint(9, 60))
         patch.setattr(by_users, "PART", rng.randint(9, 60))
         patch.setattr(long_columns, "IN_MEMORY", 3)
         patch.setattr(long_columns, "BLOCK", rng.randint(9, 50))
@@ -338,7 +338,7 @@ def test_a_folder_that_changes_while_it_is_read_is_refused(case, walk, tmp_path,
     folder = spread(tmp_path / "log", y=rows(4))
     ITEMS.write_parquet(tmp_path / "items.parquet")
     tables = load_tables("files", path=folder, items_path=tmp_path / "items.parquet")
-    whole, begun = parts.Parts.chunks, []
+    whole, begun = many_files.Parts.chunks, []
 
     def watched(self, *given):
         begun.append(1)
@@ -346,7 +346,7 @@ def test_a_folder_that_changes_while_it_is_read_is_refused(case, walk, tmp_path,
             CHANGES[case](folder)
         yield from whole(self, *given)
 
-    monkeypatch.setattr(parts.Parts, "chunks", watched)
+    monkeypatch.setattr(many_files.Parts, "chunks", watched)
     with pytest.raises(DataError, match="since reading began") as refusal:
         prepare(tables)
     assert "start again" in refusal.value.remedy

@@ -1,4 +1,4 @@
-"""The settings of an update: those of the run that it goes on from, and where the new rows are."""
+"""The run that an update makes: its settings, of the run before and the new rows, and its folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings_of(
     Args:
         data: where the new rows are, settings of ``data``.
         given: dotted key, value and origin of settings of the user's own.
-        mark: what it has of a store (:class:`~.told.NewRows`).
+        mark: what it has of a store (:class:`~.from_store.FromStore`).
 
     Raises:
         ConfigError: a setting that an update may not change, or a value that cannot be.

@@ -10,8 +10,8 @@ from sasrecllm.manifest import file_digest
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.serving.store import Interaction, SqliteStore, StoredInteraction, StoredItem, Taken
-from sasrecllm.updates import told as module
-from sasrecllm.updates.told import StoreRows, taken_from
+from sasrecllm.updates import from_store as module
+from sasrecllm.updates.from_store import StoreRows, taken_from
 from tests.updates.shop import DAY, START
 
 NOW = START + 400 * DAY

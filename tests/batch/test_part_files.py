@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sasrecllm.batch import parts
-from sasrecllm.batch.parts import part_file, parts_folder, verify_part, write_part
+from sasrecllm.batch import part_files
+from sasrecllm.batch.part_files import part_file, parts_folder, verify_part, write_part
 from sasrecllm.errors import CheckpointError
 from sasrecllm.inference.requests import Recommendation
 from sasrecllm.inference.wishes import Wishes
@@ -50,7 +50,7 @@ def test_a_part_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parts, "write_lists", fails)
+    monkeypatch.setattr(part_files, "write_lists", fails)
     with pytest.raises(KeyboardInterrupt):
         write_part(Fixed(), ["u1"], part_file(tmp_path, 0), JOB)
     assert not list(tmp_path.iterdir())
