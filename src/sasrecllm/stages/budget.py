@@ -271,9 +271,8 @@ def _judging(full: RunTime, way: Way) -> float:
 
 def _ablating(full: RunTime, config: Config, way: Way) -> float:
     """Seconds of the prompts of ablations, of the last row alone."""
-    return (
-        full.prompt * full.ablated * way.values.get("evaluation.ablations", config.evaluation.ablations)
-    )
+    wanted = bool(way.values.get("evaluation.ablations", config.evaluation.ablations))
+    return full.prompt * full.ablated * wanted
 
 
 def _beside(asked: Asked, full: RunTime, way: Way) -> tuple[float, list[Rule]]:
