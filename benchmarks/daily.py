@@ -31,13 +31,15 @@ from sasrecllm.data.ingest.frames import lent
 from sasrecllm.data.ingest.sources import load_tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST
+from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.progress import Progress
 from sasrecllm.reports.wording import number, span
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.settings import Config
 from sasrecllm.studies.plan import Plan, cells_of, load_plan, settings_of
-from sasrecllm.updates.judge import judged
+from sasrecllm.types import FloatArray
+from sasrecllm.updates.judge import Served, judged
 
 WAYS = ("never", "update", "retrain")
 ALL, FIRST = "all", "of the first day"
@@ -138,14 +140,23 @@ def play(config: Config, out: Path, parts: int, progress: Progress) -> None:
         asked = {ALL: tomorrow}
         if (theirs == TEST).any():
             asked[FIRST] = replace(tomorrow, splits=theirs)
-        got = {
-            who: judged(systems, rows, resamples=1000, seed=0, lists=lists, progress=progress)
-            for who, rows in asked.items()
-        }
+        scores = {way: scores_of(way, system, tomorrow) for way, system in systems.items()}
+        how: Any = {"resamples": 1000, "seed": 0, "lists": lists, "progress": progress}
+        got = {}
+        for who, there in asked.items():
+            kept = np.isin(tomorrow.rows("test"), there.rows("test"))
+            # Items drawn beside likes are others where fewer likes are asked about.
+            known = None if data.implicit else {way: found[kept] for way, found in scores.items()}
+            got[who] = judged(systems, there, known=known, **how)
         seconds = {"update": update_cost, "retrain": retrain_cost}
         found.append({"day": at, "seconds": seconds, "judged": got})
         (out / "days.json").write_text(json.dumps({"first": cost, "days": found}, indent=1))
         print(days_table(found[-1:])[-1], flush=True)
+
+
+def scores_of(name: str, system: SASRecLLM, asked: Dataset) -> FloatArray:
+    """What a system says of every row of the test, [B]."""
+    return score_questions(Served(name, system, asked.catalog).scorer(), asked.questions("test"))
 
 
 def page(names: dict[str, Path]) -> str:
