@@ -5,8 +5,9 @@
 The first half of a log (by time) trains the first run; the rest comes in ten equal parts.  After each
 part ``update`` goes on from yesterday's, ``retrain`` is a new run over the very rows, divided alike,
 and ``never`` the first run.  All are judged on the next part, which none has seen.  A second call goes
-on where the first was stopped.  Costs are CPU seconds of this process, so that other work on the
-machine does not count.
+on where the first was stopped, and the page of all data sets, OUT/daily.md, has what stands so far
+(``--only none`` writes that alone).  Costs are CPU seconds of this process, so that other work on the
+machine counts only as far as it slows memory down.
 """
 
 from __future__ import annotations
@@ -234,7 +235,7 @@ def main() -> None:
             places[name].mkdir(parents=True, exist_ok=True)
             config = settings_of(plan, cell, asked.plan.parent, asked.out)
             play(config, places[name], asked.parts, Progress(quiet=True))
-            (asked.out / "daily.md").write_text(page(places))
+    (asked.out / "daily.md").write_text(page(places))
 
 
 if __name__ == "__main__":
