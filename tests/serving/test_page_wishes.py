@@ -6,17 +6,11 @@ import pytest
 
 
 @pytest.fixture
-def page(browser, url):
+def page(faultless, url):
     """A fresh page; script errors are its faults.  What it asks of the model lies in ``page.asked``."""
-    context = browser.new_context(viewport={"width": 1180, "height": 860})
-    page = context.new_page()
-    page.faults = []
-    page.on("pageerror", lambda error: page.faults.append(f"error {error}"))
-    page.goto(url)
-    page.locator("#both > li").first.wait_for()
-    yield page
-    assert page.faults == []
-    context.close()
+    faultless.goto(url)
+    faultless.locator("#both > li").first.wait_for()
+    return faultless
 
 
 # New cards have taken the place of the old ones: a click before that may fall between the two.

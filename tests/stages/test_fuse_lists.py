@@ -276,6 +276,58 @@ def test_a_run_without_lists_serves_by_its_score(tmp_path):
     assert scores == sorted(scores, reverse=True)
 
 
+def singletons() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Everybody likes eight of twelve items; then four with his own words, two of them his alone."""
+    users, popular, themes = 60, 12, 20
+    titles = {f"p{n}": f"Common P{n}x" for n in range(popular)}
+    rows, rng = [], np.random.default_rng(5)
+    for user in range(users):
+        theme = user % themes
+        own = [f"old{theme}", f"older{theme}", f"new{user}", f"newer{user}"]
+        titles |= {item: f"Theme{theme} {item}" for item in own}
+        met = [*(f"p{n}" for n in rng.permutation(popular)[:8]), *own]
+        rows += [(f"u{user}", item, t) for t, item in enumerate(met)]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    return log, pl.DataFrame({"item_id": list(titles), "title": list(titles.values())})
+
+
+@pytest.fixture(scope="module")
+def of_singletons(tmp_path_factory) -> SASRecLLM:
+    options = {
+        "strategy": "no-network", "data.split": "leave-one-out", "evaluation.resamples": 100,
+        "evaluation.ablations": False, "lists.channels": ["popularity", "ItemKNN", "title words"],
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("singletons") / "run"
+    return fit(*singletons(), out=folder, quiet=True, **options)
+
+
+def test_where_what_is_liked_next_is_new_lists_are_as_good_as_the_words_that_know_it(of_singletons):
+    rows = results_of(of_singletons)["ranking"]["whole catalogue"]["rows"]
+    assert rows["popularity"]["hr@10"][0] == 0
+    assert rows["list fusion"]["hr@10"][0] >= 0.9  # eight items have a user's words
+    assert rows["list fusion"]["distinct items"] >= 3 * rows["popularity"]["distinct items"]
+    whole = of_singletons.fusion.whole
+    assert set(whole) == {"list fusion", "without an offset", "title words"}
+    said = results_of(of_singletons)["ranking"]["whole catalogue"]["fusion"]
+    assert f"title words {whole['title words']:.4f}" in said
+
+
+def test_a_channel_that_lists_alone_is_kept_with_the_run_and_lists_items_added_later(of_singletons):
+    system = of_singletons
+    again = SASRecLLM.from_pretrained(system.place.folder)
+    assert again.fusion.whole == system.fusion.whole
+    everybody = system.dataset.latest(np.arange(len(system.catalog.user_ids)))
+    np.testing.assert_array_equal(
+        again.recommend_many(everybody, 10).items, system.recommend_many(everybody, 10).items
+    )
+    grown = system.with_items([NewItem("late", "Theme3 old3 older3")])
+    fan, other = (
+        next(u for u in system.catalog.user_ids if int(u[1:]) % 20 == theme) for theme in (3, 4)
+    )
+    assert "late" in [r.item_id for r in grown.recommend(user=fan, k=10)]
+    assert "late" not in [r.item_id for r in grown.recommend(user=other, k=10)]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -3,9 +3,14 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
-from sasrecllm.stages.list_parts import met_by_others, servable
-from sasrecllm.types import Histories
+from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.new_items_in_lists import NewItems
+from sasrecllm.baselines.title_words import WordLikeness
+from sasrecllm.stages import list_parts
+from sasrecllm.stages.list_parts import met_by_others, servable, with_new_items
+from sasrecllm.types import Histories, Questions
 
 # Validation: user 0 meets items 3 and 4, user 1 meets 3 twice; nobody meets 5.  Trained: 0, 1, 2.
 DATA = SimpleNamespace(
@@ -43,3 +48,48 @@ def test_what_was_met_may_be_served_where_things_repeat():
     assert servable(DATA, TRAINED)(one).tolist() == [[True, False, True, False, False, False]]
     again = SimpleNamespace(**(vars(DATA) | {"allow_seen": True}))
     assert servable(again)(one).all()
+
+
+class ByLikes:
+    """Item 0 is the best of the liked ones, and 2 the worst."""
+
+    name = "by likes"
+
+    def scores(self, histories):
+        return np.tile([2.0, 1.0, 0.0, *np.zeros(9)], (len(histories), 1))
+
+
+@pytest.mark.parametrize(
+    ("offset", "liked_next", "chosen"),
+    [
+        (-9.0, 3, "without an offset"),  # the twin of what he likes, which a low offset would hide
+        (0.5, 3, "list fusion"),
+        (-9.0, 1, "list fusion"),  # what follows is no new item
+        (0.5, 11, "title words"),  # its twin is new too, so no channel by likes knows it
+    ],
+)
+def test_new_items_are_listed_in_the_best_way(monkeypatch, offset, liked_next, chosen):
+    monkeypatch.setattr(list_parts, "PLACES", 1)
+    monkeypatch.setattr("sasrecllm.baselines.contests.PLACES", 1)
+    monkeypatch.setattr(list_parts, "fitted_offset", lambda *_: offset)
+    titles = [
+        "red one",
+        "blue two",
+        "green six",
+        "red one",
+        *map("x{}y".format, range(6)),
+        *["kin"] * 2,
+    ]
+    words, is_new = WordLikeness.fit(titles), np.arange(12) >= 3
+    data = SimpleNamespace(n_items=12, allow_seen=False)
+    work = SimpleNamespace(
+        dataset=data, run=SimpleNamespace(progress=SimpleNamespace(bar=lambda _: None))
+    )
+    histories = asked([0, 1, 2], [[10 if liked_next == 11 else 0]] * 3)
+    likes = Questions(histories, np.full(3, liked_next), np.ones(3, dtype=np.int8), np.arange(3))
+    fusion = ListFusion((ByLikes(),), 12, np.ones(1), np.ones(1))
+    new = NewItems.of(words, is_new, ~is_new)
+    found = with_new_items(work, fusion, (ByLikes(), words), new, likes)
+    assert max(found.whole, key=found.whole.get) == chosen
+    assert [c.name for c in found.channels] == [chosen if chosen == "title words" else "by likes"]
+    assert found.new.offset == (offset if chosen == "list fusion" else 0.0)

@@ -46,7 +46,9 @@ class ListFusion:
         judged: out-of-fold NDCG@10 on the validation likes: of every channel alone, of ``fusion``,
             and of ``served`` (after the guard).
         drawn: share of the weights that the guard gave to the best single channel.
-        likes: validation likes that the weights were fitted on.
+        likes: validation likes that the channels were judged on.
+        whole: NDCG@10 on the validation likes where new items compete too, of the ways to list them
+            (:func:`~sasrecllm.stages.list_parts.with_new_items`).
         new: the items that nobody has liked; None leaves them where their channels put them.
         explore: every so many places one is a new item's; 0: none.
         rerank: the run's own score as one more channel; None where it was not weighed.
@@ -59,6 +61,7 @@ class ListFusion:
     judged: Mapping[str, float] = field(default_factory=dict)
     drawn: float = 0.0
     likes: int = 0
+    whole: Mapping[str, float] = field(default_factory=dict)
     new: NewItems | None = None
     explore: int = 0
     rerank: Rerank | None = None
@@ -118,12 +121,17 @@ class ListFusion:
         judged = {c.name: float(v.mean()) for c, v in zip(channels, alone, strict=True)}
         judged |= {"fusion": float(out_of_fold[0.0].mean()), "served": float(served.mean())}
         weights = _towards(fit_weights(contests, ridge), best_one, drawn)
-        found = int((contests.liked >= 0).sum())
-        return cls(tuple(channels), n_items, scales, weights, judged, drawn, found)
+        return cls(tuple(channels), n_items, scales, weights, judged, drawn, len(targets))
 
     def with_channels(self, channels: Sequence[ListChannel]) -> ListFusion:
         """The same weights over the channels fitted anew, on the validation likes too."""
         return replace(self, channels=tuple(channels))
+
+    def alone(self, channel: ListChannel) -> ListFusion:
+        """One channel that knows new items in place of the weighed ones."""
+        new = None if self.new is None else self.new.with_offset(0.0)
+        one = np.ones(1)
+        return replace(self, channels=(channel,), scales=one, weights=one, drawn=1.0, new=new)
 
     def of_weight(self) -> ListFusion:
         """Without the channels of weight 0, which need be neither kept nor asked."""
@@ -146,6 +154,7 @@ class ListFusion:
             "judged": dict(self.judged),
             "drawn": self.drawn,
             "likes": self.likes,
+            "whole": dict(self.whole),
             "offset": None if self.new is None else self.new.offset,
             "explore": self.explore,
             "rerank": None if self.rerank is None else asdict(self.rerank),
@@ -179,6 +188,7 @@ class ListFusion:
             judged,
             float(values["drawn"]),
             int(values["likes"]),
+            {str(name): float(value) for name, value in values.get("whole", {}).items()},
             new,
             int(values["explore"]),
             rerank,

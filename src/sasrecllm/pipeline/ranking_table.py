@@ -151,8 +151,8 @@ def _among_drawn(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
     return {kind: {"lists": len(lists.rows), "rows": rows, "reranked": {}, "left_out": left_out}}
 
 
-def _judged(scorer: Scorer, lists: Candidates, boot: UserBootstrap, told: Tell) -> dict[str, Any]:
-    ranks = rank_positives(scorer, lists.histories, lists.items, progress=told)
+def _judged(scorer: Scorer, lists: Candidates, boot: UserBootstrap, progress: Tell) -> dict[str, Any]:
+    ranks = rank_positives(scorer, lists.histories, lists.items, progress=progress)
     values = metrics_of_ranks(ranks, lists.items.shape[1], (10,))
     draws = {"hr@10": hits(ranks, 10), "ndcg@10": gains(ranks, 10), "mrr": 1 / ranks}
     return {k: interval(values[k], boot.row_mean(v)).to_list() for k, v in draws.items()}

@@ -104,8 +104,11 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
 
 
 def evaluate_again(run: Run) -> None:
-    """Judge a trained run anew."""
-    evaluate_run(run, stored_data(run.folder))
+    """Judge a trained run anew; a report that stands is written anew too, so that both say the same."""
+    dataset = stored_data(run.folder)
+    evaluate_run(run, dataset)
+    if run.folder.report.is_file():
+        write_report(run, dataset)
 
 
 def report_again(run: Run) -> None:

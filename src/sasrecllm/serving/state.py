@@ -34,7 +34,7 @@ Forget = Callable[[Sequence[str], Collection[str]], None]
 log = logging.getLogger("sasrecllm.serving")
 
 
-class System(Protocol):
+class ServedSystem(Protocol):
     """What the server needs of :class:`~sasrecllm.inference.recommender.Recommender`."""
 
     catalog: Catalog
@@ -52,7 +52,7 @@ class System(Protocol):
         """An ``Explanation``."""
         ...
 
-    def with_items(self, items: Sequence[Any]) -> System:
+    def with_items(self, items: Sequence[Any]) -> ServedSystem:
         """The same system with more items."""
         ...
 
@@ -69,7 +69,7 @@ class Loaded:
         ready: whether it can answer now; may take its time to find out.
     """
 
-    system: System
+    system: ServedSystem
     run: str
     model: str
     new_item: Callable[[str, str, Mapping[str, str | None]], Any]
@@ -83,7 +83,7 @@ class Snapshot:
     """A run with the items that the server was told."""
 
     loaded: Loaded
-    system: System
+    system: ServedSystem
     added: Mapping[str, StoredItem]
     forgotten: frozenset[str] = frozenset()
     """Users who went from the run after it was loaded: nobody hears of them any more."""
@@ -293,7 +293,7 @@ class ServingState:
         return Snapshot(loaded, _extended(loaded.system, list(added.values()), loaded), added)
 
 
-def _extended(system: System, items: Sequence[StoredItem], loaded: Loaded) -> System:
+def _extended(system: ServedSystem, items: Sequence[StoredItem], loaded: Loaded) -> ServedSystem:
     if not items:
         return system
     return system.with_items([loaded.new_item(i.item_id, i.title, i.attributes) for i in items])

@@ -19,7 +19,7 @@ from sasrecllm.checkpoint import read_json
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, new_items, usable
 from sasrecllm.runs.folder import RunFolder, StageFolder
 from sasrecllm.stages.kind import Kind, Stage, Work
-from sasrecllm.stages.list_parts import fitted_offset, fitted_rerank, servable
+from sasrecllm.stages.list_parts import fitted_rerank, servable, with_new_items
 from sasrecllm.stages.next_item import validation_likes
 from sasrecllm.types import Questions
 
@@ -107,16 +107,18 @@ def weighed_before(work: Work, stage: Stage, names: list[str]) -> list[str]:
 
 
 def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
-    """Weights, offset and reranker over channels of the training rows alone, fitted on ``likes``.
+    """Weights, new items and reranker over channels of the training rows alone, fitted on ``likes``.
 
     What nobody has liked does not compete for the weights: its channels would be judged by what they
-    cannot know.
+    cannot know.  How it is listed is chosen after them.
     """
     c, system, n_items = work.config.lists, work.system, work.dataset.n_items
     rows = system.interactions(("train",))
     free = servable(work.dataset, among_I=rows.means.likes > 0)
+    bar = work.run.progress.bar("lists: channels")
+    channels = make_channels(names, system, rows, progress=bar)
     fusion = ListFusion.fit(
-        make_channels(names, system, rows, progress=work.run.progress.bar("lists: channels")),
+        channels,
         likes.histories,
         likes.targets,
         n_items=n_items,
@@ -126,8 +128,7 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
         seed=work.config.seed,
         bar=work.run.progress.bar,
     ).of_weight()
-    new = new_items(system)
-    fusion = replace(fusion, new=new.with_offset(fitted_offset(work, fusion, new, likes)))
+    fusion = with_new_items(work, fusion, channels, new_items(system), likes)
     return replace(fusion, rerank=fitted_rerank(work, fusion, likes))
 
 
@@ -163,6 +164,9 @@ def said(fusion: ListFusion) -> str:
             f"; NDCG@10 on {fusion.likes:,} validation likes out of fold"
             f" {fusion.judged['served']:.4f}, best channel alone ({best}) {fusion.judged[best]:.4f}"
         )
+    if fusion.whole:
+        ways = ", ".join(f"{name} {value:.4f}" for name, value in fusion.whole.items())
+        text += f"; where items that no training row likes compete too: {ways}"
     if fusion.rerank is not None:
         text += f"; {fusion.rerank.said}"
     return text

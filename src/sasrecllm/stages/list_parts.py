@@ -1,17 +1,18 @@
-"""What a list fusion learns beside its weights: the offset of new items, and what P(like) is worth.
+"""What a list fusion learns beside its weights: how new items are listed, and what P(like) is worth.
 
 Legend: B histories, I items.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from sasrecllm.baselines.catalogue import distinct_likes
-from sasrecllm.baselines.contests import blocks
-from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.catalogue import ListChannel, distinct_likes
+from sasrecllm.baselines.contests import PLACES, blocks, contests_of, joined, mark_best
+from sasrecllm.baselines.list_fusion import ListFusion, knows_new_items
 from sasrecllm.baselines.list_rerank import Rerank, reranked_contests
 from sasrecllm.baselines.new_items_in_lists import NewItems, fit_offset
 from sasrecllm.data.dataset import Dataset
@@ -39,6 +40,47 @@ def servable(data: Dataset, among_I: BoolArray | None = None) -> Free:
         return free_BI if among_I is None else free_BI & among_I
 
     return free
+
+
+WITHOUT_OFFSET = "without an offset"
+
+
+def with_new_items(
+    work: Work, fusion: ListFusion, channels: Sequence[ListChannel], new: NewItems, likes: Questions
+) -> ListFusion:
+    """``fusion`` with the best way to list the items that no training row likes.
+
+    Its weights were fitted among liked items; here all items compete, on all validation likes.  The
+    ways: with the offset fitted to new items, without any, and in place of the whole mixture one
+    channel that knows new items by itself.  The highest NDCG@10 is taken, so that a list is not worse
+    than such a channel alone where most of what is liked next is new.
+
+    Args:
+        fusion: over channels of the training rows, without new items.
+        channels: all of them, those of weight 0 too.
+        new: those of the catalogue.
+    """
+    offset = fitted_offset(work, fusion, new, likes)
+    plain = replace(fusion, new=new.with_offset(0.0))
+    fitted = replace(fusion, new=new.with_offset(offset))
+    if not len(new.items):
+        return fitted  # for items that are added later
+    alone = [channel for channel in channels if knows_new_items(channel)]
+    free, parts = servable(work.dataset), []
+    bar = work.run.progress.bar("lists: ways to list new items")
+    for rows in blocks(len(likes), work.dataset.n_items * (2 + len(alone)), bar):
+        part = likes.histories.take(rows)
+        free_BI, plain_BI = free(part), plain.scores(part)
+        scores = [plain_BI + offset * new.known_I, plain_BI, *(c.scores(part) for c in alone)]
+        among_BI = np.zeros_like(free_BI)
+        for scores_BI in scores:
+            mark_best(among_BI, scores_BI, free_BI, PLACES)
+        parts.append(contests_of(among_BI, scores, likes.targets[rows]))
+    contests = joined(parts)
+    gains = [float(contests.gains(row).mean()) for row in np.eye(2 + len(alone))]
+    ways = [fitted, plain, *map(fitted.alone, alone)]
+    names = [fusion.name, WITHOUT_OFFSET, *(channel.name for channel in alone)]
+    return replace(ways[int(np.argmax(gains))], whole=dict(zip(names, gains, strict=True)))
 
 
 def fitted_offset(work: Work, fusion: ListFusion, new: NewItems, likes: Questions) -> float:

@@ -80,7 +80,7 @@ class StoreRows:
 
 
 @dataclass(frozen=True)
-class NewRows:
+class FromStore:
     """What an update takes of a store.
 
     Args:
@@ -97,7 +97,7 @@ class NewRows:
     dislikes: int
 
 
-def taken_from(run: RunFolder, told: StoreRows) -> NewRows:
+def taken_from(run: RunFolder, told: StoreRows) -> FromStore:
     """What the run has not yet of what a store was told.
 
     Raises:
@@ -130,7 +130,7 @@ def taken_from(run: RunFolder, told: StoreRows) -> NewRows:
     wanted = {"user_id", "item_id", needed, *names} | ({"timestamp"} if old.has_times else set())
     columns = {names.get(c) or c: found[c] for c in found if c in wanted and names.get(c, c)}
     last = max((row.number for row in told.rows), default=0)
-    return NewRows(
+    return FromStore(
         table(columns),
         _shelf(items, names) if items else None,
         {"store": told.identity, "told": max(mark, last), "waiting": waiting},

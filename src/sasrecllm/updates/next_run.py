@@ -33,7 +33,7 @@ def settings_of(
     Args:
         data: where the new rows are, settings of ``data``.
         given: dotted key, value and origin of settings of the user's own.
-        mark: what it has of a store (:class:`~.from_store.NewRows`).
+        mark: what it has of a store (:class:`~.from_store.FromStore`).
 
     Raises:
         ConfigError: a setting that an update may not change, or a value that cannot be.
