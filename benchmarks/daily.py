@@ -147,8 +147,8 @@ def play(config: Config, out: Path, parts: int, progress: Progress) -> None:
         for who, there in asked.items():
             kept = np.isin(tomorrow.rows("test"), there.rows("test"))
             # Items drawn beside likes are others where fewer likes are asked about.
-            known = None if data.implicit else {way: found[kept] for way, found in scores.items()}
-            got[who] = judged(systems, there, known=known, **how)
+            same = None if data.implicit else {way: some[kept] for way, some in scores.items()}
+            got[who] = judged(systems, there, known=same, **how)
         seconds = {"update": update_cost, "retrain": retrain_cost}
         found.append({"day": at, "seconds": seconds, "judged": got})
         (out / "days.json").write_text(json.dumps({"first": cost, "days": found}, indent=1))
