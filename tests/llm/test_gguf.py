@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sasrecllm.checkpoint import is_whole
 from sasrecllm.errors import (
     CheckpointError,
+    EnvironmentRefusal,
     MissingExtraError,
     ModelNotFoundError,
     SasrecllmError,
@@ -339,6 +340,23 @@ def test_a_tokenizer_that_loses_titles_is_refused(file, tmp_path, monkeypatch):
     monkeypatch.setattr(gguf_tokens, "mended", lossy)
     error = refused(file, ModelNotFoundError, tmp_path / "out")
     assert "'Toy Story (1995)' becomes 'toy story (1995)'" in error.what
+
+
+def test_a_transformers_that_is_too_old_is_told_with_the_version_that_is_needed(
+    file, tmp_path, monkeypatch
+):
+    import sys
+    import tomllib
+    from pathlib import Path
+
+    from sasrecllm.llm.loading import GGUF_NEEDS
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert f"transformers>={GGUF_NEEDS}" in project["project"]["optional-dependencies"]["gguf"]
+    monkeypatch.setitem(sys.modules, "transformers.integrations.gguf.gguf_tokenizer_mapping", None)
+    error = refused(file, EnvironmentRefusal, tmp_path / "out")
+    assert f"transformers {GGUF_NEEDS} or newer" in error.what and error.exit_code == 3
+    assert f"transformers>={GGUF_NEEDS}" in error.remedy and not (tmp_path / "out").exists()
 
 
 def test_without_the_extra_it_is_named(file, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.prefix import part_of, shares_prefix
-from sasrecllm.llm.scorer import LLMScorer
+from sasrecllm.llm.scorer import LLMScorer, of_like_length
 from sasrecllm.types import Histories
 
 NOT_APART = (0, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
@@ -224,6 +224,40 @@ def test_text_that_prompts_share_is_read_once_with_equal_gradients(scorers, monk
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
     model.learn(set())
     model.eval()
+
+
+@pytest.mark.parametrize("name", ["paper-text", "paper-soft"])
+def test_questions_about_one_history_read_it_once_wherever_they_stand_among_others(
+    scorers, monkeypatch, name
+):
+    """A like and what is drawn beside it, one candidate a row: judged for the price of a list."""
+    scorer = scorers[name]
+    model = scorer.model
+    rows = [[0, 1, 2, 3]] * 5 + [[4, 5, 6]] * 5 + [[7, 8, 0, 1, 2]] * 5
+    asked, targets = histories(rows), np.arange(15) % 9
+    asked = replace(asked, users=np.arange(15) // 5, asked_at=np.arange(15) // 5 + 100)
+    apart = LLMScorer("a", model, scorer.builder, encoder=scorer.encoder, batch_size=15)
+    widths, read = [], model.backbone.read
+    monkeypatch.setattr(model.backbone, "read", lambda e: (widths.append(len(e)), read(e))[1])
+    once = apart.score(asked, targets[:, None])
+    assert sum(widths) == 3
+    monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
+    np.testing.assert_allclose(once, apart.score(asked, targets[:, None]), **CLOSE)
+    assert sum(widths) == 3
+
+
+def test_neighbours_of_one_history_stay_neighbours_in_batches_of_like_length():
+    asked = histories([[0], [0], [1, 2, 3], [1, 2, 3], [4, 5]])
+    asked = replace(asked, users=np.array([0, 0, 1, 1, 2]), asked_at=np.array([9, 9, 9, 9, 9]))
+    lengths = np.array([10, 14, 30, 11, 12])
+    assert [list(p) for p in of_like_length(lengths, 2)] == [[0, 3], [4, 1], [2]]
+    assert [list(p) for p in of_like_length(lengths, 2, asked)] == [[4], [0, 1], [2, 3]]
+    # 12 and 14 differ by more than a tenth: what is read once is as long as the shortest of a batch.
+    near = np.array([12, 12, 14, 13, 13])
+    assert [list(p) for p in of_like_length(near, 3, asked)] == [[0, 1, 4], [2, 3]]
+    alone = asked.take(np.array([0, 2, 4]))
+    assert [list(p) for p in of_like_length(lengths[[0, 2, 4]], 2, alone)] == [[0, 2], [1]]
+    assert not list(of_like_length(lengths[:0], 2, asked.take(np.arange(0))))
 
 
 def test_without_anything_before_the_target_whole_prompts_are_read_in_bounded_passes(

@@ -41,6 +41,23 @@ def test_no_targets_at_all_are_refused(llama):
         add_lora(llama, targets=[])
 
 
+def test_all_linear_layers_are_every_one_but_the_head_in_any_family(llama, tokenizer):
+    import transformers as t
+
+    layers = linear_layers(llama.causal)
+    add_lora(llama, r=2, targets=["all-linear"])
+    assert llama.adapter_config["targets"] == layers
+    assert len(llama.adapter_config["targets"]) == 7
+    gpt2 = Backbone(
+        t.GPT2LMHeadModel(t.GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2)),
+        tokenizer,
+    )
+    add_lora(gpt2, r=2, targets=["all-linear"])
+    assert gpt2.adapter_config["targets"] == ["c_attn", "c_fc", "c_proj"]
+    with pytest.raises(ConfigError, match="'all-linear'"):
+        add_lora(build_llama(tokenizer, width=16, layers=1, heads=2), targets=["all-linear", "q_proj"])
+
+
 def test_layers_may_be_named_by_their_end_or_one_by_one(llama):
     add_lora(llama, r=2, targets=["layers.1.self_attn.q_proj", "mlp.up_proj"])
     names = " ".join(llama.adapter_tensors())

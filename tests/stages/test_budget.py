@@ -8,7 +8,7 @@ from sasrecllm.config import load_config
 from sasrecllm.machine.durations import seconds_of
 from sasrecllm.runs.choice import with_choice
 from sasrecllm.stages.budget import FEWEST_STEPS, SIZES, fit_in
-from sasrecllm.stages.strategies import asks_language_model
+from sasrecllm.stages.strategies import STRATEGIES, asks_language_model
 from sasrecllm.stages.timing import RunTime, StageTime
 
 ENCODER = StageTime(step=0.02, steps=2000, validation=0.2, validations=30, copies=5)  # 46 s each
@@ -141,13 +141,87 @@ def test_what_is_named_is_not_touched():
     assert alone.strategy == "encoder-only" and alone.encoder.loop.epochs == 30
 
 
+HUB = "llm.backbone=some/model"
+
+
+def pretrained(factor=1.0, drawn=40_000):
+    """A pretrained model's times: no documents, prompts that cost, a log of likes."""
+
+    def measure(language):
+        found = times(factor)(language)
+        asking = replace(ASKING, step=2.0 * factor, validation=20.0 * factor, validations=4)
+        stages = {n: asking if s.asks else s for n, s in found.stages.items()}
+        return replace(
+            found, stages=stages, document=0.0, documents=0, prompt=0.05 * factor * language,
+            listed=0.02 * factor * language, served=3_000 * language, drawn=drawn * language,
+        )  # fmt: skip
+
+    return measure
+
+
+def pretrained_cost(config, factor=1.0):
+    """Seconds of that run under the settings that were chosen."""
+    full, kept = pretrained(factor)(True), STRATEGIES[config.strategy]
+    asking = [s for s in kept if s.name in ("text", "mapper", "soft")]
+    encoder, soft = full.stages["encoder"], len(asking) > 1
+    others = (1 + config.encoder.folds * soft) * encoder.once + full.stages["next_item"].seconds
+    others += full.stages["lists"].seconds + full.plain
+    if not asking:
+        return others
+    steps = min(config.llm.loop.max_steps or 10**9, ASKING.steps * config.llm.loop.epochs // 3)
+    stage = full.stages["text"]
+    lists = full.listed * (full.served + full.drawn * bool(config.evaluation.ranking.negatives))
+    prompts = full.prompt * (
+        full.prompts * len(asking) / 3 + full.ablated * config.evaluation.ablations
+    )
+    learning = len(asking) * (steps * stage.step + 4 * stage.validation)
+    return others + learning + prompts + lists * len(asking) / 3
+
+
 def test_a_pretrained_model_keeps_its_size():
-    measure = times()
-
-    def pretrained(language):
-        return replace(measure(language), document=0.0, documents=0)
-
-    config, _ = decided("2h", "llm.backbone=some/model", measure=pretrained)
+    config, _ = decided("10h", HUB, measure=pretrained())
     assert (config.llm.offline.width, config.llm.loop.epochs) == (128, 9)
-    short, _ = decided("8m", "llm.backbone=some/model", measure=pretrained)
+    short, _ = decided("50m", HUB, measure=pretrained())
     assert 0 < short.llm.loop.max_steps < ASKING.steps
+
+
+def test_a_pretrained_model_gives_up_judging_first_then_its_soft_stages_then_itself():
+    """What is given up for less time is never had back for less still."""
+    found = []
+    for minutes in range(260, 0, -4):
+        config, said = decided(f"{minutes}m", HUB, measure=pretrained())
+        assert pretrained_cost(config) <= 1.02 * 60 * minutes, said
+        ranking = config.evaluation.ranking
+        found.append((config.strategy, config.evaluation.ablations, ranking.negatives > 0))
+    order = list(dict.fromkeys(found))
+    assert order[:4] == [
+        ("hierarchical-freezing", True, True),
+        ("hierarchical-freezing", False, True),
+        ("hierarchical-freezing", False, False),
+        ("plug-and-play", False, False),
+    ]
+    assert order[4] == ("text-beside-encoder", False, False) and order[5][0] == "encoder-only"
+    assert all(strategy in ("encoder-only", "no-network") for strategy, *_ in order[5:])
+
+
+def test_what_a_pretrained_model_goes_without_is_said_and_what_is_named_stays():
+    config, said = decided("20m", HUB, measure=pretrained())
+    assert config.strategy == "text-beside-encoder"
+    for words in ("no ablations", "no lists among drawn items", "words beside the encoder"):
+        assert words in said
+    assert (config.llm.loop.max_steps or FEWEST_STEPS) >= FEWEST_STEPS
+    kept = ("strategy=hierarchical-freezing", "evaluation.ranking.negatives=100")
+    config, said = decided("10m", HUB, *kept, measure=pretrained())
+    assert (config.strategy, config.evaluation.ranking.negatives) == ("hierarchical-freezing", 100)
+    assert "too small for this data" in said
+    # A strategy of one's own has no soft stage that could be left out by name.
+    own = "strategy=[{name: words, task: answer, train: [adapter]}]"
+    assert "words beside" not in decided("20m", HUB, own, measure=pretrained())[1]
+
+
+def test_the_model_that_a_run_builds_gives_up_neither_its_stages_nor_its_lists():
+    for minutes in range(2, 30):
+        config, _ = decided(f"{minutes}m")
+        if asks_language_model(config):
+            assert config.strategy == "hierarchical-freezing"
+            assert config.evaluation.ranking.negatives == 100

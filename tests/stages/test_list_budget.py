@@ -20,6 +20,14 @@ def test_lists_take_a_tenth_of_the_prompts_and_the_served_row_goes_first(run):
     found = asked()
     assert found.earlier == 0 and FEWEST <= found.served < 1000
     assert asked(rerank=1).earlier > 100  # two prompts a list: all rows have theirs
+    # Fewer steps are less of a run, and lists are a tenth of that.
+    loop = config.llm.loop.model_copy(update={"max_steps": 2})
+    short = config.model_copy(update={"llm": config.llm.model_copy(update={"loop": loop})})
+    asking = sum(s.kind.asks_language_model for s in planned(config).values())
+    spared = asking * 3 * (len(dataset.rows("train")) - 2 * loop.batch_size)
+    assert prompts_of(config, dataset, planned(config)) - spared == prompts_of(
+        short, dataset, planned(short)
+    )
     # Where the list fusion asks about 50 items of a list, it goes first, and more often for its price.
     assert asked(fused=50).earlier == 0 and asked(fused=50).served > found.served
     hub = config.model_copy(update={"llm": config.llm.model_copy(update={"backbone": "some/model"})})

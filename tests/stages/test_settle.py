@@ -1,5 +1,7 @@
 """A budget is chosen for once, said in words, kept in the run's settings, and shown by a dry run."""
 
+from types import SimpleNamespace
+
 import polars as pl
 import pytest
 
@@ -136,8 +138,37 @@ def test_the_time_of_a_run_with_a_model_from_a_folder_heeds_max_steps(run, tmp_p
     assert not found.documents and found.prompt > 0
 
 
-PARTS = {"llm.loop.micro_tokens": settle.TOKENS_ON_A_CPU}
-"""What a pretrained model is trained in on a CPU, where nobody names other parts."""
+def test_lists_that_a_pretrained_model_orders_are_counted_too(run, tmp_path):
+    """Every row that asks it, the fused one too, is asked about every item of every list."""
+    from sasrecllm.data.candidates import longest_lists, servable_likes
+    from sasrecllm.runs.opening import open_run
+    from sasrecllm.runs.stored import stored_config, stored_data
+    from sasrecllm.stages.list_budget import prompt_budget
+    from sasrecllm.stages.strategies import planned
+
+    config, data = stored_config(RunFolder(run)), stored_data(RunFolder(run))
+
+    def found(**named):
+        changed = with_values(config, {f"evaluation.ranking.{k}": v for k, v in named.items()})
+        return run_time(open_run(tmp_path / "run", changed, "x", quiet=True), data)
+
+    always, auto = found(when="always"), found(when="auto")
+    lists, others = len(servable_likes(data, "test")), longest_lists(data, "test", 100)
+    assert always.drawn == 4 * lists * (1 + others) > 0 and auto.drawn == 0
+    assert always.listed > 0 and always.served >= prompt_budget(config, data, planned(config))
+    assert found(when="always", negatives=0).drawn == 0
+    never = found(when="never")
+    assert (never.served, never.drawn) == (0, 0)
+    assert always.seconds > always.listed * always.drawn
+
+
+PARTS = {
+    "llm.loop.micro_tokens": settle.TOKENS_ON_A_CPU,
+    "llm.loop.batch_size": 64,
+    **settle.ON_A_CPU,
+}
+"""How a pretrained model is trained on a CPU, where nobody names anything else."""
+ALL = {"r": 0}
 
 
 @pytest.mark.parametrize(
@@ -145,10 +176,11 @@ PARTS = {"llm.loop.micro_tokens": settle.TOKENS_ON_A_CPU}
     [
         ({"dtype": "auto", "backbone": "wide"}, {"llm.dtype": "bf16"} | PARTS),
         ({"dtype": "auto", "backbone": "narrow"}, {"llm.dtype": "fp32"} | PARTS),
-        ({"dtype": "auto", "backbone": "wide", "lora": {"r": 0}}, {"llm.dtype": "fp32"} | PARTS),
+        ({"dtype": "auto", "backbone": "wide", "lora": ALL}, {"llm.dtype": "fp32"} | PARTS),
         ({"dtype": "auto"}, {"llm.dtype": "fp32"}),
         ({"dtype": "bf16", "backbone": "narrow"}, PARTS),
-        ({"backbone": "wide"}, PARTS),
+        ({"backbone": "wide"}, {"llm.dtype": "bf16"} | PARTS),
+        ({"backbone": "wide", "dtype": "fp32"}, PARTS),
         ({}, {}),
     ],
 )
@@ -159,10 +191,19 @@ def test_a_pretrained_model_is_held_and_trained_as_this_machine_does_it_best(mon
     monkeypatch.setattr(language_model, "width_of", {"wide": 576, "narrow": 64}.__getitem__)
     monkeypatch.setattr(language_model, "bf16_is_faster", lambda width, device: width > 100)
     config = parse_config({"llm": llm, "device": "cpu"}, "test")
-    found = {key: value for rule in settle._of_machine(config) for key, value in rule.values.items()}
+
+    def of_machine(**data):
+        rules = settle._of_machine(config, SimpleNamespace(**data))
+        return {key: value for rule in rules for key, value in rule.values.items()}
+
+    found = of_machine(implicit=False, negatives=4)
     assert found == chosen
     settled = with_choice(config, found)
     assert settled.llm.dtype == chosen.get("llm.dtype", llm.get("dtype", "fp32"))
-    assert settled.chosen == chosen, "kept, so that the run goes on with it on any machine"
+    named_r = {"llm.lora.r"} if llm.get("lora") else set()
+    assert settled.chosen.keys() == chosen.keys() - named_r, "kept: the run goes on with it anywhere"
+    likes = of_machine(implicit=True, negatives=4)
+    if chosen and "backbone" in llm:  # whole handfuls of a like and what is drawn beside it
+        assert likes["llm.loop.batch_size"] == 40 and likes["llm.loop.micro_tokens"] == 4096
     named = parse_config({"llm": llm | {"loop": {"micro_tokens": 0}}, "device": "cpu"}, "test")
     assert with_choice(named, found).llm.loop.micro_tokens == 0, "named: as many as there are"

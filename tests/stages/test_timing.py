@@ -60,6 +60,25 @@ def test_a_step_is_tried_as_it_will_be_trained(monkeypatch):
     assert set(task.parts) == {(2, True)}
 
 
+def test_what_is_tried_stands_together_as_it_will_be_learnt_and_judged(monkeypatch):
+    """Or a like and what is drawn beside it would be reckoned as if each read the history anew."""
+    now, kept = [0.0], []
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    task = Slow(now, 0.01, 0.001)
+    task.prefix_ids, task.beside = np.random.default_rng(0).permutation(400) // 5, 5
+    task.n_validation = 503
+    task.forward = lambda examples: (kept.append(examples), task.one * len(examples))[1]
+    asked = []
+    monkeypatch.setattr(task, "validation_scores", lambda at: (asked.append(at), np.zeros(len(at)))[1])
+    timing.tried(task, LoopSettings(batch_size=10))
+    assert len(kept) == 4
+    assert all(len(set(task.prefix_ids[examples])) == 2 for examples in kept)
+    few, many = asked
+    assert len(few) == 18 and len(many) == 258 and many.max() == 502, "the last block is a short one"
+    for at in (few, many):
+        assert np.all(np.bincount(at[at < 500] // 5)[np.unique(at[at < 500] // 5)] == 5)
+
+
 def test_a_step_of_many_micro_batches_is_reckoned_from_the_first(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])

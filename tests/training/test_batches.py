@@ -43,10 +43,10 @@ def test_with_beginnings_too_every_example_stands_in_exactly_one_batch(rows, bat
 
 def test_examples_that_begin_alike_stand_together_and_in_other_handfuls_the_next_epoch():
     rng = np.random.default_rng(0)
-    prefix_ids = rng.permutation(np.repeat(np.arange(300), 8))
+    prefix_ids = rng.permutation(np.repeat(np.arange(300), 2 * TOGETHER))
     lengths = 20 + prefix_ids % 17 + rng.integers(0, 5, len(prefix_ids))
-    plain = plan_epoch(lengths, 16, 0, 0)
-    first, second = (plan_epoch(lengths, 16, 0, epoch, prefix_ids) for epoch in (0, 1))
+    plain = plan_epoch(lengths, 4 * TOGETHER, 0, 0)
+    first, second = (plan_epoch(lengths, 4 * TOGETHER, 0, epoch, prefix_ids) for epoch in (0, 1))
     assert _sizes_of_groups(plain, prefix_ids).mean() < 1.5
     assert _sizes_of_groups(first, prefix_ids).mean() > 0.8 * TOGETHER
     pairs = [{frozenset(p) for b in plan for p in itertools.pairwise(b)} for plan in (first, second)]

@@ -61,7 +61,8 @@ class SoftTokenLLM(nn.Module):
             beginnings, rows = Rows(len(first), read), Rows(len(batch), mine)
             first = first[read] if start else first
         if start:
-            with torch.set_grad_enabled(self._adapter_learns), of_rows(beginnings):
+            graph = torch.is_grad_enabled() and self._adapter_learns
+            with torch.set_grad_enabled(graph), of_rows(beginnings):
                 cache = self.backbone.read(embeds_BTH[torch.from_numpy(first), :start])
         if mine is not None:
             embeds_BTH, lengths_B = embeds_BTH[torch.from_numpy(mine)], lengths_B[mine]
@@ -79,20 +80,22 @@ class SoftTokenLLM(nn.Module):
     def _read_once(self, batch: PromptBatch) -> tuple[int, IntArray, IntArray]:
         """Leading tokens of text read apart, one row for each different text, and whose text is whose.
 
-        While training it saves twice: prompts of one history share that text, and where the language
-        model is frozen no gradient reaches it.  0 tokens where it would not pay.
+        Prompts of one history share that text (a like and the items drawn beside it); and where a
+        mapper learns before a frozen language model no gradient reaches it.  0 tokens where it would
+        not pay.
         """
         nothing = np.empty(0, dtype=np.int64)
-        if self._adapter_learns and self.backbone.recomputes:  # shared keys cannot be computed again
-            return 0, nothing, nothing
+        learning = torch.is_grad_enabled()
+        if learning and self._adapter_learns and self.backbone.recomputes:
+            return 0, nothing, nothing  # shared keys cannot be computed again
         start = int(batch.text_lengths_B.min(initial=batch.ids_BT.shape[1]))
-        if not torch.is_grad_enabled() or start <= 8 or not self.backbone.reads_prefixes:
+        if start <= 8 or not self.backbone.reads_prefixes:
             return 0, nothing, nothing
         _, first, owners_B = np.unique(
             batch.ids_BT[:, :start], axis=0, return_index=True, return_inverse=True
         )
         saved = start * (len(batch) - len(first))
-        if self._adapter_learns and saved < WORTH * batch.ids_BT.size:
+        if (self._adapter_learns or not learning) and saved < WORTH * batch.ids_BT.size:
             return 0, nothing, nothing
         return start, first, owners_B.reshape(-1)
 

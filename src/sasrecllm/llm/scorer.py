@@ -43,11 +43,41 @@ class GivesVectors(Protocol):
         ...
 
 
-def of_like_length(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
-    """Places of all prompts in batches of like length, the shortest first."""
+ALIKE = 1.1
+"""Longest prompt of a batch against its shortest, where beginnings are shared: they are as long as the
+shortest of the batch."""
+
+
+def of_like_length(
+    lengths: IntArray, batch_size: int, histories: Histories | None = None
+) -> Iterator[IntArray]:
+    """Places of all prompts in batches of like length, the shortest first.
+
+    Args:
+        histories: of the prompts; neighbours of one history stay neighbours, for what they share is
+            then read once (:class:`SoftTokenLLM`).
+    """
     order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    starts = np.arange(0, len(order), batch_size)
+    if histories is not None and len(lengths):
+        known = (histories.users, histories.asked_at, np.diff(histories.offsets))
+        run = np.cumsum(np.any([np.diff(column, prepend=column[0]) != 0 for column in known], axis=0))
+        if run[-1] + 1 < len(run):  # some are of one history
+            longest = np.zeros(run[-1] + 1, dtype=np.int64)
+            np.maximum.at(longest, run, lengths)
+            order = np.lexsort((run, longest[run]))
+            starts = _starts(longest[run[order]], batch_size)
+    yield from np.split(order, starts[1:]) if len(order) else ()
+
+
+def _starts(rising: IntArray, batch_size: int) -> IntArray:
+    """Where batches of at most ``batch_size`` begin, each of prompts that are about as long."""
+    found, start = [], 0
+    while start < len(rising):
+        found.append(start)
+        alike = int(np.searchsorted(rising, ALIKE * rising[start], side="right"))
+        start = min(start + batch_size, alike)
+    return np.array(found)
 
 
 class LLMScorer:
@@ -132,7 +162,8 @@ class LLMScorer:
     @torch.no_grad()
     def _scores(self, histories: Histories, targets: IntArray) -> FloatArray:
         out = np.empty(len(targets))
-        for at in of_like_length(self.builder.lengths(histories, targets), self.batch_size):
+        lengths = self.builder.lengths(histories, targets)
+        for at in of_like_length(lengths, self.batch_size, histories):
             rows = histories.take(at)
             features: tuple[Tensor | None, Tensor | None] = (None, None)
             if self.encoder is not None:

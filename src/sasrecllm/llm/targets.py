@@ -26,6 +26,8 @@ LORA_TARGETS: dict[str, list[str]] = {
 """Families whose attention has other names than ``q_proj`` and ``v_proj`` (the paper's choice)."""
 
 DEFAULT_TARGETS = ["q_proj", "v_proj"]
+EVERY = "all-linear"
+"""Every linear layer but the head, by peft's own word."""
 
 
 def lora_targets(causal: Any, targets: list[str] | None) -> list[str]:
@@ -41,6 +43,8 @@ def lora_targets(causal: Any, targets: list[str] | None) -> list[str]:
             "llm.lora.targets is empty",
             f"leave it out for the family's own, or name some of {', '.join(layers)}",
         )
+    if targets == [EVERY]:
+        return layers
     head = next((n for n, m in causal.named_modules() if m is causal.get_output_embeddings()), "")
     names = [name for name, module in causal.named_modules() if _is_linear(module) and name != head]
     for target in targets or LORA_TARGETS.get(family, DEFAULT_TARGETS):

@@ -45,7 +45,9 @@ class Lora(Section):
     r: int = Field(8, ge=0, description="rank; 0: no adapter, all weights of the model learn")
     alpha: int = Field(16, ge=1, description="scale: the update is multiplied by alpha / r")
     dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input, in training")
-    targets: list[str] | None = Field(None, description="module names; null: the family's own row")
+    targets: list[str] | None = Field(
+        None, description="module names, or [all-linear]; null: the family's own row"
+    )
 
 
 class Offline(Section):

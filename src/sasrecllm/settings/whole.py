@@ -47,7 +47,7 @@ class Config(Section):
     strategy: str | list[dict[str, Any]] = Field(
         "hierarchical-freezing",
         description="dual-stage, hierarchical-freezing, plug-and-play, encoder-only, text-only,"
-        " mapper-only, joint, no-network, or a list of stages (docs/extending.md)",
+        " text-beside-encoder, mapper-only, joint, no-network, or a list of stages (docs/extending.md)",
     )
     item_features: ItemFeatures = Field(
         ItemFeatures(), description="what describes an item to the user regression and the title prior"

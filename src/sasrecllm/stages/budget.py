@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from sasrecllm.machine.durations import seconds_of
 from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.runs.channels import NEXT_ITEM
-from sasrecllm.runs.choice import is_named
+from sasrecllm.runs.choice import is_named, value_at
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.recipe import Rule
-from sasrecllm.stages.strategies import asks_language_model
-from sasrecllm.stages.timing import RunTime
+from sasrecllm.stages.strategies import STRATEGIES, asks_language_model
+from sasrecllm.stages.timing import RunTime, StageTime
+from sasrecllm.stages.user_partition import uses_crossfit
 
 FEWEST_STEPS = 60
 """Steps of a stage below which the language model learns nothing."""
@@ -156,41 +157,86 @@ def _ends(seconds: float) -> Rule:
 # With a language model ------------------------------------------------------------------------------
 
 
+class Lever(NamedTuple):
+    """What a run with a language model can do without.
+
+    Args:
+        was: the values of ``key`` that are given up for ``value``.
+        own: whether the language model that a run builds does without it too; its stages are cheap.
+    """
+
+    key: str
+    was: tuple[Any, ...]
+    value: Any
+    why: str
+    own: bool = False
+
+
+LEVERS = (
+    Lever("evaluation.ablations", (True,), False, "no ablations", own=True),
+    Lever("evaluation.ranking.negatives", (), 0, "no lists among drawn items, by any row"),
+    Lever("strategy", ("hierarchical-freezing",), "plug-and-play", "one soft stage"),
+    Lever("strategy", ("plug-and-play",), "text-beside-encoder", "words beside the encoder, fused"),
+)
+"""In the order in which they are given up, each with those before it."""
+
+
 class Way(NamedTuple):
-    """A size, and how much of its usual training makes it worth while."""
+    """A size, what is given up, and how much of the usual training makes it worth while."""
 
     size: Size
-    ablations: bool
+    given_up: tuple[Lever, ...]
     least: float
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Settings of what is given up."""
+        return {lever.key: lever.value for lever in self.given_up}
 
 
 def _ways(asked: Asked) -> list[Way]:
     """The best first: a larger model only where its usual training fits."""
     keys = ("llm.offline.width", "llm.offline.layers", "llm.offline.heads", "llm.backbone")
-    usual, ablations = SIZES[USUAL], asked.config.evaluation.ablations
-    without = ablations and not asked.free("evaluation.ablations")
-    if not is_own(asked.config) or not all(map(asked.free, keys)):
-        return [Way(usual, ablations, LITTLE), Way(usual, without, 0.0)]
-    larger = [Way(size, ablations, 1.0) for size in reversed(SIZES[USUAL + 1 :])]
+    usual, own = SIZES[USUAL], is_own(asked.config)
+    given_up = _levers(asked, own)
+    if not own:
+        ways = [Way(usual, given_up[:count], LITTLE) for count in range(len(given_up) + 1)]
+        return [*ways, Way(usual, given_up, 0.0)]
+    if not all(map(asked.free, keys)):
+        return [Way(usual, (), LITTLE), Way(usual, given_up, 0.0)]
+    larger = [Way(size, (), 1.0) for size in reversed(SIZES[USUAL + 1 :])]
     small = SIZES[0]
-    usual_or_small = [Way(usual, ablations, LITTLE), Way(small, ablations, LITTLE)]
-    return [*larger, *usual_or_small, Way(small, without, 0.0)]
+    return [*larger, Way(usual, (), LITTLE), Way(small, (), LITTLE), Way(small, given_up, 0.0)]
+
+
+def _levers(asked: Asked, own: bool) -> tuple[Lever, ...]:
+    """Those that change anything here and that nobody's settings forbid."""
+    found: list[Lever] = []
+    for lever in LEVERS:
+        now = {taken.key: taken.value for taken in found}.get(
+            lever.key, value_at(asked.config, lever.key)
+        )
+        open_ = now in lever.was if lever.was else now != lever.value
+        if asked.free(lever.key) and open_ and (lever.own or not own):
+            found.append(lever)
+    return tuple(found)
 
 
 def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
     """The best way that fits, or None; and what the least one takes, in seconds."""
     config = asked.config
-    asking = [s for s in full.stages.values() if s.asks]
-    base, rules = _beside(asked, full)
-    steps = min(s.steps for s in asking)
+    everything = sum(s.asks for s in full.stages.values())
+    steps = min(s.steps for s in full.stages.values() if s.asks)
     fewest = FEWEST_STEPS / max(1, steps)
     if full.documents:
         fewest = max(fewest, FEWEST_DOCUMENTS / full.documents)
     needed = 0.0
     for way in _ways(asked):
-        prompts = full.prompts + full.ablated * way.ablations
+        base, rules = _beside(asked, full, way)
+        asking = [s for s in _kept(full, way) if s.asks]
         checked = sum(s.validation * s.validations for s in asking)
-        fixed = base + way.size.cost * (full.prompt * prompts + checked)
+        judging = _judging(full, way) * len(asking) / everything + _ablating(full, config, way)
+        fixed = base + way.size.cost * (judging + checked)
         training = full.document * full.documents + sum(s.step * s.steps for s in asking)
         usual = way.size.cost * training
         least = max(way.least, min(1.0, fewest))
@@ -200,17 +246,38 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
             values = _training(config, steps, share)
             if way.size != SIZES[USUAL]:
                 values |= {"llm.offline.width": way.size.width, "llm.offline.layers": way.size.layers}
-            if way.ablations != config.evaluation.ablations:
-                values["evaluation.ablations"] = way.ablations
+            rules += [Rule(lever.why, {lever.key: lever.value}) for lever in way.given_up]
             passes = min(float(MOST_PASSES), max(share, 1.0) // 1 if share >= 1 else share)
             why = f"{passes:.0%} of the usual training of the language model fits"
             return [*rules, Rule(why, values), _ends(fixed + passes * usual)], needed
     return None, needed
 
 
-def _beside(asked: Asked, full: RunTime) -> tuple[float, list[Rule]]:
+def _kept(full: RunTime, way: Way) -> list[StageTime]:
+    """The stages that are left; without a soft one no encoder is cross-fitted."""
+    strategy = STRATEGIES.get(way.values.get("strategy", ""))
+    if strategy is None:
+        return list(full.stages.values())
+    stages = {stage.name: stage for stage in strategy}
+    found = [s for name, s in full.stages.items() if name in stages or not s.asks]
+    return found if uses_crossfit(stages) else [replace(s, copies=min(1, s.copies)) for s in found]
+
+
+def _judging(full: RunTime, way: Way) -> float:
+    """Seconds of the prompts of the table and of lists, with all stages."""
+    drawn = 0 if way.values.get("evaluation.ranking.negatives") == 0 else full.drawn
+    return full.prompt * full.prompts + full.listed * (full.served + drawn)
+
+
+def _ablating(full: RunTime, config: Config, way: Way) -> float:
+    """Seconds of the prompts of ablations, of the last row alone."""
+    wanted = bool(way.values.get("evaluation.ablations", config.evaluation.ablations))
+    return full.prompt * full.ablated * wanted
+
+
+def _beside(asked: Asked, full: RunTime, way: Way) -> tuple[float, list[Rule]]:
     """Seconds of all that asks no language model, with fewer cross-fitted encoders where they cost."""
-    others = [s for s in full.stages.values() if not s.asks]
+    others = [s for s in _kept(full, way) if not s.asks]
     seconds = full.plain + sum(s.seconds for s in others)
     folds = asked.config.encoder.folds
     extra = sum((s.copies - 1) * s.once for s in others if s.copies > 1)

@@ -74,7 +74,10 @@ def prompts_of(config: Config, dataset: Dataset, stages: Stages) -> int:
     for stage in stages.values():
         if stage.kind.asks_language_model:
             epochs = int((stage.loop or {}).get("epochs", c.loop.epochs))
-            total += STEP * train * min(epochs, most or epochs) + asked
+            learnt = train * min(epochs, most or epochs)
+            if steps := int((stage.loop or {}).get("max_steps", c.loop.max_steps)):
+                learnt = min(learnt, steps * c.loop.batch_size)
+            total += STEP * learnt + asked
     if total and is_own(config) and dataset.former is None:  # an update has that of the run before
         own = c.offline
         total += STEP * own.documents * (own.titles_loop.epochs + own.answers_loop.epochs)

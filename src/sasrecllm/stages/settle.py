@@ -25,6 +25,22 @@ from sasrecllm.stages.timing import RunTime, run_time
 
 TOKENS_ON_A_CPU = 2048
 """Of a micro-batch: with SmolLM2-135M in bf16 training then stays within 3 GB (docs/performance.md)."""
+LIKES_OF_A_STEP = 8
+"""Where items are drawn beside each like; its prompts share a beginning, and twice the tokens fit."""
+ON_A_CPU: dict[str, Any] = {
+    "llm.title_tokens": 16,
+    "llm.validation_users": 0.2,
+    "llm.lora.r": 16,
+    "llm.lora.alpha": 32,
+    "llm.lora.dropout": 0.0,
+    "llm.lora.targets": ["all-linear"],
+    "llm.loop.epochs": 1,
+    "llm.loop.lr": 0.0005,
+    "llm.loop.warmup_steps": 50,
+    "llm.loop.evals_per_epoch": 4,
+    "mapper.encoder_logit": True,
+}
+"""For a pretrained language model that a CPU can train at all: a small one, once over the rows."""
 Measure = Callable[[bool], RunTime]
 
 
@@ -69,7 +85,7 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
         return run.config
     named = run.config
     rules = [] if named.update.of else recipe(named, dataset)  # an update has those of the run before
-    chosen = _said(run, "recipe", named, [*rules, *_of_machine(named)])
+    chosen = _said(run, "recipe", named, [*rules, *_of_machine(named, dataset)])
     settled = with_choice(named, chosen)
     if named.budget and not named.quick:
         tried = replace(run, config=settled)
@@ -83,17 +99,22 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     return with_choice(named, chosen)
 
 
-def _of_machine(named: Config) -> list[Rule]:
+def _of_machine(named: Config, dataset: Dataset) -> list[Rule]:
     """What is another choice on another machine, which is why the run keeps it."""
     if not asks_language_model(named):
         return []
     rules, device = [], pick_device(named.device)
-    if named.llm.dtype == "auto":
+    pretrained = device == "cpu" and not is_own(named)
+    if named.llm.dtype == "auto" or (pretrained and not is_named(named, "llm.dtype")):
         dtype, why = chosen_dtype(named, device)
         rules.append(Rule(why, {"llm.dtype": dtype}))
-    if device == "cpu" and not is_own(named):
-        values = {"llm.loop.micro_tokens": TOKENS_ON_A_CPU}
+    if pretrained:
+        beside = dataset.negatives if dataset.implicit else 0
+        values: dict[str, Any] = {"llm.loop.micro_tokens": TOKENS_ON_A_CPU * (2 if beside else 1)}
         rules.append(Rule("a CPU is no faster at more tokens at once, and has less memory", values))
+        batch = LIKES_OF_A_STEP * (1 + beside) if beside else 64
+    if pretrained and not named.update.of:
+        rules.append(Rule("a pretrained model on a CPU", ON_A_CPU | {"llm.loop.batch_size": batch}))
     return rules
 
 

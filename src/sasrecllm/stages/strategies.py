@@ -55,6 +55,7 @@ STRATEGIES: dict[str, tuple[Stage, ...]] = {
     # Building stages.
     "encoder-only": (ENCODE,),
     "text-only": (TEXT,),
+    "text-beside-encoder": (ENCODE, TEXT),
     "mapper-only": (ENCODE, MAP),
     "joint": (ENCODE, JOINT),
     "no-network": (FUSE_BASELINES,),

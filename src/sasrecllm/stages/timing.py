@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sasrecllm.baselines.table import LISTED, shown_baselines
-from sasrecllm.data.candidates import servable_rows
+from sasrecllm.data.candidates import longest_lists, servable_likes, servable_rows
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.progress import Progress
@@ -25,9 +25,10 @@ from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.ablations import ABLATIONS
 from sasrecllm.stages.kind import Stage, Work
 from sasrecllm.stages.list_budget import prompt_budget
+from sasrecllm.stages.list_parts import RERANKED
 from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
-from sasrecllm.training.batches import micro_batches
+from sasrecllm.training.batches import micro_batches, plan_epoch
 from sasrecllm.training.loop import arithmetic, steps_in_all
 from sasrecllm.training.task import Task
 from sasrecllm.types import IntArray
@@ -92,8 +93,11 @@ class RunTime:
         document: both phases of the offline language model, one document in one epoch.
         documents: how many it would read, over all epochs.
         prompt: one prompt, read without learning.
-        prompts: how many are, for the table and for lists.
+        prompts: how many are, for the table.
         ablated: how many more are for ablations.
+        listed: one item of a list that the language model orders, whose items share one beginning.
+        served: how many are, for lists of the whole catalogue.
+        drawn: how many are, for lists of drawn others.
         plain: judging everything that asks no language model.
     """
 
@@ -103,12 +107,16 @@ class RunTime:
     prompt: float = 0.0
     prompts: int = 0
     ablated: int = 0
+    listed: float = 0.0
+    served: int = 0
+    drawn: int = 0
     plain: float = 0.0
 
     @property
     def judging(self) -> float:
         """The evaluation."""
-        return self.plain + self.prompt * (self.prompts + self.ablated)
+        lists = self.listed * (self.served + self.drawn)
+        return self.plain + self.prompt * (self.prompts + self.ablated) + lists
 
     @property
     def seconds(self) -> float:
@@ -166,21 +174,21 @@ def tried(task: Task, settings: LoopSettings, device: str = "cpu") -> tuple[floa
     As many steps and questions are tried as a few seconds allow, one step and a few questions at least.
     """
     task.learn()
-    size = settings.batch_size
-    order = np.argsort(task.lengths, kind="stable")
-    middle = order[len(order) // 2 :][: size * (1 + STEPS)]
+    # The batches of the first epoch: what shares a beginning stands together in them.
+    batches = plan_epoch(task.lengths, settings.batch_size, settings.seed, 0, task.prefix_ids)
+    batches.sort(key=lambda batch: float(task.lengths[batch].mean()))
     took: list[float] = []
-    for start in range(0, len(middle), size):
+    for batch in batches[len(batches) // 2 :][: 1 + STEPS]:
         if sum(took) > ENOUGH:
             break
-        took.append(_step(task, middle[start : start + size], settings, device))
+        took.append(_step(task, batch, settings, device))
     # The first makes what is made once; one of the others may have had to wait for another process.
     step = float(np.median(took[1:] or took))
     task.eval()
-    asked = _spread(task.n_validation, FEW)
+    asked = _spread(task.n_validation, FEW, task.beside)
     seconds = _asking(task, asked)
     if seconds < ENOUGH * len(asked) / QUESTIONS:
-        asked = _spread(task.n_validation, QUESTIONS)
+        asked = _spread(task.n_validation, QUESTIONS, task.beside)
         seconds = _asking(task, asked)
     return step, seconds / max(1, len(asked)) * task.n_validation
 
@@ -198,8 +206,12 @@ def _step(task: Task, batch: IntArray, settings: LoopSettings, device: str) -> f
     return spent / done * len(parts)
 
 
-def _spread(rows: int, count: int) -> IntArray:
-    return np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(np.int64))
+def _spread(rows: int, count: int, beside: int = 1) -> IntArray:
+    """Places of about ``count`` of ``rows``, in blocks of ``beside`` neighbours, evenly spread."""
+    blocks = -(-rows // beside)
+    chosen = np.unique(np.linspace(0, blocks - 1, min(-(-count // beside), blocks)).astype(np.int64))
+    at = (chosen[:, None] * beside + np.arange(beside)).reshape(-1)
+    return at[at < rows]
 
 
 def _asking(task: Task, asked: IntArray) -> float:
@@ -255,11 +267,28 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
     stages = [s for s in planned(c).values() if s.kind.asks_language_model]
     answering = [found.stages[s.name] for s in stages]
     prompt = float(np.mean([s.validation / s.validated for s in answering]))
-    prompts = asked * len(stages)
     ablated = evaluation.ablations * (1 + len(ABLATIONS)) * len(work.questions("test"))
-    if users:
-        prompts += prompt_budget(c, data, planned(c))
-    return replace(found, plain=plain, prompt=prompt, prompts=prompts, ablated=ablated)
+    found = replace(found, plain=plain, prompt=prompt, prompts=asked * len(stages), ablated=ablated)
+    return _with_lists(work, found, rows[len(rows) // 2 :][:1]) if users else found
+
+
+def _with_lists(work: Work, found: RunTime, row: IntArray) -> RunTime:
+    """With what the language model's lists would take, timed on one list of the test ``row``."""
+    c, data, stages = work.config, work.dataset, planned(work.config)
+    asking = [s for s in stages.values() if s.kind.prompt(s, stages) is not None]
+    text = next(s for s in asking if s.kind.asks_language_model)
+    items = np.arange(min(c.lists.best, data.n_items))[None, :]
+    scorer = text.kind.scorer(work.system, text, stages)
+    started = time.monotonic()
+    scorer.score(data.histories(row), items)
+    listed = (time.monotonic() - started) / items.size
+    budget = prompt_budget(c, data, stages)
+    served = budget + (min(budget // 2, RERANKED * c.lists.best) if c.lists.rerank else 0)
+    others = longest_lists(data, "test", c.evaluation.ranking.negatives)
+    of_others = c.evaluation.ranking.when == "always" or data.implicit
+    lists = len(servable_likes(data, "test")) if others and of_others else 0
+    drawn = lists * (1 + others) * len(asking)
+    return replace(found, listed=listed, served=served, drawn=drawn)
 
 
 LISTS = "lists"

@@ -9,8 +9,9 @@ from sasrecllm.types import IntArray
 POOL = 50
 """Batches in one pool of length-aware batching: rows are shuffled, then sorted within a pool."""
 
-TOGETHER = 4
-"""Examples of one beginning shuffled as one: more would leave few different ones in a batch."""
+TOGETHER = 5
+"""Examples of one beginning shuffled as one, a like and the four items drawn beside it: more would
+leave few different ones in a batch."""
 
 
 def plan_epoch(

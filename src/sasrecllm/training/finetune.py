@@ -74,6 +74,7 @@ class AnswerTask(Task):
         self.weights = np.ones(len(questions))
         self.validation_lengths = builder.lengths(validation.histories, validation.targets)
         self.n_validation = len(validation)
+        self.beside = max(1, len(validation) // max(1, len(np.unique(validation.rows))))
         model.learn(set(self.parts) - {"encoder"})
         self.live = "encoder" in self.parts
         if encoder is not None:
@@ -146,7 +147,9 @@ class AnswerTask(Task):
     def validation_scores(self, positions: IntArray) -> FloatArray:
         """Logit of Yes against No of each question, [B]."""
         out = np.empty(len(positions))
-        for at in of_like_length(self.validation_lengths[positions], self.score_batch):
+        histories = self.validation.histories.take(positions)
+        lengths = self.validation_lengths[positions]
+        for at in of_like_length(lengths, self.score_batch, histories):
             rows = self.validation.take(positions[at])
             logits = self._logits(rows, *self._slot_features(rows, positions[at], training=False))
             out[at] = logits.double().cpu().numpy()

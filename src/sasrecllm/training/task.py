@@ -26,6 +26,8 @@ class Task(nn.Module):
     weights: FloatArray  # [E] questions in each example
     prefix_ids: IntArray | None = None  # [E] equal numbers: examples that begin alike
     n_validation: int
+    beside: int = 1
+    """Validation questions that stand side by side and begin alike."""
 
     def forward(self, examples: IntArray) -> Tensor:
         """Loss summed over the questions of ``examples``, a scalar."""
