@@ -5,8 +5,9 @@
 The first half of a log (by time) trains the first run; the rest comes in ten equal parts.  After each
 part ``update`` goes on from yesterday's, ``retrain`` is a new run over the very rows, divided alike,
 and ``never`` the first run.  All are judged on the next part, which none has seen.  A second call goes
-on where the first was stopped.  Costs are CPU seconds of this process, so that other work on the
-machine does not count.
+on where the first was stopped, and the page of all data sets, OUT/daily.md, has what stands so far
+(``--only none`` writes that alone).  Costs are CPU seconds of this process, so that other work on the
+machine counts only as far as it slows memory down.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ from sasrecllm.data.ingest.frames import lent
 from sasrecllm.data.ingest.sources import load_tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.splits import CONTEXT, NAMES, TEST
+from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.machine.progress import Progress
 from sasrecllm.reports.wording import number, span
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.settings import Config
 from sasrecllm.studies.plan import Plan, cells_of, load_plan, settings_of
-from sasrecllm.updates.judge import judged
+from sasrecllm.types import FloatArray
+from sasrecllm.updates.judge import Served, judged
 
 WAYS = ("never", "update", "retrain")
 ALL, FIRST = "all", "of the first day"
@@ -138,14 +141,23 @@ def play(config: Config, out: Path, parts: int, progress: Progress) -> None:
         asked = {ALL: tomorrow}
         if (theirs == TEST).any():
             asked[FIRST] = replace(tomorrow, splits=theirs)
-        got = {
-            who: judged(systems, rows, resamples=1000, seed=0, lists=lists, progress=progress)
-            for who, rows in asked.items()
-        }
+        scores = {way: scores_of(way, system, tomorrow) for way, system in systems.items()}
+        how: Any = {"resamples": 1000, "seed": 0, "lists": lists, "progress": progress}
+        got = {}
+        for who, there in asked.items():
+            kept = np.isin(tomorrow.rows("test"), there.rows("test"))
+            # Items drawn beside likes are others where fewer likes are asked about.
+            same = None if data.implicit else {way: some[kept] for way, some in scores.items()}
+            got[who] = judged(systems, there, known=same, **how)
         seconds = {"update": update_cost, "retrain": retrain_cost}
         found.append({"day": at, "seconds": seconds, "judged": got})
         (out / "days.json").write_text(json.dumps({"first": cost, "days": found}, indent=1))
         print(days_table(found[-1:])[-1], flush=True)
+
+
+def scores_of(name: str, system: SASRecLLM, asked: Dataset) -> FloatArray:
+    """What a system says of every row of the test, [B]."""
+    return score_questions(Served(name, system, asked.catalog).scorer(), asked.questions("test"))
 
 
 def page(names: dict[str, Path]) -> str:
@@ -223,7 +235,7 @@ def main() -> None:
             places[name].mkdir(parents=True, exist_ok=True)
             config = settings_of(plan, cell, asked.plan.parent, asked.out)
             play(config, places[name], asked.parts, Progress(quiet=True))
-            (asked.out / "daily.md").write_text(page(places))
+    (asked.out / "daily.md").write_text(page(places))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A channel stands alone as it stands in the fusion: made of training and validation rows (the network
 keeps its weights and reads the validation like).  The best single channel is chosen twice: by NDCG@10
-on validation, as somebody would who had to choose, and by NDCG@10 on the test, in hindsight.
+on validation, as somebody would who had to choose, and by NDCG@10 on the test, in hindsight.  On
+validation, items without a training like compete where a channel knows them.
 """
 
 from __future__ import annotations
@@ -79,9 +80,11 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     for channel in channels_alone(system):
         found = table.judge(channel.name, serve(Alone(channel.name, channel), asked, dataset.n_items))
-        rows[channel.name] = found | {"of": OURS, "valid": fusion.judged.get(channel.name)}
+        valid = fusion.whole.get(channel.name, fusion.judged.get(channel.name))
+        rows[channel.name] = found | {"of": OURS, "valid": valid}
     served = table.judge(fusion.name, serve(lists, asked, dataset.n_items))
-    rows[fusion.name] = served | {"of": OURS, "valid": fusion.judged.get("served")}
+    valid = max(fusion.whole.values(), default=fusion.judged.get("served"))
+    rows[fusion.name] = served | {"of": OURS, "valid": valid}
     valid_asked = asked_of(dataset, "valid")
     for got in answers(rivals):
         found = table.judge(got.name, served_by(got.name, got.test, asked, dataset.n_items))

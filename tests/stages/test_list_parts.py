@@ -9,7 +9,7 @@ from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.stages import list_parts
-from sasrecllm.stages.list_parts import met_by_others, servable, with_new_items
+from sasrecllm.stages.list_parts import fitted_rerank, met_by_others, servable, with_new_items
 from sasrecllm.types import Histories, Questions
 
 # Validation: user 0 meets items 3 and 4, user 1 meets 3 twice; nobody meets 5.  Trained: 0, 1, 2.
@@ -55,8 +55,11 @@ class ByLikes:
 
     name = "by likes"
 
+    def __init__(self, n_items=12):
+        self.n_items = n_items
+
     def scores(self, histories):
-        return np.tile([2.0, 1.0, 0.0, *np.zeros(9)], (len(histories), 1))
+        return np.tile([2.0, 1.0, *np.zeros(self.n_items - 2)], (len(histories), 1))
 
 
 @pytest.mark.parametrize(
@@ -93,3 +96,44 @@ def test_new_items_are_listed_in_the_best_way(monkeypatch, offset, liked_next, c
     assert max(found.whole, key=found.whole.get) == chosen
     assert [c.name for c in found.channels] == [chosen if chosen == "title words" else "by likes"]
     assert found.new.offset == (offset if chosen == "list fusion" else 0.0)
+
+
+class Newness:
+    """Likes what nobody has liked, and knows nothing else."""
+
+    name = "newness"
+
+    def score(self, histories, candidates):
+        return (candidates >= 3).astype(np.float64)
+
+
+@pytest.mark.parametrize(("liked_by", "earns"), [(1, False), (5, True)])
+def test_a_score_is_not_paid_for_preferring_what_is_in_the_log_for_being_liked(
+    monkeypatch, liked_by, earns
+):
+    """Every new item is there because of its one like; where another user met it, it was to be had."""
+    monkeypatch.setattr("sasrecllm.baselines.contests.PLACES", 100)  # all new items tie
+    users = 40
+    targets = 3 + np.arange(users) // liked_by
+    n_items = int(targets.max()) + 1
+    data = SimpleNamespace(
+        users=np.arange(users), items=targets, n_users=users, n_items=n_items, allow_seen=False,
+        rows=lambda _: np.arange(users),
+    )  # fmt: skip
+    stage = SimpleNamespace(kind=SimpleNamespace(has_row=True, scorer=lambda *_: Newness()))
+    likes_I = np.array([5.0] * 3 + [0.0] * (n_items - 3))
+    work = SimpleNamespace(
+        config=SimpleNamespace(lists=SimpleNamespace(rerank=True, best=n_items, ridge=1.0), seed=0),
+        dataset=data,
+        stages={"score": stage},
+        system=SimpleNamespace(
+            interactions=lambda _: SimpleNamespace(means=SimpleNamespace(likes=likes_I))
+        ),
+        run=SimpleNamespace(progress=SimpleNamespace(bar=lambda _: lambda *_: None)),
+    )
+    likes = Questions(
+        asked(range(users), [[]] * users), targets, np.ones(users, dtype=np.int8), np.arange(users)
+    )
+    fusion = ListFusion((ByLikes(n_items),), n_items, np.ones(1), np.ones(1))
+    rerank = fitted_rerank(work, fusion, likes)
+    assert (rerank.weight > 0) == earns

@@ -140,8 +140,10 @@ def met_by_others(data: Dataset, free: Free, liked_I: BoolArray) -> Free:
 def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | None:
     """What the score of the run's last row is worth among the best items of ``fusion``.
 
-    On a seeded sample of ``likes``; of a language model's row in half of what its lists may cost.  None
-    where it is not weighed, which is said.
+    On a seeded sample of ``likes``; of a language model's row in half of what its lists may cost.  New
+    items compete as they do for their offset, so that a score which prefers them for being new is not
+    paid for it in a log that has each of them because it was liked.  None where it is not weighed,
+    which is said.
     """
     c, data = work.config, work.dataset
     if not c.lists.rerank:
@@ -166,7 +168,7 @@ def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | 
         fusion.scores,
         likes.histories.take(sample),
         likes.targets[sample],
-        free=servable(data),
+        free=met_by_others(data, servable(data), work.system.interactions(("train",)).means.likes > 0),
         n_items=data.n_items,
         best=best,
         progress=work.run.progress.bar(f"lists: P(like) of {scorer.name}"),
