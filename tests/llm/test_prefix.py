@@ -190,9 +190,7 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
     for ours, plain in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
     model.learn({"adapter", "mapper"})
-    start, first, _ = model._read_once(
-        batch
-    )  # three texts: the words before them
+    start, first, _ = model._read_once(batch)  # three texts: the words before them
     assert len(first) == 1 and start < int(batch.text_lengths_B.min())
     assert (batch.ids_BT[:, :start] == batch.ids_BT[0, :start]).all()
     assert len(set(batch.ids_BT[:, start])) > 1
