@@ -349,14 +349,14 @@ def test_a_transformers_that_is_too_old_is_told_with_the_version_that_is_needed(
     import tomllib
     from pathlib import Path
 
-    from sasrecllm.llm.loading import GGUF_NEEDS
+    from sasrecllm.llm.gguf import TRANSFORMERS
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
-    assert f"transformers>={GGUF_NEEDS}" in project["project"]["optional-dependencies"]["gguf"]
+    assert f"transformers>={TRANSFORMERS}" in project["project"]["optional-dependencies"]["gguf"]
     monkeypatch.setitem(sys.modules, "transformers.integrations.gguf.gguf_tokenizer_mapping", None)
     error = refused(file, EnvironmentRefusal, tmp_path / "out")
-    assert f"transformers {GGUF_NEEDS} or newer" in error.what and error.exit_code == 3
-    assert f"transformers>={GGUF_NEEDS}" in error.remedy and not (tmp_path / "out").exists()
+    assert f"transformers {TRANSFORMERS} or newer" in error.what and error.exit_code == 3
+    assert f"transformers>={TRANSFORMERS}" in error.remedy and not (tmp_path / "out").exists()
 
 
 def test_without_the_extra_it_is_named(file, tmp_path, monkeypatch):

@@ -190,16 +190,31 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
     for ours, plain in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
     model.learn({"adapter", "mapper"})
-    assert model._read_once(batch)[0] == 0  # three texts for three prompts: nothing is shared
+    start, first, _ = model._read_once(batch)  # three texts: the words before them
+    assert len(first) == 1 and start < int(batch.text_lengths_B.min())
+    assert (batch.ids_BT[:, :start] == batch.ids_BT[0, :start]).all()
+    assert len(set(batch.ids_BT[:, start])) > 1
     model.learn(set())
     model.eval()
 
 
 @pytest.mark.parametrize("parts", [{"adapter"}, {"adapter", "mapper"}, {"mapper"}])
-def test_text_that_prompts_share_is_read_once_with_equal_gradients(scorers, monkeypatch, parts):
+@pytest.mark.parametrize(
+    ("rows", "read_apart"),
+    [
+        ([[0, 1, 2, 3]] * 6 + [[4, 5, 6]] * 2, 2),
+        # Eight histories: only the words before them are the same.
+        ([[n, n + 1] for n in range(7)] + [[8, 0]], 1),
+    ],
+)
+def test_text_that_prompts_share_is_read_once_with_equal_gradients(
+    scorers, monkeypatch, parts, rows, read_apart
+):
+    if parts == {"mapper"} and read_apart == 1:
+        read_apart = 8  # each beginning apart, so that none has a graph
     scorer = scorers["paper-soft"]
     model = scorer.model
-    asked = histories([[0, 1, 2, 3]] * 6 + [[4, 5, 6]] * 2)
+    asked = histories(rows)
     targets = np.array([7, 8, 0, 6, 4, 5, 1, 2])
     batch = scorer.builder.build(asked, targets)
     found, widths, read = [], [], model.backbone.read
@@ -217,7 +232,7 @@ def test_text_that_prompts_share_is_read_once_with_equal_gradients(scorers, monk
         scores.square().sum().backward()
         learning = [p for p in model.parameters() if p.requires_grad]
         found.append((scores.detach(), [p.grad.clone() for p in learning]))
-    assert widths == [2]
+    assert widths == [read_apart]
     monkeypatch.undo()
     torch.testing.assert_close(found[0][0], found[1][0], **CLOSE)
     for ours, plain in zip(found[0][1], found[1][1], strict=True):

@@ -16,7 +16,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.errors import CheckpointError, MissingExtraError, ModelNotFoundError
+from sasrecllm.errors import (
+    CheckpointError,
+    EnvironmentRefusal,
+    MissingExtraError,
+    ModelNotFoundError,
+)
 from sasrecllm.llm import gguf_tokens
 from sasrecllm.llm.ability import LEAST, refuse_unable
 from sasrecllm.llm.gguf_config import OTHER, ROTATION, complete
@@ -33,6 +38,9 @@ ARCHITECTURES = {
 }
 """Families whose every key and tensor is known to be carried over (tests/llm/test_gguf.py), and
 models that their files hold."""
+
+TRANSFORMERS = "5.18"
+"""The oldest transformers that names the rules of a GGUF file's tokenizer; in the extra ``gguf``."""
 
 CARD = {
     "license": "general.license",
@@ -81,6 +89,17 @@ def refuse(path: Path) -> GgufFile:
     return file
 
 
+def _splits() -> frozenset[str]:
+    try:
+        return gguf_splits()
+    except ImportError as error:
+        here = importlib.metadata.version("transformers")
+        raise EnvironmentRefusal(
+            f"a GGUF file is read by transformers {TRANSFORMERS} or newer, and {here} is installed",
+            f'pip install "transformers>={TRANSFORMERS}"',
+        ) from error
+
+
 def _refuse_other_kinds(file: GgufFile) -> None:
     family, kind = file.architecture, file.text("general.type")
     if kind not in ("", "model"):
@@ -105,7 +124,7 @@ def _refuse_other_kinds(file: GgufFile) -> None:
 def _convert(file: GgufFile, alone: Path, folder: Path, report: Report) -> None:
     """Configuration, tokenizer and weights into ``folder``, from the file in the folder ``alone``."""
     name = str(file.path)
-    gguf_tokens.refuse_unknown_split(file, gguf_splits())
+    gguf_tokens.refuse_unknown_split(file, _splits())
     with reading("metadata", name, of=""):
         config, tokenizer = gguf_description(alone, "model.gguf")
     complete(config, file)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sasrecllm.errors import EnvironmentRefusal, MissingExtraError
+from sasrecllm.errors import MissingExtraError
 from sasrecllm.llm.backbone import LAST_BLOCK, Backbone
 from sasrecllm.llm.blocks import ATTENTION, attention, let_gradients_through, norms_by_one_step
 from sasrecllm.llm.digest import model_digest
@@ -30,9 +30,6 @@ from sasrecllm.llm.refusals import (
 POSITIONS = 4
 """Positions of an offline language model for each token of ``llm.offline.positions``: its prompts may
 grow longer than the documents that it was built on."""
-
-GGUF_NEEDS = "5.18"
-"""The oldest transformers that names the rules of a GGUF file's tokenizer; in the extra ``gguf``."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -234,18 +231,9 @@ def gguf_splits() -> frozenset[str]:
     """Rules for cutting text (``tokenizer.ggml.pre``) that transformers knows by name.
 
     Raises:
-        EnvironmentRefusal: the transformers here is older than the extra ``gguf`` asks for.
+        ImportError: an old transformers, which names none.
     """
-    import transformers
-
-    try:
-        from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-    except ImportError as error:
-        raise EnvironmentRefusal(
-            f"a GGUF file is read by transformers {GGUF_NEEDS} or newer, and {transformers.__version__}"
-            " is installed",
-            f'pip install "transformers>={GGUF_NEEDS}"',
-        ) from error
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
     return frozenset(GGUF_PRE_TOKENIZER_SPLITS)
 

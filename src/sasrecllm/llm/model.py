@@ -94,8 +94,14 @@ class SoftTokenLLM(nn.Module):
         _, first, owners_B = np.unique(
             batch.ids_BT[:, :start], axis=0, return_index=True, return_inverse=True
         )
+        if learning and not self._adapter_learns:
+            return start, first, owners_B.reshape(-1)
         saved = start * (len(batch) - len(first))
-        if (self._adapter_learns or not learning) and saved < WORTH * batch.ids_BT.size:
+        common = _common(batch.ids_BT[:, :start])
+        if common > 8 and common * (len(batch) - 1) > saved:  # a chat's own words, and the question's
+            start, saved = common, common * (len(batch) - 1)
+            first, owners_B = np.zeros(1, dtype=np.int64), np.zeros(len(batch), dtype=np.int64)
+        if saved < WORTH * batch.ids_BT.size:
             return 0, nothing, nothing
         return start, first, owners_B.reshape(-1)
 
@@ -146,3 +152,9 @@ class SoftTokenLLM(nn.Module):
         self.eval()
         self.mapper.train("mapper" in parts)
         self.backbone.adapter_mode("adapter" in parts)
+
+
+def _common(ids_BT: IntArray) -> int:
+    """How many leading tokens are the same in all rows."""
+    alike_T = (ids_BT == ids_BT[:1]).all(axis=0)
+    return ids_BT.shape[1] if alike_T.all() else int(np.argmin(alike_T))
