@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import sasrecllm
 from sasrecllm import SASRecLLM, fit
@@ -130,6 +132,18 @@ def test_the_encoder_goes_on_from_its_vectors_and_takes_few_steps(updated, old):
     assert moved < 0.5 * there.norm(dim=1).mean()
     steps = [read_json(f / "stages/1-encoder/stage.json")["result"]["steps"] for f in (old, folder)]
     assert steps[1] > 0
+
+
+def test_the_title_prior_stands_on_what_the_update_has_just_trained(updated):
+    """It moves rows of items alone; all else is the encoder of the stage before."""
+    folder, _, _ = updated
+    trained, shrunk = (
+        load_file(folder / f"stages/{stage}/parts/encoder/weights.safetensors")
+        for stage in ("1-encoder", "2-prior")
+    )
+    rest = [name for name in trained if "item" not in name]
+    assert rest and all(torch.equal(trained[name], shrunk[name]) for name in rest)
+    assert not torch.equal(trained["item_table"], shrunk["item_table"])
 
 
 def test_the_same_command_again_finds_it_finished(updated, old, new, cli):

@@ -130,7 +130,7 @@ class Work:
         """Part -> its folder, of what an update's stage trains on from the run before; fold encoders
         too.  Empty where that run has not this stage, or this one begins by itself."""
         of = self.config.update.of
-        if not of:
+        if not of or not stage.kind.goes_on:
             return {}
         there = RunFolder(Path(of)).stage(self.folder(stage).number, stage.name)
         found = {name: there.part(name) for name in stage.train if part_of(name).begin is not None}
@@ -224,6 +224,9 @@ class Kind:
     """What a fusion calls this kind's score; empty where a fusion does not use it."""
     has_row: bool = True
     """Whether it ends with a score of P(like), and so has a row in the table; else it serves lists."""
+    goes_on: bool = True
+    """Whether an update's stage begins with the parts of the same stage of the run before; else with
+    what the stages before it have just trained."""
     asks_language_model: bool = False
     reads_words: bool = False
     """Whether its component knows an item without training rows by its words."""

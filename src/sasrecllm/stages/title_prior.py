@@ -30,6 +30,7 @@ class TitlePrior(EncoderKind):
     """No training: each item keeps its own vector as far as it has training rows."""
 
     name = "title_prior"
+    goes_on = False
     reads_words = True
 
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
