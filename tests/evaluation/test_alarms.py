@@ -24,7 +24,7 @@ def found(rows=FINE, lists=HIT, **more):
 
 def test_a_table_of_taste_raises_none():
     assert found() == found(lists=None) == []
-    assert found(untrained={"liked": 0.3, "drawn": 0.28}) == []
+    assert found(shares={"have no training row": (0.3, 0.28)}) == []
 
 
 def test_a_trivial_row_surely_below_one_half():
@@ -34,7 +34,7 @@ def test_a_trivial_row_surely_below_one_half():
 
 
 def test_likes_that_are_untrained_beside_others_that_are_trained():
-    (said,) = found(untrained={"liked": 0.98, "drawn": 0.3})
+    (said,) = found(shares={"have no training row": (0.98, 0.3), "are red": (0.5, 0.5)})
     assert said.startswith("98% of the liked test items have no training row, but 30%")
 
 

@@ -214,6 +214,8 @@ def test_what_a_pretrained_model_goes_without_is_said_and_what_is_named_stays():
     config, said = decided("10m", HUB, *kept, measure=pretrained())
     assert (config.strategy, config.evaluation.ranking.negatives) == ("hierarchical-freezing", 100)
     assert "too small for this data" in said
+    _, said = decided("20m", HUB, measure=pretrained(drawn=0))
+    assert "no ablations" in said and "drawn" not in said, "a log with dislikes has no such lists"
     # A strategy of one's own has no soft stage that could be left out by name.
     own = "strategy=[{name: words, task: answer, train: [adapter]}]"
     assert "words beside" not in decided("20m", HUB, own, measure=pretrained())[1]

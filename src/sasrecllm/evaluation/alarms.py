@@ -8,7 +8,7 @@ from typing import Any
 from sasrecllm.evaluation.served_lists import above_chance
 
 APART = 0.05
-"""Difference of two shares of untrained items from which on being untrained tells likes apart."""
+"""Difference of two shares of items from which on what is true of them tells likes apart."""
 
 
 def alarms(
@@ -18,7 +18,7 @@ def alarms(
     trivial: Sequence[str],
     rivals: Sequence[str],
     lists: Mapping[str, Any] | None = None,
-    untrained: Mapping[str, float] | None = None,
+    shares: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[str]:
     """A sentence for each reason not to believe the table; none where there is none.
 
@@ -27,8 +27,8 @@ def alarms(
         final: the row that a headline would be about.
         trivial, rivals: rows that know no taste, and all that a headline holds the final row against.
         lists: what was found for lists of the whole catalogue, where they were judged.
-        untrained: share of the ``liked`` and of the ``drawn`` test items without a training row, where
-            others were drawn.
+        shares: what is true of some test items -> of which share of the liked ones, and of the others
+            that were drawn beside them.
     """
     found = []
     for name in trivial:
@@ -38,12 +38,12 @@ def alarms(
                 f"{name} has an AUC of {value:.3f}, surely below .5: likes can be told by what it holds"
                 " against an item, so a high AUC of another row need not be taste"
             )
-    if untrained and abs(untrained["liked"] - untrained["drawn"]) > APART:
-        found.append(
-            f"{untrained['liked']:.0%} of the liked test items have no training row, but"
-            f" {untrained['drawn']:.0%} of the others that were drawn beside them: whether an item was"
-            " trained tells likes apart"
-        )
+    for what, (liked, drawn) in (shares or {}).items():
+        if abs(liked - drawn) > APART:
+            found.append(
+                f"{liked:.0%} of the liked test items {what}, but {drawn:.0%} of the others that were"
+                " drawn beside them: that alone tells likes apart"
+            )
     served = (lists or {}).get("rows", {})
     judged = served.get(final) or served.get((lists or {}).get("served"))
     if judged and judged["lists"] and not above_chance(judged) and _surely_best(rows, final, rivals):

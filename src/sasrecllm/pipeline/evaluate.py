@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sasrecllm.baselines.table import baseline_of, shown_baselines
 from sasrecllm.checkpoint import write_json
 from sasrecllm.data.dataset import Dataset
@@ -68,7 +70,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
             trivial=trivial,
             rivals=baselines,
             lists=ranking.get(WHOLE),
-            untrained=_untrained(dataset, test),
+            shares=_shares(dataset, test),
         ),
     }
     with resealed(run.folder):  # nothing is changed before everything is known
@@ -139,12 +141,18 @@ def _all_stage_scores(run: Run, dataset: Dataset, stages: Stages) -> Iterator[_R
         yield _Row(stage.row, scores, folder.scores, about)
 
 
-def _untrained(dataset: Dataset, test: Questions) -> dict[str, float] | None:
-    """Share of the liked and of the drawn test items without a training row, where others are drawn."""
+def _shares(dataset: Dataset, test: Questions) -> dict[str, tuple[float, float]]:
+    """Shares of the liked and of the drawn test items, where others are drawn: without a training row,
+    and met by their user before, where such items are not served."""
     if not dataset.implicit:
-        return None
-    new, liked = ~dataset.seen_items[test.targets], test.labels == 1
-    return {"liked": float(new[liked].mean()), "drawn": float(new[~liked].mean())}
+        return {}
+    liked = test.labels == 1
+    facts = {"have no training row": ~dataset.seen_items[test.targets]}
+    if not dataset.allow_seen:
+        met = test.histories.items == test.targets[test.histories.owners]
+        again = np.isin(np.arange(len(test)), test.histories.owners[met])
+        facts["stand in their user's history"] = again
+    return {what: (float(of[liked].mean()), float(of[~liked].mean())) for what, of in facts.items()}
 
 
 def ablate(

@@ -172,9 +172,10 @@ class Lever(NamedTuple):
     own: bool = False
 
 
+DRAWN = "evaluation.ranking.negatives"
 LEVERS = (
     Lever("evaluation.ablations", (True,), False, "no ablations", own=True),
-    Lever("evaluation.ranking.negatives", (), 0, "no lists among drawn items, by any row"),
+    Lever(DRAWN, (), 0, "no lists among drawn items, by any row"),
     Lever("strategy", ("hierarchical-freezing",), "plug-and-play", "one soft stage"),
     Lever("strategy", ("plug-and-play",), "text-beside-encoder", "words beside the encoder, fused"),
 )
@@ -194,11 +195,11 @@ class Way(NamedTuple):
         return {lever.key: lever.value for lever in self.given_up}
 
 
-def _ways(asked: Asked) -> list[Way]:
+def _ways(asked: Asked, full: RunTime) -> list[Way]:
     """The best first: a larger model only where its usual training fits."""
     keys = ("llm.offline.width", "llm.offline.layers", "llm.offline.heads", "llm.backbone")
     usual, own = SIZES[USUAL], is_own(asked.config)
-    given_up = _levers(asked, own)
+    given_up = _levers(asked, full, own)
     if not own:
         ways = [Way(usual, given_up[:count], LITTLE) for count in range(len(given_up) + 1)]
         return [*ways, Way(usual, given_up, 0.0)]
@@ -209,7 +210,7 @@ def _ways(asked: Asked) -> list[Way]:
     return [*larger, Way(usual, (), LITTLE), Way(small, (), LITTLE), Way(small, given_up, 0.0)]
 
 
-def _levers(asked: Asked, own: bool) -> tuple[Lever, ...]:
+def _levers(asked: Asked, full: RunTime, own: bool) -> tuple[Lever, ...]:
     """Those that change anything here and that nobody's settings forbid."""
     found: list[Lever] = []
     for lever in LEVERS:
@@ -217,6 +218,7 @@ def _levers(asked: Asked, own: bool) -> tuple[Lever, ...]:
             lever.key, value_at(asked.config, lever.key)
         )
         open_ = now in lever.was if lever.was else now != lever.value
+        open_ &= lever.key != DRAWN or full.drawn > 0
         if asked.free(lever.key) and open_ and (lever.own or not own):
             found.append(lever)
     return tuple(found)
@@ -231,7 +233,7 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
     if full.documents:
         fewest = max(fewest, FEWEST_DOCUMENTS / full.documents)
     needed = 0.0
-    for way in _ways(asked):
+    for way in _ways(asked, full):
         base, rules = _beside(asked, full, way)
         asking = [s for s in _kept(full, way) if s.asks]
         checked = sum(s.validation * s.validations for s in asking)
@@ -265,7 +267,7 @@ def _kept(full: RunTime, way: Way) -> list[StageTime]:
 
 def _judging(full: RunTime, way: Way) -> float:
     """Seconds of the prompts of the table and of lists, with all stages."""
-    drawn = 0 if way.values.get("evaluation.ranking.negatives") == 0 else full.drawn
+    drawn = 0 if way.values.get(DRAWN) == 0 else full.drawn
     return full.prompt * full.prompts + full.listed * (full.served + drawn)
 
 
