@@ -38,7 +38,6 @@ ON_A_CPU: dict[str, Any] = {
     "llm.loop.lr": 0.0005,
     "llm.loop.warmup_steps": 50,
     "llm.loop.evals_per_epoch": 4,
-    "mapper.encoder_logit": True,
 }
 """For a pretrained language model that a CPU can train at all: a small one, once over the rows."""
 Measure = Callable[[bool], RunTime]
