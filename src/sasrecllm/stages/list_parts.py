@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, distinct_likes
-from sasrecllm.baselines.contests import PLACES, blocks, contests_of, joined, mark_best
+from sasrecllm.baselines.contests import PLACES, blocks, compete
 from sasrecllm.baselines.list_fusion import ListFusion, knows_new_items
 from sasrecllm.baselines.list_rerank import Rerank, reranked_contests
 from sasrecllm.baselines.new_items_in_lists import NewItems, fit_offset
@@ -66,17 +66,15 @@ def with_new_items(
     if not len(new.items):
         return fitted  # for items that are added later
     alone = [channel for channel in channels if knows_new_items(channel)]
-    free, parts = servable(work.dataset), []
-    bar = work.run.progress.bar("lists: ways to list new items")
-    for rows in blocks(len(likes), work.dataset.n_items * (2 + len(alone)), bar):
-        part = likes.histories.take(rows)
-        free_BI, plain_BI = free(part), plain.scores(part)
-        scores = [plain_BI + offset * new.known_I, plain_BI, *(c.scores(part) for c in alone)]
-        among_BI = np.zeros_like(free_BI)
-        for scores_BI in scores:
-            mark_best(among_BI, scores_BI, free_BI, PLACES)
-        parts.append(contests_of(among_BI, scores, likes.targets[rows]))
-    contests = joined(parts)
+    contests, _ = compete(
+        [fitted, plain, *alone],
+        likes.histories,
+        likes.targets,
+        free=servable(work.dataset),
+        n_items=work.dataset.n_items,
+        best=PLACES,
+        progress=work.run.progress.bar("lists: ways to list new items"),
+    )
     gains = [float(contests.gains(row).mean()) for row in np.eye(2 + len(alone))]
     ways = [fitted, plain, *map(fitted.alone, alone)]
     names = [fusion.name, WITHOUT_OFFSET, *(channel.name for channel in alone)]
