@@ -195,6 +195,7 @@ class _Generator:
         self.home = _tastes(rng, s.users, s.clusters, s.home_clusters)[:, self.item_cluster]
 
     def world(self) -> World:
+        """What happened: exposures in the order of time, with their likes and the truth."""
         user, item, time = self._exposures()
         probability = self._probability(user, item, time)
         label = (self.rng.random(len(user)) < probability).astype(np.int8)
