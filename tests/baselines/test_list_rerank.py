@@ -24,7 +24,7 @@ def weighed(scorer, fused, targets):
         scorer, fused, histories(), targets,
         free=everything, n_items=ITEMS, best=BEST, progress=lambda *_: None,
     )  # fmt: skip
-    return Rerank.fit(scorer, contests, scale, best=BEST, ridge=1.0, seed=0)
+    return Rerank.fit(scorer, contests, scale, np.arange(USERS), best=BEST, seed=0)
 
 
 class Asked:

@@ -5,7 +5,7 @@
 with w ≥ 0 and a ridge, fitted on a sample of validation likes among those very items: weights fitted
 on easy others say nothing about the best hundred.  What it adds must pay for itself: w is 0, and the
 score is never asked for an order, unless out-of-fold NDCG@10 on that sample surely rises (by more
-than 1.96 standard errors).
+than 1.96 standard errors over users).
 
 Legend: B histories, I items, Q likes of the sample, M best items.
 """
@@ -25,6 +25,7 @@ from sasrecllm.baselines.contests import (
     contests_of,
     fit_beside,
     folds_of,
+    is_above,
     joined,
     mark_best,
     scale_of,
@@ -32,8 +33,8 @@ from sasrecllm.baselines.contests import (
 from sasrecllm.machine.progress import Tell
 from sasrecllm.types import BoolArray, FloatArray, Free, Histories, IntArray, Scorer
 
-SURE = 1.96
-"""Standard errors by which a gain is sure."""
+RIDGE = 10.0
+"""Penalty on the squared weight, in likes."""
 TOGETHER = 64
 """Lists that a score is asked about at once."""
 
@@ -61,19 +62,21 @@ class Rerank:
 
     @classmethod
     def fit(
-        cls, scorer: Scorer, contests: Contests, scale: float, *, best: int, ridge: float, seed: int
+        cls, scorer: Scorer, contests: Contests, scale: float, users: IntArray, *, best: int, seed: int
     ) -> Rerank:
-        """Weigh the ``scorer`` in what :func:`reranked_contests` found; see the module."""
+        """Weigh the ``scorer`` in what :func:`reranked_contests` found; see the module.
+
+        Args:
+            users: [Q] whose like each is.
+        """
         without = contests.gains(np.array([1.0, 0.0]))
-        with_it, fold = without.copy(), folds_of(len(contests.liked), seed)
+        with_it, fold = without.copy(), folds_of(users, seed)
         for number in range(FOLDS):
             held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            weight = fit_beside(contests.take(rest), ridge, least=0.0)
+            weight = fit_beside(contests.take(rest), RIDGE, least=0.0)
             with_it[held] = contests.take(held).gains(np.array([1.0, weight]))
-        gain = with_it - without
-        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-        earned = gain.mean() > SURE * error
-        weight = fit_beside(contests, ridge, least=0.0) if earned else 0.0
+        earned = is_above(with_it, without, users)
+        weight = fit_beside(contests, RIDGE, least=0.0) if earned else 0.0
         means = float(without.mean()), float(with_it.mean())
         asks = bool(getattr(scorer, "asks_language_model", False))
         return cls(scorer.name, weight, scale, best, len(contests.liked), *means, asks)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.list_fusion import RIDGES, ListFusion
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, new_items, usable
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.stages.kind import Kind, Stage, Work
@@ -106,7 +106,7 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
         n_items=n_items,
         free=free,
         best=c.best,
-        ridge=c.ridge,
+        ridges=RIDGES if c.ridge is None else (c.ridge,),
         seed=work.config.seed,
         bar=work.run.progress.bar,
     ).of_weight()
