@@ -21,6 +21,7 @@ from sasrecllm.runs.opening import Run
 from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config, Loop, LoopSettings
+from sasrecllm.stages.replay import steps_of_update
 from sasrecllm.training.loop import fit
 from sasrecllm.training.task import Task
 from sasrecllm.types import FloatArray, Questions, Scorer
@@ -150,6 +151,7 @@ class Work:
         if not self.former_parts(stage):
             return settings
         few = {"epochs": min(update.epochs, settings.epochs), "lr": update.lr * settings.lr}
+        few |= {"max_steps": steps_of_update(self.dataset, self.config, settings.max_steps)}
         return settings.model_copy(update=few | {"min_lr": min(settings.min_lr, few["lr"])})
 
     def fit(self, task: Task, settings: LoopSettings, folder: StageFolder) -> dict[str, Any]:
