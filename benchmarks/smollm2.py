@@ -2,7 +2,7 @@
 
     python -m benchmarks.smollm2 random .cache/smollm2-135m .cache/smollm2-random
     python -m benchmarks.smollm2 run PLAN.yaml OUT [KEY=VALUE of the study…] [--jobs 2] [--seconds 400]
-    python -m benchmarks.smollm2 memory OUT ROW...
+    python -m benchmarks.smollm2 memory RUN [--asked 5000]
     python -m benchmarks.smollm2 pack OUT FILE.tar.gz
 
 ``random`` writes the same architecture with random weights.  ``run`` starts the runs of the study's
@@ -11,8 +11,8 @@ row waits for those that it loads from.  Rows that load from ``{run:text only}``
 named ``text only…`` by AUC + UAUC of the validation split, and have its settings; where half of the
 time is over, the best is chosen among those that have finished.  What is unfinished after
 ``--seconds`` is stopped, and goes on when the command is given again.
-``memory`` needs the row ``soft tokens``, and asks each ROW's text stage 5,000 training questions, of
-users that it was taught on and of users that were kept from it.  ``pack`` puts everything but weights
+``memory`` asks the text stage of a finished run training questions, of rows that it was taught on, of
+rows that it was not, and of users that were kept from it.  ``pack`` puts everything but weights
 into one file.
 """
 
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,23 +38,25 @@ from sasrecllm.checkpoint import is_part, write_json
 from sasrecllm.errors import SasrecllmError
 from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.machine.progress import Progress
-from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.folder import RunFolder, StageFolder
+from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scorers import llm_scorer
 from sasrecllm.runs.scores import load_scores, row_scores
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
+from sasrecllm.stages.kind import Stage, Work
 from sasrecllm.stages.strategies import planned
-from sasrecllm.stages.user_partition import holdout_share, text_questions
 from sasrecllm.studies.collect import write_study
-from sasrecllm.studies.plan import REFERENCE, Cell, Plan, cells_of, load_plan, slug
+from sasrecllm.studies.plan import REFERENCE, Cell, Plan, cells_of, load_plan
 from sasrecllm.studies.run import CHILD, Study
-from sasrecllm.types import FloatArray, Questions
+from sasrecllm.training.batches import plan_epoch
+from sasrecllm.training.finetune import AnswerTask
+from sasrecllm.types import FloatArray, IntArray, LabelArray, Questions
 
 BEST, FOLLOWS = "text only", "soft tokens"
 """How the names of text-only rows begin, and of those that build on the best of them."""
 CHOOSE = 0.55
 """Share of the time after which the best of the finished text-only rows is taken."""
-ASKED = 5_000
 WEIGHTS = (".safetensors", ".pt", ".bin")
 
 
@@ -251,57 +254,58 @@ BEGAN = time.monotonic()
 # What the words know by heart -----------------------------------------------------------------------
 
 
-def memory(out: Path, rows: list[str]) -> dict[str, Any]:
-    """AUC on training and validation rows of the encoder and of each row's text stage."""
-    dataset = next(out.glob(f"*/{slug(FOLLOWS)}")).parent.name
-    run = RunFolder(Cell(dataset, FOLLOWS, 0).folder(out))
+def memory(path: Path, asked: int) -> dict[str, Any]:
+    """AUC of a finished run's words and encoder on rows they were taught on and on others, and the
+    weights that a logistic regression of the label gives the two on each."""
+    run = RunFolder(path)
     config, data = stored_config(run), stored_data(run)
-    soft = next(f for f, s in run.of_stages(planned(config)) if s.prompt == "soft")
-    system = System.new(run, config, data, "cpu")
-    system.bring_in({"encoder": run.newest_parts(soft.number)["encoder"]})
-    system.bring_in_folds(run, soft.number)
-    train, valid = data.questions("train"), data.questions("valid")
-    rng = np.random.default_rng(0)
-    sample = train.take(np.sort(rng.permutation(len(train))[:ASKED]))
-    crossfitted = system.crossfitted()
-    assert crossfitted is not None
-    seen, apart = (logits(e, sample) for e in (system.encoder, crossfitted))
-    known = logits(system.encoder, valid)
-    found: dict[str, Any] = {
-        "encoder": {"train": auc(seen, sample.labels), "valid": auc(known, valid.labels)},
-        "encoder, cross-fitted": {
-            "train": auc(apart, sample.labels),
-            "valid": auc(known, valid.labels),
-        },
-    }
-    for row in rows:
-        found[row] = _remembered(RunFolder(Cell(dataset, row, 0).folder(out)), sample, apart, known)
-    write_json(out / "memory.json", found)
-    return found
-
-
-def _remembered(
-    folder: RunFolder, sample: Questions, apart: FloatArray, known: FloatArray
-) -> dict[str, Any]:
-    config = stored_config(folder)
-    data = stored_data(folder)
     stages = planned(config)
-    number, stage = next(
-        (f, s) for f, s in folder.of_stages(stages) if s.train == ("adapter",) and s.prompt == "text"
+    folder, stage = next(
+        (f, s) for f, s in run.of_stages(stages) if s.train == ("adapter",) and s.prompt == "text"
     )
-    system = System.load(folder, "auto", config, data, until=number.number)
-    scores = llm_scorer(system, "words", "text").score(sample.histories, sample.targets[:, None])[:, 0]
-    share = holdout_share(config, stages)
-    taught = np.isin(sample.histories.users, text_questions(data, share, config.seed).histories.users)
-    valid = data.questions("valid")
-    words = load_scores(number)["valid"]
-    out: dict[str, Any] = {"valid": auc(words, valid.labels), "stage": stage.name}
-    for name, rows in (("train", taught), ("train, users kept from it", ~taught)):
-        if rows.any():
-            labels = sample.labels[rows]
-            out[name] = auc(scores[rows], labels)
-            out[f"weights of words and encoder on {name}"] = weights(scores[rows], apart[rows], labels)
-    out["weights of words and encoder on valid"] = weights(words, known, valid.labels)
+    system = System.load(run, "auto", config, data, until=folder.number)
+    work = Work(Run(run, config, "", Progress(None, quiet=True)), data, system, stages)
+    train, valid = data.questions("train"), data.questions("valid")
+    sample = train.take(np.sort(np.random.default_rng(0).permutation(len(train))[:asked]))
+    words = llm_scorer(system, "words", "text").score(sample.histories, sample.targets[:, None])[:, 0]
+    encoders = {"encoder": system.encoder, "encoder, cross-fitted": system.crossfitted()}
+    known = {name: logits(e, sample) for name, e in encoders.items() if e is not None}
+    rows = taught(work, stage, folder)
+    met = np.isin(sample.rows, rows)
+    kept = ~np.isin(sample.histories.users, train.histories.users[np.isin(train.rows, rows)])
+    out: dict[str, Any] = {"stage": stage.name}
+    for name, part in (("taught", met), ("not taught", ~met & ~kept), ("users kept from it", kept)):
+        if part.any():
+            scores = {"words": words, **known}
+            out[name] = _known({k: v[part] for k, v in scores.items()}, sample.labels[part])
+    scores = {"words": load_scores(folder)["valid"], "encoder": logits(system.encoder, valid)}
+    out["valid"] = _known(scores, valid.labels)
+    return out
+
+
+def taught(work: Work, stage: Stage, folder: StageFolder) -> IntArray:
+    """The rows that the kept state of an answer stage was trained on."""
+    trained = stage.kind.task(work, stage)
+    assert trained is not None
+    task, settings, _ = trained
+    assert isinstance(task, AnswerTask)
+    steps = json.loads(folder.about.read_text(encoding="utf-8"))["result"]["best_step"]
+    batches = [
+        batch
+        for epoch in range(settings.epochs)
+        for batch in plan_epoch(
+            task.lengths, settings.batch_size, settings.seed, epoch, task.prefix_ids
+        )
+    ]
+    return np.unique(task.questions.rows[np.concatenate(batches[:steps])])
+
+
+def _known(scores: Mapping[str, FloatArray], labels: LabelArray) -> dict[str, Any]:
+    out: dict[str, Any] = {"rows": len(labels)}
+    out |= {name: auc(values, labels) for name, values in scores.items()}
+    for name in scores:
+        if name != "words":
+            out[f"weights of words and {name}"] = weights(scores["words"], scores[name], labels)
     return out
 
 
@@ -358,8 +362,8 @@ def main() -> None:
     many.add_argument("--encoder", type=Path, help="folder of a trained encoder, its folds beside it")
     many.add_argument("settings", nargs="*")
     heart = commands.add_parser("memory")
-    heart.add_argument("out", type=Path)
-    heart.add_argument("rows", nargs="+")
+    heart.add_argument("run", type=Path)
+    heart.add_argument("--asked", type=int, default=5_000, help="training questions")
     light = commands.add_parser("pack")
     light.add_argument("out", type=Path)
     light.add_argument("file", type=Path)
@@ -367,7 +371,7 @@ def main() -> None:
     if asked.command == "random":
         random_weights(asked.source, asked.out)
     elif asked.command == "memory":
-        print(json.dumps(memory(asked.out, asked.rows), indent=1))
+        print(json.dumps(memory(asked.run, asked.asked), indent=1))
     elif asked.command == "pack":
         pack(asked.out, asked.file)
     else:
