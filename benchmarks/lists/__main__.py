@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.lists.judge import compare as compared
 from benchmarks.lists.judge import judge as judged
 from benchmarks.lists.page import page as written
 from benchmarks.lists.questions import export as exported
@@ -33,6 +35,12 @@ def export(run: RunPath, folder: Annotated[Path, typer.Argument(help="where riva
 def judge(run: RunPath, folder: Annotated[Path, typer.Argument(help="of the data set")]) -> None:
     """Judge the channels, the served lists, and what rivals answered under FOLDER/rivals."""
     write_json(folder / JUDGED, judged(run, folder / "rivals"))
+
+
+@app.command()
+def compare(run: RunPath, other: RunPath) -> None:
+    """What RUN serves minus what OTHER serves, over the same rows, with paired intervals."""
+    typer.echo(json.dumps(compared(run, other), indent=1))
 
 
 @app.command()

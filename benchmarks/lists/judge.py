@@ -111,6 +111,29 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
     }
 
 
+def compare(run: Path, other: Path) -> dict[str, Any]:
+    """What two runs over the same rows serve: each one's figures, and ``run`` minus ``other``, paired.
+
+    Raises:
+        DataError: the rows are not the same.
+    """
+    table, asked, fused = None, None, {}
+    for path in (run, other):
+        folder = RunFolder(path)
+        config, dataset = stored_config(folder), stored_data(folder)
+        if asked is None or table is None:
+            asked = asked_of(dataset, "test")
+            digest, counts_I = dataset.digest, np.zeros(dataset.n_items)
+            table = ListTable(asked, counts_I, resamples=config.evaluation.resamples, seed=config.seed)
+        if dataset.digest != digest:
+            raise DataError(f"{run} and {other} are of different rows", "prepare both alike")
+        lists = SASRecLLM.load(folder, "cpu", config).two_stage()
+        found = table.judge(str(path), serve(lists, asked, dataset.n_items))
+        fused[str(path)] = {k: found[k] for k in METRICS}
+    assert table is not None
+    return {"rows": fused, "difference": table.difference(str(run), str(other))}
+
+
 def _best(rows: Mapping[str, Mapping[str, Any]], served: str) -> dict[str, dict[str, str]]:
     """Of ours and of each rival: the best single row on validation, and on the test."""
     out: dict[str, dict[str, str]] = {}
