@@ -180,7 +180,7 @@ class ReadTitles:
         vectors = self.vectors[np.maximum(rows, 0)]
         new = np.flatnonzero(rows == UNKNOWN)
         if len(new):
-            vectors[new] = self.later(load(), [titles[i] for i in new])
+            vectors[new] = self.later(load(), [titles[i] for i in new.tolist()])
         return replace(self, vectors=vectors)
 
     def tensors(self) -> dict[str, Tensor]:
