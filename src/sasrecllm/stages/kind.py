@@ -145,8 +145,8 @@ class Work:
         return found | {path.name: path for path in folds}
 
     def loop(self, stage: Stage, base: Loop) -> LoopSettings:
-        """Loop settings of a stage: the section's, with the stage's own on top; few steps at a lower
-        rate where it goes on from the run before.
+        """Loop settings of a stage: the section's, with the stage's own on top; few steps where it
+        goes on from the run before.
 
         Raises:
             ConfigError: the stage's own are wrong.
