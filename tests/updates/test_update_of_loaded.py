@@ -32,7 +32,7 @@ def both(trained, tmp_path_factory):
 
 
 def test_the_copy_goes_on_over_the_new_catalogue_and_does_not_know_what_is_new(both):
-    before, after = both
+    _, after = both
     assert after.catalog.item_ids[0] == "a0", "all others have moved by one"
     old, new = (
         load_part(run.place.folder / "stages" / "1-prior" / "loaded" / "encoder", {})[0] for run in both
