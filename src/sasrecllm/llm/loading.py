@@ -26,6 +26,7 @@ from sasrecllm.llm.refusals import (
     refuse_own_code,
     refuse_unfit,
 )
+from sasrecllm.machine.memory import keep_few_kernels
 
 POSITIONS = 4
 """Positions of an offline language model for each token of ``llm.offline.positions``: its prompts may
@@ -51,6 +52,7 @@ def load_backbone(
     """
     name = backbone_path(name_or_path)
     refuse_unreachable(name)
+    keep_few_kernels()
     _quiet()
     with reading("config.json", name):
         about = _described(name)
