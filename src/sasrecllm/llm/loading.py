@@ -50,9 +50,9 @@ def load_backbone(
         ConfigError: ``quantize`` for weights that are quantised already.
         CheckpointError: weights that are damaged, or that lack a tensor of the model.
     """
+    keep_few_kernels()
     name = backbone_path(name_or_path)
     refuse_unreachable(name)
-    keep_few_kernels()
     _quiet()
     with reading("config.json", name):
         about = _described(name)

@@ -9,7 +9,6 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 KERNELS = 256
 """Compiled products that oneDNN keeps, in each of two caches: three times what a micro-batch uses."""
 CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
@@ -17,7 +16,7 @@ CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 
 def keep_few_kernels() -> None:
-    """Let oneDNN keep :data:`KERNELS` compiled products instead of 1,024, unless the user says how many.
+    """Let oneDNN keep :data:`KERNELS` compiled products, not 1,024, unless the user says how many.
 
     It compiles one for every shape, of .6 MB, among the tensors; batches of prompts hardly ever have a
     shape again, so a thousand of them save no time and break up the memory between them.
