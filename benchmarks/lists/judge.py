@@ -100,7 +100,7 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
         "rows": rows,
         "best": _best(rows, fusion.name),
         "weights": {c.name: float(w) for c, w in zip(fusion.channels, fusion.weights, strict=True)},
-        "drawn": fusion.drawn,
+        "ridge": fusion.ridge,
         "said": said(fusion),
         "lists": len(asked.targets),
         "seed": config.seed,

@@ -9,8 +9,16 @@ import pytest
 from scipy.optimize import minimize
 
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.contests import Contests, compete, fit_weights, mark_best
-from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.contests import (
+    FOLDS,
+    Contests,
+    compete,
+    fit_weights,
+    folds_of,
+    is_above,
+    mark_best,
+)
+from sasrecllm.baselines.list_fusion import RIDGES, ListFusion
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.types import Histories, Scorer
 
@@ -54,12 +62,12 @@ def world(weights, seed=0, users=USERS):
 
 def test_the_planted_weights_come_back_whatever_the_scales():
     channels, histories, targets = world([1.0, 0.5, 0.0], users=2000)
-    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS, free=unmet, ridge=0.0)
+    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS, free=unmet, ridges=[0.0])
     assert isinstance(fusion, ListChannel) and isinstance(fusion, Scorer)
     assert fusion.scales == pytest.approx([1, 10, 100], rel=0.02)
     # Three standard errors of 2,000 choices are about .1.
     assert fusion.weights == pytest.approx([1.0, 0.5, 0.0], abs=0.1)
-    assert fusion.drawn == 0.0 and fusion.likes == 2000
+    assert fusion.ridge == 0.0 and fusion.likes == 2000
     assert fusion.judged["fusion"] > max(fusion.judged[c.name] for c in channels)
 
 
@@ -109,7 +117,7 @@ def test_few_likes_and_many_useless_channels_end_near_the_best_one(seed):
     test = world([2.0] + [0.0] * 12, seed + 100)
     contests, _ = compete(*test, n_items=ITEMS, free=unmet)
     alone = np.eye(13)[0]
-    assert fusion.weights[0] > 0.6 * fusion.weights.sum()
+    assert fusion.weights[0] > 0.5 * fusion.weights.sum()
     assert contests.gains(fusion.weights).mean() > contests.gains(alone).mean() - 0.05
 
 
@@ -136,10 +144,66 @@ def test_the_guard_serves_the_best_channel_where_the_likelihood_misleads():
     vague = rng.normal(size=(users, ITEMS))
     vague[np.arange(users), targets] += 1.0
     channels = [Table(sharp, "sharp"), Table(vague, "vague")]
-    fusion = ListFusion.fit(channels, asked(np.arange(users)), targets, n_items=ITEMS, free=unmet)
-    assert fusion.judged["served"] >= fusion.judged["fusion"]
+    fusion, light = (
+        ListFusion.fit(channels, asked(np.arange(users)), targets, n_items=ITEMS, free=unmet, **ridges)
+        for ridges in ({}, {"ridges": [10.0]})
+    )
     assert fusion.judged["served"] >= fusion.judged["sharp"] - 0.05
-    assert fusion.drawn > 0
+    assert light.judged["fusion"] < light.judged["served"] == light.judged["sharp"]
+    assert light.weights.tolist() == [1, 0] and light.ridge == 0
+
+
+def alike(seed, users, noise=0.5, count=6):
+    """Channels that each know the same of every user, and noise of their own beside it."""
+    rng = np.random.default_rng(seed)
+    known = rng.normal(size=(users, ITEMS))
+    targets = (2 * known + rng.gumbel(size=known.shape)).argmax(1)
+    channels = [
+        Table(known + noise * rng.normal(size=known.shape), f"channel {k}") for k in range(count)
+    ]
+    return channels, asked(np.arange(users)), targets
+
+
+def test_few_likes_leave_channels_that_know_the_same_weights_of_one_size():
+    """What one earns above another among 40 likes is luck, which a light ridge pays for."""
+    chosen, light = [], []
+    for seed in range(6):
+        channels, histories, targets = alike(seed, users=40)
+        contests, _ = compete(*alike(seed + 100, users=400), n_items=ITEMS, free=unmet)
+        for found, ridges in ((chosen, RIDGES), (light, [0.1])):
+            fusion = ListFusion.fit(
+                channels, histories, targets, n_items=ITEMS, free=unmet, ridges=ridges
+            )
+            largest = fusion.weights.max() / fusion.weights.sum()
+            found.append((contests.gains(fusion.weights).mean(), largest))
+    assert np.mean(chosen, axis=0)[0] > np.mean(light, axis=0)[0]
+    assert np.mean(chosen, axis=0)[1] < np.mean(light, axis=0)[1]
+
+
+def test_many_likes_may_set_channels_apart():
+    """The ridge is no more than lists bear: a useless channel beside a good one gets nothing."""
+    channels, histories, targets = world([1.0, 0.0, 0.0, 0.6], users=3000)
+    fusion = ListFusion.fit(channels, histories, targets, n_items=ITEMS, free=unmet)
+    assert fusion.weights[[1, 2]].max() < 0.1 * fusion.weights[0]
+    assert fusion.weights[3] / fusion.weights[0] == pytest.approx(0.6, abs=0.12)
+
+
+def test_likes_of_one_user_fall_into_one_fold_and_count_as_one():
+    users = np.repeat(np.arange(40), 5)
+    fold = folds_of(users, seed=3)
+    assert all(len(set(fold[users == user])) == 1 for user in range(40))
+    assert np.bincount(fold).tolist() == [40] * FOLDS
+    assert sorted(np.bincount(folds_of(np.repeat([0, 1], 10), seed=3))) == [4] * FOLDS
+    # The same difference from 40 users is no surer for being counted five times.
+    once = np.random.default_rng(0).normal(0.3, 1.0, 40)
+    none = np.zeros(200)
+    errors = once.mean() / (once.std(ddof=1) / np.sqrt(40))
+    for repeats in (1, 5):
+        gains, owner = np.repeat(once, repeats), np.repeat(np.arange(40), repeats)
+        others = none[: len(gains)]
+        assert is_above(gains, others, owner, errors=errors - 0.01)
+        assert not is_above(gains, others, owner, errors=errors + 0.01)
+    assert not is_above(np.ones(5), np.zeros(5), np.zeros(5, dtype=int))
 
 
 def test_no_like_that_a_channel_finds_leaves_the_best_channel():

@@ -24,7 +24,7 @@ def weighed(scorer, fused, targets):
         scorer, fused, histories(), targets,
         free=everything, n_items=ITEMS, best=BEST, progress=lambda *_: None,
     )  # fmt: skip
-    return Rerank.fit(scorer, contests, scale, best=BEST, ridge=1.0, seed=0)
+    return Rerank.fit(scorer, contests, scale, np.arange(USERS), best=BEST, seed=0)
 
 
 class Asked:
@@ -59,6 +59,34 @@ def test_a_score_that_knows_more_gets_the_weight_that_likes_were_drawn_with():
     best = np.argsort(-fused, axis=1)[:, :BEST]
     assert scorer.asked == [(user, set(best[user].tolist())) for user in range(USERS)]
     assert f"orders the best {BEST} too" in rerank.said
+
+
+@pytest.mark.parametrize("facts", [{}, {"asks_language_model": True}])
+def test_lists_that_are_shorter_than_others_have_no_gaps_to_ask_about(facts):
+    """Of every third history five items alone may be served, of the first none."""
+    rng = np.random.default_rng(4)
+    fused, own = rng.normal(size=(2, USERS, ITEMS))
+    scorer, done = Asked(own, **facts), []
+
+    def some(asked):
+        free = everything(asked)
+        free[asked.users % 3 == 0, 5:] = False
+        free[asked.users == 0] = False
+        return free
+
+    contests, _ = reranked_contests(
+        scorer, lambda h: fused[h.users], histories(), np.full(USERS, 2),
+        free=some, n_items=ITEMS, best=BEST, progress=lambda at, _: done.append(at),
+    )  # fmt: skip
+    assert sorted(user for user, _ in scorer.asked) == list(range(1, USERS))
+    lengths = np.diff(contests.offsets)
+    assert lengths[0] == 0 and set(lengths[3::3]) == {5} and set(lengths[1::3]) == {BEST}
+    for user, items in scorer.asked:
+        part = contests.take(np.array([user]))
+        order = np.sort(list(items))
+        np.testing.assert_allclose(part.features[:, 0], fused[user, order])
+        assert np.corrcoef(part.features[:, 1], own[user, order])[0, 1] == pytest.approx(1.0)
+    assert done == sorted(done) and done[-1] == USERS - 1
 
 
 @pytest.mark.parametrize("seed", range(3))

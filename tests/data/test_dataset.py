@@ -202,6 +202,7 @@ def test_a_moment_before_makes_a_repeat_and_a_copy_does_not() -> None:
     rows = [("u", "a", 1), ("u", "a", 1), ("u", "b", 2), ("u", "a", 3), ("v", "a", 4), ("v", "b", 4)]
     dataset = prepare(as_tables(rows, "user_id item_id timestamp"), split="leave-one-out")
     assert dataset.met_before.tolist() == [False, False, False, True, False, False]
+    assert dataset.met_at_once.tolist() == [False, True, False, False, False, False]
 
 
 @pytest.mark.parametrize(("seen", "again", "allow"), [

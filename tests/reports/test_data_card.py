@@ -9,7 +9,7 @@ CARD = DataCard(
     feedback="ratings", split="global-time", threshold=3.5,
     ratings=((1.0, 1.0, 250), (3.5, 3.5, 250), (5.0, 5.0, 500)),
     rows=1_000, users=90, items=70, items_met=66, liked=0.75, first="2020-01-01", last="2021-01-01",
-    whole_days=True, history=(7.5, 1, 60), single=4, repeats=2, met_before=3, ties=5,
+    whole_days=True, history=(7.5, 1, 60), single=4, repeats=2, met_before=3, met_at_once=0, ties=5,
     splits={n: SplitPart(1, 1, 0.5) for n in ("train", "valid")} | {"test": SplitPart(100, 50, 0.8)},
     test_likes=80, untrained_likes=20, test_users=50, new_users=5,
     warnings=("something",), advice=("threshold: fits", "split: fine"),
@@ -50,3 +50,12 @@ def test_what_there_is_none_of_is_left_out_or_called_so() -> None:
     assert rows["median history"] == "1 row a user, from 1 to 1"
     assert rows["untrained items"].startswith("0 of 0 test likes are") and "likes" not in rows["test"]
     assert "of one user, item" not in rows["repeats"]
+
+
+def test_items_met_twice_at_one_moment_are_not_passed_over() -> None:
+    """Sessions of a day whose order alone tells the rows apart: no repeat, and a copy no longer."""
+    rows = card_rows(replace(CARD, met_before=0, met_at_once=7, repeats=0))
+    assert rows["repeats"] == (
+        "0 rows on items that their user had met before; 7 on items of an earlier row of their user at"
+        " the same moment"
+    )

@@ -1,14 +1,13 @@
 """Lists follow taste where there is taste, and are popularity where there is none."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from sasrecllm import SASRecLLM, fit
-from sasrecllm.checkpoint import read_json, write_json
+from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
 from sasrecllm.data.candidates import servable_likes
 from sasrecllm.errors import ConfigError
@@ -17,7 +16,6 @@ from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import open_run
 from sasrecllm.runs.stored import stored_config
-from sasrecllm.stages.fuse_lists import weighed_before
 from sasrecllm.stages.strategies import all_stages, planned
 
 THEMES, OF_THEME, USERS, ROWS = 8, 40, 200, 16
@@ -326,24 +324,3 @@ def test_a_channel_that_lists_alone_is_kept_with_the_run_and_lists_items_added_l
     )
     assert "late" in [r.item_id for r in grown.recommend(user=fan, k=10)]
     assert "late" not in [r.item_id for r in grown.recommend(user=other, k=10)]
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (["EASE", "ItemKNN"], ["EASE", "ItemKNN"]),
-        (["EASE", "a channel of another version"], ["popularity", "EASE", "ItemKNN"]),
-        (["popularity"], ["popularity", "EASE", "ItemKNN"]),
-    ],
-)
-def test_an_update_weighs_the_channels_that_had_a_weight_or_all(tmp_path, before, after):
-    """One alone may stand for want of anything better."""
-    names, stage = ["popularity", "EASE", "ItemKNN"], SimpleNamespace(name="lists")
-    old, new = (RunFolder(tmp_path / name).stage(3, "lists") for name in ("old", "new"))
-    old.path.mkdir(parents=True)
-    write_json(old.about, {"result": {"channels": before}})
-    update = SimpleNamespace(of=str(tmp_path / "old"))
-    work = SimpleNamespace(config=SimpleNamespace(update=update), folder=lambda _: new)
-    assert weighed_before(work, stage, names) == after
-    update.of = ""
-    assert weighed_before(work, stage, names) == names

@@ -123,7 +123,7 @@ def test_a_score_is_not_paid_for_preferring_what_is_in_the_log_for_being_liked(
     stage = SimpleNamespace(kind=SimpleNamespace(has_row=True, scorer=lambda *_: Newness()))
     likes_I = np.array([5.0] * 3 + [0.0] * (n_items - 3))
     work = SimpleNamespace(
-        config=SimpleNamespace(lists=SimpleNamespace(rerank=True, best=n_items, ridge=1.0), seed=0),
+        config=SimpleNamespace(lists=SimpleNamespace(rerank=True, best=n_items), seed=0),
         dataset=data,
         stages={"score": stage},
         system=SimpleNamespace(

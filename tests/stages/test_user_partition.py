@@ -1,22 +1,17 @@
 """Words and soft tokens may be taught on users of their own (docs/protocol.md)."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from sasrecllm.config import parse_config
-from sasrecllm.data.former import HELD, LEARNT, NEW, Former
 from sasrecllm.data.ingest.sources import Tables
 from sasrecllm.data.prepare import prepare
-from sasrecllm.data.sequences import windows
 from sasrecllm.data.synthetic.world import known_world
 from sasrecllm.stages.strategies import planned
 from sasrecllm.stages.user_partition import (
     answer_questions,
     choosing_questions,
     holdout_share,
-    rows_to_learn,
     text_questions,
 )
 
@@ -91,43 +86,3 @@ def test_the_smallest_share_still_has_both_answers(seed):
     chosen = choosing_questions(DATA.questions("valid"), 1e-9, seed)
     assert set(chosen.labels) == {0, 1}
     assert len(users(chosen)) < len(users(DATA.questions("valid"))) / 2
-
-
-@pytest.fixture
-def later():
-    """The same data as an update has it: the users of the last fifth are new, a few rows were held."""
-    kinds = np.where(DATA.users >= 96, NEW, LEARNT).astype(np.int8)
-    kinds[DATA.rows("train")[:10]] = HELD
-    same = (np.arange(n) for n in (DATA.n_items, DATA.n_users))
-    nobody = np.zeros(DATA.n_users, dtype=bool)
-    former = Former(kinds, *same, np.zeros(DATA.n_users, dtype=np.int64), nobody, "")
-    return replace(DATA, former=former)
-
-
-@pytest.mark.parametrize("stretch", [1, 4])
-def test_an_update_learns_all_that_is_new_and_as_much_again_of_what_is_old(later, stretch, monkeypatch):
-    monkeypatch.setattr("sasrecllm.stages.user_partition.FEWEST_REPLAYED", 10)
-    config = parse_config({"update": {"replay": 0.5}}, "test")
-    train = DATA.rows("train")
-    fresh = train[later.former.rows[train] != LEARNT]
-    learnt = rows_to_learn(later, config, stretch)
-    again = np.setdiff1d(learnt, fresh)
-    assert np.isin(fresh, learnt).all() and (np.diff(learnt) > 0).all()
-    assert len(again) == round(0.5 * len(fresh)) and np.isin(again, train).all()
-    assert np.array_equal(learnt, rows_to_learn(later, config, stretch))
-    other = rows_to_learn(later, parse_config({"update": {"replay": 0.5}, "seed": 1}, "test"), stretch)
-    assert not np.array_equal(learnt, other)
-
-
-def test_old_rows_of_a_user_are_drawn_together_so_that_they_share_a_window(later, monkeypatch):
-    monkeypatch.setattr("sasrecllm.stages.user_partition.FEWEST_REPLAYED", 10)
-    config = parse_config({"update": {"replay": 0.5}}, "test")
-    cut = {
-        stretch: len(
-            windows(later, length=8, likes_only=False, rows=rows_to_learn(later, config, stretch))
-        )
-        for stretch in (1, 16)
-    }
-    of_new = rows_to_learn(later, parse_config({"update": {"replay": 0.0}}, "test"))
-    new = len(windows(later, length=8, likes_only=False, rows=of_new))
-    assert cut[16] - new < 0.5 * (cut[1] - new)

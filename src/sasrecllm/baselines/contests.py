@@ -21,6 +21,8 @@ from sasrecllm.types import BoolArray, FloatArray, Free, Histories, IntArray
 PLACES = 10
 """Length of the list whose gain counts."""
 FOLDS = 5
+SURE = 1.96
+"""Standard errors by which a difference is sure."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,26 @@ def mark_best(among_BI: BoolArray, scores_BI: FloatArray, free_BI: BoolArray, be
     among_BI |= above_BI | (tied_BI & (np.cumsum(tied_BI, axis=1) <= left_B1))
 
 
-def folds_of(likes: int, seed: int) -> IntArray:
-    """The fold of each like, drawn from the seed."""
-    return np.random.default_rng([seed, likes]).permutation(likes) % FOLDS
+def folds_of(users: IntArray, seed: int) -> IntArray:
+    """The fold of each like, [Q], drawn from the seed; all of a user in one, of enough users."""
+    known, own_Q = np.unique(users, return_inverse=True)
+    if len(known) < FOLDS:
+        known, own_Q = users, np.arange(len(users))
+    turn = np.random.default_rng([seed, len(known)]).permutation(len(known)) % FOLDS
+    return np.asarray(turn[own_Q])
+
+
+def is_above(gains: FloatArray, others: FloatArray, users: IntArray, *, errors: float = SURE) -> bool:
+    """Whether ``gains`` [Q] are above ``others`` on average, by more than so many standard errors.
+
+    The error is that of a mean over users drawn anew, each with all of their likes: those of one user
+    are not independent.
+    """
+    apart = gains - others
+    _, own_Q = np.unique(users, return_inverse=True)
+    sums, counts = np.bincount(own_Q, apart), np.bincount(own_Q)
+    mean, n = float(apart.mean()), len(counts)
+    if n < 2:
+        return False
+    error = np.sqrt(((sums - mean * counts) ** 2).sum() * n / (n - 1)) / len(apart)
+    return bool(mean > errors * error)

@@ -6,9 +6,14 @@ with w_c ≥ 0 and a ridge, fitted on validation likes (:mod:`.contests`).  A ch
 over users of the standard deviation of its scores over what may be served: one number for all users, so
 that a channel that is sure of one user and not of another may say so.
 
-The guard: weights are drawn towards the best single channel as far as out-of-fold NDCG@10 on the same
-likes is higher for it, up to that channel alone.  And where the fusion is not better than popularity
-by more than the standard error of the difference, lists are popularity: taste must show.
+The ridge is chosen out of fold: the largest of ``RIDGES`` whose NDCG@10 is within one standard error
+of the best one's (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).  Under a
+large one each channel has a weight as it would earn it alone, so that a few likes cannot set one of
+several channels that say much the same above the others by luck.
+
+The guards: where the best single channel is better by more than 1.96 standard errors, it is served
+alone.  And where the fusion is not better than popularity by more than one, lists are popularity: taste
+must show.  Folds and errors are of users, whose likes are not independent.
 McFadden, "Conditional logit analysis of qualitative choice behavior" (1974).
 
 Items without a like are :mod:`.new_items_in_lists`; a score that costs too much for a whole catalogue
@@ -26,15 +31,22 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, read_out
-from sasrecllm.baselines.contests import FOLDS, Contests, compete, fit_weights, folds_of
+from sasrecllm.baselines.contests import (
+    FOLDS,
+    Contests,
+    compete,
+    fit_weights,
+    folds_of,
+    is_above,
+)
 from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.machine.progress import Tell
 from sasrecllm.types import FloatArray, Free, Histories, IntArray
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""How far the guard may draw the weights towards the best single channel."""
+RIDGES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+"""Penalties that are tried, in likes."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class ListFusion:
         channels: in the order of ``scales`` and ``weights``; one of weight 0 is never asked.
         judged: out-of-fold NDCG@10 on the validation likes: of every channel alone, of ``fusion``,
             and of ``served`` (after the guard).
-        drawn: share of the weights that the guard gave to the best single channel.
+        ridge: penalty that the weights were fitted with; 0 where one channel is served alone.
         likes: validation likes that the channels were judged on.
         whole: NDCG@10 on the validation likes where new items compete too, of the ways to list them
             (:func:`~sasrecllm.stages.list_parts.with_new_items`).
@@ -59,7 +71,7 @@ class ListFusion:
     scales: FloatArray  # [C]
     weights: FloatArray  # [C]
     judged: Mapping[str, float] = field(default_factory=dict)
-    drawn: float = 0.0
+    ridge: float = 0.0
     likes: int = 0
     whole: Mapping[str, float] = field(default_factory=dict)
     new: NewItems | None = None
@@ -77,7 +89,7 @@ class ListFusion:
         n_items: int,
         free: Free,
         best: int = 50,
-        ridge: float = 10.0,
+        ridges: Sequence[float] = RIDGES,
         seed: int = 0,
         bar: Callable[[str], Tell] | None = None,
     ) -> ListFusion:
@@ -88,7 +100,7 @@ class ListFusion:
             targets: [Q] the liked items; one that may not be served teaches nothing.
             free: what may be served, and so competes.
             best: items of every channel that compete for a like.
-            ridge: pseudo-likes in squared weight that draw the weights towards 0.
+            ridges: pseudo-likes in squared weight that draw the weights towards 0; one is chosen.
             seed: of the folds.
             bar: makes of a name what is told how far a loop is.
 
@@ -110,18 +122,18 @@ class ListFusion:
         plain = [place for place, channel in enumerate(channels) if is_plain(channel)]
         alone = np.stack([contests.gains(row) for row in np.eye(len(channels))])  # [C, Q]
         told = None if bar is None else bar("lists: weights of fold")
-        out_of_fold = _out_of_fold(contests, alone, ridge, seed, told)
-        drawn = max(SHARES, key=lambda share: (out_of_fold[share].mean(), -share))
-        served, best_one = out_of_fold[drawn], int(np.argmax(alone.mean(1)))
+        users, one = histories.users, int(np.argmax(alone.mean(1)))
+        ridge, fused = _chosen(contests, alone, sorted(ridges), users, seed, told)
+        weights, served = _or_alone(fit_weights(contests, ridge), one), fused
+        if is_above(alone[one], fused, users):
+            weights, served, ridge = np.eye(len(channels))[one], alone[one], 0.0
         if plain:
             popular = max(plain, key=lambda place: (alone[place].mean(), -place))
-            gain = served - alone[popular]
-            if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-                served, best_one, drawn = alone[popular], popular, 1.0
+            if not is_above(served, alone[popular], users, errors=1.0):
+                weights, served, ridge = np.eye(len(channels))[popular], alone[popular], 0.0
         judged = {c.name: float(v.mean()) for c, v in zip(channels, alone, strict=True)}
-        judged |= {"fusion": float(out_of_fold[0.0].mean()), "served": float(served.mean())}
-        weights = _towards(fit_weights(contests, ridge), best_one, drawn)
-        return cls(tuple(channels), n_items, scales, weights, judged, drawn, len(targets))
+        judged |= {"fusion": float(fused.mean()), "served": float(served.mean())}
+        return cls(tuple(channels), n_items, scales, weights, judged, ridge, len(targets))
 
     def with_channels(self, channels: Sequence[ListChannel]) -> ListFusion:
         """The same weights over the channels fitted anew, on the validation likes too."""
@@ -131,7 +143,7 @@ class ListFusion:
         """One channel that knows new items in place of the weighed ones."""
         new = None if self.new is None else self.new.with_offset(0.0)
         one = np.ones(1)
-        return replace(self, channels=(channel,), scales=one, weights=one, drawn=1.0, new=new)
+        return replace(self, channels=(channel,), scales=one, weights=one, ridge=0.0, new=new)
 
     def of_weight(self) -> ListFusion:
         """Without the channels of weight 0, which need be neither kept nor asked."""
@@ -152,7 +164,7 @@ class ListFusion:
             "scales": self.scales.tolist(),
             "weights": self.weights.tolist(),
             "judged": dict(self.judged),
-            "drawn": self.drawn,
+            "ridge": self.ridge,
             "likes": self.likes,
             "whole": dict(self.whole),
             "offset": None if self.new is None else self.new.offset,
@@ -186,7 +198,7 @@ class ListFusion:
             scales,
             weights,
             judged,
-            float(values["drawn"]),
+            float(values.get("ridge", 0.0)),  # absent in a run of an earlier version
             int(values["likes"]),
             {str(name): float(value) for name, value in values.get("whole", {}).items()},
             new,
@@ -219,30 +231,34 @@ def knows_new_items(channel: ListChannel) -> bool:
     return bool(getattr(channel, "knows_new_items", False))
 
 
-def _out_of_fold(
-    contests: Contests, alone: FloatArray, ridge: float, seed: int, progress: Tell | None = None
-) -> dict[float, FloatArray]:
-    """Share -> NDCG@10 [Q] of weights of the other folds, drawn so far towards their best channel."""
-    likes = len(contests.liked)
-    fold = folds_of(likes, seed)
-    gains = {share: np.zeros(likes) for share in SHARES}
+def _chosen(
+    contests: Contests,
+    alone: FloatArray,
+    ridges: Sequence[float],
+    users: IntArray,
+    seed: int,
+    progress: Tell | None = None,
+) -> tuple[float, FloatArray]:
+    """The ridge of the weights, and their out-of-fold NDCG@10, [Q]; see the module."""
+    fold = folds_of(users, seed)
+    gains = np.zeros((len(ridges), len(fold)))
     for number in range(FOLDS):
         held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        if not len(held):
-            continue
-        weights = fit_weights(contests.take(rest), ridge)
-        best = int(np.argmax(alone[:, rest].mean(1))) if len(rest) else 0
-        for share in SHARES:
-            gains[share][held] = contests.take(held).gains(_towards(weights, best, share))
+        taught, asked = contests.take(rest).found(), contests.take(held)
+        best = int(np.argmax(alone[:, rest].sum(1)))
+        for place, ridge in enumerate(ridges):
+            gains[place, held] = asked.gains(_or_alone(fit_weights(taught, ridge), best))
         if progress is not None:
             progress(number + 1, FOLDS)
-    return gains
+    highest = int(np.argmax(gains.mean(1)))
+    near = [
+        place
+        for place in range(highest, len(ridges))
+        if not is_above(gains[highest], gains[place], users, errors=1.0)
+    ]
+    return ridges[near[-1]], gains[near[-1]]
 
 
-def _towards(weights: FloatArray, best: int, share: float) -> FloatArray:
-    """The weights with ``share`` of their sum given to the ``best`` channel."""
-    drawn = (1.0 - share) * weights
-    drawn[best] += share * max(float(weights.sum()), 1.0 if not weights.any() else 0.0)
-    if not drawn.any():  # nothing was learnt: the best channel alone
-        drawn[best] = 1.0
-    return drawn
+def _or_alone(weights: FloatArray, best: int) -> FloatArray:
+    """The weights; where nothing was learnt the ``best`` channel alone."""
+    return weights if weights.any() else np.eye(len(weights))[best]

@@ -5,14 +5,14 @@
 with w ≥ 0 and a ridge, fitted on a sample of validation likes among those very items: weights fitted
 on easy others say nothing about the best hundred.  What it adds must pay for itself: w is 0, and the
 score is never asked for an order, unless out-of-fold NDCG@10 on that sample surely rises (by more
-than 1.96 standard errors).
+than 1.96 standard errors over users).
 
 Legend: B histories, I items, Q likes of the sample, M best items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,15 +25,18 @@ from sasrecllm.baselines.contests import (
     contests_of,
     fit_beside,
     folds_of,
+    is_above,
     joined,
     mark_best,
     scale_of,
 )
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import FloatArray, Free, Histories, IntArray, Scorer
+from sasrecllm.types import BoolArray, FloatArray, Free, Histories, IntArray, Scorer
 
-SURE = 1.96
-"""Standard errors by which a gain is sure."""
+RIDGE = 10.0
+"""Penalty on the squared weight, in likes."""
+TOGETHER = 64
+"""Lists that a score is asked about at once."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,21 @@ class Rerank:
 
     @classmethod
     def fit(
-        cls, scorer: Scorer, contests: Contests, scale: float, *, best: int, ridge: float, seed: int
+        cls, scorer: Scorer, contests: Contests, scale: float, users: IntArray, *, best: int, seed: int
     ) -> Rerank:
-        """Weigh the ``scorer`` in what :func:`reranked_contests` found; see the module."""
+        """Weigh the ``scorer`` in what :func:`reranked_contests` found; see the module.
+
+        Args:
+            users: [Q] whose like each is.
+        """
         without = contests.gains(np.array([1.0, 0.0]))
-        with_it, fold = without.copy(), folds_of(len(contests.liked), seed)
+        with_it, fold = without.copy(), folds_of(users, seed)
         for number in range(FOLDS):
             held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            weight = fit_beside(contests.take(rest), ridge, least=0.0)
+            weight = fit_beside(contests.take(rest), RIDGE, least=0.0)
             with_it[held] = contests.take(held).gains(np.array([1.0, weight]))
-        gain = with_it - without
-        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-        earned = gain.mean() > SURE * error
-        weight = fit_beside(contests, ridge, least=0.0) if earned else 0.0
+        earned = is_above(with_it, without, users)
+        weight = fit_beside(contests, RIDGE, least=0.0) if earned else 0.0
         means = float(without.mean()), float(with_it.mean())
         asks = bool(getattr(scorer, "asks_language_model", False))
         return cls(scorer.name, weight, scale, best, len(contests.liked), *means, asks)
@@ -124,23 +129,34 @@ def reranked_contests(
     """The ``best`` items by ``fused`` [B, I], with both scores, and the scale of the second.
 
     Args:
-        progress: called with (done, all) after every like.
+        progress: called with (done, all) as it goes on; of a language model after every like.
     """
-    parts, spread, largest = [], 0.0, 0.0
+    parts, spread, largest, done = [], 0.0, 0.0, 0
+    most = 1 if getattr(scorer, "asks_language_model", False) else TOGETHER
     for rows in blocks(len(targets), n_items):
         part = histories.take(rows)
         free_BI, fused_BI = free(part), fused(part)
         among_BI = np.zeros_like(free_BI)
         mark_best(among_BI, fused_BI, free_BI, best)
         own_BI = np.zeros(among_BI.shape)
-        for row in np.flatnonzero(among_BI.any(1)):  # a list at a time: none has gaps
-            items = np.flatnonzero(among_BI[row])
-            asked = part.take(np.array([row]))
-            own_BI[row, items] = scorer.score(asked, items[None, :])[0]
-            spread += float(own_BI[row, items].std())
-            largest = max(largest, float(np.abs(own_BI[row, items]).max()))
-            progress(int(rows[row]) + 1, len(targets))
+        for lists in _of_one_length(among_BI, most):
+            items = np.nonzero(among_BI[lists])[1].reshape(len(lists), -1)
+            own = scorer.score(part.take(lists), items)
+            own_BI[lists[:, None], items] = own
+            spread += float(own.std(axis=1).sum())
+            largest = max(largest, float(np.abs(own).max()))
+            done += len(lists)
+            progress(done, len(targets))
         parts.append(contests_of(among_BI, [fused_BI, own_BI], targets[rows]))
     scale = float(scale_of(np.array(spread / max(1, len(targets))), np.array(largest)))
     found = joined(parts)
     return Contests(found.features / np.array([1.0, scale]), found.offsets, found.liked), scale
+
+
+def _of_one_length(among_BI: BoolArray, most: int) -> Iterator[IntArray]:
+    """Rows with as many items as each other, at most ``most`` at once; none without an item."""
+    counts = among_BI.sum(1)
+    for count in np.unique(counts[counts > 0]):
+        rows = np.flatnonzero(counts == count)
+        for start in range(0, len(rows), most):
+            yield rows[start : start + most]

@@ -46,6 +46,7 @@ class DataCard:
         history: rows of a user: the median, the fewest and the most.
         single: users with one row.
         met_before: rows on an item that their user had met at an earlier moment.
+        met_at_once: rows on an item of an earlier row of their user, all of one moment.
         splits: name -> its part.
         test_likes, untrained_likes: likes of the test, and those of them on items without a training
             row.
@@ -70,6 +71,7 @@ class DataCard:
     single: int
     repeats: int
     met_before: int
+    met_at_once: int
     ties: int
     splits: dict[str, SplitPart]
     test_likes: int
@@ -105,6 +107,7 @@ def card_of(dataset: Dataset) -> DataCard:
         single=int((lengths == 1).sum()),
         repeats=log.repeats,
         met_before=int(dataset.met_before.sum()),
+        met_at_once=int(dataset.met_at_once.sum()),
         ties=log.ties,
         splits={name: _part(counts, code) for name, code in NAMES.items()},
         test_likes=int(likes.sum()),

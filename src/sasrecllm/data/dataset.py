@@ -223,12 +223,22 @@ class Dataset:
     @cached_property
     def met_before(self) -> BoolArray:
         """Whether the user of a row had met its item at an earlier moment, shape [N]."""
-        before = np.zeros(len(self), dtype=bool)
+        return self._met[0]
+
+    @cached_property
+    def met_at_once(self) -> BoolArray:
+        """Whether a row has an earlier one of its user and item, and none of an earlier moment, [N]."""
+        return self._met[1]
+
+    @cached_property
+    def _met(self) -> tuple[BoolArray, BoolArray]:
+        before, at_once = np.zeros((2, len(self)), dtype=bool)
         for part in blocks(self.users, self.items, self.times):
             pairs, times = self.users[part] * self.n_items + self.items[part], self.times[part]
             _, first, place = np.unique(pairs, return_index=True, return_inverse=True)
             before[part] = times > times[first][place]
-        return before
+            at_once[part] = ~before[part] & (np.arange(len(pairs)) > first[place])
+        return before, at_once
 
     @cached_property
     def digest(self) -> str:

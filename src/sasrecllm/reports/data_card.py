@@ -13,6 +13,8 @@ def card_rows(card: DataCard) -> dict[str, str]:
     """Label -> what the data is, in the order in which it is read."""
     median, fewest, most = card.history
     again = f"; {card.repeats:,} rows were of one user, item and moment" if card.repeats else ""
+    if card.met_at_once > card.repeats:  # told apart by their order alone
+        again = f"; {card.met_at_once:,} on items of an earlier row of their user at the same moment"
     rows = {
         "rows": f"{card.rows:,}",
         "users": f"{card.users:,}, {card.single:,} of them with a single row",

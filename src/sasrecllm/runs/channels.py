@@ -68,6 +68,11 @@ class HasChannels(Protocol):
         """Vectors of the items, [I, D], where the run has any."""
         ...
 
+    @property
+    def words(self) -> WordLikeness:
+        """Likeness of what the items are called."""
+        ...
+
     def interactions(self, splits: Sequence[str]) -> TrainRows:
         """The rows of some splits."""
         ...
@@ -81,18 +86,13 @@ class ChannelRow:
     facts: Lists = field(default_factory=Lists)
 
 
-def _words(system: HasChannels) -> WordLikeness:
-    catalog = system.dataset.catalog
-    return WordLikeness.fit(catalog.titles, catalog.attributes)
-
-
 def _vectors(system: HasChannels) -> VectorLikeness:
     assert system.item_vectors is not None
     return VectorLikeness(system.item_vectors)
 
 
 _OF_RUN: Mapping[str, ChannelRow] = {
-    "title words": ChannelRow(lambda s, _: _words(s)),
+    "title words": ChannelRow(lambda s, _: s.words),
     "item vectors": ChannelRow(lambda s, _: _vectors(s), Lists(needs="vectors")),
     "repeats": ChannelRow(lambda _, rows: Repeats(rows), Lists(needs="repeats")),
     NEXT_ITEM: ChannelRow(lambda s, _: EncoderScorer(NEXT_ITEM, s.next_item), Lists(needs="network")),
@@ -167,7 +167,7 @@ def make_channels(
 def new_items(system: HasChannels) -> NewItems:
     """The items of the catalogue that no training row likes."""
     liked_I = system.interactions(("train",)).means.likes > 0
-    return NewItems.of(_words(system), ~liked_I, liked_I)
+    return NewItems.of(system.words, ~liked_I, liked_I)
 
 
 def kept_new_items(system: HasChannels, tensors: Mapping[str, Tensor], offset: float) -> NewItems:
@@ -178,7 +178,7 @@ def kept_new_items(system: HasChannels, tensors: Mapping[str, Tensor], offset: f
     """
     start = f"{NEW_ITEMS}."
     arrays = {k.removeprefix(start): t.numpy() for k, t in tensors.items() if k.startswith(start)}
-    return NewItems.from_arrays(_words(system), arrays, system.dataset.n_items, offset)
+    return NewItems.from_arrays(system.words, arrays, system.dataset.n_items, offset)
 
 
 def remade(names: Iterable[str], system: HasChannels) -> dict[str, Tensor]:

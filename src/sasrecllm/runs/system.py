@@ -15,6 +15,7 @@ import numpy as np
 
 from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.baselines.list_fusion import ListFusion
+from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
 from sasrecllm.data.catalog import Catalog
@@ -133,6 +134,12 @@ class System:
         c, catalog = self.config.item_features, self.dataset.catalog
         chosen = {name: catalog.attributes[name] for name in c.attributes}
         return ItemFeatures.fit(catalog.titles, chosen, words=c.words)
+
+    @cached_property
+    def words(self) -> WordLikeness:
+        """Likeness of what the catalogue's items are called, for lists."""
+        catalog = self.dataset.catalog
+        return WordLikeness.fit(catalog.titles, catalog.attributes)
 
     @cached_property
     def item_features(self) -> list[FloatArray]:

@@ -50,7 +50,12 @@ class Lists(Section):
         description="what may fill lists; those that the data cannot have are left out",
     )
     best: int = Field(50, ge=1, description="items of every channel that compete for a validation like")
-    ridge: float = Field(10.0, gt=0, description="penalty on the squared weights, in likes")
+    ridge: float | None = Field(
+        None,
+        gt=0,
+        description="penalty on the squared weights, in likes; null: the largest of several whose lists"
+        " are within a standard error of the best, out of fold",
+    )
     likes: int = Field(
         2000, ge=1, description="validation likes that the weights are fitted on, at most"
     )

@@ -79,6 +79,7 @@ class NextItemLoop(Loop):
     lr: float = _other("lr", 2e-3)
     min_lr: float = _other("min_lr", 2e-4)
     warmup_steps: int = _other("warmup_steps", 50)
+    patience: int = _other("patience", 10)
     save_every: int = _other("save_every", 0)
 
 

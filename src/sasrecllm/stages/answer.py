@@ -15,11 +15,11 @@ from sasrecllm.runs.scorers import llm_scorer
 from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
+from sasrecllm.stages.replay import rows_to_learn
 from sasrecllm.stages.user_partition import (
     answer_questions,
     choosing_questions,
     holdout_share,
-    rows_to_learn,
 )
 from sasrecllm.training.finetune import AnswerTask, encoded_slots
 from sasrecllm.training.task import Task

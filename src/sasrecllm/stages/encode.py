@@ -17,7 +17,8 @@ from sasrecllm.runs.folder import FOLD, StageFolder
 from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
-from sasrecllm.stages.user_partition import rows_to_learn, uses_crossfit
+from sasrecllm.stages.replay import rows_to_learn
+from sasrecllm.stages.user_partition import uses_crossfit
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
 from sasrecllm.training.task import Task
 from sasrecllm.types import IntArray, Scorer

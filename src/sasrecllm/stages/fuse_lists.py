@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.checkpoint import read_json
+from sasrecllm.baselines.list_fusion import RIDGES, ListFusion
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, new_items, usable
-from sasrecllm.runs.folder import RunFolder, StageFolder
+from sasrecllm.runs.folder import StageFolder
 from sasrecllm.stages.kind import Kind, Stage, Work
 from sasrecllm.stages.list_parts import fitted_rerank, servable, with_new_items
 from sasrecllm.stages.next_item import validation_likes
@@ -39,7 +37,6 @@ class Lists(Kind):
         """The weights; says which channels there were and how good each is alone."""
         likes = validation_likes(work)
         names, notes = usable(work.config.lists.channels, work.system)
-        names = weighed_before(work, stage, names)
         for note in notes:
             work.run.progress.line(f"lists: {note}")
         if len(likes) < FEWEST_LIKES:
@@ -91,21 +88,6 @@ class Lists(Kind):
         return ListFusion((channel,), work.dataset.n_items, one, one, likes=likes)
 
 
-def weighed_before(work: Work, stage: Stage, names: list[str]) -> list[str]:
-    """Of the channels ``names`` those that an update weighs: all that had a weight in the run before.
-
-    Where that had one channel alone, which may be popularity for want of anything better, or none, all
-    have their chance again.
-    """
-    of = work.config.update.of
-    about = RunFolder(Path(of)).stage(work.folder(stage).number, stage.name).about if of else None
-    if about is None or not about.is_file():
-        return names
-    weighed = read_json(about, result=dict)["result"].get("channels", [])
-    kept = [name for name in names if name in weighed]
-    return kept if len(kept) > 1 else names
-
-
 def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
     """Weights, new items and reranker over channels of the training rows alone, fitted on ``likes``.
 
@@ -124,7 +106,7 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
         n_items=n_items,
         free=free,
         best=c.best,
-        ridge=c.ridge,
+        ridges=RIDGES if c.ridge is None else (c.ridge,),
         seed=work.config.seed,
         bar=work.run.progress.bar,
     ).of_weight()

@@ -21,6 +21,7 @@ from sasrecllm.runs.opening import Run
 from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config, Loop, LoopSettings
+from sasrecllm.stages.replay import steps_of_update
 from sasrecllm.training.loop import fit
 from sasrecllm.training.task import Task
 from sasrecllm.types import FloatArray, Questions, Scorer
@@ -126,13 +127,17 @@ class Work:
         """Where a stage lies."""
         return next(f for f, s in self.run.folder.of_stages(self.stages) if s.name == stage.name)
 
+    def before(self, stage: Stage) -> StageFolder | None:
+        """Where the same stage of the run before lies; None where this run is no update."""
+        of = self.config.update.of
+        return RunFolder(Path(of)).stage(self.folder(stage).number, stage.name) if of else None
+
     def former_parts(self, stage: Stage) -> dict[str, Path]:
         """Part -> its folder, of what an update's stage trains on from the run before; fold encoders
         too.  Empty where that run has not this stage, or this one begins by itself."""
-        of = self.config.update.of
-        if not of or not stage.kind.goes_on:
+        there = self.before(stage)
+        if there is None or not stage.kind.goes_on:
             return {}
-        there = RunFolder(Path(of)).stage(self.folder(stage).number, stage.name)
         found = {name: there.part(name) for name in stage.train if part_of(name).begin is not None}
         if not found or not all(path.is_dir() for path in found.values()):
             return {}
@@ -140,8 +145,8 @@ class Work:
         return found | {path.name: path for path in folds}
 
     def loop(self, stage: Stage, base: Loop) -> LoopSettings:
-        """Loop settings of a stage: the section's, with the stage's own on top; few steps at a lower
-        rate where it goes on from the run before.
+        """Loop settings of a stage: the section's, with the stage's own on top; few steps where it
+        goes on from the run before.
 
         Raises:
             ConfigError: the stage's own are wrong.
@@ -150,6 +155,7 @@ class Work:
         if not self.former_parts(stage):
             return settings
         few = {"epochs": min(update.epochs, settings.epochs), "lr": update.lr * settings.lr}
+        few |= {"max_steps": steps_of_update(self.dataset, self.config, settings.max_steps)}
         return settings.model_copy(update=few | {"min_lr": min(settings.min_lr, few["lr"])})
 
     def fit(self, task: Task, settings: LoopSettings, folder: StageFolder) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sasrecllm.data.splits import TEST, TRAIN, VALID
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stages
-from sasrecllm.stages.user_partition import rows_to_learn
+from sasrecllm.stages.replay import rows_to_learn, steps_of_update
 
 SHARE = 0.1
 STEP = 3
@@ -76,6 +76,7 @@ def prompts_of(config: Config, dataset: Dataset, stages: Stages) -> int:
             epochs = int((stage.loop or {}).get("epochs", c.loop.epochs))
             learnt = train * min(epochs, most or epochs)
             if steps := int((stage.loop or {}).get("max_steps", c.loop.max_steps)):
+                steps = steps if most is None else steps_of_update(dataset, config, steps)
                 learnt = min(learnt, steps * c.loop.batch_size)
             total += STEP * learnt + asked
     if total and is_own(config) and dataset.former is None:  # an update has that of the run before

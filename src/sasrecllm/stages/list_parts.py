@@ -171,4 +171,5 @@ def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | 
         best=best,
         progress=work.run.progress.bar(f"lists: P(like) of {scorer.name}"),
     )
-    return Rerank.fit(scorer, contests, scale, best=best, ridge=c.lists.ridge, seed=c.seed)
+    users = likes.histories.users[sample]
+    return Rerank.fit(scorer, contests, scale, users, best=best, seed=c.seed)

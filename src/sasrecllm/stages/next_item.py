@@ -15,7 +15,7 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.seeds import VALIDATION_LIKES
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Kind, Stage, Work
-from sasrecllm.stages.user_partition import rows_to_learn
+from sasrecllm.stages.replay import rows_to_learn
 from sasrecllm.training.loop import steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
 from sasrecllm.training.task import Task

@@ -9,14 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.former import LEARNT
-from sasrecllm.seeds import LLM_HOLDOUT_USERS, REPLAY, VALIDATION_USERS
+from sasrecllm.seeds import LLM_HOLDOUT_USERS, VALIDATION_USERS
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.types import BoolArray, IntArray, Questions
-
-FEWEST_REPLAYED = 1000
-"""Old rows that an update learns again at least, where there are so many."""
 
 
 def uses_crossfit(stages: Stages) -> bool:
@@ -69,29 +65,6 @@ def choosing_questions(validation: Questions, share: float, seed: int) -> Questi
     place_B, users = _order(validation, seed, VALIDATION_USERS)
     both = max(place_B[validation.labels == label].min(initial=users) for label in (0, 1))
     return validation.take(np.flatnonzero(place_B < max(round(share * users), both + 1)))
-
-
-def rows_to_learn(dataset: Dataset, config: Config, stretch: int = 1) -> IntArray:
-    """The training rows that are learnt from, ascending: all; in an update those that the run before
-    did not learn from, and a seeded sample of the others.
-
-    Args:
-        stretch: so many rows of a user in a row are drawn together.  A sequential encoder reads them in
-            one window, where as many rows of many users would need a window each.
-    """
-    rows = dataset.rows("train")
-    if dataset.former is None:
-        return rows
-    fresh = dataset.former.rows[rows] != LEARNT
-    old, count = rows[~fresh], max(FEWEST_REPLAYED, round(config.update.replay * int(fresh.sum())))
-    users = dataset.users[old]
-    begins = np.flatnonzero(np.diff(users, prepend=-1))
-    place = np.arange(len(old)) - np.repeat(begins, np.diff(begins, append=len(old)))
-    piece = np.cumsum(place % stretch == 0) - 1
-    rng = np.random.default_rng([config.seed, REPLAY])
-    turn = rng.permutation(int(piece.max(initial=-1)) + 1)[piece]
-    again = old[np.argsort(turn, kind="stable")[:count]]
-    return np.sort(np.concatenate([rows[fresh], again]))
 
 
 def held_out_users(dataset: Dataset, share: float, seed: int) -> BoolArray:
