@@ -39,7 +39,7 @@ def judge(run: RunPath, folder: Annotated[Path, typer.Argument(help="of the data
 
 @app.command()
 def compare(run: RunPath, other: RunPath) -> None:
-    """What RUN serves minus what OTHER serves, over the same rows, with paired intervals."""
+    """RUN minus OTHER over the same rows, with paired intervals: served lists, and AUC of P(like)."""
     typer.echo(json.dumps(compared(run, other), indent=1))
 
 

@@ -21,14 +21,17 @@ from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.checkpoint import read_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import DataError
+from sasrecllm.evaluation.intervals import UserBootstrap
+from sasrecllm.evaluation.metrics import auc
 from sasrecllm.evaluation.ranking import gains
 from sasrecllm.evaluation.served_lists import PLACES, ListTable, serve
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.scores import row_scores
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.fuse_lists import said
-from sasrecllm.types import FloatArray, Histories, IntArray
+from sasrecllm.types import FloatArray, Histories, IntArray, Questions
 
 OURS = "ours"
 POPULARITY = "popularity"
@@ -112,7 +115,9 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
 
 
 def compare(run: Path, other: Path) -> dict[str, Any]:
-    """What two runs over the same rows serve: each one's figures, and ``run`` minus ``other``, paired.
+    """Two runs over the same rows: what each serves, and ``run`` minus ``other``, paired.
+
+    Beside it AUC of the rows of P(like) that both have, whole and on items without a training row.
 
     Raises:
         DataError: the rows are not the same.
@@ -131,7 +136,33 @@ def compare(run: Path, other: Path) -> dict[str, Any]:
         found = table.judge(str(path), serve(lists, asked, dataset.n_items))
         fused[str(path)] = {k: found[k] for k in METRICS}
     assert table is not None
-    return {"rows": fused, "difference": table.difference(str(run), str(other))}
+    return {
+        "lists": fused,
+        "difference": table.difference(str(run), str(other)),
+        "P(like)": _compared_scores(RunFolder(run), RunFolder(other)),
+    }
+
+
+def _compared_scores(run: RunFolder, other: RunFolder) -> dict[str, dict[str, list[float]]]:
+    """Row -> AUC of both and their difference with its interval, whole and on new items."""
+    dataset, mine, theirs = stored_data(run), row_scores(run), row_scores(other)
+    asked = dataset.questions("test")
+    out: dict[str, dict[str, list[float]]] = {}
+    new = ~dataset.seen_items[asked.targets]
+    for name in (name for name in mine if name in theirs and "test" in mine[name]):
+        out[name] = {
+            part: _difference(mine[name]["test"][rows], theirs[name]["test"][rows], asked.take(rows))
+            for part, rows in (("all", np.arange(len(new))), ("new items", np.flatnonzero(new)))
+            if len(rows)
+        }
+    return out
+
+
+def _difference(mine: FloatArray, theirs: FloatArray, asked: Questions) -> list[float]:
+    draws = UserBootstrap(asked.histories.users)
+    apart = draws.auc(mine, asked.labels) - draws.auc(theirs, asked.labels)
+    both = [auc(scores, asked.labels) or np.nan for scores in (mine, theirs)]
+    return [*both, *np.nanpercentile(apart, [2.5, 97.5]).tolist()]
 
 
 def _best(rows: Mapping[str, Mapping[str, Any]], served: str) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import lists_rival
-from benchmarks.lists.judge import METRICS, OURS, judge
+from benchmarks.lists.judge import METRICS, OURS, compare, judge
 from benchmarks.lists.page import ABOVE, RIVALS, goals, page
 from benchmarks.lists.questions import answers, asked_of, export, served_by
 from sasrecllm import SASRecLLM
@@ -145,6 +145,16 @@ def test_a_rival_with_our_lists_has_our_numbers(judged):
     empty = judged["rows"]["RecTools ALS"]
     assert empty["hr@10"] == [0.0, 0.0, 0.0] and empty["valid"] == 0.0
     assert judged["best"]["RecTools"] == {"test": "RecTools EASE", "validation": "RecTools EASE"}
+
+
+def test_a_run_compared_with_itself_differs_in_nothing(judged, left_out):
+    found = compare(left_out, left_out)
+    assert found["difference"] == {metric: [0.0, 0.0, 0.0] for metric in METRICS}
+    served = judged["rows"][judged["served"]]
+    assert found["lists"][str(left_out)]["hr@10"] == served["hr@10"]
+    assert all(
+        row["all"][0] == row["all"][1] and row["all"][2:] == [0, 0] for row in found["P(like)"].values()
+    )
 
 
 def test_the_best_of_ours_is_chosen_among_channels_alone(judged):
