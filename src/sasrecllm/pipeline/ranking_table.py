@@ -29,6 +29,7 @@ from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_user
 from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Tell
+from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scorers import component
 from sasrecllm.runs.system import System
@@ -163,9 +164,11 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
 
     Args:
         whole: for lists that hold the whole catalogue, which a served system answers in two stages.
+            Before what is served then stands its best channel alone, by the validation likes.
     """
     c = run.config.evaluation
-    for name in dict.fromkeys((*LISTED, *c.baselines)):
+    baselines = tuple(dict.fromkeys((*LISTED, *c.baselines)))
+    for name in baselines:
         yield component(system, name, "text")
     stages = planned(run.config)
     final = list(stages)[-1]
@@ -179,4 +182,9 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
         elif stage.kind.ranks_catalogue:
             yield scorer
     if whole and system.list_fusion is not None:  # what orders the served lists, then
+        best = system.list_fusion.best_channel
+        if best not in ("", *baselines):
+            (alone,) = make_channels([best], system, system.interactions(CHANNEL_SPLITS))
+            assert isinstance(alone, Scorer)
+            yield alone
         yield Recommender(system, scorer).two_stage(c.ranking.rerank or 1)
