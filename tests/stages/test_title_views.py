@@ -6,9 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+import sasrecllm
 from sasrecllm import NewItem, SASRecLLM
 from sasrecllm.checkpoint import load_part, read_json
 from sasrecllm.encoders.prior import apply_prior, rows_of
@@ -17,6 +19,7 @@ from sasrecllm.errors import CheckpointError
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.offline import train_tokenizer
+from sasrecllm.llm.title_vectors import TitleReader
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
@@ -67,6 +70,33 @@ def test_the_view_is_the_best_on_validation_and_the_vectors_are_a_part_of_the_ru
     read = worth["with vectors"] > worth[WORDS]
     assert (result["explained_out_of_fold"] is not None) == read, "there is nothing else to go by"
     np.testing.assert_allclose(np.linalg.norm(system.parts.item_vectors, axis=1), 1, atol=1e-6)
+
+
+def test_an_update_reads_the_new_titles_alone_in_the_same_view(
+    reading_run, system, tmp_path, monkeypatch
+):
+    read, states = [], TitleReader.states
+
+    def counted(self, titles, *others):
+        read.extend(titles)
+        return states(self, titles, *others)
+
+    monkeypatch.setattr(TitleReader, "states", counted)
+    catalog, data = system.catalog, system.dataset
+    rows = [
+        (user, item, place % 2, int(data.times.max()) + 60 * place)
+        for place, user in enumerate(catalog.user_ids[:40])
+        for item in ("aaa", catalog.item_ids[place])
+    ]
+    log = pl.DataFrame(rows, ["user_id", "item_id", "label", "timestamp"], orient="row")
+    items = pl.DataFrame({"item_id": ["aaa"], "title": ["The garden of Anna"]})
+    copy = shutil.copytree(reading_run, tmp_path / "run")
+    after = sasrecllm.update(copy, log, items, quiet=True, out=tmp_path / "next")
+    assert set(read) == {"The garden of Anna"}
+    assert after.catalog.item_ids[0] == "aaa", "all others have moved by one"
+    before, now = (one.parts.vectors.read for one in (system, after))
+    assert now.view == before.view and np.array_equal(now.vectors[1:], before.vectors)
+    assert np.linalg.norm(now.vectors[0]) == pytest.approx(1, abs=1e-6)
 
 
 def test_a_damaged_vector_is_refused(reading_run, tmp_path):

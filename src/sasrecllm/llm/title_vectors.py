@@ -9,8 +9,8 @@ Legend: I titles, T tokens, H hidden size of the language model, D numbers of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from sasrecllm.errors import CheckpointError
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.machine.progress import Tell
 from sasrecllm.prompts.titles import TitleTokens, begins_with_bos, token_ids
-from sasrecllm.types import FloatArray
+from sasrecllm.types import UNKNOWN, FloatArray, IntArray
 
 DEPTHS = (1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0)
 """Shares of the blocks after which a state may be taken."""
@@ -165,6 +165,23 @@ class ReadTitles:
         reader = TitleReader(backbone, self.item, self.max_tokens)
         states = reader.states(titles, [self.view])[self.view]
         return along(states, self.mean, self.directions)
+
+    def over(self, rows: IntArray, titles: Sequence[str], load: Callable[[], Backbone]) -> ReadTitles:
+        """The same for a catalogue of another order, with titles that this one does not have.
+
+        Args:
+            rows: [N] item here of each item there; UNKNOWN for a new one.
+            titles: [N] of the catalogue there.
+            load: gives the language model, where a title must be read.
+
+        Raises:
+            CheckpointError: it is another language model.
+        """
+        vectors = self.vectors[np.maximum(rows, 0)]
+        new = np.flatnonzero(rows == UNKNOWN)
+        if len(new):
+            vectors[new] = self.later(load(), [titles[i] for i in new.tolist()])
+        return replace(self, vectors=vectors)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is kept beside :meth:`about`."""

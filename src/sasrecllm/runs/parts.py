@@ -215,6 +215,15 @@ def _load_titles(system: HasParts, tensors: Mapping[str, Tensor], about: dict[st
     system.vectors.read = ReadTitles.from_kept(tensors, about, system.dataset.n_items)
 
 
+def _grown_titles(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> Kept:
+    """Vectors of the run before, in this catalogue's order; titles that it did not have are read."""
+    former = system.dataset.former
+    assert former is not None
+    before = ReadTitles.from_kept(tensors, about, len(tensors["vectors"]))
+    found = before.over(former.items, system.dataset.catalog.titles, system.vectors.load)
+    return found.tensors(), found.about()
+
+
 PARTS: dict[str, Part] = {
     "encoder": _encoder(lambda s: s.encoder, of_catalog),
     "adapter": Part(
@@ -231,7 +240,13 @@ PARTS: dict[str, Part] = {
         count=lambda s: sum(p.numel() for p in s.model.mapper.parameters()),
         begin=lambda _, tensors, about: (tensors, about),
     ),
-    ITEM_VECTORS: Part(save=_title_tensors, load=_load_titles, requires=of_catalog, count=lambda _: 0),
+    ITEM_VECTORS: Part(
+        save=_title_tensors,
+        load=_load_titles,
+        requires=of_catalog,
+        count=lambda _: 0,
+        begin=_grown_titles,
+    ),
     "next_item": _encoder(lambda s: s.next_item, of_catalog),
     LIST_FUSION: Part(save=_list_tensors, load=_load_lists, requires=of_catalog, count=lambda _: 0),
     "fusion": Part(save=_fusion_tensors, load=_load_fusion, requires=of_catalog, count=lambda _: 0),

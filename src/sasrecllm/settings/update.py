@@ -29,5 +29,5 @@ class Update(Section):
     replay: float = Field(
         1.0, ge=0, description="old training rows learnt again for each new one, at least 1,000 in all"
     )
-    epochs: int = Field(3, ge=1, description="passes of every training loop over these rows")
-    lr: float = Field(0.3, gt=0, le=1, description="share of every training loop's peak rate")
+    epochs: int = Field(5, ge=1, description="passes of every training loop over these rows, at most")
+    lr: float = Field(1.0, gt=0, le=1, description="share of every training loop's peak rate")

@@ -127,13 +127,17 @@ class Work:
         """Where a stage lies."""
         return next(f for f, s in self.run.folder.of_stages(self.stages) if s.name == stage.name)
 
+    def before(self, stage: Stage) -> StageFolder | None:
+        """Where the same stage of the run before lies; None where this run is no update."""
+        of = self.config.update.of
+        return RunFolder(Path(of)).stage(self.folder(stage).number, stage.name) if of else None
+
     def former_parts(self, stage: Stage) -> dict[str, Path]:
         """Part -> its folder, of what an update's stage trains on from the run before; fold encoders
         too.  Empty where that run has not this stage, or this one begins by itself."""
-        of = self.config.update.of
-        if not of or not stage.kind.goes_on:
+        there = self.before(stage)
+        if there is None or not stage.kind.goes_on:
             return {}
-        there = RunFolder(Path(of)).stage(self.folder(stage).number, stage.name)
         found = {name: there.part(name) for name in stage.train if part_of(name).begin is not None}
         if not found or not all(path.is_dir() for path in found.values()):
             return {}
@@ -141,8 +145,8 @@ class Work:
         return found | {path.name: path for path in folds}
 
     def loop(self, stage: Stage, base: Loop) -> LoopSettings:
-        """Loop settings of a stage: the section's, with the stage's own on top; few steps at a lower
-        rate where it goes on from the run before.
+        """Loop settings of a stage: the section's, with the stage's own on top; few steps where it
+        goes on from the run before.
 
         Raises:
             ConfigError: the stage's own are wrong.

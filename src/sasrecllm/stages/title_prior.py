@@ -38,7 +38,7 @@ class TitlePrior(EncoderKind):
         system, data = work.system, work.dataset
         said: dict[str, Any] = {}
         if work.config.item_features.vectors == READ_TITLES and system.vectors.read is None:
-            system.vectors.read, said = read_titles(work)
+            said = self._read(work, stage)
             work.run.progress.line(f"vectors of the titles: {said['view']}")
             if is_main_process():
                 system.save(ITEM_VECTORS, folder.part(ITEM_VECTORS))
@@ -65,3 +65,17 @@ class TitlePrior(EncoderKind):
         if explained is None:
             work.run.progress.line(NO_WORDS)
         return {"explained_out_of_fold": explained} | said
+
+    def _read(self, work: Work, stage: Stage) -> dict[str, Any]:
+        """The titles' vectors into the system; an update reads the new titles alone, in the same view.
+
+        Returns:
+            What is kept of it.
+        """
+        before = work.before(stage)
+        if before is None or not before.part(ITEM_VECTORS).is_dir():
+            work.system.vectors.read, said = read_titles(work)
+            return said
+        work.system.begin_with(ITEM_VECTORS, before.part(ITEM_VECTORS))
+        assert work.system.vectors.read is not None
+        return {"view": str(work.system.vectors.read.view)}
