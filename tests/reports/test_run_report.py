@@ -121,7 +121,7 @@ def test_rival_is_the_best_trivial_row_of_each_metric():
     rows = {"offset": 5 * offset, "taste": noisy(ASKED, 0.5), "model": noisy(ASKED, 0.5, 9)}
     both = inputs(ASKED, rows, trivial=["offset", "taste"])
     auc, uauc = run_report.headline(both).split("On UAUC")
-    assert "network, offset" in auc and "network, taste" in uauc
+    assert "best baseline, offset" in auc and "best baseline, taste" in uauc
 
 
 def test_a_baseline_that_is_not_trivial_is_a_rival_too():
