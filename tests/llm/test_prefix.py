@@ -8,7 +8,9 @@ import torch
 import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers.cache_utils import DynamicLayer
 
+import sasrecllm.llm.scorer as llm_scorer
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.mapper import build_mapper, slot_features
@@ -273,6 +275,71 @@ def test_neighbours_of_one_history_stay_neighbours_in_batches_of_like_length():
     alone = asked.take(np.array([0, 2, 4]))
     assert [list(p) for p in of_like_length(lengths[[0, 2, 4]], 2, alone)] == [[0, 2], [1]]
     assert not list(of_like_length(lengths[:0], 2, asked.take(np.arange(0))))
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=20),
+    st.integers(1, 12), st.integers(0, 200), st.integers(0, 2**16),
+)  # fmt: skip
+def test_batches_keep_to_rows_and_tokens_and_hold_histories_whole_where_they_fit(
+    handfuls, most, tokens, seed
+):
+    whose = np.repeat(np.arange(len(handfuls)), handfuls)
+    asked = replace(histories([[1]] * len(whose)), users=whose, asked_at=whose)
+    lengths = np.random.default_rng(seed).integers(1, 60, len(whose))
+    parts = [list(part) for part in of_like_length(lengths, most, asked, tokens)]
+    assert sorted(np.concatenate(parts)) == list(range(len(whose)))
+    for part in parts:
+        assert len(part) <= most
+        assert len(part) == 1 or not tokens or len(part) * lengths[part].max() <= tokens
+    for history, count in enumerate(handfuls):
+        holding = [part for part in parts if history in whose[part]]
+        longest = lengths[whose == history].max()
+        if count <= most and (not tokens or count * longest <= tokens):
+            assert len(holding) == 1
+
+
+def test_scoring_on_a_cpu_is_bounded_by_tokens_and_by_rows_alone_elsewhere(scorers, monkeypatch):
+    scorer = scorers["paper-text"]
+    asked = histories([[0, 1, 2], [3], [4, 5], [6, 7, 8, 0]])
+    targets = np.arange(4)
+    longest = int(scorer.builder.lengths(asked, targets).max())
+    seen, embeds = [], scorer.model.embeds
+    monkeypatch.setattr(
+        scorer.model, "embeds", lambda b, *a: (seen.append(b.ids_BT.shape), embeds(b, *a))[1]
+    )
+    whole = scorer.score(asked, targets[:, None])
+    assert len(seen) == 1
+    monkeypatch.setattr(llm_scorer, "TOKENS_ON_A_CPU", longest * 2)
+    seen.clear()
+    np.testing.assert_allclose(scorer.score(asked, targets[:, None]), whole, **CLOSE)
+    assert len(seen) > 1 and all(rows * width <= longest * 2 for rows, width in seen)
+    candidates = np.arange(8)[None]
+    listed = scorer.score(asked.take(np.array([0])), candidates)
+    seen.clear()
+    monkeypatch.setattr(llm_scorer, "TOKENS_ON_A_CPU", 20)
+    again = scorer.score(asked.take(np.array([0])), candidates)
+    np.testing.assert_allclose(again, listed, **CLOSE)
+    own = seen[1:]  # the shared beginning is read first, alone
+    assert sum(rows for rows, _ in own) == 8 and len(own) > 1
+    assert all(rows == 1 or rows * width <= 20 for rows, width in own)
+    assert llm_scorer.tokens_at_once("cuda:1") == 0
+
+
+def test_keys_of_continuations_are_laid_out_for_one_block_at_a_time(scorers, monkeypatch):
+    """All blocks' at once, for a batch of long prompts, are half a gigabyte where there are 30."""
+    scorer = scorers["paper-text"]
+    held, at = [], scorer.model.backbone._at
+
+    def noted(at_B, **inputs):
+        found = at(at_B, **inputs)
+        layers = getattr(inputs.get("past_key_values"), "layers", [])
+        held.extend(len(layer.keys) for layer in layers if type(layer) is DynamicLayer)
+        return found
+
+    monkeypatch.setattr(scorer.model.backbone, "_at", noted)
+    scorer.score(histories([[0, 1, 2]]), np.arange(8)[None])
+    assert held and set(held) == {1}
 
 
 def test_without_anything_before_the_target_whole_prompts_are_read_in_bounded_passes(

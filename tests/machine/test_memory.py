@@ -1,6 +1,7 @@
 """Freed memory that is kept, and objects that the collector leaves alone."""
 
 import gc
+import os
 import platform
 import subprocess
 import sys
@@ -8,7 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from sasrecllm.machine.memory import keep_freed_memory, lasting
+from sasrecllm.machine.memory import (
+    CAPACITIES,
+    KERNELS,
+    hand_back_freed_memory,
+    keep_few_kernels,
+    keep_freed_memory,
+    lasting,
+)
 
 FAULTS = """
 import resource, sys
@@ -32,6 +40,43 @@ def test_the_allocator_is_told_to_keep_what_is_freed(monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", lambda name: library)
     keep_freed_memory()
     assert told == {-3: 32 * 2**20, -1: 256 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+
+
+def test_onednn_keeps_few_compiled_products_unless_the_user_says_how_many(monkeypatch):
+    kept, other = CAPACITIES
+    monkeypatch.setenv(kept, "7")
+    monkeypatch.delenv(other, raising=False)
+    keep_few_kernels()
+    assert (os.environ[kept], os.environ[other]) == ("7", str(KERNELS))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "from sasrecllm.machine.arithmetic import bf16_is_faster; bf16_is_faster(11)",
+        "from sasrecllm.llm.loading import load_backbone\ntry: load_backbone('no/such/folder')\n"
+        "except Exception: pass",
+        "import torch\nfrom sasrecllm.training import loop\n"
+        "try: loop.fit(None, None)\nexcept AttributeError: pass",
+    ],
+)  # fmt: skip
+def test_whatever_multiplies_in_half_precision_first_has_said_how_many(first, monkeypatch):
+    for name in CAPACITIES:
+        monkeypatch.setenv(name, "")  # so that what is set below is taken back
+        monkeypatch.delenv(name)
+    exec(first, {})
+    assert {os.environ.get(name) for name in CAPACITIES} == {str(KERNELS)}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
+@pytest.mark.parametrize("parts", [False, True])
+def test_what_is_free_is_handed_back(monkeypatch, parts):
+    told, looked = [], []
+    library = SimpleNamespace(malloc_trim=told.append)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr(gc, "collect", lambda: looked.append(1))
+    hand_back_freed_memory(parts)
+    assert told == [0] and len(looked) == parts
 
 
 @pytest.mark.soak

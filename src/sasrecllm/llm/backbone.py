@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.errors import CheckpointError, ConfigError
-from sasrecllm.llm.blocks import ATTENTION, blocks_recomputed, lora_by_one_step
+from sasrecllm.llm.blocks import ATTENTION, blocks_recomputed, continued, lora_by_one_step
 from sasrecllm.llm.digest import weights_digest
 from sasrecllm.llm.targets import is_transposed, linear_layers, lora_targets
 from sasrecllm.ops.draws import RowDropout
@@ -103,9 +103,8 @@ class Backbone(nn.Module):
             owners_C: the beginning that each continues.
         """
         mine = copy.copy(cache)
-        # A layer takes new keys by making longer tensors, so copies of the layers may share theirs.
-        mine.layers = [copy.copy(layer) for layer in cache.layers]
-        mine.batch_select_indices(torch.from_numpy(owners_C).to(embeds_CTH.device))
+        owners = torch.from_numpy(owners_C).to(embeds_CTH.device)
+        mine.layers = [continued(layer, owners) for layer in cache.layers]
         last_C = torch.from_numpy(lengths_C).to(embeds_CTH.device) - 1
         states_CH, _ = self._at(last_C, inputs_embeds=embeds_CTH, past_key_values=mine, use_cache=True)
         return states_CH

@@ -7,6 +7,7 @@ Wherever something is out of the ordinary the library's own is called.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any
@@ -126,3 +127,23 @@ def _recomputed(plain: Any, *args: Any, **kwargs: Any) -> Any:
     if shared is not None or not torch.is_grad_enabled():
         return plain(*args, **kwargs)
     return checkpoint(plain, *args, use_reentrant=False, **kwargs)
+
+
+def continued(layer: Any, owners_C: Tensor) -> Any:
+    """A block's keys and values for those who continue them; the given ones stay as they were.
+
+    A layer takes new keys by making longer tensors, so copies of it may share theirs.  Where it holds
+    nothing else, each one's are laid out when its block asks for them, and only that block has them.
+    """
+    mine = copy.copy(layer)
+    if type(layer).__name__ != "DynamicLayer":
+        mine.batch_select_indices(owners_C)
+        return mine
+
+    def update(*states: Any, **more: Any) -> Any:
+        chosen = copy.copy(layer)
+        chosen.batch_select_indices(owners_C)
+        return chosen.update(*states, **more)
+
+    mine.update = update
+    return mine

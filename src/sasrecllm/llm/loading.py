@@ -26,6 +26,7 @@ from sasrecllm.llm.refusals import (
     refuse_own_code,
     refuse_unfit,
 )
+from sasrecllm.machine.memory import keep_few_kernels
 
 POSITIONS = 4
 """Positions of an offline language model for each token of ``llm.offline.positions``: its prompts may
@@ -49,6 +50,7 @@ def load_backbone(
         ConfigError: ``quantize`` for weights that are quantised already.
         CheckpointError: weights that are damaged, or that lack a tensor of the model.
     """
+    keep_few_kernels()
     name = backbone_path(name_or_path)
     refuse_unreachable(name)
     _quiet()

@@ -41,6 +41,7 @@ def score_candidates(
     *,
     zero_soft: bool = False,
     at_once: int = 128,
+    tokens: int = 0,
 ) -> Tensor:
     """Scores [C] of prompts of one history that differ from their target on.
 
@@ -50,8 +51,11 @@ def score_candidates(
     Args:
         user_1D, item_CD: the user's vector and the targets', where the prompts have slots.
         at_once: candidates in one pass.
+        tokens: of their own in one pass, padding included; 0: as many as there are.
     """
     P = int(batch.prefix_lengths_B[0])
+    if tokens:
+        at_once = max(1, min(at_once, tokens // (int(batch.lengths_B.max()) - P)))
     zero = np.zeros(1, dtype=np.int64)
     first = part_of(batch, zero, 0, P)
     cache = model.backbone.read(model.embeds(first, user_1D, _some(item_CD, zero), zero_soft))

@@ -5,6 +5,7 @@ Legend: B histories, C candidates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -46,38 +47,54 @@ class GivesVectors(Protocol):
 ALIKE = 1.1
 """Longest prompt of a batch against its shortest, where beginnings are shared: they are as long as the
 shortest of the batch."""
+TOKENS_ON_A_CPU = 8192
+"""Tokens scored at once, padding included: more need more memory there, and take as long."""
 
 
 def of_like_length(
-    lengths: IntArray, batch_size: int, histories: Histories | None = None
+    lengths: IntArray, batch_size: int, histories: Histories | None = None, tokens: int = 0
 ) -> Iterator[IntArray]:
     """Places of all prompts in batches of like length, the shortest first.
 
     Args:
-        histories: of the prompts; neighbours of one history stay neighbours, for what they share is
-            then read once (:class:`SoftTokenLLM`).
+        histories: of the prompts; neighbours of one history stay neighbours, and in one batch where
+            that holds them, for what they share is then read once (:class:`SoftTokenLLM`).
+        tokens: largest batch in tokens, padding included; a prompt that is longer alone stands alone.
+            0: as many as there are.
     """
-    order = np.argsort(lengths, kind="stable")
-    starts = np.arange(0, len(order), batch_size)
+    order, alike = np.argsort(lengths, kind="stable"), math.inf
+    run = np.arange(len(order))
     if histories is not None and len(lengths):
         known = (histories.users, histories.asked_at, np.diff(histories.offsets))
         run = np.cumsum(np.any([np.diff(column, prepend=column[0]) != 0 for column in known], axis=0))
         if run[-1] + 1 < len(run):  # some are of one history
             longest = np.zeros(run[-1] + 1, dtype=np.int64)
             np.maximum.at(longest, run, lengths)
-            order = np.lexsort((run, longest[run]))
-            starts = _starts(longest[run[order]], batch_size)
+            order, alike, lengths = np.lexsort((run, longest[run])), ALIKE, longest[run]
+    starts = _starts(lengths[order], run[order], batch_size, tokens, alike)
     yield from np.split(order, starts[1:]) if len(order) else ()
 
 
-def _starts(rising: IntArray, batch_size: int) -> IntArray:
-    """Where batches of at most ``batch_size`` begin, each of prompts that are about as long."""
+def _starts(rising: IntArray, run: IntArray, batch_size: int, tokens: int, alike: float) -> list[int]:
+    """Where batches begin that keep to all three bounds, and cut no run that fits into one."""
     found, start = [], 0
     while start < len(rising):
         found.append(start)
-        alike = int(np.searchsorted(rising, ALIKE * rising[start], side="right"))
-        start = min(start + batch_size, alike)
-    return np.array(found)
+        ahead = rising[start : start + batch_size]
+        fit = ahead <= alike * ahead[0]
+        if tokens:
+            fit &= ahead * np.arange(1, len(ahead) + 1) <= tokens
+        end = start + max(1, int(fit.sum()))  # both rise, so what fits stands in front
+        whole = int((run[start:end] != run[end - 1]).sum())
+        if whole and end < len(run) and run[end] == run[end - 1]:
+            end = start + whole
+        start = end
+    return found
+
+
+def tokens_at_once(device: torch.device | str) -> int:
+    """Tokens scored at once on ``device``; 0: as many as there are."""
+    return TOKENS_ON_A_CPU if torch.device(device).type == "cpu" else 0
 
 
 class LLMScorer:
@@ -135,6 +152,10 @@ class LLMScorer:
             zero_soft=self.zero_soft,
         )
 
+    @property
+    def _tokens(self) -> int:
+        return tokens_at_once(self.model.mapper.embedding_norm.device)
+
     @torch.no_grad()
     def _lists(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """Several candidates of each history, a history at a time."""
@@ -154,8 +175,9 @@ class LLMScorer:
                 items_CD = self.encoder.item_vectors(torch.from_numpy(targets).to(users_BD.device))
                 user_1E, item_CE = slot_features(users_BD[b : b + 1], items_CD, logits_BC[b])
             scores = score_candidates(
-                self.model, batch, user_1E, item_CE, zero_soft=self.zero_soft, at_once=self.batch_size
-            )
+                self.model, batch, user_1E, item_CE, zero_soft=self.zero_soft,
+                at_once=self.batch_size, tokens=self._tokens,
+            )  # fmt: skip
             out[b] = scores.double().cpu().numpy()
         return out
 
@@ -163,7 +185,7 @@ class LLMScorer:
     def _scores(self, histories: Histories, targets: IntArray) -> FloatArray:
         out = np.empty(len(targets))
         lengths = self.builder.lengths(histories, targets)
-        for at in of_like_length(lengths, self.batch_size, histories):
+        for at in of_like_length(lengths, self.batch_size, histories, self._tokens):
             rows = histories.take(at)
             features: tuple[Tensor | None, Tensor | None] = (None, None)
             if self.encoder is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from functools import cache
 
+from sasrecllm.machine.memory import keep_few_kernels
+
 ROWS, WIDEST = 256, 1024
 """Size of the product that is tried: a few tens of milliseconds."""
 TIMES = 3
@@ -17,6 +19,7 @@ def bf16_is_faster(width: int, device: str = "cpu") -> bool:
     """Whether products of a language model of this width are faster in bf16; tried once a process."""
     import torch
 
+    keep_few_kernels()
     if device != "cpu":
         return bool(torch.cuda.is_bf16_supported())
     width = min(width, WIDEST)

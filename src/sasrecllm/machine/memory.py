@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+KERNELS = 256
+"""Compiled products that oneDNN keeps, in each of two caches: three times what a micro-batch uses."""
+CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""The variables that say how many, read before the first product in half precision."""
+
+
+def keep_few_kernels() -> None:
+    """Let oneDNN keep :data:`KERNELS` compiled products, not 1,024, unless the user says how many.
+
+    It compiles one for every shape, of .6 MB, among the tensors; batches of prompts hardly ever have a
+    shape again, so a thousand of them save no time and break up the memory between them.
+    """
+    for name in CAPACITIES:
+        os.environ.setdefault(name, str(KERNELS))
 
 
 def keep_freed_memory() -> None:
@@ -23,6 +39,20 @@ def keep_freed_memory() -> None:
     largest_block, trimmed_from = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
     library.mallopt(largest_block, 32 * 2**20)
     library.mallopt(trimmed_from, 256 * 2**20)
+
+
+def hand_back_freed_memory(parts: bool = False) -> None:
+    """Hand what is free back to the system: what comes next needs memory of other sizes.
+
+    Args:
+        parts: a run's parts were let go, which refer to each other and are free once that is noticed.
+    """
+    if parts:
+        gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_megabytes() -> float:

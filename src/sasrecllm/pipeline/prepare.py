@@ -47,9 +47,12 @@ def check_settings(run: Run) -> None:
     """
     check_names(run.config)
     asked_templates(run)
+    of = run.config.update.of
     for folder, stage in run.folder.of_stages(all_stages(run.config)):
         for part, place in stage.load.items():
-            loaded_part(folder, part, place)
+            before = RunFolder(Path(of)).stage(folder.number, stage.name).loaded_part(part)
+            if not (of and before.is_dir()):  # an update has the copy of the run before
+                loaded_part(folder, part, place)
     _refuse_without_folds(run)
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
-from sasrecllm.checkpoint import write_json
+from sasrecllm.checkpoint import is_whole, write_json
 from sasrecllm.machine import trace
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.progress import readable_seconds
-from sasrecllm.runs.folder import StageFolder
+from sasrecllm.runs.folder import StageFolder, folds_beside
 from sasrecllm.runs.loaded import keep_part, loaded_part
+from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.scores import save_scores
 from sasrecllm.stages.kind import Stage, Work
 from sasrecllm.stages.title_prior import TitlePrior
@@ -42,7 +44,12 @@ def _bring_in(work: Work, stage: Stage, folder: StageFolder) -> None:
     """Load what earlier stages trained or ``load`` names, where memory holds something else."""
     if is_main_process():
         for part, place in stage.load.items():
-            keep_part(folder, part, place)
+            before = work.before(stage)
+            there = None if before is None else before.loaded_part(part)
+            if there is None or not there.is_dir() or part_of(part).begin is None:
+                keep_part(folder, part, place)
+            elif not is_whole(folder.loaded_part(part)):
+                _keep_grown(work, part, there, folder.loaded_part(part))
     wait_for_all()
     wanted = work.run.folder.newest_parts(before=folder.number)
     wanted |= {part: loaded_part(folder, part, place) for part, place in stage.load.items()}
@@ -50,6 +57,17 @@ def _bring_in(work: Work, stage: Stage, folder: StageFolder) -> None:
     for part, former in work.former_parts(stage).items():
         if part in stage.train:  # fold encoders begin when their turn comes
             work.system.begin_with(part, former)
+
+
+def _keep_grown(work: Work, part: str, there: Path, own: Path) -> None:
+    """What the run before took from elsewhere, over an update's items and users; fold encoders too."""
+    system = work.system
+    folds = folds_beside(there) if part == "encoder" else []
+    if folds:
+        system.new_folds()
+    for name, of in [*((f.name, f) for f in folds), (part, there)]:
+        system.begin_with(name, of, learns=False)
+        system.save(name, own.parent / of.name)
 
 
 def _train(work: Work, stage: Stage, folder: StageFolder) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.baselines.list_fusion import ListFusion
@@ -288,8 +289,11 @@ class System:
         tensors, about = row.save(self)
         save_part(folder, tensors, about, row.requires(self))
 
-    def begin_with(self, part: str, folder: Path) -> None:
+    def begin_with(self, part: str, folder: Path, *, learns: bool = True) -> None:
         """Give ``part`` the weights of the run before, which lie in ``folder``, grown to this data.
+
+        Args:
+            learns: False of a part that stays as it is, to which a new item therefore stays new.
 
         Raises:
             CheckpointError: damaged, or of another run than the one whose rows this one has.
@@ -299,7 +303,11 @@ class System:
             needs = part_of(part).requires(self)
             theirs = {"catalog": former.catalog, "backbone": needs.get("backbone", "")}
             tensors, about = load_part(folder, {k: v for k, v in theirs.items() if k in needs})
-            part_of(part).load(self, *begin(self, tensors, about))
+            grown, about = begin(self, tensors, about)
+            if not learns and "seen_items" in tensors:
+                shown = tensors["seen_items"][torch.from_numpy(former.items).clamp(min=0)]
+                grown = {**grown, "seen_items": shown & torch.from_numpy(former.items >= 0)}
+            part_of(part).load(self, grown, about)
 
     def bring_in(self, parts: Mapping[str, Path]) -> None:
         """Load each of ``parts`` (name -> folder) that does not have those weights already, strictly.

@@ -11,6 +11,7 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, process_count, wait_for_all
+from sasrecllm.machine.memory import hand_back_freed_memory
 from sasrecllm.runs.choice import goes_on_from_quick, is_named, with_choice
 from sasrecllm.runs.language_model import chosen_dtype, is_own
 from sasrecllm.runs.opening import Run, claim
@@ -90,7 +91,9 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
         tried = replace(run, config=settled)
 
         def timed(language: bool) -> RunTime:
-            return run_time(tried, dataset, language=language)
+            found = run_time(tried, dataset, language=language)
+            hand_back_freed_memory(parts=True)
+            return found
 
         spent = time.monotonic() - started
         rules = fit_in(settled, named, spent, measure or timed)

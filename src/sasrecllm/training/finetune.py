@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.llm.mapper import slot_features
-from sasrecllm.llm.scorer import of_like_length
+from sasrecllm.llm.scorer import of_like_length, tokens_at_once
 from sasrecllm.ops.draws import share
 from sasrecllm.training.pretrain import ranking_metrics
 from sasrecllm.training.task import Metrics, Task
@@ -149,7 +149,8 @@ class AnswerTask(Task):
         out = np.empty(len(positions))
         histories = self.validation.histories.take(positions)
         lengths = self.validation_lengths[positions]
-        for at in of_like_length(lengths, self.score_batch, histories):
+        tokens = tokens_at_once(self.device)
+        for at in of_like_length(lengths, self.score_batch, histories, tokens):
             rows = self.validation.take(positions[at])
             logits = self._logits(rows, *self._slot_features(rows, positions[at], training=False))
             out[at] = logits.double().cpu().numpy()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sasrecllm.errors import DivergedError
 from sasrecllm.machine import signals
-from sasrecllm.machine.memory import keep_freed_memory
+from sasrecllm.machine.memory import hand_back_freed_memory, keep_few_kernels, keep_freed_memory
 from sasrecllm.machine.progress import Progress
 from sasrecllm.ops import draws
 from sasrecllm.ops.sparse_adamw import RowAdamW, clip_gradients
@@ -120,6 +120,7 @@ class _Fit:
         device: str,
     ) -> None:
         keep_freed_memory()
+        keep_few_kernels()
         self.given = task
         self.settings, self.store, self.progress = settings, store, progress
         self.job = Job(task, device)
@@ -161,6 +162,7 @@ class _Fit:
                 stopped = self._epoch()
         self.job.give_back(self.best_tensors)
         self.given.eval()
+        hand_back_freed_memory()
         count = sum(p.numel() for p in self.parameters.values())
         return FitResult(self.step, self.best_step, self.best, stopped, count, self.curve)
 
