@@ -29,9 +29,8 @@ from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_user
 from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Tell
-from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels
 from sasrecllm.runs.opening import Run
-from sasrecllm.runs.scorers import component
+from sasrecllm.runs.scorers import best_channel, component
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.fuse_lists import said
@@ -182,9 +181,5 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
         elif stage.kind.ranks_catalogue:
             yield scorer
     if whole and system.list_fusion is not None:  # what orders the served lists, then
-        best = system.list_fusion.best_channel
-        if best not in ("", *baselines):
-            (alone,) = make_channels([best], system, system.interactions(CHANNEL_SPLITS))
-            assert isinstance(alone, Scorer)
-            yield alone
+        yield from best_channel(system, baselines)
         yield Recommender(system, scorer).two_stage(c.ranking.rerank or 1)
