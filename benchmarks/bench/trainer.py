@@ -232,7 +232,7 @@ def by_the_library(model: SoftTokenLLM) -> SoftTokenLLM:
 
 
 def save(folder: str, shape: Mapping[str, Any]) -> None:
-    """A model of this ``shape`` and of random weights as an ordinary folder, in bf16 as SmolLM2's is."""
+    """A model of this ``shape`` and of random weights, an ordinary folder in bf16 as SmolLM2 is."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
