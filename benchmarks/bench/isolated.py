@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ def took_isolated(side: str, *arguments: object, threads: int = 1) -> tuple[Took
     Raises:
         EnvironmentRefusal: the process failed, or this system does not tell a process's peak.
     """
+    found = _isolated(side, *arguments, threads=threads)
+    return Took(found["cpu"], found["wall"]), found["peak"]
+
+
+def held_isolated(side: str, *arguments: object) -> float:
+    """Peak memory of a new process that does ``side``, all that it holds, MB; raises the same."""
+    return _isolated(side, *arguments, threads=1)["held"]
+
+
+def _isolated(side: str, *arguments: object, threads: int) -> dict[str, float]:
     if not STATUS.is_file():
         raise EnvironmentRefusal(f"{STATUS} is not here: peaks are read there", "measure on Linux")
     count = {k: str(threads) for k in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "MKL_NUM_THREADS")}
@@ -37,8 +48,8 @@ def took_isolated(side: str, *arguments: object, threads: int = 1) -> tuple[Took
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
         raise EnvironmentRefusal(f"bench: {side} failed: {said[-1][:200]}", "run it by hand")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return Took(found["cpu"], found["wall"]), found["peak"]
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def peak() -> float:
@@ -59,6 +70,12 @@ def _training(stage: str, way: str, size: str) -> Callable[[], Any]:
 
     language.train_one("tiny", stage, "ours")  # imports
     return lambda: language.train_one(size, stage, way)
+
+
+def _pretrained(folder: str, does: str) -> Callable[[], Any]:
+    from benchmarks.bench import trainer
+
+    return partial(trainer.alone, folder, does)
 
 
 def _softmax(way: str, share: str) -> Callable[[], Any]:
@@ -105,6 +122,7 @@ def _bare(log: str) -> Callable[[], Any]:
 
 SIDES: Mapping[str, Callable[..., Callable[[], Any]]] = {
     "training": _training,
+    "pretrained": _pretrained,
     "softmax": _softmax,
     "ingest": _ingest,
     "parts": _parts,
@@ -117,7 +135,8 @@ def main() -> None:
     work = SIDES[sys.argv[1]](*sys.argv[2:])
     before = forget_peak()
     took = measured(work)
-    print(json.dumps({"cpu": took.cpu, "wall": took.wall, "peak": peak() - before}))
+    held = peak()
+    print(json.dumps({"cpu": took.cpu, "wall": took.wall, "peak": held - before, "held": held}))
 
 
 if __name__ == "__main__":

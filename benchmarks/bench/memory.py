@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks.bench.isolated import took_isolated
-from benchmarks.bench.measure import Finding
+import tempfile
+
+from benchmarks.bench import trainer
+from benchmarks.bench.isolated import held_isolated, took_isolated
+from benchmarks.bench.measure import Finding, within
 
 STAGES = ("adapter", "mapper")
+PRETRAINED = (("text stage, batches of 64", "train", 4096), ("100 candidates ranked", "list", 1229))
+"""What a process with a pretrained model does, and the MB that all of it may hold at most."""
 
 
 def bench(size: str) -> list[Finding]:
@@ -21,6 +26,18 @@ def bench(size: str) -> list[Finding]:
         work = "peak memory, SASRec training, softmax"
         found.append(finding(work, "padded plain torch loop", ours, theirs, None))
     return found
+
+
+def pretrained(shape: str) -> list[Finding]:
+    """The same of a pretrained model, on a CPU and with everything that its process holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save(folder, trainer.SHAPES[shape])
+        found = []
+        for work, does, limit in PRETRAINED:
+            held = held_isolated("pretrained", folder, does)
+            work = f"peak memory, {work}, shape {shape}"
+            found.append(within(work, limit, held, "MB", "imports included"))
+        return found
 
 
 def finding(work: str, rival: str, ours: float, theirs: float, goal: float | None) -> Finding:

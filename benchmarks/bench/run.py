@@ -159,8 +159,9 @@ def parts(asked: Asked) -> list[Finding]:
 
 
 def peaks(asked: Asked) -> list[Finding]:
-    """Peak memory of training."""
-    return [f for size in asked.sizes for f in memory.bench(size)]
+    """Peak memory of training, and of a pretrained model's processes."""
+    found = [f for size in asked.sizes for f in memory.bench(size)]
+    return found + memory.pretrained("tiny" if asked.tiny else "smollm2")
 
 
 def started(asked: Asked) -> list[Finding]:

@@ -24,13 +24,14 @@ from benchmarks.bench import language
 from benchmarks.bench.measure import Finding, compare, largest_gap, measured, within
 from benchmarks.bench.random_prompts import BATCH, WIDTH, Prompts, batch_of, prompts
 from sasrecllm.llm.backbone import Backbone, add_lora
-from sasrecllm.llm.loading import load_backbone, save_backbone
+from sasrecllm.llm.loading import load_backbone, save_backbone, width_of
 from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.llm.prefix import score_candidates
 from sasrecllm.machine.arithmetic import bf16_is_faster
 from sasrecllm.settings import LoopSettings
+from sasrecllm.stages.settle import TOKENS_ON_A_CPU
 from sasrecllm.training.batches import POOL, plan_epoch
 from sasrecllm.training.loop import fit
 from sasrecllm.training.task import Metrics, Task
@@ -53,6 +54,8 @@ LORA: Mapping[str, Any] = {
 FORMATS = (("fp32", False), ("fp32", True), ("bf16", True))
 """Of the weights, and whether the Trainer's own bf16 (autocast) is on."""
 STAGES = (("text stage", {"adapter"}, False, 4.0), ("mapper stage", {"mapper"}, True, 6.0))
+STEPS = 6
+"""Of a process whose memory is measured."""
 LIST_SECONDS = 1.2
 """What 100 candidates may take by the clock."""
 
@@ -115,7 +118,7 @@ def bench(size: str, pairs: int) -> list[Finding]:
     rows = np.concatenate(language.spread(plan, p.lengths, 2))
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        _save(folder, shape)
+        save(folder, shape)
         dtype = "bf16" if bf16_is_faster(shape["hidden_size"]) else "fp32"
         for stage, parts, soft, goal in STAGES:
             mine = loaded(folder, dtype)
@@ -132,15 +135,27 @@ def bench(size: str, pairs: int) -> list[Finding]:
 
 
 def _list(model: SoftTokenLLM, size: str, dtype: str) -> Finding:
-    batch, user_1D, item_CD = language.listed(100)
-    batch.ids_BT[:] %= SHAPES[size]["vocab_size"]
-    model.eval()
-    took = min(
-        measured(lambda: score_candidates(model, batch, user_1D, item_CD)).wall for _ in range(4)
-    )
+    took = min(measured(partial(rank, model)).wall for _ in range(4))
     return within(
         f"rerank 100 candidates, shape {size}", LIST_SECONDS, took, "s by the clock", f"in {dtype}"
     )
+
+
+def rank(model: SoftTokenLLM) -> None:
+    """Score 100 candidates of one history."""
+    batch, user_1D, item_CD = language.listed(100)
+    batch.ids_BT[:] %= model.backbone.causal.config.vocab_size
+    score_candidates(model.eval(), batch, user_1D, item_CD)
+
+
+def alone(folder: str, does: str) -> None:
+    """What a process of the bench does with the model in ``folder``: ``train`` or ``list``."""
+    model = loaded(folder, "bf16" if bf16_is_faster(width_of(folder)) else "fp32")
+    if does == "list":
+        return rank(model)
+    p = prompts(64 * STEPS, model.backbone.causal.config.vocab_size)
+    task = Rows(model, p, np.arange(64 * STEPS), {"adapter"})
+    fit(task, LoopSettings(epochs=1, batch_size=64, patience=0, micro_tokens=TOKENS_ON_A_CPU))
 
 
 def train(model: SoftTokenLLM, p: Prompts, rows: IntArray, parts: set[str]) -> None:
@@ -216,9 +231,10 @@ def by_the_library(model: SoftTokenLLM) -> SoftTokenLLM:
     return model
 
 
-def _save(folder: str, shape: Mapping[str, Any]) -> None:
+def save(folder: str, shape: Mapping[str, Any]) -> None:
+    """A model of this ``shape`` and of random weights, an ordinary folder in bf16 as SmolLM2 is."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    causal = LlamaForCausalLM(LlamaConfig(**shape))
+    causal = LlamaForCausalLM(LlamaConfig(**shape)).bfloat16()
     save_backbone(Backbone(causal, train_tokenizer(["Yes No"], 400)), Path(folder))

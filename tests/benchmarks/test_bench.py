@@ -228,9 +228,24 @@ def test_what_is_not_known_is_refused(work, asked, threads, match):
 
 
 def test_memory_is_measured_apart_and_a_failure_there_is_named():
-    assert isolated.took_isolated("softmax", "padded", 0.005)[1] >= 0
+    found = isolated._isolated("softmax", "padded", 0.005, threads=1)
+    assert found["held"] > found["peak"] >= 0, "all that it holds, and what it holds above imports"
     with pytest.raises(EnvironmentRefusal, match="KeyError"):
         isolated.took_isolated("softmax", "another way", 0.005)
+
+
+def test_a_pretrained_models_processes_are_judged_by_all_that_they_hold(monkeypatch):
+    done = []
+
+    def held(side, folder, does):
+        assert side == "pretrained"
+        trainer.alone(folder, does)
+        done.append(does)
+        return 1300.0
+
+    monkeypatch.setattr(memory, "held_isolated", held)
+    assert [found.verdict for found in memory.pretrained("tiny")] == ["reached", "missed"]
+    assert done == ["train", "list"]
 
 
 @pytest.mark.soak
@@ -323,7 +338,7 @@ def test_one_packed_sequence_scores_as_prompts_do():
 @pytest.mark.parametrize("parts", [{"adapter"}, {"mapper"}])
 def test_the_trainer_trains_the_same_rows_by_the_librarys_own_operations(tmp_path, parts):
     shape = trainer.SHAPES["tiny"]
-    trainer._save(str(tmp_path), shape)
+    trainer.save(str(tmp_path), shape)
     p, rows = prompts(40, shape["vocab_size"], mean=50), np.arange(20)
     mine = trainer.loaded(str(tmp_path), "fp32")
     plain = trainer.by_the_library(trainer.loaded(str(tmp_path), "fp32"))

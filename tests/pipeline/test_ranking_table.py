@@ -10,7 +10,7 @@ import pytest
 from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
-from sasrecllm.pipeline.ranking_table import rank
+from sasrecllm.pipeline.ranking_table import rank, row_scorers
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.reports.list_tables import ranking_tables
 from sasrecllm.runs.opening import open_run, reopen_run
@@ -73,7 +73,10 @@ def test_labels_have_lists_of_the_whole_catalogue_unless_none_are_wanted(tmp_pat
     if when == "never":
         return
     lists = ranking["whole catalogue"]
-    assert list(lists["rows"]) == ["popularity", "ItemKNN", "sequence rules", "SASRec", "list fusion"]
+    rows = ["popularity", "ItemKNN", "sequence rules", "SASRec"]
+    best = System.load(run.folder).list_fusion.best_channel
+    assert best, "what is served stands beside its best channel alone"
+    assert list(lists["rows"]) == [*rows, *([best] if best not in rows else []), "list fusion"]
     assert lists["served"] == "list fusion" and lists["users"] <= lists["lists"] == lists["of_lists"]
     for name, got in lists["rows"].items():
         assert 0 < got["chance"] < 0.5 and got["lists"] == lists["lists"]
@@ -84,6 +87,28 @@ def test_labels_have_lists_of_the_whole_catalogue_unless_none_are_wanted(tmp_pat
     one = lists["rows"]["list fusion"]["minus popularity"]["hr@10"]
     other = lists["rows"]["popularity"]["served minus it"]["hr@10"]
     assert one == other and one[1] <= one[0] <= one[2]
+
+
+@pytest.mark.parametrize("best", ["popularity", "title words", "next-item encoder"])
+def test_what_is_served_stands_beside_its_best_channel_whatever_that_weighs(run, best):
+    """One that is a row already stands there once; one of weight 0 is made for the table."""
+    opened = reopen_run(run, quiet=True)
+    parts = System.load(opened.folder)
+    fusion = parts.list_fusion
+    kept = [place for place, channel in enumerate(fusion.channels) if channel.name != best]
+    parts.list_fusion = replace(
+        fusion,
+        channels=tuple(fusion.channels[place] for place in kept),
+        scales=fusion.scales[kept],
+        weights=fusion.weights[kept],
+        judged={"EASE": 0.1, best: 0.2, "fusion": 0.4, "served": 0.4},
+    )
+    *others, served = (scorer.name for scorer in row_scorers(opened, parts, whole=True))
+    assert served == "list fusion" and others.count(best) == 1
+    assert (others[-1] == best) == (best != "popularity")
+    assert best == "popularity" or best not in [
+        scorer.name for scorer in row_scorers(opened, parts, whole=False)
+    ]
 
 
 def test_the_served_row_has_what_recommend_gives_and_the_cap_is_said(run, tmp_path):

@@ -68,7 +68,7 @@ def test_it_says_what_to_deploy_and_why_what_the_language_model_added_and_what_i
     assert "20.0% are among the ten items shown (popularity 10.0%, at random 1.0%)." in lists
     assert "The order that recommend serves is EASE 60%, popularity 40%." in lists
     assert lists.endswith("In 90 of its lists are 40 different items, in those of popularity 10.")
-    assert likes.startswith("P(like): deploy LLM, AUC .7000, surely better than the best row without a")
+    assert likes.startswith("P(like): deploy LLM, AUC .7000, surely better than the best baseline, ")
     assert language.startswith("The language model added nothing that is sure: +.0100 [−.0500, +.1000]")
     assert "costs 3.3 minutes of training instead of 30 seconds, and scores 1,800 rows a" in language
     assert "second instead of 9,000 (SASRec)" in language

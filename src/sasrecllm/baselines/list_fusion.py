@@ -152,6 +152,12 @@ class ListFusion:
         return replace(self, channels=channels, scales=self.scales[kept], weights=self.weights[kept])
 
     @property
+    def best_channel(self) -> str:
+        """The channel that is best alone on the validation likes; empty where none was judged."""
+        alone = {n: v for n, v in self.judged.items() if n not in ("fusion", "served")}
+        return max(alone, key=lambda name: alone[name], default="")
+
+    @property
     def is_plain(self) -> bool:
         """Whether everybody gets the same order."""
         asked = [c for c, w in zip(self.channels, self.weights, strict=True) if w > 0]

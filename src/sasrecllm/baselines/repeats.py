@@ -1,7 +1,10 @@
-"""What the user liked before, newest first: for data in which likes come back.
+"""What the user liked before: for data in which likes come back.
 
 Music is played again and groceries are bought again; where items of the history may be served, the
-likeliest next like is often one of the last.
+likeliest next like is often one of the last (``repeats``) or one that comes back all the time
+(``personal frequency``, which hardly fades: the last likes of a history of baskets are those of the
+last basket, and what is in it is not needed at once).  Li, Jullien, Ariannezhad and de Rijke, "A next
+basket recommendation reality check" (2023).
 
 Legend: B histories, I items.
 """
@@ -28,6 +31,8 @@ class Repeats(CatalogueScorer):
 
     half_life: float = 3.0
     name: str = "repeats"
+    HABIT: ClassVar[float] = 100.0
+    """Half-life of ``personal frequency``."""
     knows_new_items: ClassVar[bool] = True
 
     def scores(self, histories: Histories) -> FloatArray:

@@ -30,7 +30,7 @@ from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Tell
 from sasrecllm.runs.opening import Run
-from sasrecllm.runs.scorers import component
+from sasrecllm.runs.scorers import best_channel, component
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.fuse_lists import said
@@ -163,9 +163,11 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
 
     Args:
         whole: for lists that hold the whole catalogue, which a served system answers in two stages.
+            Before what is served then stands its best channel alone, by the validation likes.
     """
     c = run.config.evaluation
-    for name in dict.fromkeys((*LISTED, *c.baselines)):
+    baselines = tuple(dict.fromkeys((*LISTED, *c.baselines)))
+    for name in baselines:
         yield component(system, name, "text")
     stages = planned(run.config)
     final = list(stages)[-1]
@@ -179,4 +181,5 @@ def row_scorers(run: Run, system: System, *, whole: bool) -> Iterator[Scorer]:
         elif stage.kind.ranks_catalogue:
             yield scorer
     if whole and system.list_fusion is not None:  # what orders the served lists, then
+        yield from best_channel(system, baselines)
         yield Recommender(system, scorer).two_stage(c.ranking.rerank or 1)

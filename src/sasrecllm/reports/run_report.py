@@ -26,7 +26,7 @@ class ReportInputs:
     Args:
         final: the row that the run is about.
         trivial: names of the trivial rows.
-        rivals: names of all rows without a network, against which the headline holds the final row; the
+        rivals: names of all baselines, against which the headline holds the final row; the
             trivial ones where none are named.
         ablations: what was changed -> metric -> [difference, low, high] against the final row.
         ranking: kind of list -> {"lists": count, "rows": row -> metric -> [value, low, high],
@@ -149,7 +149,7 @@ def headline(inputs: ReportInputs) -> str:
         best = max(defined, key=lambda name: defined[name])
         difference = final["differences"].get(best, {}).get(metric)
         sentences.append(
-            f"On {metric.upper()} it is {_verdict(difference)} the best row without a network,"
+            f"On {metric.upper()} it is {_verdict(difference)} the best baseline,"
             f" {best} ({span(difference, True)})."
         )
     return " ".join(sentences)

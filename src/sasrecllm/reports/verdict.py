@@ -19,11 +19,6 @@ QUICK = (
     " without --quick goes on from here."
 )
 
-QUICK = (
-    "A quick run: no language model, and of encoders the next-item encoder alone; the same command"
-    " without --quick goes on from here."
-)
-
 Triple = list[float | None]
 
 
@@ -176,7 +171,7 @@ def _likes(results: Mapping[str, Any]) -> str:
                 f" is not surely better ({span(gain, True)})"
             )
         else:
-            said += f", surely better than the best row without a network, {rival} ({span(gain, True)})"
+            said += f", surely better than the best baseline, {rival} ({span(gain, True)})"
     if best != final and final in values:
         said += f"; the run's last row, {final}, has {number(values[final])}"
     within = rows[final]["differences"].get(deployed, {}).get("uauc")

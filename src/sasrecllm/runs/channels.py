@@ -36,7 +36,7 @@ from sasrecllm.types import FloatArray
 MOST_PAIRS = 10**8
 """Pairs of likes of one user, over all users, up to which channels that count pairs are made."""
 
-NEXT_ITEM = "next-item encoder"
+NEXT_ITEM, HABITS = "next-item encoder", "personal frequency"
 NETWORK, LIST_FUSION = "next_item", "list_fusion"
 """The parts that keep that encoder, and the channels with their weights."""
 NEW_ITEMS = "new items"
@@ -95,6 +95,7 @@ _OF_RUN: Mapping[str, ChannelRow] = {
     "title words": ChannelRow(lambda s, _: s.words),
     "item vectors": ChannelRow(lambda s, _: _vectors(s), Lists(needs="vectors")),
     "repeats": ChannelRow(lambda _, rows: Repeats(rows), Lists(needs="repeats")),
+    HABITS: ChannelRow(lambda _, rows: Repeats(rows, Repeats.HABIT, HABITS), Lists(needs="repeats")),
     NEXT_ITEM: ChannelRow(lambda s, _: EncoderScorer(NEXT_ITEM, s.next_item), Lists(needs="network")),
 }
 """Channels that are no baseline of the table of P(like)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sasrecllm.baselines.table import baseline_of
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.evaluation.ablated_scorers import Change, StrangersVectors
 from sasrecllm.llm.scorer import LLMScorer
+from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels
 from sasrecllm.runs.system import System
 from sasrecllm.types import Scorer
 
@@ -40,3 +42,12 @@ def component(system: System, name: str, prompt: str, change: Change | None = No
     if name == "encoder":
         return EncoderScorer("encoder", system.encoder)
     return baseline_of(name, "a baseline")(system.train_rows)
+
+
+def best_channel(system: System, shown: Collection[str]) -> Iterator[Scorer]:
+    """The channel of lists that is best alone, made as it is served; none where ``shown`` names it."""
+    best = "" if system.list_fusion is None else system.list_fusion.best_channel
+    if best and best not in shown:
+        for channel in make_channels([best], system, system.interactions(CHANNEL_SPLITS)):
+            assert isinstance(channel, Scorer)
+            yield channel

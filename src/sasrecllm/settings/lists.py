@@ -36,6 +36,7 @@ CHANNELS = (
     "title words",
     "item vectors",
     "repeats",
+    "personal frequency",
     "next-item encoder",
 )
 """What can fill lists of its own (runs/channels.py)."""

@@ -137,9 +137,7 @@ def said(fusion: ListFusion) -> str:
     total = float(fusion.weights.sum())
     shares = sorted(weights_of(fusion).items(), key=lambda pair: -pair[1])
     text = ", ".join(f"{name} {weight / total:.0%}" for name, weight in shares)
-    if "served" in fusion.judged:
-        names = [n for n in fusion.judged if n not in ("fusion", "served")]
-        best = max(names, key=lambda name: fusion.judged[name])
+    if best := fusion.best_channel:
         if fusion.is_plain:
             text += ": no mixture of channels is better by more than the standard error"
         text += (
