@@ -15,7 +15,7 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.seeds import VALIDATION_LIKES
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Kind, Stage, Work
-from sasrecllm.stages.replay import rows_to_learn
+from sasrecllm.stages.replay import rows_to_learn, steps_of_update
 from sasrecllm.training.loop import steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
 from sasrecllm.training.task import Task
@@ -56,7 +56,8 @@ class NextItem(Kind):
             batch_size=settings.batch_size,
         )
         copies = 0 if is_next_item(work) else 1
-        steps = min(budget.steps, settings.max_steps or budget.steps)
+        most = steps_of_update(data, c, budget.steps)
+        steps = min(most, settings.max_steps or most)
         if not work.former_parts(stage):
             start_at_popularity(encoder, cut)
         task = NextItemTask(
