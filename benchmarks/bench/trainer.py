@@ -232,9 +232,9 @@ def by_the_library(model: SoftTokenLLM) -> SoftTokenLLM:
 
 
 def save(folder: str, shape: Mapping[str, Any]) -> None:
-    """A model of this ``shape`` and of random weights as an ordinary folder."""
+    """A model of this ``shape`` and of random weights, an ordinary folder in bf16 as SmolLM2 is."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    causal = LlamaForCausalLM(LlamaConfig(**shape))
+    causal = LlamaForCausalLM(LlamaConfig(**shape)).bfloat16()
     save_backbone(Backbone(causal, train_tokenizer(["Yes No"], 400)), Path(folder))

@@ -338,7 +338,7 @@ def test_one_packed_sequence_scores_as_prompts_do():
 @pytest.mark.parametrize("parts", [{"adapter"}, {"mapper"}])
 def test_the_trainer_trains_the_same_rows_by_the_librarys_own_operations(tmp_path, parts):
     shape = trainer.SHAPES["tiny"]
-    trainer._save(str(tmp_path), shape)
+    trainer.save(str(tmp_path), shape)
     p, rows = prompts(40, shape["vocab_size"], mean=50), np.arange(20)
     mine = trainer.loaded(str(tmp_path), "fp32")
     plain = trainer.by_the_library(trainer.loaded(str(tmp_path), "fp32"))
