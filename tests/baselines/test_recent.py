@@ -7,6 +7,7 @@ import pytest
 
 from sasrecllm.baselines.recent import RecentPopularity
 from sasrecllm.baselines.train_interactions import TrainRows
+from sasrecllm.runs.channels import make_channels
 from sasrecllm.types import Histories
 
 # Item 0 is liked at 0 and 40, item 1 at 80 and 100; user 1 dislikes item 2 at 90.  A span of 100.
@@ -53,3 +54,15 @@ def test_without_times_it_is_popularity():
 def test_one_moment_is_no_span():
     got = RecentPopularity(rows(np.full(5, 7))).scores(asked(7, 8))
     assert (got[0] == 0).all() and np.isfinite(got).all()
+
+
+def test_trending_follows_what_is_of_the_hour_where_recent_popularity_still_has_the_week():
+    """Item 0 was liked a hundred times over the last tenth of the time, item 1 five times just now."""
+    items = np.array([2] + [0] * 100 + [1] * 5)
+    times = np.array([0, *range(90_000, 98_000, 80), *range(99_990, 99_995)])
+    labels, users = np.ones(len(items), dtype=np.int8), np.arange(len(items))
+    log = TrainRows(users, items, labels, n_users=len(items), n_items=3, times=times)
+    week, hour = make_channels(["recent popularity", "trending"], None, log)
+    assert (week.name, hour.name) == ("recent popularity", "trending") and hour.is_plain
+    assert week.scores(asked(100_000))[0].argmax() == 0
+    assert hour.scores(asked(100_000))[0].argmax() == 1

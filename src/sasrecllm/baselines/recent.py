@@ -29,6 +29,8 @@ class RecentPopularity(CatalogueScorer):
 
     half_life: float = 0.05
     name: str = "recent popularity"
+    SHORT: ClassVar[float] = 0.005
+    """Half-life of ``trending``, for items that are of the day: news, offers."""
     is_plain: ClassVar[bool] = True
 
     def scores(self, histories: Histories) -> FloatArray:

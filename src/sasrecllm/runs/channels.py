@@ -20,6 +20,7 @@ from torch import Tensor
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.pairs import Neighbours
+from sasrecllm.baselines.recent import RecentPopularity
 from sasrecllm.baselines.repeats import Repeats
 from sasrecllm.baselines.table import BASELINES, Lists
 from sasrecllm.baselines.title_words import WordLikeness
@@ -36,7 +37,7 @@ from sasrecllm.types import FloatArray
 MOST_PAIRS = 10**8
 """Pairs of likes of one user, over all users, up to which channels that count pairs are made."""
 
-NEXT_ITEM, HABITS = "next-item encoder", "personal frequency"
+NEXT_ITEM, HABITS, TRENDING = "next-item encoder", "personal frequency", "trending"
 NETWORK, LIST_FUSION = "next_item", "list_fusion"
 """The parts that keep that encoder, and the channels with their weights."""
 NEW_ITEMS = "new items"
@@ -92,6 +93,9 @@ def _vectors(system: HasChannels) -> VectorLikeness:
 
 
 _OF_RUN: Mapping[str, ChannelRow] = {
+    TRENDING: ChannelRow(
+        lambda _, rows: RecentPopularity(rows, RecentPopularity.SHORT, TRENDING), Lists(needs="times")
+    ),
     "title words": ChannelRow(lambda s, _: s.words),
     "item vectors": ChannelRow(lambda s, _: _vectors(s), Lists(needs="vectors")),
     "repeats": ChannelRow(lambda _, rows: Repeats(rows), Lists(needs="repeats")),

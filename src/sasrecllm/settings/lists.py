@@ -26,6 +26,7 @@ class NextItem(Section):
 CHANNELS = (
     "popularity",
     "recent popularity",
+    "trending",
     "EASE",
     "fading EASE",
     "sequence rules",
