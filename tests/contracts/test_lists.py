@@ -73,7 +73,8 @@ def test_the_ranking_tables_order(run, system, lists):
     config = c.model_copy(update={"evaluation": c.evaluation.model_copy(update={"ranking": ranking})})
     parts = System.load(opened.folder, config=c)
     *_, final = row_scorers(replace(opened, config=config), parts, whole=True)
-    known = system.dataset.latest(np.array(USERS))
+    known = system.dataset.latest(np.array(USERS))  # asked now, as `recommend` does
+    known = replace(known, asked_at=np.maximum(known.asked_at, system.dataset.now))
     free = free_items(known, np.ones(system.catalog.n_items, dtype=bool), seen=False)
     items = np.where(free, np.arange(system.catalog.n_items), UNKNOWN)
     order = np.argsort(-final.score(known, items), axis=1, kind="stable")[:, :K]
