@@ -20,7 +20,7 @@ POSTGRES_TABLES = (
     " liked SMALLINT NOT NULL)",
     # What an earlier version was told has the time of this moment.
     "ALTER TABLE interactions ADD COLUMN IF NOT EXISTS told_at BIGINT NOT NULL"
-    " DEFAULT extract(epoch FROM now())::bigint",
+    " DEFAULT floor(extract(epoch FROM now()))::bigint",
     "CREATE TABLE IF NOT EXISTS about (id TEXT NOT NULL)",
     "INSERT INTO about SELECT md5(random()::text || clock_timestamp()::text)"
     " WHERE NOT EXISTS (SELECT 1 FROM about)",
