@@ -99,7 +99,7 @@ def naming(folder, user):
     return [p.name for p, text in everything(folder).items() if any(s.encode() in text for s in spelt)]
 
 
-def answers(folder, users, k=4):
+def answers(folder, users, k=100):
     system = SASRecLLM.from_pretrained(folder, "cpu")
     return {u: [(r.item_id, r.probability) for r in system.recommend(user=u, k=k)] for u in users}
 
@@ -136,12 +136,10 @@ def test_nothing_in_the_run_names_who_was_forgotten_and_it_answers_all_others(ow
     now = answers(own, others)
     for user in others:
         # An encoder of its own scores them: nothing of Ada was in what it knows of others.
-        # The order may change where a like of the forgotten one counted, in popularity say.
-        scores, both = dict(was[user]), [item for item, _ in now[user] if item in dict(was[user])]
-        assert len(both) > 1
-        assert {i: p for i, p in now[user] if i in both} == pytest.approx(
-            {i: scores[i] for i in both}, abs=1e-6
-        )
+        # The order may change where a like of the forgotten one counted, in popularity say, so that
+        # all that may be listed is compared and not the first few.
+        assert len(now[user]) > 4
+        assert dict(now[user]) == pytest.approx(dict(was[user]), abs=1e-6)
     system = SASRecLLM.from_pretrained(own, "cpu")
     with pytest.raises(DataError, match="not in this run's data"):
         system.recommend(user=ADA)

@@ -310,14 +310,14 @@ def test_scoring_on_a_cpu_is_bounded_by_tokens_and_by_rows_alone_elsewhere(score
     )
     whole = scorer.score(asked, targets[:, None])
     assert len(seen) == 1
-    monkeypatch.setattr(llm_scorer, "TOKENS_ON_A_CPU", longest * 2)
+    monkeypatch.setattr(llm_scorer, "SCORED_ON_A_CPU", longest * 2)
     seen.clear()
     np.testing.assert_allclose(scorer.score(asked, targets[:, None]), whole, **CLOSE)
     assert len(seen) > 1 and all(rows * width <= longest * 2 for rows, width in seen)
     candidates = np.arange(8)[None]
     listed = scorer.score(asked.take(np.array([0])), candidates)
     seen.clear()
-    monkeypatch.setattr(llm_scorer, "TOKENS_ON_A_CPU", 20)
+    monkeypatch.setattr(llm_scorer, "SCORED_ON_A_CPU", 20)
     again = scorer.score(asked.take(np.array([0])), candidates)
     np.testing.assert_allclose(again, listed, **CLOSE)
     own = seen[1:]  # the shared beginning is read first, alone

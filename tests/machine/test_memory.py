@@ -54,8 +54,9 @@ def test_onednn_keeps_few_compiled_products_unless_the_user_says_how_many(monkey
     "first",
     [
         "from sasrecllm.machine.arithmetic import bf16_is_faster; bf16_is_faster(11)",
+        "from sasrecllm.errors import ModelNotFoundError\n"
         "from sasrecllm.llm.loading import load_backbone\ntry: load_backbone('no/such/folder')\n"
-        "except Exception: pass",
+        "except ModelNotFoundError: pass",
         "import torch\nfrom sasrecllm.training import loop\n"
         "try: loop.fit(None, None)\nexcept AttributeError: pass",
     ],

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+import sasrecllm.cli.list_options as words
 from sasrecllm import plugins
-from sasrecllm.cli import list_options as words
 from sasrecllm.cli.shared import AllowPlugin, Quiet, RunFolder, app
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.output import say

@@ -47,7 +47,7 @@ class GivesVectors(Protocol):
 ALIKE = 1.1
 """Longest prompt of a batch against its shortest, where beginnings are shared: they are as long as the
 shortest of the batch."""
-TOKENS_ON_A_CPU = 8192
+SCORED_ON_A_CPU = 8192
 """Tokens scored at once, padding included: more need more memory there, and take as long."""
 
 
@@ -94,7 +94,7 @@ def _starts(rising: IntArray, run: IntArray, batch_size: int, tokens: int, alike
 
 def tokens_at_once(device: torch.device | str) -> int:
     """Tokens scored at once on ``device``; 0: as many as there are."""
-    return TOKENS_ON_A_CPU if torch.device(device).type == "cpu" else 0
+    return SCORED_ON_A_CPU if torch.device(device).type == "cpu" else 0
 
 
 class LLMScorer:
