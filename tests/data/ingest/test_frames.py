@@ -79,7 +79,7 @@ def test_a_refusal_names_the_frames_own_column_and_its_row_counted_from_0():
         with pytest.raises(DataError) as refused:
             prepared(frame, shelf())
         assert str(refused.value).startswith(
-            "the interactions frame, row 7 (counted from 0), column stars: None; allowed: a finite"
+            "the interactions frame, row 7 (counted from 0), column stars: no value; allowed: a finite"
         )
     twice = pl.concat([shelf(), shelf()[3:4]])
     with pytest.raises(

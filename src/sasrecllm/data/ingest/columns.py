@@ -9,10 +9,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from itertools import combinations
+from typing import NamedTuple
 
 import polars as pl
 
-from sasrecllm.data.interactions import LINE, FileColumns
+from sasrecllm.data.interactions import LINE, FileColumns, Tables
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 
 # Names as MovieLens, Amazon, RecBole, Goodreads, Last.fm and Kaggle exports write them, in lower
@@ -50,8 +51,8 @@ _WORDS: Mapping[str, str] = {
     "rating": "rating ratings score scores stars grade grades mark marks vote votes",
     "label": "label like likes liked click clicks clicked purchase purchased bought favorite favourite",
     "event": "event action behavior behaviour interaction activity",
-    "weight": "weight weights count counts plays playcount listens views quantity qty frequency"
-    " duration playtime watched ratio hours",
+    "weight": "weight weights count counts plays played playcount listens listened views quantity qty"
+    " frequency duration playtime watched watchtime ratio hours minutes seconds dwell spent amount",
 }
 WRITTEN_DATE = r"\b(19|20)\d\d\b|\b\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b"
 """In dates as people write them, 13 Sep 2020 or 09/13/20: not read, but not overlooked either."""
@@ -158,39 +159,123 @@ def nearest(ours: str, names: Iterable[str]) -> str:
     return name if ratio >= 0.7 else ""
 
 
-def refuse_missing(
-    frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
-) -> None:
-    """Refuse a table without ``needed`` columns, ``prefix`` before their names in data.columns."""
-    if missing := [c for c in needed if c not in frame.columns]:
-        column = missing[0]
+def refuse_missing(tables: Tables, *, items: bool = True) -> None:
+    """Refuse tables that lack a needed column; what both of them lack is named at once.
+
+    Args:
+        items: whether a table of items was given.
+
+    Raises:
+        DataError: with the columns that each file has, and every setting that is missing.
+    """
+    found = [_Lacking.of(tables, 0)]
+    if items and tables.files[0] != tables.files[1]:
+        found.insert(0, _Lacking.of(tables, 1, "items."))
+    lacking = [table for table in found if table.columns]
+    if not lacking:
+        return
+    shared = _shared(lacking)
+    settings = dict.fromkeys(text for table in lacking for text in table.settings(shared))
+    raise DataError(
+        "; ".join(table.said for table in lacking),
+        next((table.form for table in lacking if table.form), "")
+        or f"name {'it' if len(settings) == 1 else 'them'}: {' '.join(settings)}"
+        + next((table.header for table in lacking if table.header), ""),
+    )
+
+
+class _Lacking(NamedTuple):
+    """A table without columns that it needs.
+
+    Args:
+        prefix: before a column's name in data.columns.
+        text: whether the table is a text file, which may lack a header or have another separator.
+        named: whether any column was found.
+        shown: what the file calls its columns.
+        free: those of them that mean nothing yet.
+    """
+
+    file: str
+    columns: tuple[str, ...]
+    prefix: str
+    text: bool
+    named: bool
+    shown: tuple[str, ...]
+    free: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tables: Tables, at: int, prefix: str = "") -> _Lacking:
+        """The interactions (0) or the items (1)."""
+        frame, columns = (tables.interactions, tables.items)[at], tables.columns[at]
+        needed = (("user_id", "item_id"), ITEM_COLUMNS)[at]
         ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
-        shown = [*dict.fromkeys([*columns.unused, *ours])]
-        close = nearest(column, [c for c in shown if c not in columns.named.values()])
-        raise DataError(
-            f"{file} has no column {' and no column '.join(missing)};"
-            f" its columns: {', '.join(shown) or 'none'}"
-            + (f"; did you mean {close!r}?" if close else ""),
-            _naming(f"data.columns.{prefix}{column}", shown, close, bool(columns.named))
-            if LINE in frame.columns
-            else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
+        shown = tuple(dict.fromkeys([*columns.unused, *ours]))
+        taken = columns.named.values()
+        return cls(
+            tables.files[at],
+            tuple(c for c in needed if c not in frame.columns),
+            prefix,
+            LINE in frame.columns,
+            bool(columns.named),
+            shown,
+            tuple(c for c in shown if c not in taken),
         )
 
+    @property
+    def close(self) -> str:
+        """The free column that is most like the first missing one; may be empty."""
+        return nearest(self.columns[0], self.free)
 
-def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
-    """How to name a column of a text file, which may lack a header or have another separator."""
-    if len(shown) == 1 and re.search("[,;\t|]", shown[0]):
-        return "remove the quotation marks around whole lines: each makes one field of its line"
-    if len(shown) == 1:
+    @property
+    def said(self) -> str:
+        """What is missing, and what there is."""
+        return (
+            f"{self.file} has no column {' and no column '.join(self.columns)};"
+            f" its columns: {', '.join(self.shown) or 'none'}"
+            + (f"; did you mean {self.close!r}?" if self.close else "")
+        )
+
+    def settings(self, shared: str) -> list[str]:
+        """What names the missing columns; of the id both files know it by, one setting for both."""
+        found: dict[str, str] = {}
+        for ours in self.columns:
+            free = [name for name in self.free if name not in (*found.values(), shared)]
+            found[ours] = nearest(ours, free) or SOME_NAME
+        if "item_id" in found and shared:
+            return [
+                f"'data.columns.item_id={shared}'",
+                *(f"'data.columns.{self.prefix}{c}={n}'" for c, n in found.items() if c != "item_id"),
+            ]
+        return [f"'data.columns.{self.prefix}{ours}={theirs}'" for ours, theirs in found.items()]
+
+    @property
+    def form(self) -> str:
+        """What to do about a text file that was read as one column; else empty."""
+        if not self.text or len(self.shown) != 1:
+            return ""
+        if re.search("[,;\t|]", self.shown[0]):
+            return "remove the quotation marks around whole lines: each makes one field of its line"
         return (
             "separate the fields of a line by comma, tab, semicolon or bar, and begin with a line of"
             " their names"
         )
-    remedy = f"name it: '{setting}={close or SOME_NAME}'"
-    if any(NUMBER.fullmatch(name) for name in shown) or not (named or close):
-        remedy += "; or, if the first line is a row already, write a line of names above it"
-        remedy += ": user_id, item_id, ..." if "items." not in setting else ": item_id, title, ..."
-    return remedy
+
+    @property
+    def header(self) -> str:
+        """What to do about a text file whose first line may be a row; else empty."""
+        numbers = any(NUMBER.fullmatch(name) for name in self.shown)
+        if not self.text or not (numbers or not (self.named or self.close)):
+            return ""
+        names = "item_id, title, ..." if self.prefix else "user_id, item_id, ..."
+        return f"; or, if the first line is a row already, write a line of names above it: {names}"
+
+
+def _shared(lacking: list[_Lacking]) -> str:
+    """The one column by whose name both files may know the item; empty if there are several or none."""
+    if len(lacking) != 2 or any("item_id" not in table.columns for table in lacking):
+        return ""
+    both = [name for name in lacking[0].free if name in lacking[1].free]
+    return both[0] if len(both) == 1 else ""
 
 
 def _found(
