@@ -120,11 +120,13 @@ def test_lists_at_chance_are_not_deployed():
     poor = {"hit": 0.011, "chance": 0.01}
     lists = whole(popularity=listed(0.003, **poor), list_fusion=listed(0.004, SURE, **poor))
     said = verdict(results(lists))[0]
-    assert said.startswith("Lists: deploy none yet. No row's lists hit more likes than random ones")
+    assert said.startswith(
+        "Lists: deploy none yet. No row's lists hit surely more likes than random ones"
+    )
     assert "best row" not in said and "EASE" not in said
     served = whole(popularity=listed(0.03), list_fusion=listed(0.004, UNSURE, **poor))
     assert (
-        "1.1% are among the ten items shown (popularity 20.0%, at random 1.0%), which is no more"
+        "1.1% are among the ten items shown (popularity 20.0%, at random 1.0%), which is not surely"
         in (verdict(results(served))[0])
     )
 

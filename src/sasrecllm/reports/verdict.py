@@ -70,7 +70,7 @@ def _lists(lists: Mapping[str, Any] | None) -> str:
 
 def _at_chance(row: Mapping[str, Any], name: str) -> str:
     return (
-        "Lists: deploy none yet. No row's lists hit more likes than random ones would"
+        "Lists: deploy none yet. No row's lists hit surely more likes than random ones would"
         f" ({name}: {_percent(row['hr@10'][0])} of them, random {_percent(row['chance'])}): there are"
         " too few likes to learn from, or they are on items that training does not show."
     )
@@ -123,7 +123,7 @@ def _hits(lists: Mapping[str, Any], name: str) -> str:
     if row.get("chance") is not None:
         beside.append(f"at random {_percent(row['chance'])}")
     said += f" ({', '.join(beside)})" if beside else ""
-    return said + ("." if _beats_chance(row) else ", which is no more than chance.")
+    return said + ("." if _beats_chance(row) else ", which is not surely more than chance.")
 
 
 def _variety(lists: Mapping[str, Any], name: str) -> str:
