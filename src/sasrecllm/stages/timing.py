@@ -74,6 +74,11 @@ class StageTime:
     said: str = ""
 
     @property
+    def row(self) -> float:
+        """One question that is read without learning."""
+        return self.validation / self.validated
+
+    @property
     def once(self) -> float:
         """One training of it."""
         return self.step * self.steps + self.validation * self.validations
@@ -92,9 +97,8 @@ class RunTime:
         stages: by name.
         document: both phases of the offline language model, one document in one epoch.
         documents: how many it would read, over all epochs.
-        prompt: one prompt, read without learning.
-        prompts: how many are, for the table.
-        ablated: how many more are for ablations.
+        rows: how many rows each stage that asks the language model reads for the table.
+        ablated: how many more its last stage reads for ablations.
         listed: one item of a list that the language model orders, whose items share one beginning.
         served: how many are, for lists of the whole catalogue.
         drawn: how many are, for lists of drawn others.
@@ -104,8 +108,7 @@ class RunTime:
     stages: dict[str, StageTime] = field(default_factory=dict)
     document: float = 0.0
     documents: int = 0
-    prompt: float = 0.0
-    prompts: int = 0
+    rows: int = 0
     ablated: int = 0
     listed: float = 0.0
     served: int = 0
@@ -115,8 +118,9 @@ class RunTime:
     @property
     def judging(self) -> float:
         """The evaluation."""
-        lists = self.listed * (self.served + self.drawn)
-        return self.plain + self.prompt * (self.prompts + self.ablated) + lists
+        asking = [s.row for s in self.stages.values() if s.asks]
+        prompts = self.rows * sum(asking) + self.ablated * sum(asking[-1:])
+        return self.plain + prompts + self.listed * (self.served + self.drawn)
 
     @property
     def seconds(self) -> float:
@@ -264,11 +268,8 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
         plain += found.stages[LISTS].other / 4 if LISTS in found.stages else 0.0
     if not language:
         return replace(found, plain=plain)
-    stages = [s for s in planned(c).values() if s.kind.asks_language_model]
-    answering = [found.stages[s.name] for s in stages]
-    prompt = float(np.mean([s.validation / s.validated for s in answering]))
     ablated = evaluation.ablations * (1 + len(ABLATIONS)) * len(work.questions("test"))
-    found = replace(found, plain=plain, prompt=prompt, prompts=asked * len(stages), ablated=ablated)
+    found = replace(found, plain=plain, rows=asked, ablated=ablated)
     return _with_lists(work, found, rows[len(rows) // 2 :][:1]) if users else found
 
 
