@@ -160,9 +160,9 @@ def pretrained(factor=1.0, drawn=40_000):
     return measure
 
 
-def pretrained_cost(config, factor=1.0):
+def pretrained_cost(config, factor=1.0, measure=None):
     """Seconds of that run under the settings that were chosen."""
-    full, kept = pretrained(factor)(True), STRATEGIES[config.strategy]
+    full, kept = (measure or pretrained(factor))(True), STRATEGIES[config.strategy]
     asking = [s for s in kept if s.name in ("text", "mapper", "soft")]
     encoder, soft = full.stages["encoder"], len(asking) > 1
     others = (1 + config.encoder.folds * soft) * encoder.once + full.stages["next_item"].seconds
@@ -171,7 +171,8 @@ def pretrained_cost(config, factor=1.0):
         return others
     steps = min(config.llm.loop.max_steps or 10**9, ASKING.steps * config.llm.loop.epochs // 3)
     stage = full.stages["text"]
-    lists = full.listed * (full.served + full.drawn * bool(config.evaluation.ranking.negatives))
+    drawn = full.drawn * bool(config.evaluation.ranking.negatives)
+    lists = full.listed * (full.served + full.earned * steps / ASKING.steps + drawn)
     prompts = stage.row * (full.rows * len(asking) + full.ablated * config.evaluation.ablations)
     learning = len(asking) * (steps * stage.step + 4 * stage.validation)
     return others + learning + prompts + lists * len(asking) / 3
@@ -197,6 +198,17 @@ def test_rows_that_a_stage_reads_cost_what_its_own_prompts_cost():
     config, said = decided("20m", HUB, measure=measure)
     assert config.strategy == "text-beside-encoder", said
     assert 0.9 * 1200 <= pretrained_cost(config) <= 1.02 * 1200, said
+
+
+def test_lists_that_longer_training_earns_do_not_leave_a_short_one_out():
+    """Lists may take a tenth of the run: of a run that learns little they take little."""
+
+    def measure(language):
+        return replace(pretrained()(language), earned=400_000 * language)
+
+    config, said = decided("40m", HUB, measure=measure)
+    assert config.strategy == "text-beside-encoder" and 0 < config.llm.loop.max_steps, said
+    assert 0.9 * 2400 <= pretrained_cost(config, measure=measure) <= 1.02 * 2400, said
 
 
 def test_a_pretrained_model_gives_up_judging_first_then_its_soft_stages_then_itself():

@@ -24,7 +24,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.ablations import ABLATIONS
 from sasrecllm.stages.kind import Stage, Work
-from sasrecllm.stages.list_budget import prompt_budget
+from sasrecllm.stages.list_budget import SHARE, prompt_budget
 from sasrecllm.stages.list_parts import RERANKED
 from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
@@ -100,7 +100,8 @@ class RunTime:
         rows: how many rows each stage that asks the language model reads for the table.
         ablated: how many more its last stage reads for ablations.
         listed: one item of a list that the language model orders, whose items share one beginning.
-        served: how many are, for lists of the whole catalogue.
+        served: how many are, for lists of the whole catalogue, were nothing learnt.
+        earned: how many more are for what is learnt: lists may take a tenth of the run.
         drawn: how many are, for lists of drawn others.
         plain: judging everything that asks no language model.
     """
@@ -112,6 +113,7 @@ class RunTime:
     ablated: int = 0
     listed: float = 0.0
     served: int = 0
+    earned: int = 0
     drawn: int = 0
     plain: float = 0.0
 
@@ -120,7 +122,7 @@ class RunTime:
         """The evaluation."""
         asking = [s.row for s in self.stages.values() if s.asks]
         prompts = self.rows * sum(asking) + self.ablated * sum(asking[-1:])
-        return self.plain + prompts + self.listed * (self.served + self.drawn)
+        return self.plain + prompts + self.listed * (self.served + self.earned + self.drawn)
 
     @property
     def seconds(self) -> float:
@@ -284,12 +286,16 @@ def _with_lists(work: Work, found: RunTime, row: IntArray) -> RunTime:
     scorer.score(data.histories(row), items)
     listed = (time.monotonic() - started) / items.size
     budget = prompt_budget(c, data, stages)
-    served = budget + (min(budget // 2, RERANKED * c.lists.best) if c.lists.rerank else 0)
+    unlearnt = min(budget, int(SHARE * found.rows * sum(s.asks for s in found.stages.values())))
+    served, everything = (
+        prompts + (min(prompts // 2, RERANKED * c.lists.best) if c.lists.rerank else 0)
+        for prompts in (budget if is_own(c) else unlearnt, budget)
+    )
     others = longest_lists(data, "test", c.evaluation.ranking.negatives)
     of_others = c.evaluation.ranking.when == "always" or data.implicit
     lists = len(servable_likes(data, "test")) if others and of_others else 0
     drawn = lists * (1 + others) * len(asking)
-    return replace(found, listed=listed, served=served, drawn=drawn)
+    return replace(found, listed=listed, served=served, earned=everything - served, drawn=drawn)
 
 
 LISTS = "lists"
