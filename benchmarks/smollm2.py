@@ -39,7 +39,7 @@ from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder, StageFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scorers import llm_scorer
-from sasrecllm.runs.scores import load_scores, row_scores
+from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Stage, Work
