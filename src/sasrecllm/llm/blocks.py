@@ -1,6 +1,7 @@
 """What a language model's blocks are computed by, where not by the library's own operations.
 
-On a CPU those of LoRA, and in half precision of attention and norms, take longer than the products.
+On a CPU those of LoRA, and in half precision of attention and norms, take longer than the products;
+on a GPU those of LoRA and norms keep copies in single precision.
 The model stays the library's: a layer's ``forward`` is another, with the same result up to rounding.
 Wherever something is out of the ordinary the library's own is called.
 """
