@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,7 +46,7 @@ def model(shape: dict[str, Any], device: str, dtype: torch.dtype, own: bool) -> 
 def step(backbone: Backbone, ids_BT: Tensor, lengths_B: Tensor) -> None:
     """Forward and back; gradients are added up."""
     hidden_BH = backbone.hidden_last(backbone.embed(ids_BT), lengths_B)
-    backbone.answer_logits(hidden_BH, 1, 2).mean().backward()
+    torch.autograd.backward(backbone.answer_logits(hidden_BH, 1, 2).mean())
 
 
 def gradient(backbone: Backbone, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
@@ -53,7 +54,9 @@ def gradient(backbone: Backbone, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
     for parameter in backbone.adapter_parameters():
         parameter.grad = None
     step(backbone, ids_BT, lengths_B)
-    return torch.cat([p.grad.float().flatten() for p in backbone.adapter_parameters()])
+    return torch.cat(
+        [p.grad.float().flatten() for p in backbone.adapter_parameters() if p.grad is not None]
+    )
 
 
 def compared(
@@ -77,7 +80,7 @@ def compared(
             ids = torch.randint(3, shape["vocab_size"], (batch, tokens), device=device)
             whole = torch.full((batch,), tokens, device=device)
             forget_peak(device)
-            took = seconds(lambda b=backbone, i=ids, w=whole: step(b, i, w), device, 5)
+            took = seconds(partial(step, backbone, ids, whole), device, 5)
             found[f"{name}, {batch} prompts of {tokens} tokens"] = {
                 "seconds": took, "rows_per_second": batch / took, "peak_bytes": peak_memory(device),
             }  # fmt: skip
