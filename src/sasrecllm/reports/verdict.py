@@ -64,7 +64,8 @@ def _lists(lists: Mapping[str, Any] | None) -> str:
         return _at_chance(rows[served or best], served or best)
     said = _advised(lists, best) + _hits(lists, served or best)
     if lists.get("fusion"):
-        said += f" The order that recommend serves is {lists['fusion']}."
+        # What it was judged by stands beside the table.
+        said += f" The order that recommend serves is {lists['fusion'].partition('; ')[0]}."
     return said + _variety(lists, served or best)
 
 

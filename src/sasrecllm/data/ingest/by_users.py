@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from sasrecllm.data.ingest import checks, values
-from sasrecllm.data.ingest.columns import refuse_missing
+from sasrecllm.data.ingest.missing_columns import refuse_missing
 from sasrecllm.data.ingest.repeated_rows import Repeats, surplus
 from sasrecllm.data.ingest.times import Span, span_of
 from sasrecllm.data.ingest.validation import (

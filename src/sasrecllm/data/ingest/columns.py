@@ -9,11 +9,10 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import NamedTuple
 
 import polars as pl
 
-from sasrecllm.data.interactions import LINE, FileColumns, Tables
+from sasrecllm.data.interactions import LINE, FileColumns
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 
 # Names as MovieLens, Amazon, RecBole, Goodreads, Last.fm and Kaggle exports write them, in lower
@@ -57,8 +56,6 @@ _WORDS: Mapping[str, str] = {
 WRITTEN_DATE = r"\b(19|20)\d\d\b|\b\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b"
 """In dates as people write them, 13 Sep 2020 or 09/13/20: not read, but not overlooked either."""
 LOOKED_AT = 200  # values of a column that decide whether it may be a time
-SOME_NAME = "<name in your file>"
-NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
 def check_map(columns: Mapping[str, str | None]) -> None:
@@ -157,125 +154,6 @@ def nearest(ours: str, names: Iterable[str]) -> str:
     ]
     ratio, name = max(close, default=(0.0, ""))
     return name if ratio >= 0.7 else ""
-
-
-def refuse_missing(tables: Tables, *, items: bool = True) -> None:
-    """Refuse tables that lack a needed column; what both of them lack is named at once.
-
-    Args:
-        items: whether a table of items was given.
-
-    Raises:
-        DataError: with the columns that each file has, and every setting that is missing.
-    """
-    found = [_Lacking.of(tables, 0)]
-    if items and tables.files[0] != tables.files[1]:
-        found.insert(0, _Lacking.of(tables, 1, "items."))
-    lacking = [table for table in found if table.columns]
-    if not lacking:
-        return
-    shared = _shared(lacking)
-    settings = dict.fromkeys(text for table in lacking for text in table.settings(shared))
-    raise DataError(
-        "; ".join(table.said for table in lacking),
-        next((table.form for table in lacking if table.form), "")
-        or f"name {'it' if len(settings) == 1 else 'them'}: {' '.join(settings)}"
-        + next((table.header for table in lacking if table.header), ""),
-    )
-
-
-class _Lacking(NamedTuple):
-    """A table without columns that it needs.
-
-    Args:
-        prefix: before a column's name in data.columns.
-        text: whether the table is a text file, which may lack a header or have another separator.
-        named: whether any column was found.
-        shown: what the file calls its columns.
-        free: those of them that mean nothing yet.
-    """
-
-    file: str
-    columns: tuple[str, ...]
-    prefix: str
-    text: bool
-    named: bool
-    shown: tuple[str, ...]
-    free: tuple[str, ...]
-
-    @classmethod
-    def of(cls, tables: Tables, at: int, prefix: str = "") -> _Lacking:
-        """The interactions (0) or the items (1)."""
-        frame, columns = (tables.interactions, tables.items)[at], tables.columns[at]
-        needed = (("user_id", "item_id"), ITEM_COLUMNS)[at]
-        ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
-        shown = tuple(dict.fromkeys([*columns.unused, *ours]))
-        taken = columns.named.values()
-        return cls(
-            tables.files[at],
-            tuple(c for c in needed if c not in frame.columns),
-            prefix,
-            LINE in frame.columns,
-            bool(columns.named),
-            shown,
-            tuple(c for c in shown if c not in taken),
-        )
-
-    @property
-    def close(self) -> str:
-        """The free column that is most like the first missing one; may be empty."""
-        return nearest(self.columns[0], self.free)
-
-    @property
-    def said(self) -> str:
-        """What is missing, and what there is."""
-        return (
-            f"{self.file} has no column {' and no column '.join(self.columns)};"
-            f" its columns: {', '.join(self.shown) or 'none'}"
-            + (f"; did you mean {self.close!r}?" if self.close else "")
-        )
-
-    def settings(self, shared: str) -> list[str]:
-        """What names the missing columns; of the id both files know it by, one setting for both."""
-        found: dict[str, str] = {}
-        for ours in self.columns:
-            free = [name for name in self.free if name not in (*found.values(), shared)]
-            found[ours] = nearest(ours, free) or SOME_NAME
-        if "item_id" in found and shared:
-            return [
-                f"'data.columns.item_id={shared}'",
-                *(f"'data.columns.{self.prefix}{c}={n}'" for c, n in found.items() if c != "item_id"),
-            ]
-        return [f"'data.columns.{self.prefix}{ours}={theirs}'" for ours, theirs in found.items()]
-
-    @property
-    def form(self) -> str:
-        """What to do about a text file that was read as one column; else empty."""
-        if not self.text or len(self.shown) != 1:
-            return ""
-        if re.search("[,;\t|]", self.shown[0]):
-            return "remove the quotation marks around whole lines: each makes one field of its line"
-        return (
-            "separate the fields of a line by comma, tab, semicolon or bar, and begin with a line of"
-            " their names"
-        )
-
-    @property
-    def header(self) -> str:
-        """What to do about a text file whose first line may be a row; else empty."""
-        numbers = any(NUMBER.fullmatch(name) for name in self.shown)
-        if not self.text or not (numbers or not (self.named or self.close)):
-            return ""
-        names = "item_id, title, ..." if self.prefix else "user_id, item_id, ..."
-        return f"; or, if the first line is a row already, write a line of names above it: {names}"
-
-
-def _shared(lacking: list[_Lacking]) -> str:
-    """The one column by whose name both files may know the item; empty if there are several or none."""
-    if len(lacking) != 2 or any("item_id" not in table.columns for table in lacking):
-        return ""
-    both = [name for name in lacking[0].free if name in lacking[1].free]
-    return both[0] if len(both) == 1 else ""
 
 
 def _found(

@@ -14,7 +14,7 @@ import polars as pl
 from sasrecllm.data.catalog import LONGEST_TITLE, clean_titles, too_long
 from sasrecllm.data.ingest import checks, values
 from sasrecllm.data.ingest.checks import Check, parsed
-from sasrecllm.data.ingest.columns import refuse_missing
+from sasrecllm.data.ingest.missing_columns import refuse_missing
 from sasrecllm.data.ingest.repeated_rows import Repeats, repeat_key, surplus
 from sasrecllm.data.ingest.times import Span, seconds
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
