@@ -271,7 +271,9 @@ def test_items_near_in_meaning_stand_apart_from_those_that_hold_the_words(page):
     for query, (_, shown) in answers.items():
         page.fill("#query", query)
         page.wait_for_function(
-            """shown => { const lines = [...document.querySelectorAll("#found > li")];
-            return lines.length === shown.length && lines.every((n, i) => n.innerText.startsWith(shown[i])); }""",
+            """shown => {
+                const lines = [...document.querySelectorAll("#found > li")].map((n) => n.innerText);
+                return lines.length === shown.length && lines.every((n, i) => n.startsWith(shown[i]));
+            }""",
             arg=shown,
         )
