@@ -216,6 +216,27 @@ def test_every_optional_column_can_be_given_back(ours: str, tmp_path: Path) -> N
     assert len(prepare(tables, split="leave-one-out")) == 3
 
 
+def test_a_name_that_is_not_there_comes_with_the_setting_that_mends_it(tmp_path: Path) -> None:
+    header, rows, shelf = "who,dish,day", ["u,a,2014-07-14"] * 3, "dish,movie_titles\na,A\n"
+    columns = {"user_id": "hwo", "item_id": "dish", "items.title": "name", "timestamp": "day"}
+    for key, name in (("items.title", "movie_titles"), ("user_id", "who")):
+        with pytest.raises(DataError, match=f"no column '{columns[key]}'") as refusal:
+            log(tmp_path, header, *rows, shelf=shelf, columns=columns)
+        assert refusal.value.remedy == f"name it: 'data.columns.{key}={name}'"
+        columns[key] = name
+    tables = log(tmp_path, header, *rows, shelf=shelf, columns=columns)
+    assert len(prepare(tables, split="leave-one-out", repeats="keep")) == 3
+
+
+@pytest.mark.parametrize("columns", [{}, {"user_id": "customer_id", "title": "name"}])
+def test_a_log_in_the_place_of_the_items_is_told(columns: dict, tmp_path: Path) -> None:
+    log(tmp_path, "customer_id,item_id", "u,a", "u,b", shelf="item_id,name\na,A\nb,B\n")
+    paths = {"path": tmp_path / "shelf.csv", "items_path": tmp_path / "log.csv"}
+    with pytest.raises(DataError, match="'customer_id', stands in the items") as refusal:
+        load_tables("files", columns=columns, **paths)
+    assert "each other's place" in refusal.value.remedy
+
+
 def test_braces_in_the_name_of_a_file_do_no_harm(tmp_path: Path) -> None:
     folder = tmp_path / "a{b}{}"
     folder.mkdir()

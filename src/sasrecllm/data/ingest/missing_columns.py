@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from sasrecllm.data.ingest.columns import ITEM_COLUMNS, nearest
+from sasrecllm.data.ingest.columns import ITEM_COLUMNS, SOME_NAME, nearest
 from sasrecllm.data.interactions import LINE, Tables
 from sasrecllm.errors import DataError
 
-SOME_NAME = "<name in your file>"
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
