@@ -183,14 +183,12 @@ class SequentialEncoder(nn.Module, ABC):
         outside = (read.items < 0) | (read.items >= self.n_items)
         items = np.where(outside, self.n_items, read.items)  # not PAD: it was an event all the same
         items_BL, feedback_BL = read.padded(items, PAD), read.padded(read.labels.astype(np.int64), 0)
-        columns: list[Any] = [read.users, items_BL, feedback_BL, np.diff(read.offsets)]
-        owners = None
-        if not self.training:  # a like and the items drawn beside it have one history
-            first, owners = each_once(*columns)
-            columns = [column[first] for column in columns]
-        *given, lengths = map(self._on_device, columns)
+        columns = [read.users, items_BL, feedback_BL, np.diff(read.offsets)]
+        # A like and the items drawn beside it have one history; while it learns, each has its dropout.
+        first, owners = (np.arange(len(read)),) * 2 if self.training else each_once(*columns)
+        *given, lengths = (self._on_device(column[first]) for column in columns)
         last = self.states(*given)[torch.arange(len(lengths), device=self.device), lengths]
-        return last if owners is None else last[self._on_device(owners)]
+        return last[self._on_device(owners)]
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """Vectors of ``items`` [...], shape [..., D]; an unseen item has the mean of the seen."""

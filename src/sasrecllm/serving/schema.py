@@ -259,9 +259,7 @@ class ItemBody(BaseModel):
     title: str
     attributes: dict[str, str | None]
     added: bool = Field(description="told to this server, not part of the run")
-    near: bool = Field(
-        default=False, description="found by its vector: near to items whose titles hold the words"
-    )
+    near: bool = Field(default=False, description="to items whose titles hold the words, by its vector")
 
 
 class ItemsFound(BaseModel):
