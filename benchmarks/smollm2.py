@@ -1,4 +1,4 @@
-"""Rows of a study side by side on one GPU, soft ones on the best text-only row; what is known by heart.
+"""Rows of a study side by side on one GPU; what a language model knows by heart.
 
     python -m benchmarks.smollm2 random .cache/smollm2-135m .cache/smollm2-random
     python -m benchmarks.smollm2 run PLAN.yaml OUT [KEY=VALUE of the study…] [--jobs 2] [--seconds 400]
@@ -7,10 +7,8 @@
 
 ``random`` writes the same architecture with random weights.  ``run`` starts the runs of the study's
 rows in their order, ``--jobs`` at a time, each in a process of its own with a log beside its folder; a
-row waits for those that it loads from.  Rows that load from ``{run:text only}`` load from the best row
-named ``text only…`` by AUC + UAUC of the validation split, and have its settings; where half of the
-time is over, the best is chosen among those that have finished.  What is unfinished after
-``--seconds`` is stopped, and goes on when the command is given again.
+row waits for those that it loads from.  What is unfinished after ``--seconds`` is stopped, and goes on
+when the command is given again.
 ``memory`` asks the text stage of a finished run training questions, of rows that it was taught on, of
 rows that it was not, and of users that were kept from it.  ``pack`` puts everything but weights
 into one file.
@@ -41,7 +39,7 @@ from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder, StageFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scorers import llm_scorer
-from sasrecllm.runs.scores import load_scores, row_scores
+from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.kind import Stage, Work
@@ -53,10 +51,8 @@ from sasrecllm.training.batches import plan_epoch
 from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.types import FloatArray, IntArray, LabelArray, Questions
 
-BEST, FOLLOWS = "text only", "soft tokens"
-"""How the names of text-only rows begin, and of those that build on the best of them."""
-CHOOSE = 0.55
-"""Share of the time after which the best of the finished text-only rows is taken."""
+SOFT = "soft tokens"
+"""How the names of the rows begin that read an encoder."""
 WEIGHTS = (".safetensors", ".pt", ".bin")
 
 
@@ -91,9 +87,7 @@ class Runner:
     study: Study
     jobs: int
     until: float
-    choose: float
     encoder: Path | None = None
-    chosen: str = ""
     running: list[Job] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
 
@@ -102,9 +96,6 @@ class Runner:
         waiting = [c for c in cells_of(self.study.plan) if not self.finished(c.row)]
         while (waiting or self.running) and time.monotonic() < self.until:
             self.running = [job for job in self.running if not self.ended(job)]
-            if time.monotonic() > self.choose and any(map(self.finished, self.candidates())):
-                waiting = [c for c in waiting if c.row not in self.candidates()]
-                self.stop(set(self.candidates()))
             for cell in list(waiting):
                 if len(self.running) >= self.jobs:
                     break
@@ -116,29 +107,18 @@ class Runner:
                     waiting.remove(cell)
                     self.running.append(self.start(cell))
             time.sleep(0.2)
-        self.stop({job.cell.row for job in self.running})
+        self.stop()
 
     def needed(self, row: str) -> set[str]:
-        """Rows that must be finished before ``row``; all candidates where it loads the best of them."""
-        named = set(REFERENCE.findall(json.dumps(self.study.plan.rows[row].set)))
-        if BEST not in named:
-            return named
-        tried = {r for r in self.candidates() if time.monotonic() < self.choose or self.finished(r)}
-        return named - {BEST} | (tried or {BEST}) - self.failed
+        """Rows that must be finished before ``row``: it loads parts of them."""
+        return set(REFERENCE.findall(json.dumps(self.study.plan.rows[row].set)))
 
     def has_encoder(self, row: str) -> bool:
         """Whether the encoder that a soft row loads is there (another process may be training it)."""
-        return self.encoder is None or not row.startswith(FOLLOWS) or is_part(self.encoder)
-
-    def candidates(self) -> list[str]:
-        """Rows of which the best is loaded."""
-        return [row for row in self.study.plan.rows if row.startswith(BEST)]
+        return self.encoder is None or not row.startswith(SOFT) or is_part(self.encoder)
 
     def start(self, cell: Cell) -> Job:
         """Start one run in a process of its own."""
-        if f"{{run:{BEST}}}" in json.dumps(self.study.plan.rows[cell.row].set):
-            self.chosen = self.chosen or self.best()
-            take_over(self.study.plan, cell.row, self.chosen)
         folder = cell.folder(self.study.out)
         folder.parent.mkdir(parents=True, exist_ok=True)
         values = self.study.settings(cell).model_dump(exclude_unset=True)
@@ -174,48 +154,27 @@ class Runner:
         """The run folder of a row."""
         return RunFolder(Cell(next(iter(self.study.plan.datasets)), row, 0).folder(self.study.out))
 
-    def best(self) -> str:
-        """The best finished candidate by the validation split."""
-        data = stored_data(self.folder(next(r for r in self.candidates() if self.finished(r))))
-        valid = data.questions("valid")
-        found = {}
-        for row in filter(self.finished, self.candidates()):
-            scores = list(row_scores(self.folder(row)).values())[-1]["valid"]
-            found[row] = sum(measured(scores, valid))
-        say(f"AUC + UAUC on validation: { {k: round(v, 4) for k, v in found.items()} }")
-        return max(found, key=lambda row: found[row])
-
-    def stop(self, rows: set[str]) -> None:
-        """End what still runs of ``rows``."""
-        ending = [job for job in self.running if job.cell.row in rows]
-        for job in ending:
+    def stop(self) -> None:
+        """End what still runs."""
+        for job in self.running:
             job.process.send_signal(signal.SIGTERM)
-        for job in ending:
+        for job in self.running:
             try:
                 job.process.wait(15)
             except subprocess.TimeoutExpired:
                 job.process.kill()
-            self.failed.add(job.cell.row)
-            self.running.remove(job)
             say(f"{job.cell.row}: stopped after {time.monotonic() - job.started:.0f} s")
 
 
 def with_encoder(plan: Plan, folder: Path) -> None:
     """Let every soft row load the encoder of ``folder``, with its fold encoders, and train none."""
-    for name in [row for row in plan.rows if row.startswith(FOLLOWS)]:
+    for name in [row for row in plan.rows if row.startswith(SOFT)]:
         text = json.dumps(plan.rows[name].set)
-        values = json.loads(text.replace(f"{{run:{FOLLOWS}}}", str(folder.absolute())))
+        values = json.loads(text.replace(f"{{run:{SOFT}}}", str(folder.absolute())))
         first, *_ = stages = [s for s in values["strategy"] if s["task"] == "answer"]
         first["load"] = {"encoder": str(folder.absolute())} | first.get("load", {})
         changed = values | {"strategy": stages}
         plan.rows[name] = plan.rows[name].model_copy(update={"set": changed})
-
-
-def take_over(plan: Plan, row: str, best: str) -> None:
-    """Let ``row`` load from ``best`` and have its settings of the language model."""
-    mine = json.loads(json.dumps(plan.rows[row].set).replace(f"{{run:{BEST}}}", f"{{run:{best}}}"))
-    theirs = {k: v for k, v in plan.rows[best].set.items() if k.startswith("llm.")}
-    plan.rows[row] = plan.rows[row].model_copy(update={"set": theirs | mine})
 
 
 def measured(scores: FloatArray, questions: Questions) -> tuple[float, float]:
@@ -378,10 +337,8 @@ def main() -> None:
         study = Study(load_plan(asked.plan, asked.settings), asked.plan, asked.out, Progress())
         if asked.encoder:
             with_encoder(study.plan, asked.encoder)
-        until, choose = BEGAN + asked.seconds, BEGAN + CHOOSE * asked.seconds
-        runner = Runner(study, asked.jobs, until, choose, asked.encoder)
-        runner.run()
-        found = summary(study) | {"soft rows load": runner.chosen}
+        Runner(study, asked.jobs, BEGAN + asked.seconds, asked.encoder).run()
+        found = summary(study)
         write_json(asked.out / "summary.json", found)
         print(json.dumps(found, indent=1))
         try:

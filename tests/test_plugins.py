@@ -16,3 +16,5 @@ def test_a_name_is_a_row_or_a_path_to_an_object():
     ):
         with pytest.raises(ConfigError, match=says):
             resolve(name, {"alpha": 1}, "encoder.kind")
+    with pytest.raises(ConfigError, match=r"allowed: package\.module:Name"):
+        resolve("auc", {}, "evaluation.metrics")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sasrecllm.types import UNKNOWN, Histories, spans
+from sasrecllm.types import UNKNOWN, Histories, each_once, spans
 
 
 def test_items_that_were_met_are_marked_in_their_own_row_and_foreign_ones_nowhere():
@@ -24,3 +24,10 @@ def test_spans_are_put_end_to_end():
     assert rows.tolist() == [7, 8, 5, 6, 7, 0]
     offsets, rows = spans(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     assert offsets.tolist() == [0] and rows.tolist() == []
+
+
+def test_neighbours_that_are_alike_in_every_column_stand_for_one_another():
+    users, items = np.array([3, 3, 3, 5, 3]), np.array([[1, 2], [1, 2], [1, 9], [1, 9], [1, 9]])
+    first, like = each_once(users, items)
+    assert first.tolist() == [0, 2, 3, 4] and like.tolist() == [0, 0, 1, 2, 3]
+    assert [a.tolist() for a in each_once(users[:1], items[:1])] == [[0], [0]]

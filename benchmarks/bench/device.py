@@ -114,6 +114,12 @@ def _finished(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def forget_peak(device: str) -> None:
+    """Let :func:`peak_memory` begin anew."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory(device: str) -> int:
     """Most bytes held on the device since the last reset; 0 on a CPU, which does not tell."""
     return torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0

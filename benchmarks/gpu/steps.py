@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch.utils import flop_counter
 
-from benchmarks.bench.device import matrix_peak, peak_memory, seconds
+from benchmarks.bench.device import forget_peak, matrix_peak, peak_memory, seconds
+from benchmarks.gpu.blocks import compared
 from benchmarks.llm_cost import SHAPES
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
@@ -60,6 +61,7 @@ class Scale:
         world: data.world of the generated log.
         recipe_steps: of the paper's recipe, in each stage.
         matrix: rows of the square matrices whose product measures the peak.
+        tokens: of the prompts by which blocks are compared.
         shrunk: sizes that replace those of both shapes.
     """
 
@@ -69,14 +71,15 @@ class Scale:
     world: str
     recipe_steps: int
     matrix: int
+    tokens: int
     shrunk: dict[str, int]
 
 
 FULL = Scale(
-    {SMALL: (16, 256), LARGE: (16, 64)}, 20, 5, "{users: 300, items: 400, rows: 60}", 200, 8192, {}
+    {SMALL: (16, 256), LARGE: (16, 64)}, 10, 2, "{users: 300, items: 400, rows: 60}", 200, 8192, 190, {}
 )
 TINY = Scale(
-    {SMALL: (4,), LARGE: (4,)}, 2, 1, "{users: 120, items: 120, rows: 14}", 3, 128,
+    {SMALL: (4,), LARGE: (4,)}, 2, 1, "{users: 120, items: 120, rows: 14}", 3, 128, 12,
     dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
          num_key_value_heads=2, vocab_size=2000),
 )  # fmt: skip
@@ -149,6 +152,13 @@ def weights(place: Place) -> dict[str, Any]:
     return {"parameters": found}
 
 
+def blocks(place: Place) -> dict[str, Any]:
+    """A step of the small shape by blocks of ours and by the library's."""
+    batches = (*place.scale.batches[SMALL][:1], 4 * place.scale.batches[SMALL][0])
+    shape = LLAMAS[SMALL] | place.scale.shrunk
+    return compared(shape, place.device, (*batches, 2 * batches[-1]), place.scale.tokens)
+
+
 def trained(place: Place, shape: str, quantize: str) -> dict[str, Any]:
     """Rows a second and arithmetic of the text and the mapper stage, and lists of 100 reranked."""
     more = [f"llm.quantize={quantize}", "strategy=plug-and-play", "llm.validation_users=0.1"]
@@ -182,7 +192,7 @@ def _stage(place: Place, work: Work, name: str, batch: int) -> dict[str, float]:
     hook = task.register_forward_pre_hook(
         lambda _, rows: seen.append(rows[0]) if task.training or torch.is_grad_enabled() else None
     )
-    _forget_peak(place.device)
+    forget_peak(place.device)
     fit(task, settings.model_copy(update=few), progress=clock, device=place.device)
     hook.remove()
     took = clock.at[-1] - clock.at[warm - 1]
@@ -200,21 +210,20 @@ def _stage(place: Place, work: Work, name: str, batch: int) -> dict[str, float]:
     }
 
 
-def _operations(task: Task, rows: np.ndarray, batch: int, tried: int = 4) -> float:
+def _operations(task: Task, rows: np.ndarray, batch: int) -> float:
     """Multiplications and additions of the matrix products for one row, forward and back.
 
-    Counted as they are done: text that prompts share once, padding too, the last block where it is
-    read.
+    Counted as they are done, in the middle one of the steps: text that prompts share once, padding too,
+    the last block where it is read.
     """
     task.learn()
-    starts = np.linspace(0, len(rows) - batch, tried).astype(int)
+    middle = len(rows) // (2 * batch) * batch
     with flop_counter.FlopCounterMode(
         display=False, custom_mapping=_attention() | _four_bits()
     ) as counter:
-        for start in starts:
-            task(rows[start : start + batch]).backward()
+        task(rows[middle : middle + batch]).backward()
     task.zero_grad(set_to_none=True)
-    return float(counter.get_total_flops()) / (tried * batch)
+    return float(counter.get_total_flops()) / batch
 
 
 def _attention() -> dict[Any, Any]:
@@ -341,11 +350,6 @@ class Clock(Progress):
         self.at.append(time.perf_counter())
 
 
-def _forget_peak(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-
-
 @dataclass(frozen=True)
 class Step:
     """One process of the benchmark.
@@ -364,9 +368,10 @@ class Step:
 STEPS = (
     Step("machine", machine, 60),
     Step("weights", weights, 60),
-    Step(f"{SMALL} bf16", lambda p: trained(p, SMALL, "none"), 90),
-    Step(f"{LARGE} bf16", lambda p: trained(p, LARGE, "none"), 110),
-    Step(f"{LARGE} nf4", lambda p: trained(p, LARGE, "nf4"), 110),
+    Step("blocks", blocks, 90),
+    Step(f"{SMALL} bf16", lambda p: trained(p, SMALL, "none"), 150),
+    Step(f"{LARGE} bf16", lambda p: trained(p, LARGE, "none"), 150),
+    Step(f"{LARGE} nf4", lambda p: trained(p, LARGE, "nf4"), 150),
     Step("recipe", recipe, 220),
     Step("torchrun", torchrun, 200, beside=True),
 )

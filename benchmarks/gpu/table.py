@@ -66,11 +66,12 @@ def _said(name: str, step: dict[str, Any]) -> str:
 def _row(name: str, what: str, row: dict[str, float], peak: float) -> str:
     said = {"reading": "scoring with soft tokens", "rerank": "reranking 100 candidates"}.get(what, what)
     if "seconds" in row:
-        said += f": {row['seconds'] * 1e3:.1f} ms a request"
+        said += f": {row['seconds'] * 1e3:.1f} ms"
     cells = [name, said, f"{row['rows_per_second']:,.0f}", "", "", "", ""]
+    if row.get("peak_bytes"):
+        cells[6] = f"{row['peak_bytes'] / 2**30:.1f} GiB"
     if "flops" in row:
         cells[3] = f"{row['tokens_per_second']:,.0f}"
         cells[4] = f"{row['flops'] / 1e12:.1f}"
         cells[5] = f"{row['flops'] / peak:.0%}" if peak else ""
-        cells[6] = f"{row['peak_bytes'] / 2**30:.1f} GiB" if row["peak_bytes"] else ""
     return "| " + " | ".join(cells) + " |"

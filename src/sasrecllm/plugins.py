@@ -15,6 +15,8 @@ from sasrecllm.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
+OWN = "package.module:Name"
+
 VARIABLE = "SASRECLLM_ALLOW_PLUGIN"
 """Modules that runs may name, with commas; processes that are started inherit it."""
 
@@ -68,7 +70,7 @@ def resolve(name: str, table: Mapping[str, T], what: str = "name") -> T:
     module_name, colon, attribute = name.partition(":")
     if not colon:
         raise ConfigError(
-            f"{what} is {name!r}; allowed: {', '.join(table)}, or package.module:Name"
+            f"{what} is {name!r}; allowed: {', or '.join(filter(None, [', '.join(table), OWN]))}"
             + did_you_mean(name, table),
             "use one of these names",
         )

@@ -39,6 +39,17 @@ def spans(first: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
     return offsets, np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])
 
 
+def each_once(*columns: npt.NDArray[np.generic]) -> tuple[IntArray, IntArray]:
+    """Rows that differ from the row before them, [R], and which of those every row is like, [B].
+
+    Args:
+        columns: [B, ...] each, of the same B > 0 rows.
+    """
+    differs = [(c[1:] != c[:-1]).any(axis=tuple(range(1, c.ndim))) for c in columns]
+    new = np.concatenate([[True], np.any(differs, axis=0)])
+    return np.flatnonzero(new), np.cumsum(new) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Histories:
     """What B users had done before they were asked about, as ragged rows in flat arrays.

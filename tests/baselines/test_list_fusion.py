@@ -153,6 +153,31 @@ def test_the_guard_serves_the_best_channel_where_the_likelihood_misleads():
     assert light.weights.tolist() == [1, 0] and light.ridge == 0
 
 
+@dataclass(frozen=True)
+class Plain(Table):
+    """A channel that says the same of every user, as popularity does."""
+
+    is_plain = True
+
+
+@pytest.mark.parametrize(("share", "served"), [(0.55, "popularity"), (0.95, "trending")])
+def test_a_kind_of_popularity_that_is_better_by_luck_alone_is_not_served(share, served):
+    """Nobody has a taste here; of 60 likes a little more than half have the newer item."""
+    users = 60
+    order = np.tile(np.arange(ITEMS, 0, -1.0), (users, 1))
+    newer = order.copy()
+    newer[:, [0, 1]] = newer[:, [1, 0]]
+    channels = [
+        Plain(order, "popularity"),
+        Plain(newer, "trending"),
+        Table(np.random.default_rng(0).normal(size=(users, ITEMS)), "noise"),
+    ]
+    targets = (np.arange(users) < share * users).astype(np.int64)
+    fusion = ListFusion.fit(channels, asked(np.arange(users)), targets, n_items=ITEMS, free=unmet)
+    assert fusion.judged["trending"] > fusion.judged["popularity"]
+    assert fusion.is_plain and fusion.of_weight().channels[0].name == served
+
+
 def alike(seed, users, noise=0.5, count=6):
     """Channels that each know the same of every user, and noise of their own beside it."""
     rng = np.random.default_rng(seed)

@@ -21,6 +21,7 @@ from sasrecllm.config import load_config
 from sasrecllm.data import batch_files
 from sasrecllm.errors import CheckpointError, ConfigError, DataError, MissingExtraError, ResourceError
 from sasrecllm.machine.lock import InUseError
+from sasrecllm.machine.progress import Progress
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.opening import open_run
 
@@ -46,6 +47,16 @@ def users(tmp_path, system):
     ids = [*system.catalog.user_ids[:20], "🎬 nobody", "007", *system.catalog.user_ids[20:23]]
     pl.DataFrame({"user_id": ids}).write_parquet(tmp_path / "users.parquet")
     return tmp_path / "users.parquet"
+
+
+def test_users_whom_the_run_does_not_know_are_counted(run, users, tmp_path, capsys):
+    """A misspelt id gets a list as well, so that nobody would notice."""
+    assert recommend_all(run, users, tmp_path / "r.csv", k=2, size=7, progress=Progress())
+    said = capsys.readouterr().err
+    assert "2 users ('🎬 nobody' say) are not in the run's data: what is popular" in said
+    pl.DataFrame({"user_id": pl.read_parquet(users)["user_id"][:3]}).write_parquet(users)
+    assert recommend_all(run, users, tmp_path / "s.csv", k=2, progress=Progress())
+    assert "not in the run's data" not in capsys.readouterr().err
 
 
 def test_every_list_is_what_the_user_would_get_alone(run, system, users, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import steps
 from benchmarks.gpu.table import table
+from sasrecllm.ops.adapted_linear import adapted_linear
 
 LORA = 2 * 8 * ((64 + 64) + (64 + 32))
 """Rank 8 on q_proj (64 -> 64) and v_proj (64 -> 2 heads of 16) of two layers."""
@@ -34,6 +35,17 @@ def test_both_stages_are_trained_by_the_loop_and_their_arithmetic_is_counted(pla
         assert row["flops"] > 0
     assert found["rerank"]["seconds"] > 0 and found["reading"]["rows_per_second"] > 0
     assert found["weights_bytes"] > 0
+
+
+def test_blocks_of_ours_and_of_the_library_are_compared(place, monkeypatch):
+    found = steps.blocks(place)
+    assert 0 < found["own, error"] <= 2 * found["library, error"] < 0.1
+    assert [found[f"own, {n} prompts of 12 tokens"]["rows_per_second"] > 0 for n in (4, 16, 32)]
+    monkeypatch.setattr(
+        "sasrecllm.llm.blocks.adapted_linear", lambda *given: 1.2 * adapted_linear(*given)
+    )
+    with pytest.raises(ValueError, match="from single precision"):
+        steps.blocks(place)
 
 
 def test_nf4_holds_its_weights_in_fewer_bytes_and_does_the_same_arithmetic(place, monkeypatch):
@@ -100,7 +112,7 @@ def test_the_table_of_a_result_is_printed_again(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "A card, 2026-11-26, seed 0, torch 2.11.0." in said and "800.0 TFLOP/s" in said
     assert "| 1.1B bf16 | text, batch 16 | 1,234 | 500,000 | 200.0 | 25% | 2.0 GiB |" in said
-    assert "50.0 ms a request" in said and "**recipe failed**: exit 1: no" in said
+    assert "reranking 100 candidates: 50.0 ms" in said and "**recipe failed**: exit 1: no" in said
     again = dict(found, failed={"machine": "x"}, steps={"torchrun": {"wall": 9.0, "seconds": 8.0}})
     (tmp_path / "again.json").write_text(json.dumps(again))
     assert gpu.main(["--table", str(tmp_path / "gpu.json"), str(tmp_path / "again.json")]) == 0

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.smollm2 import BEST, Runner, take_over, weights, with_encoder
+from benchmarks.smollm2 import Runner, weights, with_encoder
 from sasrecllm.machine.progress import Progress
 from sasrecllm.studies.plan import Cell, load_plan, settings_of
 from sasrecllm.studies.run import Study
 
 FILE = Path(__file__).parents[2] / "configs/studies/smollm2.yaml"
-WHOLE = "text only, all weights at 1e-4"
 
 
 @pytest.fixture
@@ -24,15 +23,6 @@ def settings(plan, row):
     return settings_of(plan, Cell("ml-1m", row, 0), FILE.parent, Path("out"))
 
 
-def test_a_soft_row_takes_the_settings_and_the_adapter_of_the_best(plan):
-    take_over(plan, "soft tokens on the users of the words", WHOLE)
-    got = settings(plan, "soft tokens on the users of the words")
-    assert got.llm.lora.r == 0 and got.llm.dtype == "fp32"
-    assert got.strategy[0]["load"]["adapter"].endswith("text-only-all-weights-at-1e-4/seed-0")
-    # Its own settings stay, and other rows are as they were.
-    assert got.mapper.llm_holdout_users == 0 and settings(plan, "soft tokens").llm.lora.r == 16
-
-
 def test_an_encoder_that_is_brought_is_loaded_and_none_is_trained(plan):
     with_encoder(plan, Path("/brought/encoder"))
     for row in (r for r in plan.rows if r.startswith("soft tokens")):
@@ -41,17 +31,10 @@ def test_an_encoder_that_is_brought_is_loaded_and_none_is_trained(plan):
         assert stages[0]["load"]["encoder"] == "/brought/encoder"
 
 
-def test_rows_that_load_the_best_text_only_row_wait_for_all_until_it_is_time_to_choose(plan, tmp_path):
-    study = Study(plan, FILE, tmp_path, Progress(quiet=True))
-    runner = Runner(study, 2, time.monotonic() + 1e6, time.monotonic() + 1e6)
-    texts = {row for row in plan.rows if row.startswith(BEST)}
-    follows = "soft tokens, dual-stage"
+def test_rows_wait_for_those_that_they_load_parts_of(plan, tmp_path):
+    runner = Runner(Study(plan, FILE, tmp_path, Progress(quiet=True)), 2, time.monotonic() + 1e6)
     assert runner.needed("soft tokens") == runner.needed("zero-shot") == set()
-    assert runner.needed(follows) == texts | {"soft tokens"}
-    runner.failed.add(WHOLE)
-    assert runner.needed(follows) == texts - {WHOLE} | {"soft tokens"}
-    runner.choose = time.monotonic() - 1
-    assert runner.needed(follows) == {BEST, "soft tokens"}
+    assert runner.needed("soft tokens, dual-stage") == {"text only", "soft tokens"}
 
 
 def test_weights_tell_which_of_two_scores_knows_the_label():

@@ -9,6 +9,7 @@ from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import WindowQueries
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import ConfigError
+from sasrecllm.types import Histories
 
 
 def trained(encoder, items, feedback, state, target, loss, steps=120, lr=3e-3):
@@ -111,3 +112,22 @@ def test_refuses_bad_arguments_by_name(wrong, named):
         SASRec(**({"n_items": 5} | wrong))
     for part in named:
         assert part in refusal.value.what
+
+
+def test_a_history_that_neighbours_share_is_read_once(monkeypatch):
+    """A like and the items drawn beside it; while the encoder learns, each draws dropout of its own."""
+    encoder = build_encoder("sasrec", n_items=20, width=16, length=5, dropout=0.1)
+    read = []
+    plain = encoder.states
+    monkeypatch.setattr(encoder, "states", lambda *given: read.append(len(given[0])) or plain(*given))
+    two = Histories(
+        np.array([0, 1]), np.array([1, 2, 3, 4, 5]), np.ones(5, dtype=np.int8), np.arange(5),
+        np.array([0, 3, 5]), np.array([9, 9]),
+    )  # fmt: skip
+    rows = np.array([0, 0, 0, 1, 1, 0])
+    encoder.eval()
+    together, alone = encoder.encode(two.take(rows)), encoder.encode(two)
+    assert read == [3, 2] and torch.allclose(together, alone[rows], atol=1e-6)
+    encoder.train()
+    encoder.encode(two.take(rows))
+    assert read[-1] == 6

@@ -12,7 +12,7 @@ def row(auc, low, high, gain=None):
 
 FINE = {"popularity": row(0.6, 0.55, 0.65), "model": row(0.8, 0.7, 0.9, [0.2, 0.1, 0.3])}
 HIT = {"hr@10": [0.3, 0.2, 0.4], "lists": 100, "chance": 0.01}
-MISSED = HIT | {"hr@10": [0.01, 0.0, 0.03]}
+MISSED = HIT | {"hr@10": [0.01, 0.0, 0.015]}
 
 
 def found(rows=FINE, lists=HIT, **more):
@@ -42,3 +42,16 @@ def test_likes_that_are_untrained_beside_others_that_are_trained():
 def test_an_auc_that_is_surely_better_beside_lists_at_chance(low, told):
     rows = FINE | {"model": row(0.8, 0.7, 0.9, [0.2, low, 0.3])}
     assert len(found(rows, MISSED)) == told
+
+
+@pytest.mark.parametrize(
+    ("high", "behind", "told"), [(0.03, -0.01, 1), (0.03, 0.02, 0), (0.03, None, 0), (0.015, 0.02, 1)]
+)
+def test_few_lists_that_may_hit_twice_as_often_as_random_ones_tell_nothing(high, behind, told):
+    """A hundred lists with one hit expected may be a model of taste or none; lists that are surely
+    behind those of popularity are none."""
+    rows = FINE | {"model": row(0.8, 0.7, 0.9, [0.2, 0.1, 0.3])}
+    lists = MISSED | {"hr@10": [0.01, 0.0, high], "minus popularity": {}}
+    if behind is not None:
+        lists["minus popularity"] = {"ndcg@10": [behind - 0.05, behind - 0.1, behind]}
+    assert len(found(rows, lists)) == told

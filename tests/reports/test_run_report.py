@@ -105,6 +105,26 @@ def test_an_update_shows_both_runs_and_which_way_each_metric_is_better():
     assert "Before and after" not in run_report.html_report(GOOD)
 
 
+def test_what_an_alarm_doubts_is_neither_shown_large_nor_said_twice():
+    card = "AUC: a liked row above another"
+    assert card in run_report.html_report(GOOD)
+    verdict = ["Lists: deploy none yet.", "P(like): no headline. Popularity is below .5."]
+    doubted = replace(GOOD, alarms=["popularity is below .5"], verdict=verdict)
+    html = run_report.html_report(doubted)
+    assert card not in html and html.lower().count("popularity is below .5") == 1
+    assert "test rows, all of them" in html
+    assert "No headline" in run_report.html_report(replace(doubted, verdict=[]))
+
+
+def test_what_the_order_of_lists_was_judged_by_stands_beside_their_table():
+    said = "EASE 60%; NDCG@10 on 80 validation likes out of fold 0.05"
+    metrics = {m: [0.1, 0.0, 0.2] for m in ("hr@10", "ndcg@10", "mrr")}
+    rows = {"list fusion": {"lists": 9, "popularity bias": []} | metrics}
+    lists = {"lists": 9, "served": "list fusion", "fusion": said, "rows": rows, "reranked": {}}
+    html = run_report.html_report(replace(GOOD, ranking={"whole catalogue": lists}))
+    assert f"list fusion is {said}." in html
+
+
 def test_headline_is_true_to_the_intervals_of_both_metrics():
     better = run_report.headline(GOOD)
     assert better.count("surely better than the best baseline, trivial") == 2

@@ -14,16 +14,18 @@ from sasrecllm.stages.timing import RunTime, StageTime
 ENCODER = StageTime(step=0.02, steps=2000, validation=0.2, validations=30, copies=5)  # 46 s each
 NEXT_ITEM = StageTime(step=0.03, steps=1000, validation=0.1, validations=60)  # 36 s
 LISTS = StageTime(other=8.0)
-ASKING = StageTime(step=0.25, steps=500, validation=4.0, validations=3, asks=True)  # 137 s each
+ASKING = StageTime(
+    step=0.25, steps=500, validation=4.0, validated=2_000, validations=3, asks=True
+)  # 137 s each
 FULL = RunTime(
     {"encoder": ENCODER, "text": ASKING, "mapper": ASKING, "soft": ASKING, "next_item": NEXT_ITEM}
     | {"lists": LISTS},
-    document=0.015, documents=13_000, prompt=0.002, prompts=12_000, ablated=10_000, plain=20.0,
+    document=0.015, documents=13_000, rows=4_000, ablated=10_000, plain=20.0,
 )  # fmt: skip
 PLAIN = replace(
     FULL,
     stages={n: replace(s, copies=1) for n, s in FULL.stages.items() if not s.asks},
-    document=0.0, documents=0, prompts=0, ablated=0,
+    document=0.0, documents=0, rows=0, ablated=0,
 )  # fmt: skip
 
 
@@ -37,10 +39,7 @@ def times(factor=1.0):
             )
             for name, s in time.stages.items()
         }
-        return replace(
-            time, stages=stages, document=time.document * factor, prompt=time.prompt * factor,
-            plain=time.plain * factor,
-        )  # fmt: skip
+        return replace(time, stages=stages, document=time.document * factor, plain=time.plain * factor)
 
     return lambda language: slower(FULL if language else PLAIN)
 
@@ -64,12 +63,12 @@ def cost(config):
         share = config.lists.next_item.seconds / 120
         networks = PLAIN.stages["encoder"].once + PLAIN.stages["next_item"].once
         return LISTS.other + PLAIN.plain + share * networks
-    prompts = FULL.prompts + FULL.ablated * config.evaluation.ablations
+    prompts = 3 * FULL.rows + FULL.ablated * config.evaluation.ablations
     steps = min(config.llm.loop.max_steps or 10**9, ASKING.steps * config.llm.loop.epochs // 3)
     asking = 3 * (steps * ASKING.step + ASKING.validation * ASKING.validations)
     documents = config.llm.offline.documents * config.llm.offline.titles_loop.epochs
     others = (1 + config.encoder.folds) * ENCODER.once + NEXT_ITEM.seconds + LISTS.other
-    return others + FULL.plain + size * (asking + documents * FULL.document + prompts * FULL.prompt)
+    return others + FULL.plain + size * (asking + documents * FULL.document + prompts * ASKING.row)
 
 
 @pytest.mark.parametrize("budget", ["2m", "5m", "8m", "10m", "12m", "15m", "20m", "30m", "1h", "2h"])
@@ -149,19 +148,21 @@ def pretrained(factor=1.0, drawn=40_000):
 
     def measure(language):
         found = times(factor)(language)
-        asking = replace(ASKING, step=2.0 * factor, validation=20.0 * factor, validations=4)
+        asking = replace(
+            ASKING, step=2.0 * factor, validation=20.0 * factor, validated=400, validations=4
+        )
         stages = {n: asking if s.asks else s for n, s in found.stages.items()}
         return replace(
-            found, stages=stages, document=0.0, documents=0, prompt=0.05 * factor * language,
-            listed=0.02 * factor * language, served=3_000 * language, drawn=drawn * language,
+            found, stages=stages, document=0.0, documents=0, listed=0.02 * factor * language,
+            served=3_000 * language, drawn=drawn * language,
         )  # fmt: skip
 
     return measure
 
 
-def pretrained_cost(config, factor=1.0):
+def pretrained_cost(config, factor=1.0, measure=None):
     """Seconds of that run under the settings that were chosen."""
-    full, kept = pretrained(factor)(True), STRATEGIES[config.strategy]
+    full, kept = (measure or pretrained(factor))(True), STRATEGIES[config.strategy]
     asking = [s for s in kept if s.name in ("text", "mapper", "soft")]
     encoder, soft = full.stages["encoder"], len(asking) > 1
     others = (1 + config.encoder.folds * soft) * encoder.once + full.stages["next_item"].seconds
@@ -170,10 +171,9 @@ def pretrained_cost(config, factor=1.0):
         return others
     steps = min(config.llm.loop.max_steps or 10**9, ASKING.steps * config.llm.loop.epochs // 3)
     stage = full.stages["text"]
-    lists = full.listed * (full.served + full.drawn * bool(config.evaluation.ranking.negatives))
-    prompts = full.prompt * (
-        full.prompts * len(asking) / 3 + full.ablated * config.evaluation.ablations
-    )
+    drawn = full.drawn * bool(config.evaluation.ranking.negatives)
+    lists = full.listed * (full.served + full.earned * steps / ASKING.steps + drawn)
+    prompts = stage.row * (full.rows * len(asking) + full.ablated * config.evaluation.ablations)
     learning = len(asking) * (steps * stage.step + 4 * stage.validation)
     return others + learning + prompts + lists * len(asking) / 3
 
@@ -183,6 +183,32 @@ def test_a_pretrained_model_keeps_its_size():
     assert (config.llm.offline.width, config.llm.loop.epochs) == (128, 9)
     short, _ = decided("50m", HUB, measure=pretrained())
     assert 0 < short.llm.loop.max_steps < ASKING.steps
+
+
+def test_rows_that_a_stage_reads_cost_what_its_own_prompts_cost():
+    """Text prompts of one history share it; soft prompts, whose slot comes first, cost more."""
+
+    def measure(language):
+        full = pretrained()(language)
+        dear = {
+            n: replace(s, validation=400.0) for n, s in full.stages.items() if n in ("mapper", "soft")
+        }
+        return replace(full, stages=full.stages | dear)
+
+    config, said = decided("20m", HUB, measure=measure)
+    assert config.strategy == "text-beside-encoder", said
+    assert 0.9 * 1200 <= pretrained_cost(config) <= 1.02 * 1200, said
+
+
+def test_lists_that_longer_training_earns_do_not_leave_a_short_one_out():
+    """Lists may take a tenth of the run: of a run that learns little they take little."""
+
+    def measure(language):
+        return replace(pretrained()(language), earned=400_000 * language)
+
+    config, said = decided("40m", HUB, measure=measure)
+    assert config.strategy == "text-beside-encoder" and config.llm.loop.max_steps > 0, said
+    assert 0.9 * 2400 <= pretrained_cost(config, measure=measure) <= 1.02 * 2400, said
 
 
 def test_a_pretrained_model_gives_up_judging_first_then_its_soft_stages_then_itself():

@@ -13,7 +13,9 @@ several channels that say much the same above the others by luck.
 
 The guards: where the best single channel is better by more than 1.96 standard errors, it is served
 alone.  And where the fusion is not better than popularity by more than one, lists are popularity: taste
-must show.  Folds and errors are of users, whose likes are not independent.
+must show.  Of several kinds of popularity it is then the first, unless another one is surely better:
+the best of three on a few likes is luck.  Folds and errors are of users, whose likes are not
+independent.
 McFadden, "Conditional logit analysis of qualitative choice behavior" (1974).
 
 Items without a like are :mod:`.new_items_in_lists`; a score that costs too much for a whole catalogue
@@ -130,6 +132,8 @@ class ListFusion:
         if plain:
             popular = max(plain, key=lambda place: (alone[place].mean(), -place))
             if not is_above(served, alone[popular], users, errors=1.0):
+                if not is_above(alone[popular], alone[plain[0]], users):
+                    popular = plain[0]
                 weights, served, ridge = np.eye(len(channels))[popular], alone[popular], 0.0
         judged = {c.name: float(v.mean()) for c, v in zip(channels, alone, strict=True)}
         judged |= {"fusion": float(fused.mean()), "served": float(served.mean())}

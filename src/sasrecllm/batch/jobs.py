@@ -11,6 +11,8 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sasrecllm.batch import on_ray
 from sasrecllm.batch.part_files import part_file, parts_folder, verify_part, write_part
 from sasrecllm.checkpoint import read_json, write_json
@@ -24,6 +26,7 @@ from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
 from sasrecllm.runs.seal import choose_run
 from sasrecllm.runs.stored import stored_data
+from sasrecllm.types import UNKNOWN
 
 PART = 1000
 JOB, MERGE = "job.json", ".merge.lock"
@@ -64,7 +67,17 @@ def recommend_all(
     found = choose_run(run)
     data = stored_data(found)
     refuse_without_rerank(wanted(data.catalog, wishes, data.allow_seen), rerank)
-    count = sum(1 for _ in user_batches(users, size, column))  # looks at every id, before any claim
+    count, strangers, first = 0, 0, ""
+    for ids in user_batches(users, size, column):  # looks at every id, before any claim
+        count += 1
+        unknown = np.flatnonzero(data.catalog.user_index(ids) == UNKNOWN)
+        first = first or (ids[unknown[0]] if len(unknown) else "")
+        strangers += len(unknown)
+    if strangers:
+        progress.line(
+            f"{users}: {strangers:,} users ({first!r} say) are not in the run's data: what is popular"
+            " is listed for them"
+        )
     job = {
         "run": found.digest(), "users": file_digest(users), "column": column, "k": k,
         "retrieve": retrieve, "rerank": rerank, "size": size, "parts": count,

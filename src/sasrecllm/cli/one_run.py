@@ -87,7 +87,9 @@ def prepare(
 
     with open_run(settings_of(config, context.args), out, quiet) as opened:
         dataset = prepare_data(opened)
-    say(f"{opened.folder.data}: {dataset.summary()['splits']}")
+    splits = dataset.summary()["splits"].items()
+    counted = ", ".join(f"{split} {found['rows']:,}" for split, found in splits)
+    say(f"{opened.folder.data}: {len(dataset):,} rows prepared ({counted})")
 
 
 @app.command(context_settings=OVERRIDES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -10,7 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from sasrecllm.data.ingest.readers import bad_json, explained, scan_json
+from sasrecllm.data.ingest.columns import nearest
+from sasrecllm.data.ingest.readers import bad_json, explained, refuse_repeated, scan_json
 from sasrecllm.data.ingest.text import understood
 from sasrecllm.data.ingest.values import ids
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
@@ -40,10 +42,13 @@ def user_batches(path: Path, size: int, column: str = "user_id") -> Iterator[lis
     frame, rows = _scan(path)
     schema = frame.collect_schema()
     if column not in schema:
+        names = schema.names()
+        close = names[0] if len(names) == 1 else nearest("user_id", names) or "<name in your file>"
         raise DataError(
-            f"{path} has no column {column!r}; it has: {', '.join(schema)}"
-            + did_you_mean(column, schema.names()),
-            f"give its name with --column, or make {column} the first line of a file of ids alone",
+            f"{path} has no column {column!r}; it has: {', '.join(names)}"
+            + did_you_mean(column, names),
+            f"name it: --column {shlex.quote(close)}; or, if the first line is an id already, make"
+            f" {column} the first line of a file of ids alone",
         )
     where = f"{path}, column {column}"
     ids(pl.Series([], dtype=schema[column]), where)  # a type that cannot be is refused before any row
@@ -145,6 +150,7 @@ def _scan(path: Path) -> tuple[pl.LazyFrame, int | None]:
             frame = pl.scan_parquet(path, glob=False)
         elif path.suffix in (".csv", ".tsv"):
             text = understood(path)
+            refuse_repeated(path, text.names)
             rows, quote = text.rows, '"' if text.quoted else None
             frame = pl.scan_csv(
                 text.source, glob=False, infer_schema=False, separator=text.separator, quote_char=quote

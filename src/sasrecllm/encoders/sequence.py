@@ -30,7 +30,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.ops.catalogue_softmax import catalogue_softmax
 from sasrecllm.ops.draws import Rows, of_rows
 from sasrecllm.ops.gathered_dot import chosen_products
-from sasrecllm.types import BoolArray, Histories, IntArray
+from sasrecllm.types import BoolArray, Histories, IntArray, each_once
 
 PAD = -1
 """What fills a row on the right; inside a history an item outside the catalogue is never PAD."""
@@ -182,11 +182,15 @@ class SequentialEncoder(nn.Module, ABC):
     def _last_states(self, read: Histories) -> Tensor:
         outside = (read.items < 0) | (read.items >= self.n_items)
         items = np.where(outside, self.n_items, read.items)  # not PAD: it was an event all the same
-        items_BL = self._on_device(read.padded(items, PAD))
-        feedback_BL = self._on_device(read.padded(read.labels.astype(np.int64), 0))
-        states = self.states(self._on_device(read.users), items_BL, feedback_BL)
-        lengths = self._on_device(np.diff(read.offsets))
-        return states[torch.arange(len(read), device=self.device), lengths]
+        items_BL, feedback_BL = read.padded(items, PAD), read.padded(read.labels.astype(np.int64), 0)
+        columns: list[Any] = [read.users, items_BL, feedback_BL, np.diff(read.offsets)]
+        owners = None
+        if not self.training:  # a like and the items drawn beside it have one history
+            first, owners = each_once(*columns)
+            columns = [column[first] for column in columns]
+        *given, lengths = map(self._on_device, columns)
+        last = self.states(*given)[torch.arange(len(lengths), device=self.device), lengths]
+        return last if owners is None else last[self._on_device(owners)]
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """Vectors of ``items`` [...], shape [..., D]; an unseen item has the mean of the seen."""

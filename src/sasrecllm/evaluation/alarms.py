@@ -9,6 +9,8 @@ from sasrecllm.evaluation.served_lists import above_chance
 
 APART = 0.05
 """Difference of two shares of items from which on what is true of them tells likes apart."""
+TWICE = 2.0
+"""Times the hits of random lists that lists with any taste may be expected to have."""
 
 
 def alarms(
@@ -46,12 +48,25 @@ def alarms(
             )
     served = (lists or {}).get("rows", {})
     judged = served.get(final) or served.get((lists or {}).get("served"))
-    if judged and judged["lists"] and not above_chance(judged) and _surely_best(rows, final, rivals):
+    if judged and judged["lists"] and _miss(judged) and _surely_best(rows, final, rivals):
         found.append(
-            f"{final} has surely the best AUC, but its lists hit no more likes than random ones do"
-            f" (HR@10 {judged['hr@10'][0]:.3f}, random {judged['chance']:.3f})"
+            f"{final} has surely the best AUC, but its lists hit not surely more likes than random ones"
+            f" do (HR@10 {judged['hr@10'][0]:.3f}, random {judged['chance']:.3f})"
         )
     return found
+
+
+def _miss(row: Mapping[str, Any]) -> bool:
+    """Whether lists are at chance, and there are enough of them to tell.
+
+    Few lists are above chance by luck or not at all: where twice as many hits as random ones have are
+    possible, and no fewer than those of popularity, nothing is told.
+    """
+    if above_chance(dict(row)):
+        return False
+    apart = row.get("minus popularity", {}).get("ndcg@10") or [None] * 3
+    behind = apart[2] is not None and apart[2] < 0
+    return behind or row["hr@10"][2] is None or row["hr@10"][2] < TWICE * row["chance"]
 
 
 def _surely_best(rows: Mapping[str, Mapping[str, Any]], final: str, rivals: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """What a language model's blocks are computed by, where not by the library's own operations.
 
-On a CPU those of LoRA, and in half precision of attention and norms, take longer than the products.
+On a CPU those of LoRA, and in half precision of attention and norms, take longer than the products;
+on a GPU those of LoRA and norms keep copies in single precision.
 The model stays the library's: a layer's ``forward`` is another, with the same result up to rounding.
 Wherever something is out of the ordinary the library's own is called.
 """
@@ -35,18 +36,15 @@ def lora_by_one_step(causal: nn.Module) -> None:
 
 
 def _adapted(layer: Any, plain: Any, values: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    names = layer.active_adapters
+    names, device = layer.active_adapters, values.device.type
     ordinary = len(names) == 1 and not (args or kwargs or layer.disable_adapters or layer.merged)
-    if (
-        not ordinary
-        or values.device.type != "cpu"
-        or torch.is_autocast_enabled("cpu")
-        or names[0] in layer.lora_variant
-    ):
+    ordinary = ordinary and names[0] not in layer.lora_variant and not torch.is_autocast_enabled(device)
+    dropout = layer.lora_dropout[names[0]] if ordinary else None
+    p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+    if not ordinary or (p and device != "cpu"):  # what is dropped is drawn on a CPU
         result: Tensor = plain(values, *args, **kwargs)
         return result
     name, base = names[0], layer.base_layer
-    dropout = layer.lora_dropout[name]
     return adapted_linear(
         values,
         base.weight,
@@ -54,7 +52,7 @@ def _adapted(layer: Any, plain: Any, values: Tensor, *args: Any, **kwargs: Any) 
         layer.lora_A[name].weight,
         layer.lora_B[name].weight,
         layer.scaling[name],
-        dropout.p if dropout.training and isinstance(dropout, nn.Dropout) else 0.0,
+        p,
     )
 
 
@@ -90,7 +88,7 @@ def _is_llamas(norm: Any) -> bool:
 
 
 def _normed(norm: Any, plain: Any, values: Tensor) -> Tensor:
-    half = values.dtype == norm.weight.dtype == torch.bfloat16 and values.device.type == "cpu"
+    half = values.dtype == norm.weight.dtype == torch.bfloat16
     result: Tensor = rms_norm(values, norm.weight, norm.variance_epsilon) if half else plain(values)
     return result
 

@@ -1,4 +1,4 @@
-"""A linear layer with a low-rank update beside it (LoRA), as one step with its own gradient, for a CPU.
+"""A linear layer with a low-rank update beside it (LoRA), as one step with its own gradient.
 
 Done by the library's single operations, the update costs more than the layer: a mask of random numbers
 as large as the input, copies of the input in the update's number format, and sums of whole outputs.

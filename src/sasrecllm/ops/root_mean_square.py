@@ -1,4 +1,4 @@
-"""RMSNorm in half precision on a CPU, as one step that keeps no copies in single precision.
+"""RMSNorm in half precision, as one step that keeps no copies in single precision.
 
 Legend: M rows, K columns.
 """

@@ -59,6 +59,8 @@ def ranking_tables(ranking: Mapping[str, Lists]) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         if whole:
             lines += ["", *looks(lists)]
+        if lists.get("fusion"):
+            lines += ["", f"The order that recommend serves is {lists['fusion']}."]
     return "\n".join(lines)
 
 

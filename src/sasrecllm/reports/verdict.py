@@ -64,13 +64,14 @@ def _lists(lists: Mapping[str, Any] | None) -> str:
         return _at_chance(rows[served or best], served or best)
     said = _advised(lists, best) + _hits(lists, served or best)
     if lists.get("fusion"):
-        said += f" The order that recommend serves is {lists['fusion']}."
+        # What it was judged by stands beside the table.
+        said += f" The order that recommend serves is {lists['fusion'].partition('; ')[0]}."
     return said + _variety(lists, served or best)
 
 
 def _at_chance(row: Mapping[str, Any], name: str) -> str:
     return (
-        "Lists: deploy none yet. No row's lists hit more likes than random ones would"
+        "Lists: deploy none yet. No row's lists hit surely more likes than random ones would"
         f" ({name}: {_percent(row['hr@10'][0])} of them, random {_percent(row['chance'])}): there are"
         " too few likes to learn from, or they are on items that training does not show."
     )
@@ -123,7 +124,7 @@ def _hits(lists: Mapping[str, Any], name: str) -> str:
     if row.get("chance") is not None:
         beside.append(f"at random {_percent(row['chance'])}")
     said += f" ({', '.join(beside)})" if beside else ""
-    return said + ("." if _beats_chance(row) else ", which is no more than chance.")
+    return said + ("." if _beats_chance(row) else ", which is not surely more than chance.")
 
 
 def _variety(lists: Mapping[str, Any], name: str) -> str:

@@ -237,10 +237,12 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
         base, rules = _beside(asked, full, way)
         asking = [s for s in _kept(full, way) if s.asks]
         checked = sum(s.validation * s.validations for s in asking)
-        judging = _judging(full, way) * len(asking) / everything + _ablating(full, config, way)
+        drawn = 0 if way.values.get(DRAWN) == 0 else full.drawn
+        listed = full.listed * len(asking) / everything
+        judging = _judging(full, config, way, asking) + listed * (full.served + drawn)
         fixed = base + way.size.cost * (judging + checked)
         training = full.document * full.documents + sum(s.step * s.steps for s in asking)
-        usual = way.size.cost * training
+        usual = way.size.cost * (training + listed * full.earned)
         least = max(way.least, min(1.0, fewest))
         needed = fixed + least * usual
         if needed <= asked.left:
@@ -265,16 +267,10 @@ def _kept(full: RunTime, way: Way) -> list[StageTime]:
     return found if uses_crossfit(stages) else [replace(s, copies=min(1, s.copies)) for s in found]
 
 
-def _judging(full: RunTime, way: Way) -> float:
-    """Seconds of the prompts of the table and of lists, with all stages."""
-    drawn = 0 if way.values.get(DRAWN) == 0 else full.drawn
-    return full.prompt * full.prompts + full.listed * (full.served + drawn)
-
-
-def _ablating(full: RunTime, config: Config, way: Way) -> float:
-    """Seconds of the prompts of ablations, of the last row alone."""
+def _judging(full: RunTime, config: Config, way: Way, asking: list[StageTime]) -> float:
+    """Seconds of the rows that the stages ``asking`` read for the table and for ablations."""
     wanted = bool(way.values.get("evaluation.ablations", config.evaluation.ablations))
-    return full.prompt * full.ablated * wanted
+    return full.rows * sum(stage.row for stage in asking) + full.ablated * wanted * asking[-1].row
 
 
 def _beside(asked: Asked, full: RunTime, way: Way) -> tuple[float, list[Rule]]:

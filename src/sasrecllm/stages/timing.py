@@ -24,7 +24,7 @@ from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.ablations import ABLATIONS
 from sasrecllm.stages.kind import Stage, Work
-from sasrecllm.stages.list_budget import prompt_budget
+from sasrecllm.stages.list_budget import SHARE, prompt_budget
 from sasrecllm.stages.list_parts import RERANKED
 from sasrecllm.stages.own_language_model import language_model
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
@@ -74,6 +74,11 @@ class StageTime:
     said: str = ""
 
     @property
+    def row(self) -> float:
+        """One question that is read without learning."""
+        return self.validation / self.validated
+
+    @property
     def once(self) -> float:
         """One training of it."""
         return self.step * self.steps + self.validation * self.validations
@@ -92,11 +97,11 @@ class RunTime:
         stages: by name.
         document: both phases of the offline language model, one document in one epoch.
         documents: how many it would read, over all epochs.
-        prompt: one prompt, read without learning.
-        prompts: how many are, for the table.
-        ablated: how many more are for ablations.
+        rows: how many rows each stage that asks the language model reads for the table.
+        ablated: how many more its last stage reads for ablations.
         listed: one item of a list that the language model orders, whose items share one beginning.
-        served: how many are, for lists of the whole catalogue.
+        served: how many are, for lists of the whole catalogue, were nothing learnt.
+        earned: how many more are for what is learnt: lists may take a tenth of the run.
         drawn: how many are, for lists of drawn others.
         plain: judging everything that asks no language model.
     """
@@ -104,19 +109,20 @@ class RunTime:
     stages: dict[str, StageTime] = field(default_factory=dict)
     document: float = 0.0
     documents: int = 0
-    prompt: float = 0.0
-    prompts: int = 0
+    rows: int = 0
     ablated: int = 0
     listed: float = 0.0
     served: int = 0
+    earned: int = 0
     drawn: int = 0
     plain: float = 0.0
 
     @property
     def judging(self) -> float:
         """The evaluation."""
-        lists = self.listed * (self.served + self.drawn)
-        return self.plain + self.prompt * (self.prompts + self.ablated) + lists
+        asking = [s.row for s in self.stages.values() if s.asks]
+        prompts = self.rows * sum(asking) + self.ablated * sum(asking[-1:])
+        return self.plain + prompts + self.listed * (self.served + self.earned + self.drawn)
 
     @property
     def seconds(self) -> float:
@@ -264,11 +270,8 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
         plain += found.stages[LISTS].other / 4 if LISTS in found.stages else 0.0
     if not language:
         return replace(found, plain=plain)
-    stages = [s for s in planned(c).values() if s.kind.asks_language_model]
-    answering = [found.stages[s.name] for s in stages]
-    prompt = float(np.mean([s.validation / s.validated for s in answering]))
     ablated = evaluation.ablations * (1 + len(ABLATIONS)) * len(work.questions("test"))
-    found = replace(found, plain=plain, prompt=prompt, prompts=asked * len(stages), ablated=ablated)
+    found = replace(found, plain=plain, rows=asked, ablated=ablated)
     return _with_lists(work, found, rows[len(rows) // 2 :][:1]) if users else found
 
 
@@ -283,12 +286,16 @@ def _with_lists(work: Work, found: RunTime, row: IntArray) -> RunTime:
     scorer.score(data.histories(row), items)
     listed = (time.monotonic() - started) / items.size
     budget = prompt_budget(c, data, stages)
-    served = budget + (min(budget // 2, RERANKED * c.lists.best) if c.lists.rerank else 0)
+    unlearnt = min(budget, int(SHARE * found.rows * sum(s.asks for s in found.stages.values())))
+    served, everything = (
+        prompts + (min(prompts // 2, RERANKED * c.lists.best) if c.lists.rerank else 0)
+        for prompts in (budget if is_own(c) else unlearnt, budget)
+    )
     others = longest_lists(data, "test", c.evaluation.ranking.negatives)
     of_others = c.evaluation.ranking.when == "always" or data.implicit
     lists = len(servable_likes(data, "test")) if others and of_others else 0
     drawn = lists * (1 + others) * len(asking)
-    return replace(found, listed=listed, served=served, drawn=drawn)
+    return replace(found, listed=listed, served=served, earned=everything - served, drawn=drawn)
 
 
 LISTS = "lists"

@@ -36,7 +36,8 @@ def test_a_refusal_lists_the_files_own_columns_with_the_nearest_name(tmp_path: P
     )
     assert "its columns: customer_no, article_no, mark, day" in refusal.what
     assert "did you mean 'customer_no'?" in refusal.what
-    assert refusal.remedy == "name it: 'data.columns.user_id=customer_no'"
+    both = "'data.columns.user_id=customer_no' 'data.columns.item_id=article_no'"
+    assert refusal.remedy == f"name them: {both}"
     refusal = refused(log(tmp_path, header, row, columns={"user_id": "customer_no"}))
     assert "article_no, mark, day" in refusal.what and "item_id=article_no" in refusal.remedy
     refusal = refused(log(tmp_path, "user_id,item_id", "u,a", shelf="article,maker\na,M\n"))
@@ -44,7 +45,8 @@ def test_a_refusal_lists_the_files_own_columns_with_the_nearest_name(tmp_path: P
         "shelf.csv has no column item_id and no column title; its columns: article, maker"
         in refusal.what
     )
-    assert refusal.remedy == "name it: 'data.columns.items.item_id=article'"
+    both = "'data.columns.items.item_id=article' 'data.columns.items.title=<name in your file>'"
+    assert refusal.remedy.startswith(f"name them: {both}")
     no_titles = tmp_path / "one.csv"
     no_titles.write_text("user_id,item_id,Film\nu,a,A\n")
     with pytest.raises(DataError, match="its columns: user_id, item_id, Film"):
@@ -69,6 +71,7 @@ LEFT_OUT = {
     "My Rating": ("5", "it may be a rating: 'data.columns.rating=My Rating'"),
     "review_score": ("4.5", "a rating: 'data.columns.rating=review_score'"),
     "watchCount": ("17", "'data.columns.rating=watchCount' with a data.threshold"),
+    "played_seconds": ("9000", "'data.columns.rating=played_seconds' with a data.threshold"),
     "play_duration": ("9000", "'data.columns.rating=play_duration' with a data.threshold"),
     "is_click": ("1", "'data.columns.label=is_click'"),
     "event_type": ("view", "the kind of an event"),
@@ -213,21 +216,25 @@ def test_every_optional_column_can_be_given_back(ours: str, tmp_path: Path) -> N
     assert len(prepare(tables, split="leave-one-out")) == 3
 
 
-def test_the_remedy_for_an_items_file_works(tmp_path: Path) -> None:
-    refusal = refused(log(tmp_path, "user_id,item_id", "u,a", shelf="article,film_name\na,A\n"))
-    settings = []
-    for near in ("item_id=article", "title=film_name"):
-        assert refusal.remedy == f"name it: 'data.columns.items.{near}'"
-        settings.append(refusal.remedy.split("'")[1])
-        columns = load_config(None, settings).data.columns
-        assert columns[f"items.{near.split('=')[0]}"] == near.split("=")[1]
-        tables = log(
-            tmp_path, "user_id,item_id", *["u,a"] * 3, columns=columns,
-            shelf="article,film_name\na,A\n",
-        )  # fmt: skip
-        if near.startswith("item_id"):
-            refusal = refused(tables)
-    assert len(prepare(tables, split="leave-one-out")) == 3
+def test_a_name_that_is_not_there_comes_with_the_setting_that_mends_it(tmp_path: Path) -> None:
+    header, rows, shelf = "who,dish,day", ["u,a,2014-07-14"] * 3, "dish,movie_titles\na,A\n"
+    columns = {"user_id": "hwo", "item_id": "dish", "items.title": "name", "timestamp": "day"}
+    for key, name in (("items.title", "movie_titles"), ("user_id", "who")):
+        with pytest.raises(DataError, match=f"no column '{columns[key]}'") as refusal:
+            log(tmp_path, header, *rows, shelf=shelf, columns=columns)
+        assert refusal.value.remedy == f"name it: 'data.columns.{key}={name}'"
+        columns[key] = name
+    tables = log(tmp_path, header, *rows, shelf=shelf, columns=columns)
+    assert len(prepare(tables, split="leave-one-out", repeats="keep")) == 3
+
+
+@pytest.mark.parametrize("columns", [{}, {"user_id": "customer_id", "title": "name"}])
+def test_a_log_in_the_place_of_the_items_is_told(columns: dict, tmp_path: Path) -> None:
+    log(tmp_path, "customer_id,item_id", "u,a", "u,b", shelf="item_id,name\na,A\nb,B\n")
+    paths = {"path": tmp_path / "shelf.csv", "items_path": tmp_path / "log.csv"}
+    with pytest.raises(DataError, match="'customer_id', stands in the items") as refusal:
+        load_tables("files", columns=columns, **paths)
+    assert "each other's place" in refusal.value.remedy
 
 
 def test_braces_in_the_name_of_a_file_do_no_harm(tmp_path: Path) -> None:
@@ -296,6 +303,12 @@ def test_users_whose_ids_may_be_none_or_differ_by_a_space_are_named(tmp_path: Pa
     notes = prepare(log(tmp_path, "who,item_id", *rows, columns={"user_id": "who"}), seen="allow").notes
     assert any("column who: 1 ids begin or end with a space ('u ' say)" in note for note in notes)
     assert any("column who: the rows of 'NULL' are taken for those of a user" in note for note in notes)
+    rows = [f"{user},{item}" for user in ("Anna", "anna", "ANNA", "ben", "Carl") for item in "abc"]
+    notes = prepare(log(tmp_path, "who,item_id", *rows, columns={"user_id": "who"}), seen="allow").notes
+    assert [n for n in notes if "column who" in n] == [
+        "log.csv, column who: 3 ids differ from another one in case alone ('ANNA' and 'Anna' say): they"
+        " are different users"
+    ]
     plain = [f"{user},{item}" for user in ("u", "nulla", "a b") for item in "abc"]
     assert not any(
         "column user_id" in n for n in prepare(log(tmp_path, "user_id,item_id", *plain)).notes

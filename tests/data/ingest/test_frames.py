@@ -1,5 +1,6 @@
 """Frames of polars and pandas at the door of files: the same rows, kinds and refusals."""
 
+import ast
 import datetime
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_a_refusal_names_the_frames_own_column_and_its_row_counted_from_0():
         with pytest.raises(DataError) as refused:
             prepared(frame, shelf())
         assert str(refused.value).startswith(
-            "the interactions frame, row 7 (counted from 0), column stars: None; allowed: a finite"
+            "the interactions frame, row 7 (counted from 0), column stars: no value; allowed: a finite"
         )
     twice = pl.concat([shelf(), shelf()[3:4]])
     with pytest.raises(
@@ -92,6 +93,18 @@ def test_a_refusal_names_the_frames_own_column_and_its_row_counted_from_0():
     back = log().with_columns(place=-pl.int_range(pl.len()))
     with pytest.raises(DataError, match=r"the first: row \d+, reader 'r0', place"):
         prepared(back, shelf(), order)
+
+
+def test_columns_that_are_missing_are_named_as_python_names_them():
+    """What is printed is an argument of the call that was refused, and mends it."""
+    books, rows = shelf().rename({"isbn": "no"}), log().rename({"isbn": "no", "reader": "who"})
+    columns = {"rating": "stars", "timestamp": "when"}
+    with pytest.raises(DataError, match=r"the items frame .*; the interactions frame has") as refused:
+        prepared(rows, books, columns)
+    remedy = refused.value.remedy.replace("<name in your file>", "who")
+    named = ast.literal_eval(remedy.removeprefix("name them: columns="))
+    assert named == {"item_id": "no", "user_id": "who"}
+    assert len(prepared(rows, books, columns | named)) == 120
 
 
 def test_refused_rows_are_set_aside_with_their_numbers(tmp_path):

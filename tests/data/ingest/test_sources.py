@@ -196,8 +196,8 @@ def test_a_damaged_file_is_refused_with_its_place(case: str, tmp_path: Path) -> 
 
 
 BAD_LINES = {
-    "a short row": ("a,NaN,1\n", "row 4 (line 5), column timestamp: None"),
-    "a blank line inside": ("\na,NaN,1,4\n", "row 4 (line 5), column user_id: None"),
+    "a short row": ("a,NaN,1\n", "row 4 (line 5), column timestamp: no value"),
+    "a blank line inside": ("\na,NaN,1,4\n", "row 4 (line 5), column user_id: no value"),
     "a NUL": ("a\x00,NaN,1,4\n", "row 4 (line 5), column user_id"),
     "a bad row after a field of two lines": (
         '"a\nb",NaN,1,4\nx,NaN,?,5\n', "row 4 (line 5), column user_id"),

@@ -123,6 +123,25 @@ def test_numbers_that_end_before_1980_may_be_of_another_unit(number: int, doubte
     assert ("another unit" in seconds(pl.Series([0, number]), "log").note) == doubted
 
 
+ZONED = "2014-07-14T14:00:00+02:00"
+MIXES = {
+    "one without": ([ZONED, "2014-07-14T12:00:00", ZONED], True),
+    "one without, late": ([ZONED] * 150 + ["2014-07-14 12:00"], True),
+    "all with": ([ZONED, "2014-07-14T12:00:00Z", "2014-07-14T12:00 GMT"], False),
+    "none with": (["2014-07-14T12:00:00", "20140714T12"], False),
+    "a day has no clock": ([ZONED, "2014-07-14"], False),
+    "Unix seconds need none": ([ZONED, "1405339200"], False),
+}
+
+
+@pytest.mark.parametrize("case", MIXES)
+def test_times_without_a_zone_among_times_with_one_are_doubted(case: str) -> None:
+    texts, doubted = MIXES[case]
+    found = seconds(pl.Series(texts), "log")
+    assert found.values.null_count() == 0
+    assert ("say no zone and are read as UTC" in found.note) == doubted
+
+
 def test_rows_of_one_second_stand_in_the_order_of_its_fractions() -> None:
     rows = [("u", "b", 9.5), ("u", "a", 9.25), ("u", "c", 9.0), ("u", "d", 8.9), ("u", "e", 10.0)]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")

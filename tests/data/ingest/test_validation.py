@@ -29,17 +29,17 @@ def tables(rows, names=NAMES, items=None, **given) -> Tables:
 
 GOOD = [("u", "a", 5.0, 1), ("u", "b", 1.0, 2), ("u", "c", 4.0, 3), ("v", "a", 2.0, 4)]
 BAD_ROWS = {
-    "null user": ((None, "a", 1.0, 5), "user_id", "None"),
+    "null user": ((None, "a", 1.0, 5), "user_id", "no value"),
     "empty user": (("", "a", 1.0, 5), "user_id", "''"),
     "blank user": (("  ", "a", 1.0, 5), "user_id", "'  '"),
     "NUL in user": (("u\x00", "a", 1.0, 5), "user_id", "x00"),
     "endless user": (("u" * 129, "a", 1.0, 5), "user_id", "uuu"),
-    "null item": (("u", None, 1.0, 5), "item_id", "None"),
+    "null item": (("u", None, 1.0, 5), "item_id", "no value"),
     "unknown item": (("u", "zzz", 1.0, 5), "item_id", "'zzz'"),
-    "null rating": (("u", "a", None, 5), "rating", "None"),
+    "null rating": (("u", "a", None, 5), "rating", "no value"),
     "NaN rating": (("u", "a", math.nan, 5), "rating", "nan"),
     "infinite rating": (("u", "a", -math.inf, 5), "rating", "-inf"),
-    "null time": (("u", "a", 1.0, None), "timestamp", "None"),
+    "null time": (("u", "a", 1.0, None), "timestamp", "no value"),
     "negative time": (("u", "a", 1.0, -1), "timestamp", "-1"),
     "milliseconds": (("u", "a", 1.0, 978_300_760_000), "timestamp", "978300760000"),
     "repeated row": (("u", "a", 5.0, 1), "timestamp", "1"),
@@ -237,3 +237,14 @@ def test_whatever_comes_in_it_is_refused_or_right(
     assert set(np.unique(dataset.labels)) <= {0, 1} and (np.diff(dataset.users) >= 0).all()
     everything = dataset.histories(np.arange(len(dataset)))
     assert (everything.times <= everything.asked_at[everything.owners]).all()
+
+
+def test_items_that_the_shelf_lacks_are_counted() -> None:
+    """Thousands of bad rows may be three missing items."""
+    rows = [("u", item, 5.0, n) for n, item in enumerate(["a", "x", "y", "x", "z", "b", "c", "a"])]
+    with pytest.raises(DataError, match=r"'x'; allowed: items of films\.csv; 4 of 8 rows") as refusal:
+        validate(tables(rows))
+    assert refusal.value.remedy.startswith("add the 3 items that films.csv lacks to it, or remove")
+    with pytest.raises(DataError) as refusal:
+        validate(tables([GOOD[0], ("u", "x", 5.0, 9)]))
+    assert refusal.value.remedy.startswith("add the item to films.csv, or remove the row")

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from sasrecllm.data.ingest import checks, values
-from sasrecllm.data.ingest.columns import refuse_missing
+from sasrecllm.data.ingest.missing_columns import refuse_missing
 from sasrecllm.data.ingest.repeated_rows import Repeats, surplus
 from sasrecllm.data.ingest.times import Span, span_of
 from sasrecllm.data.ingest.validation import (
@@ -106,10 +106,10 @@ def validate_by_users(
         ResourceError: the disk is full.
     """
     refuse_no_quarantine(on_bad_rows, quarantine_path)
+    refuse_missing(tables)
     items, bad_items, notes = checked_items(tables)
     if on_bad_rows == "refuse":
         raise_first(bad_items, tables.items.height, tables)
-    refuse_missing(tables.interactions, ["user_id", "item_id"], tables.files[0], tables.columns[0])
     if not log.rows:
         raise DataError(f"{tables.files[0]} has no rows", "give a table with at least one row")
     every, part_of, span = _surveyed(tables, log)

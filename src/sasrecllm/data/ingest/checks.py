@@ -149,4 +149,6 @@ def leave_out(column: str) -> str:
 
 def _spelt(value: object) -> str:
     """A value as the file has it: text in quotation marks, dates and numbers as they are written."""
-    return repr(value) if isinstance(value, (str, bytes, bytearray)) or value is None else str(value)
+    if value is None:
+        return "no value"
+    return repr(value) if isinstance(value, (str, bytes, bytearray)) else str(value)

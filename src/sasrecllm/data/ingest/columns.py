@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
 
 import polars as pl
@@ -50,14 +50,13 @@ _WORDS: Mapping[str, str] = {
     "rating": "rating ratings score scores stars grade grades mark marks vote votes",
     "label": "label like likes liked click clicks clicked purchase purchased bought favorite favourite",
     "event": "event action behavior behaviour interaction activity",
-    "weight": "weight weights count counts plays playcount listens views quantity qty frequency"
-    " duration playtime watched ratio hours",
+    "weight": "weight weights count counts plays played playcount listens listened views quantity qty"
+    " frequency duration playtime watched watchtime ratio hours minutes seconds dwell spent amount",
 }
 WRITTEN_DATE = r"\b(19|20)\d\d\b|\b\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b"
 """In dates as people write them, 13 Sep 2020 or 09/13/20: not read, but not overlooked either."""
-LOOKED_AT = 200  # values of a column that decide whether it may be a time
 SOME_NAME = "<name in your file>"
-NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+LOOKED_AT = 200  # values of a column that decide whether it may be a time
 
 
 def check_map(columns: Mapping[str, str | None]) -> None:
@@ -123,13 +122,32 @@ def items(
     # item_id may be mapped for the interactions file only; the same name here is no duty.
     shared = {k: v for k, v in columns.items() if k == "item_id" and v in frame.columns}
     title = {k: v for k, v in columns.items() if k == "title"}
-    found = _found(frame, ITEM_COLUMNS, {**shared, **title, **own}, file)
+    found = _found(frame, ITEM_COLUMNS, {**shared, **title, **own}, file, own)
     keep = [pl.col(theirs).alias(ours) for ours, theirs in found.items()]
     rest = [c for c in frame.columns if c not in found.values() and c not in found and c != LINE]
     seen = FileColumns(found, dict.fromkeys(rest, ""))
     if not own_file:
         return frame.select(*keep, *([LINE] if LINE in frame.columns else [])), seen
     return frame.select(*keep, *rest, *([LINE] if LINE in frame.columns else [])), seen
+
+
+def refuse_swapped(log: pl.DataFrame, items: pl.DataFrame, request: Mapping[str, str | None]) -> None:
+    """Refuse a log and items whose paths were given in each other's place: users stand in the items.
+
+    Raises:
+        DataError: with the column.
+    """
+
+    def users(frame: pl.DataFrame) -> list[str]:
+        if theirs := request.get("user_id"):
+            return [c for c in frame.columns if c == theirs]
+        return [c for c in frame.columns if c == "user_id" or _plain(c) in ALIASES["user_id"]]
+
+    if users(items) and not users(log):
+        raise DataError(
+            f"the column of users, {users(items)[0]!r}, stands in the items, and not in the log",
+            "give the two files in each other's place: data.path is the log, data.items_path the items",
+        )
 
 
 def notes(seen: FileColumns, file: str) -> list[str]:
@@ -158,50 +176,23 @@ def nearest(ours: str, names: Iterable[str]) -> str:
     return name if ratio >= 0.7 else ""
 
 
-def refuse_missing(
-    frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
-) -> None:
-    """Refuse a table without ``needed`` columns, ``prefix`` before their names in data.columns."""
-    if missing := [c for c in needed if c not in frame.columns]:
-        column = missing[0]
-        ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
-        shown = [*dict.fromkeys([*columns.unused, *ours])]
-        close = nearest(column, [c for c in shown if c not in columns.named.values()])
-        raise DataError(
-            f"{file} has no column {' and no column '.join(missing)};"
-            f" its columns: {', '.join(shown) or 'none'}"
-            + (f"; did you mean {close!r}?" if close else ""),
-            _naming(f"data.columns.{prefix}{column}", shown, close, bool(columns.named))
-            if LINE in frame.columns
-            else f"name it: 'data.columns.{prefix}{column}={close or SOME_NAME}'",
-        )
-
-
-def _naming(setting: str, shown: list[str], close: str, named: bool) -> str:
-    """How to name a column of a text file, which may lack a header or have another separator."""
-    if len(shown) == 1 and re.search("[,;\t|]", shown[0]):
-        return "remove the quotation marks around whole lines: each makes one field of its line"
-    if len(shown) == 1:
-        return (
-            "separate the fields of a line by comma, tab, semicolon or bar, and begin with a line of"
-            " their names"
-        )
-    remedy = f"name it: '{setting}={close or SOME_NAME}'"
-    if any(NUMBER.fullmatch(name) for name in shown) or not (named or close):
-        remedy += "; or, if the first line is a row already, write a line of names above it"
-        remedy += ": user_id, item_id, ..." if "items." not in setting else ": item_id, title, ..."
-    return remedy
-
-
 def _found(
-    frame: pl.DataFrame, wanted: tuple[str, ...], columns: Mapping[str, str | None], file: str
+    frame: pl.DataFrame,
+    wanted: tuple[str, ...],
+    columns: Mapping[str, str | None],
+    file: str,
+    of_items: Collection[str] = (),
 ) -> dict[str, str]:
-    """Our name -> name in the file, for the wanted columns that are there."""
+    """Our name -> name in the file, for the wanted columns that are there.
+
+    Args:
+        of_items: columns that were named for the items file alone.
+    """
     found: dict[str, str] = {}
     for ours in wanted:
         if ours in columns:
-            theirs = columns[ours]
-            found.update({} if theirs is None else {ours: _mapped(frame, ours, theirs, file)})
+            theirs, key = columns[ours], f"{'items.' * (ours in of_items)}{ours}"
+            found.update({} if theirs is None else {ours: _mapped(frame, key, theirs, file)})
         elif ours in frame.columns and ours not in columns.values():
             found[ours] = ours
         else:
@@ -220,13 +211,14 @@ def _found(
     return found
 
 
-def _mapped(frame: pl.DataFrame, ours: str, theirs: str, file: str) -> str:
+def _mapped(frame: pl.DataFrame, key: str, theirs: str, file: str) -> str:
     if theirs not in frame.columns:
         shown = [c for c in frame.columns if c != LINE]
+        close = difflib.get_close_matches(theirs, shown, n=1) or [nearest(key.split(".")[-1], shown)]
         raise DataError(
-            f"{file} has no column {theirs!r} (data.columns.{ours}); its columns:"
+            f"{file} has no column {theirs!r} (data.columns.{key}); its columns:"
             f" {', '.join(shown)}{did_you_mean(theirs, shown)}",
-            "correct the name in data.columns",
+            f"name it: 'data.columns.{key}={close[0] or SOME_NAME}'",
         )
     return theirs
 

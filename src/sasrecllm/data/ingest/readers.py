@@ -9,7 +9,7 @@ import csv
 import glob
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -69,9 +69,13 @@ def kind_of(path: Path) -> str:
     return Path(path.stem).suffix.lower() if kind == ".gz" else kind
 
 
-def _delimited(path: Path) -> tuple[pl.DataFrame, str]:
-    text = understood(path)
-    repeated = sorted({n for n in text.names if text.names.count(n) > 1})
+def refuse_repeated(path: Path, names: Sequence[str]) -> None:
+    """Refuse a header that has a name twice.
+
+    Raises:
+        DataError: with the name.
+    """
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(
             f"{path}, line 1: two columns are named {repeated[0]!r}",
@@ -79,6 +83,11 @@ def _delimited(path: Path) -> tuple[pl.DataFrame, str]:
             if repeated[0]
             else "name the columns, or remove those without a name from every line",
         )
+
+
+def _delimited(path: Path) -> tuple[pl.DataFrame, str]:
+    text = understood(path)
+    refuse_repeated(path, text.names)
     frame = _read(path, text)
     short = _shortened(frame, path, text) if text.quoted else (0, 0)
     if short[0] and text.plain:

@@ -178,6 +178,7 @@ def files(request: Request) -> Tables:
             items = items.filter(pl.col("title").is_not_null())
     else:
         items_table = _read(request.items_path)
+        columns.refuse_swapped(table.frame, items_table.frame, named)
         items, shelf = columns.items(items_table.frame, request.columns, items_table.file)
     one = request.items_path is None
     log, seen = columns.interactions(table.frame, named, table.file, titled=one)

@@ -34,6 +34,9 @@ column is read so only where all of its numbers are in the range.
 """
 
 
+MIXED_ZONES = "some times say no zone and are read as UTC, others say theirs: is UTC meant in all?"
+"""What is said of a column where rows may stand in a wrong order by some hours."""
+
 FEW, EARLY = 10_000, 315_532_800
 """Numbers up to the first may count rows; later than the second (1980) they may be Unix seconds."""
 
@@ -110,7 +113,8 @@ def _text(values: pl.Series, span: Span | None) -> Parsed:
     )
     whole = frame.select(pl.coalesce("number", "date")).to_series()
     fraction = frame.select(pl.coalesce("of number", "of date", low).cast(pl.Float64)).to_series()
-    return Parsed(whole, number.note, fraction if (fraction > 0).any() else None)
+    note = number.note or dates.note
+    return Parsed(whole, note, fraction if (fraction > 0).any() else None)
 
 
 def _dotted(text: pl.Series) -> pl.Series:
@@ -180,4 +184,6 @@ def _iso(text: pl.Series) -> Parsed:
     found = parts.select(
         pl.when(exists).then(whole).alias("whole"), (part - part.floor()).alias("part")
     )
-    return Parsed(found["whole"], "", found["part"])
+    zoned, clocks = parts["zone"].is_not_null(), parts["hour"].is_not_null()
+    mixed = bool(zoned.any()) and bool((clocks & ~zoned).any())
+    return Parsed(found["whole"], MIXED_ZONES if mixed else "", found["part"])

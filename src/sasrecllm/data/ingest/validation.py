@@ -14,7 +14,7 @@ import polars as pl
 from sasrecllm.data.catalog import LONGEST_TITLE, clean_titles, too_long
 from sasrecllm.data.ingest import checks, values
 from sasrecllm.data.ingest.checks import Check, parsed
-from sasrecllm.data.ingest.columns import refuse_missing
+from sasrecllm.data.ingest.missing_columns import refuse_missing
 from sasrecllm.data.ingest.repeated_rows import Repeats, repeat_key, surplus
 from sasrecllm.data.ingest.times import Span, seconds
 from sasrecllm.data.interactions import LINE, ROW, FileColumns, Tables
@@ -55,7 +55,8 @@ def validate(
         ConfigError: quarantine without a path.
     """
     refuse_no_quarantine(on_bad_rows, quarantine_path)
-    none = known and tables.items.is_empty()
+    none = bool(known) and tables.items.is_empty()
+    refuse_missing(tables, items=not none)
     items, bad_items, item_notes = _no_items() if none else checked_items(tables)
     if on_bad_rows == "refuse":
         raise_first(bad_items, tables.items.height, tables)
@@ -94,8 +95,7 @@ def _no_items() -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
 def checked_items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Items with String ids, clean titles and text attributes, their bad rows, and notes."""
     file, columns = tables.files[1], tables.columns[1]
-    shelf = "items." if tables.files[0] != file else ""
-    frame = _columns(tables.items, ["item_id", "title"], file, columns, shelf)
+    frame = _numbered(tables.items, file)
     where = {c: f"{file}, column {columns.name(c)}" for c in ("item_id", "title")}
     titles = values.text(frame["title"], where["title"])
     frame = frame.with_columns(
@@ -146,7 +146,7 @@ def _interactions(
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Interactions with clean types and their row numbers, the bad rows, and notes."""
     file, columns = tables.files[0], tables.columns[0]
-    frame = _columns(tables.interactions, ["user_id", "item_id"], file, columns)
+    frame = _numbered(tables.interactions, file)
     frame, notes = parsed_rows(frame, file, columns)
     if "__part" in frame.columns:  # rows of one second keep the order in which they stand from here on
         frame = frame.sort("__part", maintain_order=True)
@@ -234,6 +234,8 @@ def _unknown_item(
         return []
     unknown = pl.col("item_id").is_in(lost.implode())
     remedy = f"add the item to {file}, or remove the row"
+    if len(lost) > 1:
+        remedy = f"add the {len(lost):,} items that {file} lacks to it, or remove their rows"
     if known and items.is_empty():
         file = "the run"
         remedy = "give the titles of new items (--items FILE, in Python items=), or remove the row"
@@ -255,12 +257,16 @@ def odd_users(every: pl.Series, where: str) -> list[str]:
     """Notes of ids that are taken as they stand, but may be meant otherwise."""
     spaced = every.filter(every != every.str.strip_chars()).sort()
     none = every.filter(every.str.to_lowercase().is_in(NO_USER)).sort()
+    twins = every.filter(every.str.to_lowercase().is_duplicated()).drop_nulls().sort()
+    twins = twins.to_frame("id").sort(pl.col("id").str.to_lowercase(), maintain_order=True)["id"]
     said = (
         f"{where}: {len(spaced):,} ids begin or end with a space ({spaced.first()!r} say): they are"
         " others than those without",
         f"{where}: the rows of {', '.join(map(repr, none))} are taken for those of a user of that name",
+        f"{where}: {len(twins):,} ids differ from another one in case alone"
+        f" ({' and '.join(map(repr, twins.head(2)))} say): they are different users",
     )
-    return [text for text, odd in zip(said, (spaced, none), strict=True) if len(odd)]
+    return [text for text, odd in zip(said, (spaced, none, twins), strict=True) if len(odd)]
 
 
 def without(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -278,11 +284,8 @@ def repeat_check(tables: Tables) -> Check:
     return Check(key[-1], pl.lit(True), f"each ({names}) once", remedy)
 
 
-def _columns(
-    frame: pl.DataFrame, needed: list[str], file: str, columns: FileColumns, prefix: str = ""
-) -> pl.DataFrame:
-    """Refuse missing columns, ``prefix`` before their names in data.columns; number the rows."""
-    refuse_missing(frame, needed, file, columns, prefix)
+def _numbered(frame: pl.DataFrame, file: str) -> pl.DataFrame:
+    """With the numbers of its rows; refused without any."""
     if frame.is_empty():
         raise DataError(f"{file} has no rows", "give a table with at least one row")
     if ROW not in frame.columns:
