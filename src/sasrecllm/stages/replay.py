@@ -59,11 +59,12 @@ def windows_to_learn(
 
     Reading a window is what costs, however many of its rows are asked.
     """
-    how = {"length": encoder.length, "likes_only": encoder.likes_only}
-    if dataset.former is None:
-        return windows(dataset, rows=rows, **how)
-    learnt = np.intersect1d(rows, rows_to_learn(dataset, config, stretch=2 * encoder.length))
-    return windows(dataset, rows=learnt, beside=rows, **how)
+    learnt, beside = rows, None
+    if dataset.former is not None:
+        drawn = rows_to_learn(dataset, config, stretch=2 * encoder.length)
+        learnt, beside = np.intersect1d(rows, drawn), rows
+    length, likes_only = encoder.length, encoder.likes_only
+    return windows(dataset, length=length, likes_only=likes_only, rows=learnt, beside=beside)
 
 
 def draw_towards(encoder: SequentialEncoder, fresh: SequentialEncoder, share: float) -> None:
