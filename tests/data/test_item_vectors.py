@@ -10,6 +10,8 @@ import pytest
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.item_vectors import FILE, keep_vectors, kept_vectors, read_vectors
 from sasrecllm.errors import DataError
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.stored import stored_data
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 NAMES = ["b", "007", "a"]
@@ -127,6 +129,18 @@ def test_a_run_learns_from_them_and_needs_the_file_no_more(cli, tmp_path):
     explained = json.loads(stage.read_text())["result"]["explained_out_of_fold"]
     assert explained is not None, "there is no other feature"
     path.unlink()
+    catalog = stored_data(RunFolder(run)).catalog
+    hits = json.loads(cli("recommend", run, "--search", catalog.titles[7], "-k", 12, "--json"))
+    assert not hits[0]["near"] and hits[0]["title"] == catalog.titles[7]
+    near = [hit["item_id"] for hit in hits if hit["near"]]
+    about = np.array(rows)[[int(i[1:]) for i in catalog.item_ids]]
+    about -= about.mean(0)
+    about /= np.linalg.norm(about, axis=1, keepdims=True)
+    first = [catalog.item_ids.index(hit["item_id"]) for hit in hits if not hit["near"]]
+    worth = about @ about[first].mean(0)
+    worth[first] = 0
+    assert near == [catalog.item_ids[n] for n in np.argsort(-worth)[: len(near)]] and near
+    assert "near in meaning" in cli("recommend", run, "--search", catalog.titles[7], "-k", 12)
     kept = (run / "data" / FILE).read_bytes()
     user = pl.read_parquet(run / "data" / "interactions.parquet")["user_id"][0]
     cli("forget", run, "--user", user)

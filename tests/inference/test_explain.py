@@ -60,7 +60,7 @@ def system():
         encoder=encoder,
         retrieving_encoder=encoder,
         list_fusion=None,
-        vectors=SimpleNamespace(of=lambda catalog: None),
+        vectors=SimpleNamespace(of=lambda catalog: None, own=None),
         config=Config(strategy="encoder-only"),
     )
     return SASRecLLM(parts, SameGenre(), Calibration(slope=2.0, intercept=-1.0))

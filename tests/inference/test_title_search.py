@@ -1,5 +1,6 @@
 """Titles by words: without case, accents, punctuation; best matches first; the ambiguous are named."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,11 @@ TITLES = [
 ]  # fmt: skip
 IDS = [f"i{n:02d}" for n in range(len(TITLES))]
 SEARCH = TitleSearch(Catalog(IDS, TITLES))
+
+
+ANGLES = np.linspace(0.0, np.pi, len(TITLES))
+NEAR = TitleSearch(Catalog(IDS, TITLES), np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1))
+"""With vectors: an item is near to its neighbours in the list of titles."""
 
 
 def names(words):
@@ -86,3 +92,32 @@ def test_folding_once_is_enough_and_every_title_finds_itself(title):
     assert 0 in other.find(title)
     if folded(title) and folded(title) != "another one":
         assert other.item_of(title) == 0
+
+
+def shown(search, words, limit):
+    hits, count = search.search(words, limit)
+    return [(TITLES[n], near) for n, near in hits], count
+
+
+def test_items_near_in_meaning_stand_behind_those_that_hold_the_words():
+    found, count = shown(NEAR, "matrix", 4)
+    assert count == 2 and [title for title, near in found if not near] == names("matrix")
+    assert found[2:] == [("Amélie", True), ("Spider-Man (2002)", True)]
+    # As many as are asked for, those that hold the words first; without vectors those alone.
+    assert shown(NEAR, "matrix", 1) == ([("Matrix, The (1999)", False)], 2)
+    assert shown(SEARCH, "matrix", 4) == ([(title, False) for title in names("matrix")], 2)
+    assert len(shown(NEAR, "", 99)[0]) == len(TITLES) and not NEAR.near("", [])
+
+
+def test_where_no_title_holds_all_words_those_with_the_most_of_them_are_neighbours():
+    found, count = shown(NEAR, "troubles in space", 3)
+    assert count == 0 and all(near for _, near in found)
+    assert {title for title, _ in found} == {"A Sea of Troubles", "Sea"}
+    # Whole words alone: "ate" is no part of anybody's meaning; and nothing is near to nothing.
+    assert shown(NEAR, "ist ate", 3) == ([], 0) and shown(SEARCH, "troubles in space", 3) == ([], 0)
+
+
+def test_items_added_behind_the_vectors_are_found_by_words_alone():
+    some = TitleSearch(Catalog(IDS, TITLES), NEAR.vectors[:5])
+    assert shown(some, "ghetto", 5) == ([("Łódź Ghetto", False)], 1)
+    assert {n for n, near in some.search("matrix", 99)[0] if near} <= set(range(5))

@@ -5,11 +5,12 @@ import json
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sasrecllm.serving.handlers import Answers, Asked
 from sasrecllm.serving.schema import RecommendRequest
-from sasrecllm.serving.state import ServingState
+from sasrecllm.serving.state import ServingState, Snapshot
 from sasrecllm.serving.store import SqliteStore
 
 HISTORY = ["m0001", {"item_id": "m0002", "liked": False}, {"title": "A film of the sea"}]
@@ -341,3 +342,13 @@ def test_openapi_has_examples_and_names_every_error(api):
             name, name.lower()
         )
         ask(api, f"/v1/{path}", method="PUT" if name == "Items" else "POST", **example)
+
+
+def test_a_run_whose_items_have_vectors_shows_what_is_near_behind_what_was_found(fake):
+    angles = np.linspace(0, np.pi, 60)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    run = replace(fake.loaded(), vectors=vectors)
+    found, total = Snapshot(run, run.system, {}).search("m0007", 4)
+    assert total == 1 and [(i["item_id"], i["near"]) for i in found[:1]] == [("m0007", False)]
+    assert {i["item_id"] for i in found[1:]} <= {"m0005", "m0006", "m0008", "m0009", "m0010", "m0004"}
+    assert [i["near"] for i in found[1:]] == [True] * 3

@@ -252,3 +252,28 @@ def contrast(one, other):
 
     bright, dark = sorted((light(one), light(other)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
+
+
+def test_items_near_in_meaning_stand_apart_from_those_that_hold_the_words(page):
+    item = {"item_id": "m0001", "title": "Holds it", "attributes": {}, "added": False, "near": False}
+    near = item | {"item_id": "m0002", "title": "Near it", "near": True}
+    answers = {
+        "both": ([item, near], ["Holds it", "Near in meaning:", "Near it"]),
+        "none": ([near], ["No title has all these words.", "Near in meaning:", "Near it"]),
+        "one": ([item], ["Holds it"]),
+    }
+
+    def answer(route):
+        items = answers[route.request.url.rpartition("=")[2]][0]
+        route.fulfill(json={"items": items, "total": items.count(item)})
+
+    page.route("**/v1/items?*", answer)
+    for query, (_, shown) in answers.items():
+        page.fill("#query", query)
+        page.wait_for_function(
+            """shown => {
+                const lines = [...document.querySelectorAll("#found > li")].map((n) => n.innerText);
+                return lines.length === shown.length && lines.every((n, i) => n.startsWith(shown[i]));
+            }""",
+            arg=shown,
+        )

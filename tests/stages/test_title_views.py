@@ -21,7 +21,7 @@ from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.llm.title_vectors import TitleReader
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.runs.stored import stored_config, stored_data, stored_vectors
 from sasrecllm.runs.system import System
 from sasrecllm.stages.title_views import WORDS, NewItemJudge, auc_with_prior
 
@@ -70,6 +70,9 @@ def test_the_view_is_the_best_on_validation_and_the_vectors_are_a_part_of_the_ru
     read = worth["with vectors"] > worth[WORDS]
     assert (result["explained_out_of_fold"] is not None) == read, "there is nothing else to go by"
     np.testing.assert_allclose(np.linalg.norm(system.parts.item_vectors, axis=1), 1, atol=1e-6)
+    assert np.array_equal(stored_vectors(RunFolder(reading_run)), system.parts.item_vectors)
+    words = system.catalog.titles[3].split()[0]
+    assert [f for f in system.search(words, 60) if f.near], "searches go by them"
 
 
 def test_an_update_reads_the_new_titles_alone_in_the_same_view(

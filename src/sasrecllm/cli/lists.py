@@ -103,18 +103,18 @@ def _recommend_one(
         from sasrecllm.inference.title_search import TitleSearch
         from sasrecllm.reports.console import print_found, print_lists
         from sasrecllm.runs.seal import choose_run
-        from sasrecllm.runs.stored import stored_data, stored_showcase
+        from sasrecllm.runs.stored import stored_data, stored_showcase, stored_vectors
     if showcase:
         print_lists(stored_showcase(choose_run(folder)), as_json)
         return
     if search is not None:
-        catalog = stored_data(choose_run(folder)).catalog
-        items = TitleSearch(catalog).find(search)
-        if not items and not as_json:
+        chosen = choose_run(folder)
+        catalog = stored_data(chosen).catalog
+        hits, count = TitleSearch(catalog, stored_vectors(chosen)).search(search, k)
+        if not count and not as_json:
             say(f"no title has all the words {search!r}" + did_you_mean(search, catalog.titles))
-            return
-        shown = [Found.of(catalog, index).to_dict() for index in items[:k]]
-        print_found(shown, len(items), as_json)
+        if hits or as_json:
+            print_found([Found.of(catalog, *hit).to_dict() for hit in hits], count, as_json)
         return
     with lasting():
         system = Recommender.from_pretrained(folder)

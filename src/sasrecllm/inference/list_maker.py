@@ -155,10 +155,11 @@ class ListMaker:
         return title_vectors(self.parts, self.catalog)
 
     def search(self, words: str, limit: int) -> list[Found]:
-        """Items whose titles hold all words, best first (:meth:`TitleSearch.find`)."""
-        return [Found.of(self.catalog, index) for index in self.titles.find(words)[:limit]]
+        """Items whose titles hold all words, best first (:meth:`TitleSearch.find`), and behind them
+        those that are near in meaning (:meth:`TitleSearch.near`)."""
+        return [Found.of(self.catalog, *hit) for hit in self.titles.search(words, limit)[0]]
 
     @cached_property
     def titles(self) -> TitleSearch:
         """The catalogue's titles, ready to be searched."""
-        return TitleSearch(self.catalog)
+        return TitleSearch(self.catalog, self.parts.vectors.own)

@@ -250,7 +250,8 @@ class Recommender:
         return self.maker.two_stage(self, count)
 
     def search(self, words: str, limit: int = 20) -> list[Found]:
-        """Items whose titles hold all ``words``, best first, ``limit`` at most."""
+        """Items whose titles hold all ``words``, best first, and behind them those that are near in
+        meaning, where items have vectors (:attr:`Found.near`); ``limit`` at most."""
         return self.maker.search(text_of(words, "words"), count_of(limit, "limit"))
 
     def history(self, history: Sequence[Entry] | None = None, user: Id | None = None) -> list[Past]:

@@ -171,12 +171,14 @@ class Found:
     item_id: str
     title: str
     attributes: Mapping[str, str | None]
+    near: bool = False
+    """Its title does not hold the words, but its vector is near to those of titles that do."""
 
     @classmethod
-    def of(cls, catalog: Catalog, index: int) -> Found:
+    def of(cls, catalog: Catalog, index: int, near: bool = False) -> Found:
         """The item of an index."""
         values = {name: column[index] for name, column in catalog.attributes.items()}
-        return cls(catalog.item_id(index), catalog.title(index), values)
+        return cls(catalog.item_id(index), catalog.title(index), values, near)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -10,9 +10,11 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 
+import numpy as np
+
 from sasrecllm.data.catalog import Catalog, title_keys
 from sasrecllm.errors import DataError
-from sasrecllm.types import UNKNOWN
+from sasrecllm.types import UNKNOWN, FloatArray
 
 _LETTERS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
@@ -26,6 +28,8 @@ _ARTICLE = re.compile(r"^(?P<rest>.+), (?P<article>\w+['’]?)$")
 
 SHOWN = 10
 """Items that a refusal names."""
+NEAR = 10
+"""Items shown behind those found, near to the middle of as many of them."""
 KEPT = 2**17
 """Titles whose words are kept: a catalogue to which an item was added is not folded anew."""
 
@@ -62,10 +66,23 @@ def spellings(title: str) -> frozenset[str]:
 
 
 class TitleSearch:
-    """The titles of a catalogue, ready to be searched.  Ids and titles are both found."""
+    """The titles of a catalogue, ready to be searched.  Ids and titles are both found.
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
+    Args:
+        vectors: of the catalogue's first I items, of length one, [I, D]; None without
+            ``item_features.vectors``.
+    """
+
+    def __init__(self, catalog: Catalog, vectors: FloatArray | None = None) -> None:
+        self.catalog, self.vectors = catalog, vectors
+
+    def search(self, words: str, limit: int) -> tuple[list[tuple[int, bool]], int]:
+        """At most ``limit`` items and whether they are only :meth:`near`, behind those that
+        :meth:`find` gives; and how many those are in all."""
+        found = self.find(words)
+        shown = [(n, False) for n in found[:limit]]
+        near = self.near(words, found) if len(found) < limit else []
+        return [*shown, *((n, True) for n in near[: limit - len(shown)])], len(found)
 
     def find(self, words: str) -> list[int]:
         """Indices of the items whose title holds all ``words``, or whose id they are; best first.
@@ -85,6 +102,32 @@ class TitleSearch:
             if n == exact or all(word in joined and _holds(title, word) for word in wanted)
         ]
         return sorted(found, key=lambda n: self._worth(n, exact, asked, wanted))
+
+    def near(self, words: str, found: list[int]) -> list[int]:
+        """Indices of other items whose vectors are near to those of the best ``found``; best first.
+
+        Where no title holds all ``words``, near to those of the titles that have the most of them.
+        Nothing where items have no vectors, or no title has a word.
+        """
+        if self.vectors is None or not words.strip():
+            return []
+        known = len(self.vectors)
+        middle = [n for n in found or self._holding_most(words) if n < known][:NEAR]
+        if not middle:
+            return []
+        near_I = self.vectors @ self.vectors[middle].mean(0)
+        near_I[[n for n in found if n < known]] = 0.0
+        best = np.argsort(-near_I, kind="stable")[:NEAR]
+        return [int(n) for n in best if near_I[n] > 0]
+
+    def _holding_most(self, words: str) -> list[int]:
+        """The items whose titles have the most of ``words`` as whole words, one at least; shorter ones
+        first."""
+        wanted = set(folded(words).split())
+        held = [len(wanted.intersection(title.split())) for title in self._folded]
+        most = max(held, default=0)
+        found = [n for n, count in enumerate(held) if count == most > 0]
+        return sorted(found, key=lambda n: len(self._folded[n]))
 
     def _worth(self, n: int, exact: int, asked: str, wanted: list[str]) -> tuple[int, int]:
         title = self._folded[n]

@@ -48,10 +48,10 @@ def print_lists(lists: Mapping[str, Any], as_json: bool, about: Sequence[str] = 
 
 
 def print_found(items: Sequence[Mapping[str, Any]], of: int, as_json: bool) -> None:
-    """Items with their ids and attributes.
+    """Items with their ids and attributes, and a mark at those that were found by their vectors alone.
 
     Args:
-        of: how many there are in all.
+        of: how many hold the words, in all.
     """
     from rich.markup import escape
     from rich.table import Table
@@ -59,11 +59,14 @@ def print_found(items: Sequence[Mapping[str, Any]], of: int, as_json: bool) -> N
     if as_json:
         _print_json(list(items))
         return
-    table = Table(title=f"{len(items)} of {of}", title_justify="left")
-    for column in ("id", "title", *(items[0]["attributes"] if items else ())):
+    near = sum(item["near"] for item in items)
+    said = f"{len(items) - near} of {of}" + (f", and {near} near in meaning" if near else "")
+    table = Table(title=said, title_justify="left")
+    for column in ("id", "title", *(items[0]["attributes"] if items else ()), *[""] * bool(near)):
         table.add_column(escape(column))
     for item in items:
         cells = [item["item_id"], item["title"], *(v or "" for v in item["attributes"].values())]
+        cells += ["near"] * item["near"]
         table.add_row(*map(escape, cells))
     _show(table)
 

@@ -28,6 +28,8 @@ TRUTH = "truth.json"
 """In the prepared data of a made-up world: what its rows really are."""
 LOADED = "loaded"
 FOLD = "fold-"
+ITEM_VECTORS = "item_vectors"
+"""The part that keeps the vectors that the language model made of the titles."""
 SEPARATOR, ON_DISK = ":", "@"
 """Between the module and the name of a part that is not ours, in settings and in a folder's name."""
 

@@ -33,12 +33,10 @@ from sasrecllm.runs.channels import (
     make_channels,
     tensors_of,
 )
-from sasrecllm.runs.folder import FOLD
+from sasrecllm.runs.folder import FOLD, ITEM_VECTORS
 from sasrecllm.runs.kept_vectors import ItemVectors
 from sasrecllm.types import IntArray
 
-ITEM_VECTORS = "item_vectors"
-"""The part that keeps the vectors that the language model made of the titles."""
 MODELS = ("llm", "encoder")
 """What a fusion calls the models of a run; its other components are baselines."""
 

@@ -6,16 +6,18 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sasrecllm.checkpoint import read_json
+from sasrecllm.checkpoint import load_part, read_json
 from sasrecllm.config import reread_config
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.data.item_vectors import kept_vectors
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.llm.sources import source_of
 from sasrecllm.manifest import verify_folder
 from sasrecllm.plugins import refuse_foreign
-from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.folder import ITEM_VECTORS, RunFolder
 from sasrecllm.settings import Config
+from sasrecllm.types import FloatArray
 
 
 def stored_config(folder: RunFolder, allow_plugins: Iterable[str] | None = ()) -> Config:
@@ -76,6 +78,20 @@ def stored_data(folder: RunFolder) -> Dataset:
         return Dataset.load(folder.data)
     except DataError as error:
         raise CheckpointError(error.what, error.remedy) from error
+
+
+def stored_vectors(folder: RunFolder) -> FloatArray | None:
+    """Vectors of a run's items, each of length one (or zero), [I, D]; None where it has none.
+
+    They are what its language model read off the titles, or else what was brought.
+
+    Raises:
+        CheckpointError: they are damaged.
+    """
+    read = folder.newest_parts().get(ITEM_VECTORS)
+    if read is None:
+        return kept_vectors(folder.data)
+    return load_part(read, {})[0]["vectors"].double().numpy()
 
 
 def stored_showcase(folder: RunFolder) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def _catalog_routes(service: Service) -> APIRouter:
 
     @router.get("/items", response_model=schema.ItemsFound)
     async def find_items(query: SearchWords = "", limit: Limit = 20) -> Any:
-        """Items whose title holds all words of the query."""
+        """Items whose title holds all words of the query, and those near them by their vectors."""
         items, total = await run_in_threadpool(state.current.search, query, limit)
         return {"items": items, "total": total}
 

@@ -259,6 +259,9 @@ class ItemBody(BaseModel):
     title: str
     attributes: dict[str, str | None]
     added: bool = Field(description="told to this server, not part of the run")
+    near: bool = Field(
+        default=False, description="found by its vector: near to items whose titles hold the words"
+    )
 
 
 class ItemsFound(BaseModel):

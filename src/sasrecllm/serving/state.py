@@ -21,11 +21,11 @@ from sasrecllm.inference.requests import NewItem, Title
 from sasrecllm.inference.title_search import TitleSearch, folded
 from sasrecllm.inference.wishes import values_of
 from sasrecllm.runs.seal import choose_run
-from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.runs.stored import stored_config, stored_data, stored_vectors
 from sasrecllm.serving.problems import Problem
 from sasrecllm.serving.store import Interaction, Store, StoredItem, Taken
 from sasrecllm.serving.workers import SECONDS, RemoteSystem, Workers
-from sasrecllm.types import UNKNOWN
+from sasrecllm.types import UNKNOWN, FloatArray
 
 SHOWN_HISTORY = 50
 NOBODY = "neither the run nor the store knows this user"
@@ -67,6 +67,7 @@ class Loaded:
         new_item: makes what ``with_items`` takes of (item_id, title, attributes).
         title: makes a history entry of words.
         ready: whether it can answer now; may take its time to find out.
+        vectors: of the run's items, of length one, [I, D], where it has some.
     """
 
     system: ServedSystem
@@ -76,6 +77,7 @@ class Loaded:
     title: Callable[[str], Any]
     ready: Callable[[], bool] = lambda: True
     taken: Taken | None = None
+    vectors: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Snapshot:
     @cached_property
     def titles(self) -> TitleSearch:
         """The titles, ready to be searched."""
-        return TitleSearch(self.catalog)
+        return TitleSearch(self.catalog, self.loaded.vectors)
 
     @cached_property
     def _values(self) -> list[tuple[str, str, int]]:
@@ -124,7 +126,7 @@ class Snapshot:
     def _index_of(self, user: str) -> int:
         return UNKNOWN if user in self.forgotten else int(self.catalog.user_index([user])[0])
 
-    def item(self, index: int) -> dict[str, Any]:
+    def item(self, index: int, near: bool = False) -> dict[str, Any]:
         """An item in plain values."""
         raw = self.catalog.item_id(index)
         attributes = {name: values[index] for name, values in self.catalog.attributes.items()}
@@ -133,13 +135,14 @@ class Snapshot:
             "title": self.catalog.title(index),
             "attributes": attributes,
             "added": raw in self.added,
+            "near": near,
         }
 
     def search(self, query: str, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """Items whose title holds every word of ``query``, or whose id it is, best first; and how many
-        there are (:meth:`~sasrecllm.inference.title_search.TitleSearch.find`)."""
-        found = self.titles.find(query)
-        return [self.item(n) for n in found[:limit]], len(found)
+        """Items whose title holds all words of ``query``, or whose id it is, best first, and those near
+        them in meaning; and how many hold it (``TitleSearch.search`` in inference.title_search)."""
+        hits, count = self.titles.search(query, limit)
+        return [self.item(*hit) for hit in hits], count
 
     def attributes(self, query: str, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Attribute values that hold every word of ``query`` in themselves or in the attribute's name;
@@ -314,4 +317,5 @@ def load_run(folder: Path, workers: int, seconds: float = SECONDS) -> Loaded:
     system: Any = RemoteSystem(processes, data.catalog, data)
     update = stored_config(where, None).update
     taken = Taken(update.store, update.told, frozenset(update.waiting)) if update.store else None
-    return Loaded(system, where.path.name, processes.model, NewItem, Title, processes.ready, taken)
+    name, vectors = where.path.name, stored_vectors(where)
+    return Loaded(system, name, processes.model, NewItem, Title, processes.ready, taken, vectors)

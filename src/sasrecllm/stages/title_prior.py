@@ -8,8 +8,7 @@ import numpy as np
 
 from sasrecllm.encoders.prior import apply_prior
 from sasrecllm.machine.distributed import is_main_process
-from sasrecllm.runs.folder import FOLD, StageFolder
-from sasrecllm.runs.parts import ITEM_VECTORS
+from sasrecllm.runs.folder import FOLD, ITEM_VECTORS, StageFolder
 from sasrecllm.settings import READ_TITLES
 from sasrecllm.stages.encode import EncoderKind
 from sasrecllm.stages.kind import Stage, Work

@@ -202,10 +202,13 @@ function showHistory() {
 const search = later(async () => {
   const query = $("query").value.trim();
   try {
-    const got = query ? await call("GET", `v1/items?limit=8&query=${encodeURIComponent(query)}`) : { items: [] };
+    const got = query ? await call("GET", `v1/items?limit=8&query=${encodeURIComponent(query)}`) : { items: [], total: 0 };
     if (query !== $("query").value.trim()) return;
     const rows = got.items.map((item) => make("li", {}, titled(item.title), judge(item, true), judge(item, false)));
-    if (query && !rows.length) rows.push(make("li", { className: "soft", textContent: "No title has all these words." }));
+    const soft = (textContent) => make("li", { className: "soft", textContent });
+    const near = got.items.findIndex((item) => item.near);
+    if (near >= 0) rows.splice(near, 0, soft("Near in meaning:"));
+    if (query && !got.total) rows.unshift(soft("No title has all these words."));
     $("found").replaceChildren(...rows);
   } catch (error) {
     say(error.message, true);
