@@ -53,6 +53,18 @@ def test_refusals_name_key_value_and_remedy(override, says):
     assert refused.value.exit_code == 2
 
 
+@pytest.mark.parametrize("later", ["data.columns={user_id: who}", "data.columns=null", "data={}"])
+def test_a_setting_that_a_later_one_would_take_back_is_refused(later):
+    """Else the rating would be ignored, and nobody would notice."""
+    named = "data.columns.rating=played_seconds"
+    with pytest.raises(ConfigError, match="replaces all of data") as refused:
+        load_config(None, [named, "seed=1", later])
+    assert refused.value.remedy == f"write {named!r} after it, or into it"
+    both = load_config(None, ["data.columns={user_id: who}", named]).data.columns
+    assert both == {"user_id": "who", "rating": "played_seconds"}
+    assert load_config(None, ["seed=1", "seed=2"]).seed == 2, "one that is said again is meant"
+
+
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         load_config(tmp_path / "absent.yaml")

@@ -97,14 +97,22 @@ def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
     """Dotted key, value and origin of every ``key=value``.
 
     Raises:
-        ConfigError: there is no ``=``, or the value is not YAML.
+        ConfigError: there is no ``=``, the value is not YAML, or a section is set after one of its
+            keys, which would be lost without a word.
     """
+    before: dict[str, str] = {}
     for override in overrides:
         key, equals, text = override.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(
                 f"override {override!r} has no '='", "write it as section.key=value, seed=1 say"
             )
+        for longer in (other for other in before if other.startswith(f"{key}.")):
+            raise ConfigError(
+                f"override {override!r} replaces all of {key}, {before[longer]!r} before it too",
+                f"write {before[longer]!r} after it, or into it",
+            )
+        before[key] = override
         yield key, _parse(text, override, key), f"override {override!r}"
 
 

@@ -79,8 +79,20 @@ class DivergedError(SasrecllmError):
 def did_you_mean(got: str, allowed: Iterable[str]) -> str:
     """A hint to append to a refusal, or an empty string.
 
-    >>> did_you_mean("epoch", ["epochs", "seed"])
-    "; did you mean 'epochs'?"
+    >>> did_you_mean("epoch", ["epochs", "seed"]), did_you_mean("SEED", ["epochs", "seed"])
+    ("; did you mean 'epochs'?", "; did you mean 'seed'?")
     """
-    close = difflib.get_close_matches(got, list(allowed), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = nearest_name(got, allowed)
+    return f"; did you mean {close!r}?" if close else ""
+
+
+def nearest_name(got: str, allowed: Iterable[str]) -> str:
+    """The allowed name that is most like ``got``, in another case if need be; may be empty."""
+    names = list(allowed)
+    folded = {name.casefold(): name for name in reversed(names)}
+    if got in names or got.casefold() in folded:
+        return got if got in names else folded[got.casefold()]
+    if close := difflib.get_close_matches(got, names, n=1, cutoff=0.6):
+        return close[0]
+    close = difflib.get_close_matches(got.casefold(), list(folded), n=1, cutoff=0.6)
+    return folded[close[0]] if close else ""

@@ -152,6 +152,16 @@ def test_of_few_rows_it_is_said_that_more_would_help(old):
     assert not any("data.split" in note for note in few.notes)
 
 
+def test_new_users_who_may_be_known_ones_are_named(old):
+    rows = later(60)
+    spelt = [(user.upper() if n == 3 else f"{user} " if n == 7 else user, *rest)
+             for n, (user, *rest) in enumerate(rows)]  # fmt: skip
+    said = [note for note in grown(old, spelt).notes if "differ from known ones" in note]
+    assert len(said) == 1 and "column who: 2 new users" in said[0] and "'U03' from 'u03'" in said[0]
+    others = [(f"new {n}" if n == 3 else user, *rest) for n, (user, *rest) in enumerate(rows)]
+    assert not any("differ from known ones" in note for note in grown(old, others).notes)
+
+
 def test_nothing_new_is_said_and_changes_nothing(old):
     with pytest.raises(NothingNew, match="all of its 120 rows are known already"):
         grown(old, first_day())

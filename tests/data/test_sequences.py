@@ -59,6 +59,23 @@ def test_a_window_shows_the_newest_end_of_the_history_and_nothing_later(
     assert ((cut.items >= 0) == (np.arange(length) < cut.lengths[:, None])).all()
 
 
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.booleans())
+def test_rows_beside_are_asked_in_the_windows_that_are_read_anyway_and_nowhere_else(
+    seed: int, length: int, likes_only: bool
+) -> None:
+    dataset = world(seed, "global-time")
+    every, how = dataset.rows("train"), {"length": length, "likes_only": likes_only}
+    rows, beside = every[::7], every[::2]
+    alone, whole = windows(dataset, rows=rows, **how), windows(dataset, rows=every, **how)
+    cut = windows(dataset, rows=rows, beside=beside, **how)
+    assert np.array_equal(cut.items, alone.items) and np.array_equal(cut.users, alone.users)
+    read = set(whole.window[np.isin(whole.row, rows)])
+    there = whole.row[np.isin(whole.window, list(read))]
+    assert sorted(cut.row) == sorted(there[np.isin(there, np.union1d(rows, beside))])
+    assert set(alone.row) <= set(cut.row)
+
+
 def test_the_work_is_a_fraction_of_one_history_per_row() -> None:
     dataset = world(1, "leave-one-out")
     rows = dataset.rows("train")

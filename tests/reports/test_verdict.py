@@ -82,7 +82,8 @@ def test_what_is_served_is_not_deployed_where_another_row_is_surely_better():
     )  # fmt: skip
     said = verdict(results(lists))[0]
     assert said.startswith("Lists: deploy ItemKNN and not what recommend serves, list fusion, whose")
-    assert "surely worse (−.0500 [−.0700, −.0200]): lists.channels=[ItemKNN] serves its lists." in said
+    assert "surely worse (−.0500 [−.0700, −.0200]): the same command with" in said
+    assert "'lists.channels=[ItemKNN]' and another --out serves its lists." in said
 
 
 def test_what_is_served_need_not_be_the_best_row():

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from sasrecllm.cli.shared import FLAGS
@@ -44,6 +45,24 @@ def test_it_is_of_what_the_run_would_train(small):
     no_lists = budget_advice(load_config(TINY, ["strategy=encoder-only", "lists.enabled=false"]), small)
     assert "next-item" not in no_lists and no_lists.startswith("budget: --budget 15m fits")
     assert "--budget 2m chooses" in budget_advice(load_config(TINY, ["budget=2m"]), small)
+
+
+KINDS = {
+    "labels": (["label"], 1),
+    "ratings": ([pl.col("label").mul(4).add(1).alias("rating")], 0),
+    "every row a like": ([], 1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_threshold_that_nothing_is_held_against_is_said(kind):
+    world = known_world(users=60, items=60, rows=14, seed=0)
+    columns, told = KINDS[kind]
+    log = world.interactions.select("user_id", "item_id", "timestamp", *columns)
+    data = prepare(Tables(log, world.items, kind))
+    for words, said in (((), 0), (("data.threshold=3",), told)):
+        advice = run_card(load_config(TINY, words), data).advice
+        assert sum("data.threshold=3 has no effect" in text for text in advice) == said
 
 
 def test_few_likes_are_said(small):

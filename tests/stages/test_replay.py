@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from sasrecllm.config import parse_config
 from sasrecllm.data.former import HELD, LEARNT, NEW, Former
@@ -11,8 +12,9 @@ from sasrecllm.data.ingest.sources import Tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.sequences import windows
 from sasrecllm.data.synthetic.world import known_world
+from sasrecllm.encoders.table import build_encoder
 from sasrecllm.stages.list_budget import prompts_of
-from sasrecllm.stages.replay import rows_to_learn, steps_of_update
+from sasrecllm.stages.replay import draw_towards, rows_to_learn, steps_of_update, windows_to_learn
 from sasrecllm.stages.strategies import planned
 
 WORLD = known_world(users=120, items=120, rows=14, seed=1)
@@ -58,6 +60,27 @@ def test_old_rows_of_a_user_are_drawn_together_so_that_they_share_a_window(later
     of_new = rows_to_learn(later, parse_config({"update": {"replay": 0.0}}, "test"))
     new = len(windows(later, length=8, likes_only=False, rows=of_new))
     assert cut[16] - new < 0.5 * (cut[1] - new)
+
+
+def test_an_encoder_is_asked_for_all_rows_of_the_windows_that_it_reads(later, monkeypatch):
+    monkeypatch.setattr("sasrecllm.stages.replay.FEWEST_REPLAYED", 10)
+    config = parse_config({"update": {"replay": 0.2}}, "test")
+    encoder = build_encoder("sasrec", seed=0, n_items=DATA.n_items, length=8)
+    train = DATA.rows("train")
+    few = np.intersect1d(train[::2], rows_to_learn(later, config, stretch=16))
+    cut = windows_to_learn(later, config, encoder, train[::2])
+    assert len(cut) == len(windows(later, length=8, likes_only=True, rows=few))
+    assert set(few) < set(cut.row) < set(train[::2])
+    assert len(windows_to_learn(DATA, config, encoder, train).row) == len(train)
+
+
+def test_weights_are_drawn_towards_fresh_ones_by_the_share_that_is_given():
+    own, fresh = (build_encoder("sasrec", seed=seed, n_items=20) for seed in (0, 1))
+    before = {name: p.detach().clone() for name, p in own.named_parameters()}
+    draw_towards(own, fresh, 0.25)
+    for (name, now), other in zip(own.named_parameters(), fresh.parameters(), strict=True):
+        assert torch.allclose(now, 0.75 * before[name] + 0.25 * other)
+        assert not now.equal(other) or before[name].equal(other)
 
 
 def test_a_limit_on_steps_shrinks_with_the_rows_and_no_limit_stays_none(later, monkeypatch):

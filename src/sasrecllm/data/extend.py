@@ -128,7 +128,23 @@ def extend(
     remarks = [f"{barred:,} rows are of users who were forgotten since: left out"] if barred else []
     remarks += [f"{refused:,} bad rows were set aside in {quarantine_path}"] if refused else []
     remarks += [*checked.notes, *_unknown_columns(old.catalog, checked)]
+    remarks += _nearly_known(old.catalog, frame["user_id"].unique().cast(pl.String).to_list(), tables)
     return _merged(old, new, catalog, learnt, (valid, test), int(known.sum()), remarks)
+
+
+def _nearly_known(old: Catalog, users: list[str], tables: Tables) -> list[str]:
+    """A note of new users who may be known ones, spelt otherwise."""
+    known = {user.strip().casefold(): user for user in old.user_ids if user}
+    unknown = [users[at] for at in np.flatnonzero(old.user_index(users) == UNKNOWN)]
+    odd = sorted(user for user in unknown if user.strip().casefold() in known)
+    if not odd:
+        return []
+    where = f"{Path(tables.files[0]).name}, column {tables.columns[0].name('user_id')}"
+    meant = known[odd[0].strip().casefold()]
+    return [
+        f"{where}: {len(odd):,} new users differ from known ones in case or by a space alone"
+        f" ({odd[0]!r} from {meant!r} say): they are different users"
+    ]
 
 
 def _without_forgotten(

@@ -40,7 +40,9 @@ class Windows:
         return len(self.users)
 
 
-def windows(dataset: Dataset, *, length: int, likes_only: bool, rows: IntArray) -> Windows:
+def windows(
+    dataset: Dataset, *, length: int, likes_only: bool, rows: IntArray, beside: IntArray | None = None
+) -> Windows:
     """Assign every training row of ``rows`` to one window with the most context it can have.
 
     A user's history entries (training rows; liked ones only, or all) are cut into windows of at
@@ -48,11 +50,17 @@ def windows(dataset: Dataset, *, length: int, likes_only: bool, rows: IntArray) 
     which it fits, and so at least ``length // 2`` entries of context where the user has as many.
     Windows that no question needs are left out.
 
+    Args:
+        beside: training rows that are asked too where they fall into one of these windows: reading a
+            window costs the same, however many are asked.
+
     Raises:
         ConfigError: ``length`` is below 1, or a row is not a training row.
     """
     if length < 1:
         raise ConfigError(f"window length is {length}; allowed: 1 or more", "set encoder.length")
+    needed = rows
+    rows = rows if beside is None else np.union1d(rows, beside)
     if (dataset.splits[rows] != TRAIN).any():
         raise ConfigError("windows were asked for rows outside the training split", "train rows only")
     is_entry = dataset.splits == TRAIN
@@ -69,7 +77,11 @@ def windows(dataset: Dataset, *, length: int, likes_only: bool, rows: IntArray) 
 
     # One key per (user, cut); unique() sorts it, so the questions follow their windows.
     cuts = int(cut.max(initial=0)) + 1
-    keys, window = np.unique(users * cuts + cut, return_inverse=True)
+    key = users * cuts + cut
+    if beside is not None:
+        asked = np.isin(key, key[np.isin(rows, needed)])
+        rows, context, cut, key = rows[asked], context[asked], cut[asked], key[asked]
+    keys, window = np.unique(key, return_inverse=True)
     by_window = np.lexsort((rows, window))
     window_user, window_cut = keys // cuts, keys % cuts
     begin = before[dataset.starts[window_user]] + window_cut * step

@@ -110,8 +110,9 @@ def _advised(lists: Mapping[str, Any], best: str) -> str:
 
 
 def _setting(best: str) -> str:
-    """How to get another row's lists, where a setting gives them."""
-    return f": lists.channels=[{best}] serves its lists" if best in CHANNELS else ""
+    """How to get another row's lists, where a setting gives them; it makes another run."""
+    said = f": the same command with 'lists.channels=[{best}]' and another --out serves its lists"
+    return said if best in CHANNELS else ""
 
 
 def _hits(lists: Mapping[str, Any], name: str) -> str:

@@ -84,15 +84,15 @@ class Part:
         load: takes both back; raises ``CheckpointError`` or ``ValueError`` where they do not fit.
         requires: name -> digest of what it must have been trained with.
         count: how many parameters it has.
-        begin: where an update trains it on, makes of tensors and config of the run before those that
-            this one begins with; None where it is made anew.
+        begin: where an update goes on from it, makes of tensors and config of the run before those that
+            this one begins with, and of whether it learns here; None where it is made anew.
     """
 
     save: Callable[[HasParts], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
     load: Callable[[HasParts, Mapping[str, Tensor], dict[str, Any]], None]
     requires: Callable[[HasParts], dict[str, str]]
     count: Callable[[HasParts], int]
-    begin: Callable[[HasParts, Mapping[str, Tensor], dict[str, Any]], Kept] | None = None
+    begin: Callable[[HasParts, Mapping[str, Tensor], dict[str, Any], bool], Kept] | None = None
 
 
 def part_of(name: str) -> Part:
@@ -136,37 +136,42 @@ def _encoder(
         load=lambda s, tensors, about: load_checked(which(s), tensors, about),
         requires=requires,
         count=lambda s: sum(p.numel() for p in which(s).parameters()),
-        begin=lambda s, tensors, about: _grown(s, which(s), tensors, about),
+        begin=lambda s, tensors, about, learns: _grown(s, which(s), tensors, about, learns),
     )
 
 
 def _grown(
-    system: HasParts, encoder: SequentialEncoder, tensors: Mapping[str, Tensor], about: dict[str, Any]
+    system: HasParts,
+    encoder: SequentialEncoder,
+    tensors: Mapping[str, Tensor],
+    about: dict[str, Any],
+    learns: bool,
 ) -> Kept:
     """The encoder of the run before over this run's items and users.
 
     An item that it had not been shown gets the mean of those that it had, as it has had so far, and
-    what sets the item apart in ``encoder``; a user whom it did not know, what he has there.
+    what sets the item apart in ``encoder``; a user whom it did not know, what he has there.  Where it
+    does not learn, such an item stays one that it was not shown.
     """
     former = system.dataset.former
     assert former is not None
     present = encoder.state_dict()
     shown = tensors["seen_items"]
-    out = dict(present)
+    items = torch.from_numpy(former.items)
+    known = (items >= 0) & shown[items.clamp(min=0)]
+    out = dict(present) if learns else present | {"seen_items": known}
     for name, old in tensors.items():
         if name == "seen_items" or name not in present:
             continue
         if "item" in name and len(old) == len(shown):
-            index = torch.from_numpy(former.items)
-            known = (index >= 0) & shown[index.clamp(min=0)]
             apart = present[name] - present[name][known].mean(0, keepdim=True)
             mean = old[shown].mean(0, keepdim=True) + apart
             rows = known.view(-1, *[1] * (old.dim() - 1))
-            out[name] = torch.where(rows, old[index.clamp(min=0)], mean)
+            out[name] = torch.where(rows, old[items.clamp(min=0)], mean)
         elif "user" in name and len(present[name]) == system.dataset.n_users:
-            index = torch.from_numpy(former.users)
-            rows = (index >= 0).view(-1, *[1] * (old.dim() - 1))
-            out[name] = torch.where(rows, old[index.clamp(min=0)], present[name])
+            theirs = torch.from_numpy(former.users)
+            rows = (theirs >= 0).view(-1, *[1] * (old.dim() - 1))
+            out[name] = torch.where(rows, old[theirs.clamp(min=0)], present[name])
         else:
             out[name] = old
     return out, about | {"n_items": encoder.n_items, "n_users": encoder.n_users}
@@ -213,7 +218,9 @@ def _load_titles(system: HasParts, tensors: Mapping[str, Tensor], about: dict[st
     system.vectors.read = ReadTitles.from_kept(tensors, about, system.dataset.n_items)
 
 
-def _grown_titles(system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> Kept:
+def _grown_titles(
+    system: HasParts, tensors: Mapping[str, Tensor], about: dict[str, Any], _: bool
+) -> Kept:
     """Vectors of the run before, in this catalogue's order; titles that it did not have are read."""
     former = system.dataset.former
     assert former is not None
@@ -229,14 +236,14 @@ PARTS: dict[str, Part] = {
         load=lambda s, tensors, about: s.backbone.load_adapter(dict(tensors), about),
         requires=of_backbone,
         count=lambda s: sum(t.numel() for t in s.backbone.adapter_tensors().values()),
-        begin=lambda _, tensors, about: (tensors, about),
+        begin=lambda _, tensors, about, __: (tensors, about),
     ),
     "mapper": Part(
         save=lambda s: (s.model.mapper.state_dict(), s.model.mapper.config),
         load=lambda s, tensors, about: s.model.mapper.load_checked(tensors, about),
         requires=of_backbone,
         count=lambda s: sum(p.numel() for p in s.model.mapper.parameters()),
-        begin=lambda _, tensors, about: (tensors, about),
+        begin=lambda _, tensors, about, __: (tensors, about),
     ),
     ITEM_VECTORS: Part(
         save=_title_tensors,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.baselines.list_fusion import ListFusion
@@ -303,11 +302,7 @@ class System:
             needs = part_of(part).requires(self)
             theirs = {"catalog": former.catalog, "backbone": needs.get("backbone", "")}
             tensors, about = load_part(folder, {k: v for k, v in theirs.items() if k in needs})
-            grown, about = begin(self, tensors, about)
-            if not learns and "seen_items" in tensors:
-                shown = tensors["seen_items"][torch.from_numpy(former.items).clamp(min=0)]
-                grown = {**grown, "seen_items": shown & torch.from_numpy(former.items >= 0)}
-            part_of(part).load(self, grown, about)
+            part_of(part).load(self, *begin(self, tensors, about, learns))
 
     def bring_in(self, parts: Mapping[str, Path]) -> None:
         """Load each of ``parts`` (name -> folder) that does not have those weights already, strictly.

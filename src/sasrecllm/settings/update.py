@@ -31,3 +31,10 @@ class Update(Section):
     )
     epochs: int = Field(5, ge=1, description="passes of every training loop over these rows, at most")
     lr: float = Field(1.0, gt=0, le=1, description="share of every training loop's peak rate")
+    fresh: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of fresh weights that the encoder of P(like) begins with, if it learns all"
+        " rows again; in proportion where it learns a part of them",
+    )

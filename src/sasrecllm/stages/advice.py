@@ -18,7 +18,19 @@ FEW_LIKES = 2_000
 def run_card(config: Config, dataset: Dataset) -> DataCard:
     """The card of a run's data, with advice on what to spend on it."""
     card = card_of(dataset)
-    return replace(card, advice=(*card.advice, budget_advice(config, dataset)))
+    advice = (*card.advice, *idle_threshold(config, card), budget_advice(config, dataset))
+    return replace(card, advice=advice)
+
+
+def idle_threshold(config: Config, card: DataCard) -> list[str]:
+    """That a threshold was named which nothing is held against; empty where ratings are."""
+    usual = type(config.data).model_fields["threshold"].default
+    if card.feedback == "ratings" or config.data.threshold == usual:
+        return []
+    return [
+        f"threshold: data.threshold={config.data.threshold:g} has no effect, for no column of numbers"
+        " is read as a rating; one is named with 'data.columns.rating=<name in your file>'"
+    ]
 
 
 def budget_advice(config: Config, dataset: Dataset) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.data.sequences import windows
+from sasrecllm.data.sequences import Windows
+from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.evaluation.ablated_scorers import Change
@@ -17,7 +18,7 @@ from sasrecllm.runs.folder import FOLD, StageFolder
 from sasrecllm.runs.system import System
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
-from sasrecllm.stages.replay import rows_to_learn
+from sasrecllm.stages.replay import draw_towards, windows_to_learn
 from sasrecllm.stages.user_partition import uses_crossfit
 from sasrecllm.training.pretrain import EncoderTask, moves_touched_rows
 from sasrecllm.training.task import Task
@@ -52,9 +53,8 @@ class Encode(EncoderKind):
 
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """The encoder on all training rows, and each fold encoder on those of the other folds."""
-        rows, learnt = work.dataset.rows("train"), _learnt(work)
-        former = work.former_parts(stage)
-        result = _fit(work, stage, work.system.encoder, folder, stage.name, learnt)
+        rows, former = work.dataset.rows("train"), work.former_parts(stage)
+        result = _fit(work, stage, work.system.encoder, folder, stage.name, rows)
         if not _wants_folds(work):
             return result
         fold_of_user = work.system.fold_of_user[work.dataset.users]
@@ -68,8 +68,7 @@ class Encode(EncoderKind):
                 if part in former:
                     work.system.begin_with(part, former[part])
                 name = f"{stage.name} without fold {number + 1}/{len(folds)}"
-                taught = learnt[fold_of_user[learnt] != number]
-                _fit(work, stage, encoder, folder.fold(number), name, taught)
+                _fit(work, stage, encoder, folder.fold(number), name, shown)
                 if is_main_process():
                     work.system.save(part, folder.part(part))
                     shutil.rmtree(folder.fold(number), ignore_errors=True)
@@ -78,13 +77,11 @@ class Encode(EncoderKind):
 
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
         """The encoder's training, once for itself and once for each fold."""
-        task = _task(work, stage.name, work.system.encoder, _learnt(work))
+        encoder, rows = work.system.encoder, work.dataset.rows("train")
+        cut = windows_to_learn(work.dataset, work.config, encoder, rows)
+        task = _task(work, stage.name, encoder, cut)
         copies = 1 + (work.config.encoder.folds if _wants_folds(work) else 0)
         return task, work.loop(stage, work.config.encoder.loop), copies
-
-
-def _learnt(work: Work) -> IntArray:
-    return rows_to_learn(work.dataset, work.config, stretch=2 * work.config.encoder.length)
 
 
 def _wants_folds(work: Work) -> bool:
@@ -100,16 +97,20 @@ def _fit(
     rows: IntArray,
 ) -> dict[str, Any]:
     """Train one encoder on some training rows."""
-    settings = work.loop(stage, work.config.encoder.loop)
-    return work.fit(_task(work, name, encoder, rows), settings, folder)
+    c = work.config
+    cut = windows_to_learn(work.dataset, c, encoder, rows)
+    if work.former_parts(stage) and not loss_of(c.encoder.loss).likes_only:
+        share = c.update.fresh * len(cut.row) / len(rows)
+        draw_towards(encoder, work.system.new_encoder(c.seed), share)
+    return work.fit(_task(work, name, encoder, cut), work.loop(stage, c.encoder.loop), folder)
 
 
-def _task(work: Work, name: str, encoder: SequentialEncoder, rows: IntArray) -> EncoderTask:
+def _task(work: Work, name: str, encoder: SequentialEncoder, cut: Windows) -> EncoderTask:
     c = work.config.encoder
     return EncoderTask(
         name,
         encoder,
-        windows(work.dataset, length=c.length, likes_only=c.likes_only, rows=rows),
+        cut,
         work.questions("valid"),
         loss=c.loss,
         negatives=c.negatives,

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from sasrecllm.data.candidates import servable_likes
-from sasrecllm.data.sequences import Windows, windows
+from sasrecllm.data.sequences import Windows
 from sasrecllm.encoders.losses import loss_of
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.seeds import VALIDATION_LIKES
 from sasrecllm.settings import LoopSettings
 from sasrecllm.stages.kind import Kind, Stage, Work
-from sasrecllm.stages.replay import rows_to_learn, steps_of_update
+from sasrecllm.stages.replay import steps_of_update, windows_to_learn
 from sasrecllm.training.loop import steps_in_all
 from sasrecllm.training.next_item import NextItemTask, budget_of
 from sasrecllm.training.task import Task
@@ -44,14 +44,13 @@ class NextItem(Kind):
     def task(self, work: Work, stage: Stage) -> tuple[Task, LoopSettings, int]:
         """Its training, with as many steps as the budget allows for this data."""
         c, data, encoder = work.config, work.dataset, work.system.next_item
-        likes = rows_to_learn(data, c, stretch=2 * encoder.length)
-        likes = likes[data.labels[likes] == 1]
-        cut = windows(data, length=encoder.length, likes_only=encoder.likes_only, rows=likes)
+        likes = data.rows("train")
+        cut = windows_to_learn(data, c, encoder, likes[data.labels[likes] == 1])
         settings = work.loop(stage, c.lists.next_item.loop)
         budget = budget_of(
             c.lists.next_item.seconds,
             encoder,
-            likes=len(likes),
+            likes=len(cut.row),
             windows=len(cut),
             batch_size=settings.batch_size,
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.former import LEARNT
+from sasrecllm.data.sequences import Windows, windows
+from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.seeds import REPLAY
 from sasrecllm.settings import Config
 from sasrecllm.types import IntArray
@@ -46,3 +49,28 @@ def steps_of_update(dataset: Dataset, config: Config, steps: int) -> int:
     """
     share = len(rows_to_learn(dataset, config)) / max(1, len(dataset.rows("train")))
     return math.ceil(steps * share)
+
+
+def windows_to_learn(
+    dataset: Dataset, config: Config, encoder: SequentialEncoder, rows: IntArray
+) -> Windows:
+    """What ``encoder`` learns of the training ``rows``: all; in an update those that
+    :func:`rows_to_learn` names, and all others that stand in the same windows.
+
+    Reading a window is what costs, however many of its rows are asked.
+    """
+    learnt, beside = rows, None
+    if dataset.former is not None:
+        drawn = rows_to_learn(dataset, config, stretch=2 * encoder.length)
+        learnt, beside = np.intersect1d(rows, drawn), rows
+    length, likes_only = encoder.length, encoder.likes_only
+    return windows(dataset, length=length, likes_only=likes_only, rows=learnt, beside=beside)
+
+
+def draw_towards(encoder: SequentialEncoder, fresh: SequentialEncoder, share: float) -> None:
+    """Mix a share of ``fresh`` weights into those of the run before (shrink and perturb, Ash & Adams
+    2020): weights that fit a smaller log well are further from those that fit this one than fresh ones.
+    """
+    with torch.no_grad():
+        for own, other in zip(encoder.parameters(), fresh.parameters(), strict=True):
+            own.lerp_(other, share)

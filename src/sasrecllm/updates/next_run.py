@@ -15,7 +15,7 @@ from sasrecllm.settings import Config
 
 FREE = (
     "data.columns", "data.order", "data.repeats", "data.on_bad_rows", "item_features.vectors",
-    "update.valid", "update.test", "update.replay", "update.epochs", "update.lr",
+    "update.valid", "update.test", "update.replay", "update.epochs", "update.lr", "update.fresh",
     "evaluation", "device", "threads", "track", "name",
 )  # fmt: skip
 """Settings, or sections, in which an update may differ from the run before."""

@@ -13,7 +13,7 @@ from itertools import combinations
 import polars as pl
 
 from sasrecllm.data.interactions import LINE, FileColumns
-from sasrecllm.errors import ConfigError, DataError, did_you_mean
+from sasrecllm.errors import ConfigError, DataError, did_you_mean, nearest_name
 
 # Names as MovieLens, Amazon, RecBole, Goodreads, Last.fm and Kaggle exports write them, in lower
 # case without signs; RecBole's type suffix (user_id:token) is taken off first.
@@ -214,11 +214,11 @@ def _found(
 def _mapped(frame: pl.DataFrame, key: str, theirs: str, file: str) -> str:
     if theirs not in frame.columns:
         shown = [c for c in frame.columns if c != LINE]
-        close = difflib.get_close_matches(theirs, shown, n=1) or [nearest(key.split(".")[-1], shown)]
+        close = nearest_name(theirs, shown) or nearest(key.split(".")[-1], shown)
         raise DataError(
             f"{file} has no column {theirs!r} (data.columns.{key}); its columns:"
             f" {', '.join(shown)}{did_you_mean(theirs, shown)}",
-            f"name it: 'data.columns.{key}={close[0] or SOME_NAME}'",
+            f"name it: 'data.columns.{key}={close or SOME_NAME}'",
         )
     return theirs
 

@@ -33,6 +33,8 @@ OTHERS = (
     (b"\x1f\x8b", "compressed by gzip", "give it a name that ends with .gz: log.csv.gz"),
     (b"PK\x03\x04", "a spreadsheet or a zip archive", "save the sheet as CSV in UTF-8, or unpack it"),
     (b"\xd0\xcf\x11\xe0", "an old spreadsheet", "save the sheet as CSV in UTF-8"),
+    *((sign, "JSON Lines", "give it a name that ends with .jsonl") for sign in (b'{"', b'{ "')),
+    *((sign, "JSON", "write one object a line into a .jsonl file") for sign in (b"[{", b"[\n", b"[\r")),
 )
 """How files begin that are sometimes named like text."""
 AGAIN = "fetch or write it again"
@@ -176,7 +178,7 @@ def _refuse_other_kind(path: Path) -> None:
         raise DataError(f"{path} cannot be read: {error}", AGAIN) from None
     for sign, kind, remedy in OTHERS:
         if begins.startswith(sign):
-            raise DataError(f"{path} is {kind}, not text", remedy)
+            raise DataError(f"{path} is {kind}, not delimited text", remedy)
 
 
 def not_utf8(path: Path) -> DataError:
