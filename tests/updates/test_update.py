@@ -19,6 +19,7 @@ from sasrecllm.manifest import file_digest
 from sasrecllm.pipeline import run as pipeline
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.updates.lineage import goes_on_from
 from tests.updates.shop import COLUMNS, SMALL, log_of, shelf
 
 
@@ -163,6 +164,22 @@ def test_an_update_goes_on_from_an_update(updated, new, cli, tmp_path):
     assert {"u40", "u100", "u1"} < set(stored_data(RunFolder(third)).catalog.user_ids)
     assert stored_config(RunFolder(third)).update.of == str(folder.resolve())
     shutil.rmtree(third)
+
+
+def test_the_next_rows_are_not_taken_up_by_the_first_run_while_its_update_is_served(
+    updated, old, cli, tmp_path
+):
+    """The rows between would go from what is served, without a word."""
+    folder, _, _ = updated
+    log_of(range(40, 44), range(20, 26), 5).write_csv(tmp_path / "next.csv")
+    said = cli("update", old, tmp_path / "next.csv", "--quiet", expect=2)
+    link = old.with_name("current")
+    assert "shop-2, which goes on from shop" in said and f"update {link} with" in said
+    assert "--out" in said and not old.with_name("shop-3").exists()
+    assert link.resolve() == folder.resolve()
+    assert goes_on_from(folder.resolve(), old.resolve())
+    assert not goes_on_from(old.resolve(), folder.resolve())
+    assert not goes_on_from(old.resolve(), old.resolve())
 
 
 def test_what_is_known_already_changes_nothing(old, cli, tmp_path):

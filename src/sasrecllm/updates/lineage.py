@@ -32,5 +32,19 @@ def relatives(run: Path) -> list[Path]:
     return sorted(path for path in found - {place} if _is_whole(RunFolder(path), of[path]))
 
 
+def goes_on_from(run: Path, earlier: Path) -> bool:
+    """Whether ``run`` is an update of ``earlier``, or of one that is, both without links in them."""
+    seen: set[Path] = set()
+    while run not in seen and RunFolder(run).config.is_file():
+        seen.add(run)
+        before = stored_config(RunFolder(run), None).update.of
+        if not before:
+            return False
+        run = Path(before).resolve()
+        if run == earlier:
+            return True
+    return False
+
+
 def _is_whole(run: RunFolder, before: Path | None) -> bool:
     return run.is_sealed() and (before is None or run.update.is_file())

@@ -25,6 +25,7 @@ from sasrecllm.runs.seal import choose_run, resealed
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.updates.from_store import StoreRows, taken_from
 from sasrecllm.updates.judge import before_after
+from sasrecllm.updates.lineage import goes_on_from
 from sasrecllm.updates.next_run import goes_on, next_folder, settings_of
 from sasrecllm.updates.promote import Promote, link_of, point, wanted
 
@@ -87,7 +88,8 @@ def update(
     Raises:
         NothingNew: every row is known already; nothing was written.
         CheckpointError: ``run`` is not finished, or is damaged.
-        ConfigError: a setting, or a place, that cannot be.
+        ConfigError: a setting, or a place, that cannot be; or what is served goes on from ``run``, and no
+            ``out`` was named.
         DataError: the rows are invalid, or contradict the run.
     """
     with as_refusals(run):
@@ -104,6 +106,8 @@ def update(
         _refuse_inside(there.path, folder)
         link = None if promote == "never" else link_of(run, folder)
         is_new = not folder.exists()
+        if is_new and out is None and link is not None:
+            _refuse_to_lose_rows(there.path, link)
         try:
             with run_at_work(folder, config, command, quiet=quiet, force=force) as opened:
                 run_all(opened)
@@ -145,6 +149,16 @@ def _forget_as_before(there: RunFolder, run: RunFolder) -> None:
     users = [u for u in stored_data(run).catalog.user_ids if u and gone.digest(u) in since]
     if users:
         forget(run.path, users)
+
+
+def _refuse_to_lose_rows(run: Path, link: Path) -> None:
+    """Refuse an update of ``run`` where what is served goes on from it already."""
+    if goes_on_from(served := link.resolve(), run):
+        raise ConfigError(
+            f"{link} names {served.name}, which goes on from {run.name}: another update of {run.name}"
+            f" would be served in its place without the rows of {served.name}",
+            f"update {link} with the new rows; or name --out to begin with {run.name} all the same",
+        )
 
 
 def _absolute(data: dict[str, str]) -> dict[str, str]:
