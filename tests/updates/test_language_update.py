@@ -28,7 +28,7 @@ def updated(run, cli, tmp_path_factory):
     (folder / "items.csv").write_text("item_id,title\nfresh,The Fresh General\n")
     out = folder / "tiny-2"
     given = ("--items", folder / "items.csv", "--quiet", "--out", out)
-    # At a low rate what goes on from weights of the run before, and is not drawn to fresh ones, stays near.
+    # At a low rate what goes on from weights of the run before, not drawn to fresh ones, stays near.
     cli("update", run, folder / "day.csv", *given, "update.lr=0.1", "update.fresh=0")
     return run, out
 

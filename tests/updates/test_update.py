@@ -166,9 +166,7 @@ def test_an_update_goes_on_from_an_update(updated, new, cli, tmp_path):
     shutil.rmtree(third)
 
 
-def test_the_next_rows_are_not_taken_up_by_the_first_run_while_its_update_is_served(
-    updated, old, cli, tmp_path
-):
+def test_the_first_run_takes_no_further_rows_while_its_update_is_served(updated, old, cli, tmp_path):
     """The rows between would go from what is served, without a word."""
     folder, _, _ = updated
     log_of(range(40, 44), range(20, 26), 5).write_csv(tmp_path / "next.csv")

@@ -88,8 +88,8 @@ def update(
     Raises:
         NothingNew: every row is known already; nothing was written.
         CheckpointError: ``run`` is not finished, or is damaged.
-        ConfigError: a setting, or a place, that cannot be; or what is served goes on from ``run``, and no
-            ``out`` was named.
+        ConfigError: a setting, or a place, that cannot be; or no ``out``, where what is served goes on
+            from ``run`` already.
         DataError: the rows are invalid, or contradict the run.
     """
     with as_refusals(run):
