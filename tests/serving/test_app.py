@@ -352,3 +352,21 @@ def test_a_run_whose_items_have_vectors_shows_what_is_near_behind_what_was_found
     assert total == 1 and [(i["item_id"], i["near"]) for i in found[:1]] == [("m0007", False)]
     assert {i["item_id"] for i in found[1:]} <= {"m0005", "m0006", "m0008", "m0009", "m0010", "m0004"}
     assert [i["near"] for i in found[1:]] == [True] * 3
+
+
+ROW = {"user_id": "u", "item_id": "m0001", "like": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "body", "where", "meant"),
+    [
+        ("recommend", "POST", {"history": ["m0001"], "retreive": 50}, "retreive", "retrieve"),
+        ("items", "PUT", {"items": [{"item_id": "x", "titel": "X"}]}, "items.0.titel", "title"),
+        ("interactions", "POST", {"interactions": [ROW]}, "interactions.0.like", "liked"),
+    ],
+)
+def test_a_field_that_there_is_not_comes_with_those_there_are(api, path, method, body, where, meant):
+    said = ask(api, f"/v1/{path}", status=422, method=method, **body)
+    (found,) = [e["what"] for e in said["errors"] if e["where"] == f"body.{where}"]
+    assert "there is no such field; allowed: " in found and f"did you mean {meant!r}" in found
+    assert "item_id" in found or "history" in found

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from sasrecllm.errors import ResourceError, SasrecllmError
+from sasrecllm.errors import ResourceError, SasrecllmError, did_you_mean
 from sasrecllm.serving import request_log
 from sasrecllm.serving.queueing import Overloaded
 
@@ -83,14 +85,43 @@ async def _overloaded(_: Request, error: Exception) -> JSONResponse:
     return respond(503, detail, {"Retry-After": str(error.retry_after)})
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     # FastAPI's own handler echoes the input, which ends in a 500 for NaN and lone surrogates.
     assert isinstance(error, RequestValidationError)
+    body = getattr(request.scope.get("route"), "body_field", None)
+    asked = None if body is None else body.field_info.annotation
     errors = [
-        {"where": ".".join(str(part) for part in e["loc"]), "what": str(e["msg"])}
+        {"where": ".".join(str(part) for part in e["loc"]), "what": _what(e, asked)}
         for e in error.errors()[:SHOWN_ERRORS]
     ]
     return respond(422, "the request does not fit the schema; see /openapi.json", errors=errors)
+
+
+def _what(error: Mapping[str, Any], asked: Any) -> str:
+    """What is wrong; of a field that there is not, with those of ``asked`` (the body) that there are."""
+    *place, name = error["loc"]
+    allowed = _fields_at(asked, place[1:]) if error["type"] == "extra_forbidden" else []
+    if not allowed:
+        return str(error["msg"])
+    said = f"there is no such field; allowed: {', '.join(allowed)}"
+    return said + did_you_mean(str(name), allowed)
+
+
+def _fields_at(annotation: Any, place: Sequence[int | str]) -> list[str]:
+    """Names of the fields of the model that ``annotation`` has at ``place``; none without a model."""
+    names = [part for part in place if isinstance(part, str)]
+    model = _model_in(annotation)
+    for name in names:
+        field = model.model_fields.get(name) if model is not None else None
+        model = _model_in(field.annotation) if field is not None else model  # the name of a choice
+    return list(model.model_fields) if model is not None else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The first model that an annotation holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
 async def _refusal(_: Request, error: Exception) -> JSONResponse:
