@@ -98,7 +98,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _what(error: Mapping[str, Any], asked: Any) -> str:
-    """What is wrong; of a field that there is not, with those of ``asked`` (the body) that there are."""
+    """What is wrong; where it is a field that ``asked``, the body, does not have, those it has."""
     *place, name = error["loc"]
     allowed = _fields_at(asked, place[1:]) if error["type"] == "extra_forbidden" else []
     if not allowed:
