@@ -146,6 +146,23 @@ def test_attributes_of_new_items_are_those_that_the_run_knows():
     assert any("left out: price (it knows: genre)" in note for note in both.notes)
 
 
+@pytest.mark.parametrize(
+    "of_items",
+    [{"title": "name"}, {"items.title": "name"}, {"items.title": "n", "items.item_id": "no"}],
+)
+def test_names_of_the_items_file_are_no_duty_of_new_rows_alone(old, of_items):
+    """A run that has them is updated with rows of known items, and with new items under these names."""
+    names = {ours: NAMES[ours] for ours in ("user_id", "item_id", "rating", "timestamp")} | of_items
+    rows = [(u, i, s, t) for u, i, s, t in later(30)]
+    both = extend(old, tables(frame(rows), columns=names), learnt(old), settings=SETTINGS)
+    assert len(both) == len(old) + 30
+    new = shelf(["x"]).rename({"name": names.get("items.title", "name")})
+    new = new.rename({"what": names.get("items.item_id", "what")})
+    rows += [("u01", "x", 5, START + 50 * DAY)]
+    both = extend(old, tables(frame(rows), new, columns=names), learnt(old), settings=SETTINGS)
+    assert "Title x" in both.catalog.titles
+
+
 def test_of_few_rows_it_is_said_that_more_would_help(old):
     few = grown(old, later(3))
     assert any("give more new rows at once" in note for note in few.notes)
