@@ -162,8 +162,8 @@ def files(request: Request) -> Tables:
         table = replace(table, parts=None)
     if request.items_path is None:
         if request.untitled:  # names of titles and items speak of files that the run began with
-            log = columns.INTERACTION_COLUMNS
-            named = {k: v for k, v in named.items() if k in log or v in table.frame.columns}
+            kept = {*columns.INTERACTION_COLUMNS}
+            named = {k: v for k, v in named.items() if k in kept or v in table.frame.columns}
         titled, shelf = columns.items(table.frame, named, table.file, own_file=False)
         if "title" not in titled.columns and request.untitled:
             titled = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
