@@ -40,7 +40,7 @@ def test_both_stages_are_trained_by_the_loop_and_their_arithmetic_is_counted(pla
 def test_blocks_of_ours_and_of_the_library_are_compared(place, monkeypatch):
     found = steps.blocks(place)
     assert 0 < found["own, error"] <= 2 * found["library, error"] < 0.1
-    assert [found[f"own, {n} prompts of 12 tokens"]["rows_per_second"] > 0 for n in (4, 16, 32)]
+    assert all(found[f"own, {n} prompts of 12 tokens"]["rows_per_second"] > 0 for n in (4, 16, 32))
     monkeypatch.setattr(
         "sasrecllm.llm.blocks.adapted_linear", lambda *given: 1.2 * adapted_linear(*given)
     )

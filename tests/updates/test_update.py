@@ -225,11 +225,14 @@ def test_surely_worse_is_not_promoted_unless_always(updated, old, new, cli, monk
     assert link.resolve() == folder.resolve()
 
 
-def test_a_run_that_is_named_by_a_link_moves_that_link(old, new, cli, tmp_path):
+def test_a_run_that_is_named_by_a_link_moves_that_link(old, new, cli, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("sasrecllm.stages.encode.draw_towards", lambda *given: drawn.append(given[2]))
     shutil.copytree(old, tmp_path / "shop")
     (tmp_path / "live").symlink_to("shop")
     cli("update", tmp_path / "live", new / "days.csv", "--items", new / "items.csv", "--quiet")
     assert os.readlink(tmp_path / "live") == "shop-2"
+    assert drawn and 0 < drawn[0] <= 0.5, "the encoder of P(like) begins drawn towards fresh weights"
     assert not (tmp_path / "current").exists()
 
 
