@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sasrecllm.baselines.catalogue import ListChannel
+from sasrecllm.baselines.item_attributes import ItemAttributes
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.user_regression_terms import RegressionTerm
@@ -43,7 +44,10 @@ def grown_lists(fusion: ListFusion, parts: System, catalog: Catalog) -> ListFusi
     start = fusion.n_items
     attributes = {name: values[start:] for name, values in catalog.attributes.items()}
     words = fusion.new.words.extended(catalog.titles[start:], attributes)
-    channels = tuple(_extended(c, words, parts, catalog) for c in fusion.channels)
+    channels = tuple(
+        c.extended(attributes) if isinstance(c, ItemAttributes) else _extended(c, words, parts, catalog)
+        for c in fusion.channels
+    )
     new = fusion.new.extended(words, catalog.n_items)
     return replace(fusion, channels=channels, n_items=catalog.n_items, new=new)
 
