@@ -72,17 +72,29 @@ class ItemAttributes:
         priors = _fitted(values, columns, base, users, liked, len(attributes))
         return cls(values, _turned(values), numbers, columns, base, priors)
 
-    def extended(self, attributes: Columns) -> ItemAttributes:
-        """With further items at the end; a value that is new is one that nobody likes yet."""
-        count = max(map(len, attributes.values()), default=0)
-        new, old = _table(attributes, self.numbers, count), self.values
+    def extended(self, attributes: Columns, count: int) -> ItemAttributes:
+        """With ``count`` further items at the end; a value that is new is one that nobody likes yet."""
+        column_of = {name: int(self.columns[at]) for (name, _), at in self.numbers.items()}
+        found = {key for bag in _bags(attributes, count) for key in bag if key[0] in column_of}
+        fresh = sorted(found - self.numbers.keys())
+        numbers = {**self.numbers, **{key: len(self.numbers) + at for at, key in enumerate(fresh)}}
+        columns = np.array([column_of[name] for name, _ in fresh], dtype=np.int64)
+        least = [self.base[self.columns == column].min() for column in columns]
+        new, old = _table(attributes, numbers, count), self.values
         both = Neighbours(
             np.concatenate([old.offsets, old.offsets[-1] + new.offsets[1:]]),
             np.concatenate([old.items, new.items]),
             np.concatenate([old.values, new.values]),
-            old.width,
+            len(numbers),
         )
-        return replace(self, values=both, items=_turned(both))
+        return replace(
+            self,
+            values=both,
+            items=_turned(both),
+            numbers=numbers,
+            columns=np.concatenate([self.columns, columns]),
+            base=np.concatenate([self.base, np.array(least, dtype=np.float64)]),
+        )
 
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I]; 0 where nothing is liked yet."""
