@@ -126,6 +126,7 @@ def _recommend_one(
     told = [*(liked or ()), *(title or ())]
     heading = f"user {user}" if user is not None else f"liked {', '.join(told)}"
     about = [] if as_json else words.said_of(system, history, user)
+    about += [] if as_json else words.said_of_few(system, len(found), k, wishes)
     print_lists({heading: [r.to_dict() for r in found]}, as_json, about)
 
 
