@@ -8,6 +8,7 @@ Legend: N rows of the file, I items of the catalogue, D numbers of a vector.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,17 @@ def kept_vectors(folder: Path) -> FloatArray | None:
     lengths_I1 = np.linalg.norm(about_ID, axis=1, keepdims=True)
     unit_ID: FloatArray = about_ID / np.where(lengths_I1 > 0, lengths_I1, 1.0)
     return unit_ID
+
+
+def own_vectors(
+    read_ID: FloatArray | None, brought: Callable[[], FloatArray | None]
+) -> FloatArray | None:
+    """The vectors that a run's items have, [I, D]: those read off the titles, else those brought.
+
+    Args:
+        brought: gives :func:`kept_vectors`, which is read from the disk only where it is needed.
+    """
+    return brought() if read_ID is None else read_ID
 
 
 def read_vectors(path: Path, catalog: Catalog) -> FloatArray:
