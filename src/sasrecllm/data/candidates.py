@@ -57,7 +57,7 @@ def ranking_candidates(
     rows = servable_likes(dataset, split)
     if not len(rows):
         raise DataError(
-            f"no ranking list can be made: no row of {split} likes an item that may be recommended",
+            f"no ranking list can be made: no {split} row is a like of an item that may be recommended",
             "choose a split with liked rows (data.split), or recommend.seen=allow where they repeat",
         )
     unmet, owners = dataset.others(split, rows)

@@ -143,7 +143,7 @@ def _nearly_known(old: Catalog, users: list[str], tables: Tables) -> list[str]:
     meant = known[odd[0].strip().casefold()]
     return [
         f"{where}: {len(odd):,} new users differ from known ones in case or by a space alone"
-        f" ({odd[0]!r} from {meant!r} say): they are different users"
+        f" (for example {odd[0]!r} from {meant!r}): they are different users"
     ]
 
 

@@ -84,7 +84,7 @@ def read_vectors(path: Path, catalog: Catalog) -> FloatArray:
     place: dict[str, int] = {}
     for row, name in enumerate(names):
         if place.setdefault(name, row) != row:
-            raise DataError(f"{path}: the item {name!r} stands twice", "keep one vector of each item")
+            raise DataError(f"{path}: the item {name!r} occurs twice", "keep one vector of each item")
     lost = [item for item in catalog.item_ids if item not in place]
     if lost:
         near = did_you_mean(lost[0], names)

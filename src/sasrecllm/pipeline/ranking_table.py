@@ -65,7 +65,9 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
     c = run.config.evaluation
     rows, liked = servable_rows(dataset, "test")
     if not len(rows):
-        run.progress.warning(f"no lists, {WHOLE}: no row of test likes an item that may be recommended")
+        run.progress.warning(
+            f"no lists, {WHOLE}: no test row is a like of an item that may be recommended"
+        )
         return {}
     rng = np.random.default_rng([run.config.seed, SERVED_LISTS])
     drawn = rows[spread_over_users(dataset.users[rows], c.ranking.users, rng)]
