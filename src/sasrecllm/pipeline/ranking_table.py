@@ -34,7 +34,7 @@ from sasrecllm.runs.scorers import best_channel, component
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.fuse_lists import said
-from sasrecllm.stages.list_budget import lists_per_row
+from sasrecllm.stages.list_budget import lists_of_row
 from sasrecllm.stages.strategies import planned
 from sasrecllm.types import IntArray, Scorer
 
@@ -72,18 +72,13 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
     rng = np.random.default_rng([run.config.seed, SERVED_LISTS])
     drawn = rows[spread_over_users(dataset.users[rows], c.ranking.users, rng)]
     table = _table_of(run, dataset, system, drawn)
-    fusion = system.list_fusion
-    fused = 0 if fusion is None else fusion.rerank_prompts
-    most = lists_per_row(run.config, dataset, planned(run.config), fused)
+    fusion, stages = system.list_fusion, planned(run.config)
+    lists_of = lists_of_row(run.config, dataset, stages, fusion)
     found: dict[str, Any] = {}
-    reranked, left = {}, []
-    last = list(planned(run.config).values())[-1].row
-    name, first = "", fusion.name if fusion is not None and fused else last
+    name, reranked, left = "", {}, []
     for scorer in row_scorers(run, system, whole=True):
         name = scorer.name
-        count = c.ranking.users
-        if getattr(scorer, "prompts", 0):
-            count = most.served if name == first else most.earlier
+        count = lists_of(scorer)
         if not count:
             left.append(name)
             continue

@@ -66,6 +66,7 @@ def serve(
         forget: (folder, users, those whom the store knows): takes users out of the run; without it
             the server refuses to forget whom the run knows.
         retrieve: candidates of the first stage, where a request does not say how many.
+
     Raises:
         ConfigError: a name or path that is none, a network address without a key, a taken port, a
             store that is none.
