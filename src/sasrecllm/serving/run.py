@@ -168,6 +168,7 @@ def _make_server(uvicorn: Any, config: Any, service: Any) -> Any:
         leaves_at = math.inf
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Not ready from the first signal on; the second ends at once."""
             if service.state.draining:
                 self.should_exit = True
                 self.force_exit = sig == signal.SIGINT
@@ -176,6 +177,7 @@ def _make_server(uvicorn: Any, config: Any, service: Any) -> Any:
             self.leaves_at = time.monotonic() + STILL_OPEN_SECONDS
 
         async def on_tick(self, counter: int) -> bool:
+            """Whether to stop; uvicorn asks ten times a second."""
             if time.monotonic() >= self.leaves_at:
                 self.should_exit = True
             return bool(await super().on_tick(counter))
