@@ -154,7 +154,7 @@ def test_every_stage_trains_the_same_under_two_processes(tmp_path, sharing):
     assert trained(1, tmp_path / "one", deep)[0] == 0
     code, said = trained(2, tmp_path / "two", deep, **sharing)
     assert code == 0, said
-    assert ("cut among 2 processes" in (tmp_path / "two/log.txt").read_text()) == bool(sharing)
+    assert ("sharded over 2 processes" in (tmp_path / "two/log.txt").read_text()) == bool(sharing)
     assert_alike(tmp_path / "two", tmp_path / "one")
 
 

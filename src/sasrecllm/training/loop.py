@@ -151,7 +151,7 @@ class _Fit:
     def run(self) -> FitResult:
         self._resume()
         if self.job.sharded:
-            self.progress.line(f"{self.given.name}: cut among {self.job.world} processes (FSDP2)")
+            self.progress.line(f"{self.given.name}: sharded over {self.job.world} processes (FSDP2)")
         self.progress.start(self.step)
         # One of several processes must not leave the others alone: they agree on the step to stop at.
         with signals.held() if self.job.world > 1 else nullcontext():
