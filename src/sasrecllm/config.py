@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ from sasrecllm.former_settings import refuse_former, translated
 from sasrecllm.machine.cache import VARIABLE as CACHE
 from sasrecllm.names import ENV_PREFIX
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
-from sasrecllm.settings import Config
+from sasrecllm.settings import Config, Section
 
 MOST_VALUES = 100_000
 """In a file of settings."""
@@ -74,8 +74,8 @@ def judged_by(config: Config, overrides: Iterable[str]) -> Config:
         if not key.startswith("evaluation."):
             raise ConfigError(
                 f"{where}: a trained run is judged by other settings of evaluation alone; allowed:"
-                f" evaluation.{', evaluation.'.join(_keys(['evaluation']))}"
-                + did_you_mean(key, [f"evaluation.{name}" for name in _keys(["evaluation"])]),
+                f" evaluation.{', evaluation.'.join(_keys(['evaluation'], Config))}"
+                + did_you_mean(key, [f"evaluation.{name}" for name in _keys(["evaluation"], Config)]),
                 "what it was trained with stays; `sasrecllm run` trains another one into another --out",
             )
         alone: dict[str, Any] = {}
@@ -105,7 +105,7 @@ def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
         key, equals, text = override.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(
-                f"override {override!r} has no '='", "write it as section.key=value, seed=1 say"
+                f"override {override!r} has no '='", "write it as section.key=value, for example seed=1"
             )
         for longer in (other for other in before if other.startswith(f"{key}.")):
             raise ConfigError(
@@ -126,30 +126,37 @@ def parse_config(values: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(e) for e in error.errors()]
         raise ConfigError(
-            f"{where}: " + "\n  ".join(lines),
+            f"{where}: {explained(error, Config)}",
             "correct the key; `sasrecllm run --print-config` shows every key with its default",
         ) from None
 
 
-def _explain(error: Any) -> str:
+def explained(error: ValidationError, section: type[Section]) -> str:
+    """What is wrong with the values of a ``section``: a line for each, with what is allowed."""
+    return "\n  ".join(_explained(e, section) for e in error.errors())
+
+
+def _explained(error: Any, section: type[Section]) -> str:
     location = [str(p) for p in error["loc"]]
     key = ".".join(location) or "configuration"
     if error["type"] == "extra_forbidden":
-        allowed = _keys(location[:-1])
+        allowed = _keys(location[:-1], section)
         hint = did_you_mean(location[-1], allowed)
         return f"unknown key {key}; allowed here: {', '.join(allowed)}{hint}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key} is {error['input']!r}: {message}" if location else message
 
 
-def _keys(path: list[str]) -> list[str]:
-    """Names of the settings inside the section at ``path``."""
-    model: Any = Config
+def _keys(path: list[str], section: type[Section]) -> list[str]:
+    """Names of the settings inside the section at ``path``; a table of sections has any names."""
+    inside: Any = section
     for name in path:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)
+        named = get_origin(inside) is dict
+        inside = get_args(inside)[1] if named else inside.model_fields[name].annotation
+    return list(inside.model_fields)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -164,10 +171,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise ConfigError(
             f"--config {path}: no such file" + did_you_mean(str(path), near),
-            "give the path of a YAML file, configs/demo.yaml say",
+            "give the path of a YAML file, for example configs/demo.yaml",
         ) from None
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {error}", "mend the YAML") from None
+        raise ConfigError(f"--config {path} cannot be read: {error}", "correct the YAML") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
