@@ -176,6 +176,18 @@ def said_of(system: Any, history: Any, user: str | None) -> list[str]:
     return lines
 
 
+def said_of_few(system: Any, count: int, k: int, asked: dict[str, Any]) -> list[str]:
+    """Why a list has ``count`` places and not ``k``, in a line; none where it has all."""
+    from sasrecllm.inference.requests import may_repeat
+
+    if count >= k:
+        return []
+    why = [f"--{name} leaves no other" for name in ("only", "where", "exclude") if asked.get(name)]
+    if not may_repeat(asked["seen"], system.dataset.allow_seen):
+        why.append("what the history holds is not shown again (--seen allow shows it)")
+    return [f"{count} of {k} places: " + ("; ".join(why) or "there are no more items")]
+
+
 def _titled(system: Any, line: Any) -> str:
     if _holds(system.catalog, line.item_id):
         return f"{line.title} [{line.item_id}]"
