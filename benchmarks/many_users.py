@@ -6,7 +6,7 @@ Makes a log of so many users (five rows each, 2,000 items of twenty themes), tra
 it for a moment, and lets ``sasrecllm recommend --users --ray local`` list ten items for everybody.
 Once half of the parts stand, one worker gets SIGKILL.  Then every user must have ten items, each place
 once, and a sample must have what one process without Ray gives.  CPU seconds and memory are those of
-the command and all processes that it started, looked at every half second.  A second call takes the
+the command and all processes that it started, looked at every two seconds.  A second call takes the
 log and the run that stand in OUT.
 """
 
@@ -124,7 +124,7 @@ def listed(run: Path, users: Path, lists: Path, parts: int) -> dict[str, Any]:
                 os.kill(alive[0], signal.SIGKILL)
                 killed = f"worker {alive[0]} of {len(alive)} at {stand} of {parts} parts"
                 print(killed, flush=True)
-            time.sleep(0.5)
+            time.sleep(2)
     wall, cpu = time.monotonic() - started, sum(watched.seconds.values())
     return {
         "exit": job.returncode, "killed": killed, "workers seen": len(watched.workers),
