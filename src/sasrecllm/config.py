@@ -105,7 +105,7 @@ def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
         key, equals, text = override.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(
-                f"override {override!r} has no '='", "write it as section.key=value, seed=1 say"
+                f"override {override!r} has no '='", "write it as section.key=value, for example seed=1"
             )
         for longer in (other for other in before if other.startswith(f"{key}.")):
             raise ConfigError(
@@ -171,10 +171,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise ConfigError(
             f"--config {path}: no such file" + did_you_mean(str(path), near),
-            "give the path of a YAML file, configs/demo.yaml say",
+            "give the path of a YAML file, for example configs/demo.yaml",
         ) from None
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {error}", "mend the YAML") from None
+        raise ConfigError(f"--config {path} cannot be read: {error}", "correct the YAML") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -59,7 +59,9 @@ def ids_from(texts: Sequence[str] | None, flag: str, catalog: Any) -> list[str] 
         parts = [part.strip() for part in text.split(",")]
         several = not _holds(catalog, text) and any(_holds(catalog, part) for part in parts)
         if several and not all(parts):
-            raise ConfigError(f"--{flag} is {text!r}, in which an id is empty", "write m0003,m0151 say")
+            raise ConfigError(
+                f"--{flag} is {text!r}, in which an id is empty", "write for example m0003,m0151"
+            )
         found += parts if several else [text]
     return found
 
@@ -108,7 +110,7 @@ def _named(texts: Sequence[str] | None, flag: str) -> list[tuple[str, str]]:
         name, equals, value = text.partition("=")
         if not (equals and name.strip() and value):
             raise ConfigError(
-                f"--{flag} is {text!r}; allowed: ATTR=VALUE", f"write --{flag} genre=Comedy say"
+                f"--{flag} is {text!r}; allowed: ATTR=VALUE", f"write for example --{flag} genre=Comedy"
             )
         pairs.append((name.strip(), value))
     return pairs

@@ -38,7 +38,7 @@ def update(
         typer.Option("--from-store", help="what people told a server since: its --store, or its file"),
     ] = None,
     promote: Annotated[
-        str, typer.Option(help="auto: unless it is surely worse; always; never")
+        str, typer.Option(help="serve the new run: auto (unless surely worse), always, never")
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="delete the new run's folder first")] = False,
     quiet: Quiet = False,

@@ -65,7 +65,7 @@ class Plan(Section):
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
     reference: str = Field("item mean + user mean", description="row that differences are against")
     baselines: list[str] = Field(
-        default_factory=list, description="rows beside the trivial ones, ItemKNN say"
+        default_factory=list, description="rows beside the trivial ones, for example ItemKNN"
     )
     tuning: Tuning = Tuning()
     datasets: dict[str, DataSet] = Field(min_length=1)

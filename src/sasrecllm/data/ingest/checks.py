@@ -77,7 +77,7 @@ def number_checks(column: str) -> list[Check]:
     allowed = {
         "label": "0 or 1, true or false, yes or no",
         "rating": "a finite number",
-        "timestamp": "Unix seconds or an ISO 8601 date, 2014-07-31 or 2014-07-31T12:30:00Z say",
+        "timestamp": "Unix seconds or an ISO 8601 date, for example 2014-07-31 or 2014-07-31T12:30:00Z",
         "order": "whole numbers",
     }
     remedy = "correct the value, or remove the row"
