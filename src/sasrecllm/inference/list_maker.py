@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-from scipy.special import logsumexp
 
 from sasrecllm.baselines.contests import blocks
 from sasrecllm.baselines.list_fusion import ListFusion
@@ -117,7 +116,8 @@ class ListMaker:
         out_B = np.zeros(len(histories))
         for rows in blocks(len(histories), self.catalog.n_items):
             scores_BI = self.fusion.scores(self._now(histories.take(rows)))
-            out_B[rows] = scores_BI[:, item] - logsumexp(scores_BI, axis=1)
+            scores_BI = scores_BI - scores_BI.max(axis=1, keepdims=True)
+            out_B[rows] = scores_BI[:, item] - np.log(np.exp(scores_BI).sum(axis=1))
         return out_B
 
     def _now(self, histories: Histories) -> Histories:
