@@ -99,6 +99,25 @@ def test_new_items_are_listed_in_the_best_way(monkeypatch, offset, liked_next, c
     assert found.new.offset == (offset if chosen == "list fusion" else 0.0)
 
 
+def test_one_like_that_is_hit_by_luck_does_not_replace_the_mixture(monkeypatch):
+    """Of eighteen likes the mixture has none and title words have one: no sure difference."""
+    monkeypatch.setattr(list_parts, "fitted_offset", lambda *_: 0.0)
+    titles = ["red one", "blue two", *map("x{}y".format, range(16)), "kin", "kin"]
+    words, is_new = WordLikeness.fit(titles), np.arange(20) >= 18
+    work = SimpleNamespace(
+        dataset=SimpleNamespace(n_items=20, allow_seen=False),
+        run=SimpleNamespace(progress=SimpleNamespace(bar=lambda _: None)),
+    )
+    histories = asked(list(range(18)), [[18], *[[2]] * 17])
+    targets = np.array([19, *[17] * 17])  # 19 is new like its twin: no channel by likes knows it
+    likes = Questions(histories, targets, np.ones(18, dtype=np.int8), np.arange(18))
+    fusion = ListFusion((ByLikes(20),), 20, np.ones(1), np.ones(1))
+    new = NewItems.of(words, is_new, ~is_new)
+    found = with_new_items(work, fusion, (words,), new, likes)
+    assert found.whole["title words"] > found.whole["list fusion"]
+    assert [channel.name for channel in found.channels] == ["by likes"]
+
+
 class Newness:
     """Likes what nobody has liked, and knows nothing else."""
 

@@ -166,14 +166,26 @@ def _holds(catalog: Any, item: str) -> bool:
 
 def said_of(system: Any, history: Any, user: str | None) -> list[str]:
     """What a list goes by, in lines: the last titles that were liked and disliked, newest first."""
-    told = system.history(history, user)
+    past = system.history(history, user)
     lines = []
     for word, liked in (("liked", True), ("disliked", False)):
-        titles = [_titled(system, line) for line in reversed(told) if line.liked == liked]
+        titles = [_titled(system, line) for line in reversed(past) if line.liked == liked]
         if titles:
             more = f" and {len(titles) - 5} before" if titles[5:] else ""
             lines.append(f"{word}: {', '.join(titles[:5])}{more}")
     return lines
+
+
+def said_of_few(system: Any, count: int, k: int, asked: dict[str, Any]) -> list[str]:
+    """Why a list has ``count`` places and not ``k``, in a line; none where it has all."""
+    from sasrecllm.inference.requests import may_repeat
+
+    if count >= k:
+        return []
+    why = [f"--{name} leaves no other" for name in ("only", "where", "exclude") if asked.get(name)]
+    if not may_repeat(asked["seen"], system.dataset.allow_seen):
+        why.append("what the history holds is not shown again (--seen allow shows it)")
+    return [f"{count} of {k} places: " + ("; ".join(why) or "there are no more items")]
 
 
 def _titled(system: Any, line: Any) -> str:

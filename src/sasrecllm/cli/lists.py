@@ -141,6 +141,7 @@ def _show_list(
     given = [*(liked or ()), *(title or ())]
     heading = f"user {user}" if user is not None else f"liked {', '.join(given)}"
     about = [] if as_json else words.said_of(system, history, user)
+    about += [] if as_json else words.said_of_few(system, len(found), how["k"], asked)
     print_lists({heading: [r.to_dict() for r in found]}, as_json, about)
 
 

@@ -105,7 +105,7 @@ def extend(
     Raises:
         DataError: the tables are invalid, contradict what is known, or hold nothing new.
     """
-    kind = feedback_of(settings["feedback"], tables.interactions.columns, tables.files[0])
+    kind = feedback_of(settings["feedback"], tables, items=not tables.items.is_empty())
     _refuse_timeless(old, tables)
     if not old.has_times and "timestamp" in tables.interactions.columns:
         tables = replace(tables, interactions=tables.interactions.drop("timestamp"), order="file")

@@ -35,6 +35,7 @@ CHANNELS = (
     "Markov chain",
     "ALS",
     "title words",
+    "item attributes",
     "item vectors",
     "repeats",
     "personal frequency",

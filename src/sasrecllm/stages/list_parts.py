@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, distinct_likes
-from sasrecllm.baselines.contests import PLACES, blocks, compete
+from sasrecllm.baselines.contests import PLACES, blocks, compete, is_above
 from sasrecllm.baselines.list_fusion import ListFusion, knows_new_items
 from sasrecllm.baselines.list_rerank import Rerank, reranked_contests
 from sasrecllm.baselines.new_items_in_lists import NewItems, fit_offset
@@ -39,9 +39,10 @@ def with_new_items(
     """``fusion`` with the best way to list the items that no training row likes.
 
     Its weights were fitted among liked items; here all items compete, on all validation likes.  The
-    ways: with the offset fitted to new items, without any, and in place of the whole mixture one
-    channel that knows new items by itself.  The highest NDCG@10 is taken, so that a list is not worse
-    than such a channel alone where most of what is liked next is new.
+    ways: with the offset fitted to new items or without any, whichever has the higher NDCG@10, and in
+    place of the whole mixture one channel that knows new items by itself, where that is surely better:
+    so a list is not worse than such a channel where most of what is liked next is new, and one like
+    that it hit by luck is no reason to serve it alone.
 
     Args:
         fusion: over channels of the training rows, without new items.
@@ -63,10 +64,14 @@ def with_new_items(
         best=PLACES,
         progress=work.run.progress.bar("lists: ways to list new items"),
     )
-    gains = [float(contests.gains(row).mean()) for row in np.eye(2 + len(alone))]
-    ways = [fitted, plain, *map(fitted.alone, alone)]
+    gains = np.stack([contests.gains(row) for row in np.eye(2 + len(alone))])
+    means, users = gains.mean(1), likes.histories.users
     names = [fusion.name, WITHOUT_OFFSET, *(channel.name for channel in alone)]
-    return replace(ways[int(np.argmax(gains))], whole=dict(zip(names, gains, strict=True)))
+    whole = {name: float(mean) for name, mean in zip(names, means, strict=True)}
+    mixture, best = int(np.argmax(means[:2])), int(np.argmax(means))
+    if best > 1 and is_above(gains[best], gains[mixture], users):
+        return replace(fitted.alone(alone[best - 2]), whole=whole)
+    return replace((fitted, plain)[mixture], whole=whole)
 
 
 def fitted_offset(work: Work, fusion: ListFusion, new: NewItems, likes: Questions) -> float:
