@@ -166,10 +166,10 @@ def _holds(catalog: Any, item: str) -> bool:
 
 def said_of(system: Any, history: Any, user: str | None) -> list[str]:
     """What a list goes by, in lines: the last titles that were liked and disliked, newest first."""
-    told = system.history(history, user)
+    past = system.history(history, user)
     lines = []
     for word, liked in (("liked", True), ("disliked", False)):
-        titles = [_titled(system, line) for line in reversed(told) if line.liked == liked]
+        titles = [_titled(system, line) for line in reversed(past) if line.liked == liked]
         if titles:
             more = f" and {len(titles) - 5} before" if titles[5:] else ""
             lines.append(f"{word}: {', '.join(titles[:5])}{more}")

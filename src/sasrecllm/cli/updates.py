@@ -76,7 +76,7 @@ def update(
     try:
         done = update_run(
             folder, rows, items, out, promote=promote, given=overrides_of(words),
-            told=None if from_store is None else _told(folder, from_store),
+            store=None if from_store is None else _store_rows(folder, from_store),
             command="sasrecllm " + " ".join(sys.argv[1:]), quiet=quiet, force=force,
         )  # fmt: skip
     except NothingNew as nothing:
@@ -86,8 +86,8 @@ def update(
     say(done.said)
 
 
-def _told(folder: Path, url: str) -> Any:
-    """What the store of a server was told."""
+def _store_rows(folder: Path, url: str) -> Any:
+    """The items and the feedback that the store of a server has."""
     from sasrecllm.serving.sql import without_password
     from sasrecllm.serving.store import open_store
     from sasrecllm.updates.from_store import StoreRows

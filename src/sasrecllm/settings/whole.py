@@ -35,10 +35,11 @@ class Config(Section):
         description="written by the run: what it chose for what nobody named (docs/recipes.md)",
     )
     seed: int = Field(0, ge=0, description="of every random draw")
-    device: str = Field("auto", description="auto, cpu or cuda")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
     track: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
-        "none", description="who else hears of losses, validations and the table; may change in a run"
+        "none",
+        description="tracker that gets losses, validations and the table too; may change in a run",
     )
     data: Data = Field(Data(), description="the log and the items")
     encoder: Encoder = Field(Encoder(), description="the collaborative encoder")

@@ -78,7 +78,7 @@ class Served:
         self.users = system.dataset.catalog.user_index(catalog.user_ids)
         fresh = np.flatnonzero(self.items == UNKNOWN)
         self.items[fresh] = system.catalog.n_items + np.arange(len(fresh))
-        told = [
+        new = [
             NewItem(
                 catalog.item_id(i),
                 catalog.title(i),
@@ -86,7 +86,7 @@ class Served:
             )
             for i in fresh.tolist()
         ]
-        self.system = system.with_items(told) if told else system
+        self.system = system.with_items(new) if new else system
 
     def scorer(self) -> Elsewhere:
         """Its P(like)."""

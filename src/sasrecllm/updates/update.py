@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm.checkpoint import read_json, write_json
-from sasrecllm.data.extend import NothingNew
 from sasrecllm.data.ingest.frames import lent
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import ConfigError, SasrecllmError
 from sasrecllm.forget import forget
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.lock import in_use
@@ -67,7 +66,7 @@ def update(
     out: Path | None = None,
     *,
     promote: Promote = "auto",
-    told: StoreRows | None = None,
+    store: StoreRows | None = None,
     given: Iterable[tuple[str, Any, str]] = (),
     command: str = "sasrecllm.update(...)",
     quiet: bool = False,
@@ -81,7 +80,7 @@ def update(
         run: a finished run folder, or a link to one.
         interactions, items: new rows and items, as :func:`sasrecllm.fit` takes them.
         out: folder of the new run; the next number behind the name of ``run`` without.
-        told: what a server's store has, in their place.
+        store: what a server's store has, in their place.
         promote: ``auto`` moves the link to the new run unless it is surely worse.
         given: dotted key, value and origin of settings of the user's own.
 
@@ -94,7 +93,7 @@ def update(
     """
     with as_refusals(run):
         there = choose_run(run.resolve())
-    taken = None if told is None else taken_from(there, told)
+    taken = None if store is None else taken_from(there, store)
     if taken is not None:
         interactions, items = taken.interactions, taken.items
     with lent(interactions, items) as data:
@@ -108,11 +107,14 @@ def update(
         is_new = not folder.exists()
         if is_new and out is None and link is not None:
             _refuse_to_lose_rows(there.path, link)
+        begun = None
         try:
             with run_at_work(folder, config, command, quiet=quiet, force=force) as opened:
+                begun = opened.folder
                 run_all(opened)
-        except NothingNew:
-            if is_new:
+        except SasrecllmError:
+            # Refused for its rows: nothing here is of use, and no number is to be passed over for it.
+            if begun is not None and is_new and not (begun.data.exists() or begun.quarantine.exists()):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
     if is_main_process():
