@@ -205,6 +205,13 @@ def test_an_unknown_user_is_refused_and_nothing_changes(own):
     assert b"nobody" not in after[own / "forgotten.json"]
 
 
+def test_no_id_is_nobodys_though_every_line_holds_it(own):
+    before = everything(own)
+    with pytest.raises(DataError, match="is empty"):
+        forget(own, [ADA, ""])
+    assert everything(own) == before
+
+
 def test_forgetting_twice_changes_nothing_more(own):
     forget(own, [ADA])
     before = everything(own)

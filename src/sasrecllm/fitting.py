@@ -17,11 +17,11 @@ from sasrecllm.inference.arguments import folder_of, shown
 from sasrecllm.inference.saving import Place
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.machine.signals import interruptible
-from sasrecllm.pipeline.prepare import check_names
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import run_at_work
 from sasrecllm.settings import Config
+from sasrecllm.stages.names import check_names
 from sasrecllm.trained import SASRecLLM
 
 COMMAND = "sasrecllm.fit(...)"

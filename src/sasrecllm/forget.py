@@ -57,6 +57,8 @@ def forget(path: Path, users: Sequence[str], in_store: Collection[str] = ()) -> 
     """
     if not path.is_dir():
         choose_run(path)
+    if "" in users:  # every line of the log holds it
+        raise DataError("an id of a user is empty", "give the id as it stands in the data")
     folder = RunFolder(path)
     with in_use(path):
         finished = _finish(folder)

@@ -117,9 +117,9 @@ def evaluate(
     sasrecllm evaluate runs/demo evaluation.ranking.users=2000
     """
     from sasrecllm.config import judged_by
-    from sasrecllm.pipeline.prepare import check_names
     from sasrecllm.pipeline.run import evaluate_again
     from sasrecllm.runs.opening import keep_evaluation
+    from sasrecllm.stages.names import check_names
 
     refuse_flags(context.args, ("--quiet", "--allow-plugin"))
     with reopen_run(folder, quiet, allow_plugin) as opened:

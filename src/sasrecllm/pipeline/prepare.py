@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import refuse_unknown_attributes, refuse_untrainable
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.item_vectors import keep_vectors
 from sasrecllm.data.truth import Truth
-from sasrecllm.encoders.losses import loss_of
-from sasrecllm.encoders.table import refuse_arguments
-from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.ceiling import bayes_ceiling
-from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
-from sasrecllm.ops.vector_index import refuse_missing
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
 from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder, folds_beside
 from sasrecllm.runs.forgotten import forgotten_in
 from sasrecllm.runs.loaded import foreign_part, loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
-from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.runs.templates import keep_templates, stored_templates
-from sasrecllm.settings import Config
 from sasrecllm.stages.advice import run_card
+from sasrecllm.stages.names import check_names
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 from sasrecllm.stages.user_partition import held_out_users, holdout_share
 
@@ -76,23 +69,6 @@ def _refuse_without_folds(run: Run) -> None:
             )
 
 
-def check_names(config: Config) -> None:
-    """Refuse names that there are not, before any folder is looked at: nothing is lost by a typo.
-
-    Raises:
-        ConfigError: an unknown encoder, loss, metric, component, baseline or stage.
-        MissingExtraError: of an index whose package is not installed.
-    """
-    refuse_arguments(config.encoder.kind, config.encoder.args)
-    loss_of(config.encoder.loss)
-    refuse_missing(config.recommend.index)
-    further_metrics(config.evaluation.metrics)
-    given = {stage.kind.component for stage in planned(config).values()} - {""}
-    models = [*MODELS, *sorted(given - {*MODELS})]
-    _check_names("fusion.components", config.fusion.components, models)
-    _check_names("evaluation.baselines", config.evaluation.baselines)
-
-
 def asked_templates(run: Run) -> dict[str, Template]:
     """``text`` and ``soft`` -> template, before the folder is claimed.
 
@@ -101,20 +77,6 @@ def asked_templates(run: Run) -> dict[str, Template]:
     of = run.config.update.of
     before = RunFolder(Path(of)) if of and asks_language_model(run.config) else None
     return stored_templates(run.folder if run.folder.is_trained() else before, run.config)
-
-
-def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:
-    """Refuse a name that is no model's and no baseline's; an object from elsewhere is imported."""
-    allowed = (*models, *BASELINES)
-    for name in names:
-        if ":" in name:
-            baseline_of(name, key)
-        elif name not in allowed:
-            raise ConfigError(
-                f"{key} has {name!r}; allowed: {', '.join(allowed)}, or package.module:Name"
-                + did_you_mean(name, allowed),
-                "rename or remove it",
-            )
 
 
 def prepare(run: Run) -> Dataset:
