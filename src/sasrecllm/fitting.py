@@ -52,7 +52,7 @@ def fit(
         config: a YAML file, a dict or a :class:`Config` to begin with; the defaults otherwise.
         columns: our column name -> name in the tables (``data.columns``).
         quiet: no progress on the terminal.
-        force: delete what stands in ``out`` first.
+        force: replace the run that stands in ``out``.
         settings: any others, on top: ``seed=1``, ``encoder={"width": 32}`` or
             ``**{"encoder.width": 32}``; ``budget="15m"`` fits the run into that time on this machine,
             ``quick=True`` makes lists in a minute (the same call without it goes on from there).
