@@ -205,11 +205,14 @@ def test_an_unknown_user_is_refused_and_nothing_changes(own):
     assert b"nobody" not in after[own / "forgotten.json"]
 
 
-def test_no_id_is_nobodys_though_every_line_holds_it(own):
+def test_words_of_the_log_and_blanks_are_nobodys_ids(own):
+    with (own / "log.txt").open("a") as log:
+        log.write("2026-11-26 10:00:00 stage encoder: finished; 12 rows, best yet\n")
     before = everything(own)
-    with pytest.raises(DataError, match="is empty"):
-        forget(own, [ADA, ""])
-    assert everything(own) == before
+    for user in ("", " ", "encoder", "finished;", ",", "best yet"):
+        with pytest.raises(DataError, match=r"is empty|not in this run"):
+            forget(own, [ADA, user])
+        assert everything(own) == before, user
 
 
 def test_forgetting_twice_changes_nothing_more(own):

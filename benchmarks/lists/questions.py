@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sasrecllm.checkpoint import write_json
-from sasrecllm.data.candidates import servable_likes
+from sasrecllm.data.candidates import servable_items, servable_likes
 from sasrecllm.data.dataset import TRAIN, VALID, Dataset
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.served_lists import PLACES, Asked, Served
-from sasrecllm.inference.rerank import free_items
-from sasrecllm.types import UNKNOWN, BoolArray, Histories, IntArray
+from sasrecllm.types import UNKNOWN, IntArray
 
 ROWS, ABOUT, ANSWERS = "rows.npz", "about.json", "*.lists.npz"
 
@@ -42,12 +41,7 @@ def asked_of(dataset: Dataset, split: str) -> Asked:
             f"{split} asks about some users twice, or after rows that are not for training",
             "prepare the run with data.split=leave-one-out and data.split_args={likes: true}",
         )
-
-    def free(histories: Histories) -> BoolArray:
-        allowed = np.ones(dataset.n_items, dtype=bool)
-        return free_items(histories, allowed, seen=dataset.allow_seen)
-
-    return Asked(dataset.histories(rows), dataset.items[rows], free)
+    return Asked(dataset.histories(rows), dataset.items[rows], servable_items(dataset))
 
 
 def export(dataset: Dataset, folder: Path) -> None:

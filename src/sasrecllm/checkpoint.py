@@ -205,17 +205,21 @@ class CheckpointFolder:
         for old in self._steps()[: -self.keep]:
             shutil.rmtree(old)
 
-    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def latest(self, *, logs: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The newest whole checkpoint, or None; damaged ones are passed over, never deleted here.
 
-        Cuts the metrics back to that state, so that a resumed run writes no record twice.
+        Args:
+            logs: whether this process goes on to write the metrics: they are cut back to that state, so
+                that a resumed run writes no record twice.
         """
         for folder in reversed(self._steps()):
             if is_whole(folder):
                 state = read_json(folder / "state.json", step=int)
-                self._cut_metrics(state["step"], len(state.get("curve", ())) or None)
+                if logs:
+                    self._cut_metrics(state["step"], len(state.get("curve", ())) or None)
                 return _load_tensors(folder / "state.safetensors"), state
-        self._cut_metrics(0)
+        if logs:
+            self._cut_metrics(0)
         return None
 
     def log(self, record: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ from sasrecllm.former_settings import refuse_former, translated
 from sasrecllm.machine.cache import VARIABLE as CACHE
 from sasrecllm.names import ENV_PREFIX
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
-from sasrecllm.settings import Config
+from sasrecllm.settings import Config, Section
 
 NO_YAML = (yaml.YAMLError, ValueError, LookupError)
 """What the parser raises; the last two for a tag that its value does not fit (``!!int``)."""
@@ -94,8 +94,8 @@ def judged_by(config: Config, overrides: Iterable[str]) -> Config:
         if not key.startswith("evaluation."):
             raise ConfigError(
                 f"{where}: a trained run is judged by other settings of evaluation alone; allowed:"
-                f" evaluation.{', evaluation.'.join(_keys(['evaluation']))}"
-                + did_you_mean(key, [f"evaluation.{name}" for name in _keys(["evaluation"])]),
+                f" evaluation.{', evaluation.'.join(_keys(['evaluation'], Config))}"
+                + did_you_mean(key, [f"evaluation.{name}" for name in _keys(["evaluation"], Config)]),
                 "what it was trained with stays; `sasrecllm run` trains another one into another --out",
             )
     return _with(config.model_dump(), given, "configuration")
@@ -121,7 +121,7 @@ def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
         key, equals, text = override.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(
-                f"override {override!r} has no '='", "write it as section.key=value, seed=1 say"
+                f"override {override!r} has no '='", "write it as section.key=value, for example seed=1"
             )
         for longer in (other for other in before if other.startswith(f"{key}.")):
             raise ConfigError(
@@ -150,7 +150,8 @@ def parse_config(
     except ValidationError as error:
         lines: dict[str, list[str]] = {}
         for found in error.errors():
-            lines.setdefault(_origin(found["loc"], origins or {}) or where, []).append(explained(found))
+            said = lines.setdefault(_origin(found["loc"], origins or {}) or where, [])
+            said.append(_explained(found, Config))
         raise ConfigError(
             "\n  ".join(f"{of}: " + "\n  ".join(dict.fromkeys(said)) for of, said in lines.items()),
             "correct the key; `sasrecllm run --print-config` shows every key with its default",
@@ -164,30 +165,33 @@ def _origin(location: Sequence[str | int], origins: Mapping[str, str]) -> str:
     return next((origins[key] for key in around if key in origins), "")
 
 
-def explained(error: Any, model: Any = Config) -> str:
-    """One refusal of pydantic in the user's words.
+def explained(error: ValidationError, section: type[Section]) -> str:
+    """What is wrong with the values of a ``section``: a line for each, with what is allowed."""
+    return "\n  ".join(_explained(e, section) for e in error.errors())
 
-    Args:
-        error: as its exception lists it.
-        model: what was checked.
-    """
+
+def _explained(error: Any, section: type[Section]) -> str:
     location = [str(p) for p in error["loc"]]
-    if model is Config and location[:1] == ["strategy"]:  # behind it stand pydantic's branches
+    if section is Config and location[:1] == ["strategy"]:  # behind it stand pydantic's branches
         return "strategy: allowed: a name, or a list of stages"
     key = ".".join(location) or "configuration"
     if error["type"] == "extra_forbidden":
-        allowed = _keys(location[:-1], model)
+        allowed = _keys(location[:-1], section)
         hint = did_you_mean(location[-1], allowed)
         return f"unknown key {key}; allowed here: {', '.join(allowed)}{hint}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
     message = IN_WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
     return f"{key} is {error['input']!r}: {message}" if location else message
 
 
-def _keys(path: list[str], model: Any = Config) -> list[str]:
-    """Names of the settings inside the section at ``path``."""
+def _keys(path: list[str], section: type[Section]) -> list[str]:
+    """Names of the settings inside the section at ``path``; a table of sections has any names."""
+    inside: Any = section
     for name in path:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)
+        named = get_origin(inside) is dict
+        inside = get_args(inside)[1] if named else inside.model_fields[name].annotation
+    return list(inside.model_fields)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -202,7 +206,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise ConfigError(
             f"{path}: no such file" + did_you_mean(str(path), near),
-            "give the path of a YAML file, configs/demo.yaml say",
+            "give the path of a YAML file, for example configs/demo.yaml",
         ) from None
     except OSError as error:
         raise ConfigError(
@@ -211,7 +215,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error}", "store it as UTF-8") from None
     except (RecursionError, *NO_YAML) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", "mend the YAML") from None
+        raise ConfigError(f"{path} cannot be read: {error}", "correct the YAML") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -278,7 +282,7 @@ def _parse(text: str, where: str, key: str) -> Any:
         problem = getattr(error, "problem", None) or error
         raise ConfigError(
             f"{where}: {reprlib.repr(text)} is not YAML: {problem}",
-            "mend it, or quote the value",
+            "correct it, or quote the value",
         ) from None
 
 

@@ -102,7 +102,7 @@ def _chosen(config: Any, data: Mapping[str, Any], columns: Any, settings: Mappin
     if not data and "source" not in source:
         raise ConfigError(
             "there is nothing to train on: neither interactions nor a data source were given",
-            "give a DataFrame or a path, or a source: **{'data.source': 'ml-100k'} say",
+            "give a DataFrame or a path, or a source, for example **{'data.source': 'ml-100k'}",
         )
     return parse_config(values, "settings of fit")
 
@@ -120,14 +120,14 @@ def _first(config: Any) -> dict[str, Any]:
         loaded = load_config(None if config is None else Path(config))
         return loaded.model_dump(exclude_unset=True)
     raise ConfigError(
-        f"config is {shown(config)}; allowed: a path, a dict, a Config", "give a YAML file's path say"
+        f"config is {shown(config)}; allowed: a path, a dict, a Config", "give the path of a YAML file"
     )
 
 
 def _put(values: dict[str, Any], key: Any, value: Any) -> None:
     """Put a setting at its dotted key; a dict of settings one by one, beside those that stand there."""
     if not isinstance(key, str):
-        raise ConfigError(f"a setting is named {shown(key)}; allowed: text", "write 'seed' say")
+        raise ConfigError(f"a setting is named {shown(key)}; allowed: text", "write for example 'seed'")
     if isinstance(value, Mapping) and not key.startswith("data.columns"):
         for name, inner in value.items():
             _put(values, f"{key}.{name}", inner)

@@ -86,7 +86,7 @@ def resolve(name: str, table: Mapping[str, T], what: str = "name") -> T:
         ) from error
     except Exception as error:
         raise ConfigError(
-            f"{what} is {name!r}, which cannot be imported: {_said(error)}", "mend it there"
+            f"{what} is {name!r}, which cannot be imported: {_said(error)}", "correct it there"
         ) from error
     return found
 
@@ -109,7 +109,7 @@ def called(name: str) -> Iterator[None]:
             raise
         raise ConfigError(
             f"the plug-in {name} failed: {_said(error)}",
-            "mend it there, or take it out of the settings that name it",
+            "correct it there, or take it out of the settings that name it",
         ) from error
 
 

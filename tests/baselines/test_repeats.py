@@ -47,7 +47,8 @@ def test_habits_stand_before_the_last_thing_and_repeats_are_led_by_it():
 @pytest.mark.parametrize("allowed", [True, False])
 def test_both_fill_lists_only_where_what_was_met_may_be_served(allowed):
     data = SimpleNamespace(
-        has_times=True, allow_seen=allowed, n_users=1, users=np.array([0]), labels=np.array([1])
-    )
+        has_times=True, allow_seen=allowed, n_users=1, users=np.array([0]), labels=np.array([1]),
+        catalog=SimpleNamespace(attributes={}),
+    )  # fmt: skip
     names, _ = usable(CHANNELS, SimpleNamespace(dataset=data, item_vectors=None))
     assert (REPEATS in names, HABITS in names) == (allowed, allowed) and "popularity" in names

@@ -53,7 +53,7 @@ def test_users_whom_the_run_does_not_know_are_counted(run, users, tmp_path, caps
     """A misspelt id gets a list as well, so that nobody would notice."""
     assert recommend_all(run, users, tmp_path / "r.csv", k=2, size=7, progress=Progress())
     said = capsys.readouterr().err
-    assert "2 users ('🎬 nobody' say) are not in the run's data: what is popular" in said
+    assert "2 users (for example '🎬 nobody') are not in the run's data: what is popular" in said
     pl.DataFrame({"user_id": pl.read_parquet(users)["user_id"][:3]}).write_parquet(users)
     assert recommend_all(run, users, tmp_path / "s.csv", k=2, progress=Progress())
     assert "not in the run's data" not in capsys.readouterr().err

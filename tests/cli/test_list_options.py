@@ -120,6 +120,17 @@ def test_a_title_of_no_item_stands_for_itself(run, system, cli):
     assert "Zzyzx Road (no item of the catalogue" in cli("recommend", run, "--title", "Zzyzx Road")
 
 
+def test_a_list_with_fewer_places_says_why(run, system, cli):
+    item = system.catalog.item_ids[0]
+    shown = cli("recommend", run, "--liked", "m0003", "--only", item, "-k", 5)
+    assert "1 of 5 places: --only leaves no other; what the history holds is not shown" in shown
+    shown = cli("recommend", run, "--liked", item, "--only", item, "-k", 5)
+    assert "0 of 5 places: " in shown and "(--seen allow shows it)" in shown
+    again = cli("recommend", run, "--liked", item, "--only", item, "-k", 5, "--seen", "allow")
+    assert "1 of 5 places: --only leaves no other\n" in again and item in again
+    assert " places: " not in cli("recommend", run, "--liked", item, "-k", 5)
+
+
 def test_words_of_several_titles_are_refused_with_their_ids_and_found_by_a_search(run, system, cli):
     found = system.search("the general", limit=3)
     assert len(found) == 3 and all("general" in f.title.lower() for f in found)

@@ -11,8 +11,8 @@ import pytest
 
 from sasrecllm import SASRecLLM
 from sasrecllm.batch.jobs import recommend_all
+from sasrecllm.data.candidates import free_items
 from sasrecllm.inference.requests import NewItem, Title
-from sasrecllm.inference.rerank import free_items
 from sasrecllm.inference.wishes import Wishes
 from sasrecllm.pipeline.ranking_table import row_scorers
 from sasrecllm.runs.opening import reopen_run

@@ -52,7 +52,7 @@ def test_the_digest_knows_ids_titles_and_their_order(shelf: Catalog) -> None:
 
 
 def test_a_catalogue_with_two_of_the_same_is_refused() -> None:
-    with pytest.raises(DataError, match="'a' stands twice"):
+    with pytest.raises(DataError, match="'a' occurs twice"):
         Catalog(["a", "b", "a"], ["x", "y", "z"])
     with pytest.raises(DataError, match="2 item ids but 1 titles"):
         Catalog(["a", "b"], ["x"])

@@ -72,7 +72,7 @@ def without(*names):
         (lambda p: parquet(p / "x.parquet", ROWS | {"b": [1.0, None]}), "not finite: 'b'"),
         (lambda p: npy(p / "x.npy", ROWS | {"007": [1.0, float("inf")]}), "not finite: '007'"),
         (lambda p: npy(p / "x.npy", ROWS | {"007": [1.0, 1e60]}), "not finite: '007'"),
-        (lambda p: npy(p / "x.npy", ROWS, ["a", "b", "b", "007"]), "'b' stands twice"),
+        (lambda p: npy(p / "x.npy", ROWS, ["a", "b", "b", "007"]), "'b' occurs twice"),
         (lambda p: npy(p / "x.npy", ROWS, ["a", "b"]), "4 rows, x.txt has 2 ids"),
         (lambda p: parquet(p / "x.parquet", ROWS, vector=["1 2"] * 4), "column 'vector' (String)"),
         (

@@ -62,6 +62,28 @@ def test_the_architecture_page_has_one_line_for_every_file():
     assert not [x for x in lines if len(x.split("|")[2].strip()) < 20]
 
 
+def test_the_page_of_the_command_line_has_every_verb_and_no_other():
+    from typer.main import get_command
+
+    from sasrecllm.cli import app
+
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    table = page[page.index("| verb |") : page.index("Settings are written")]
+    first = [line.split("|")[1] for line in table.splitlines()[2:] if line]
+    said = {verb for cell in first for verb in re.findall(r"`(\w+)`", cell)}
+    assert said | {"merge"} == set(get_command(app).commands), "merge stands in the line of recommend"
+
+
+def test_the_page_of_extending_names_every_kind_of_stage_and_what_it_may_train():
+    from sasrecllm.stages.kinds import KINDS
+
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    said = page[page.index("`task` is") :].partition("##")[0]
+    parts = {part for kind in KINDS.values() for group in kind.may_train for part in group}
+    for name in {*KINDS, *parts}:
+        assert f"`{name}`" in said, name
+
+
 def test_every_setting_has_a_meaning():
     lines = [x for x in build().settings_page().splitlines() if x.startswith("| `")]
     assert len(lines) > 80

@@ -135,7 +135,7 @@ def test_an_adapter_of_words_beside_soft_tokens_comes_with_the_words_prompt(run,
         ("strategy=encoder-only", "adapter", "no stage of this run asks a language model"),
         ("strategy=mapper-only", "adapter", "trains an adapter or loads one"),
         ("strategy=joint", "merged", "soft tokens"),
-        ("llm.quantize=nf4", "merged", "nf4, which has no room"),
+        ("llm.quantize=nf4", "merged", "nf4, which cannot take the adapter in"),
     ],
 )
 def test_what_a_run_does_not_have_is_refused(texts, tmp_path, chosen, form, said):

@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sasrecllm.baselines.item_attributes import ItemAttributes
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.title_words import WordLikeness
+from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.vectors import VectorLikeness
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.inference.new_items import grown, grown_lists
@@ -79,3 +81,19 @@ def test_a_new_item_is_listed_by_its_vector_too():
     assert asked == [CATALOG] and got.n_items == 3
     (scores,) = got.scores(likes_the_second)
     assert scores.tolist() == [0.0, 2.0, 2.0]
+
+
+def test_a_new_item_is_listed_by_its_attributes_too():
+    taken = TrainRows(
+        np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), np.ones(4, dtype=np.int8), n_users=2, n_items=2
+    )
+    words = WordLikeness.fit(["A", "BB"], {})
+    new = NewItems.of(words, np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
+    attributes = ItemAttributes.fit({"kind": ["tea", "war"]}, taken)
+    fusion = ListFusion((words, attributes), 2, np.ones(2), np.array([0.5, 2.0]), new=new)
+    catalog = Catalog(["a", "b", "new"], ["A", "BB", "CCC"], [], {"kind": ["tea", "war", "war"]})
+    got = grown_lists(fusion, NO_PARTS, catalog)
+    one = np.ones(1, dtype=np.int64)
+    likes_the_second = Histories(one, one, one.astype(np.int8), one, np.array([0, 1]), 2 * one)
+    (scores,) = got.scores(likes_the_second)
+    assert scores[2] == scores[1] > 0 > scores[0]

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sasrecllm.data.candidates import free_items
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.table import build_encoder
-from sasrecllm.inference.rerank import free_items
 from sasrecllm.inference.retrieve import (
     EncoderChannel,
     ScorerChannel,

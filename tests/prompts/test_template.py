@@ -35,7 +35,7 @@ def test_every_shipped_template_keeps_the_rules_and_takes_the_words_of_the_domai
         ("{target} {history}? Answer:", "stands after {target}"),
         ("{history} {target} {user}? Answer:", "stands after {target}"),
         ("{history} {item} {target}? Answer:", "before {target}"),
-        ("{history} {target} {target}? Answer:", "stands twice"),
+        ("{history} {target} {target}? Answer:", "occurs twice"),
         ("{history}? Answer:", "{target} is missing"),
         ("{target}? Answer:", "{history} is missing"),
         ("{history} {target}", "not the answer cue"),

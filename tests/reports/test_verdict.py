@@ -70,6 +70,7 @@ def test_it_says_what_to_deploy_and_why_what_the_language_model_added_and_what_i
     assert "out of fold" not in lists, "for who reads the table, not for who decides"
     assert lists.endswith("In 90 of its lists are 40 different items, in those of popularity 10.")
     assert likes.startswith("P(like): deploy LLM, AUC .7000, surely better than the best baseline, ")
+    assert "surely means that a 95 % interval excludes the contrary" in likes
     assert language.startswith("The language model added nothing that is sure: +.0100 [−.0500, +.1000]")
     assert "costs 3.3 minutes of training instead of 30 seconds, and scores 1,800 rows a" in language
     assert "second instead of 9,000 (SASRec)" in language
@@ -169,8 +170,13 @@ def test_likes_that_cannot_be_told_are_said():
 
 def test_an_alarm_withholds_the_headline_and_what_the_language_model_added():
     lists, likes, language = verdict(results(GOOD, alarms=["popularity is below .5"]), COSTS)
-    assert likes == "P(like): no headline, for the table need not show taste. Popularity is below .5."
-    assert "cannot be told, for the table need not show taste. It costs 3.3 minutes" in language
+    assert (
+        likes
+        == "P(like): no headline, for the table may not show what users like. Popularity is below .5."
+    )
+    assert (
+        "cannot be told, for the table may not show what users like. It costs 3.3 minutes" in language
+    )
     assert "AUC" not in language and lists.startswith("Lists: deploy the run as it is")
 
 

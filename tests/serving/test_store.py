@@ -189,7 +189,7 @@ def test_a_postgres_database_of_the_first_version_is_taken_over_with_all_it_was_
 
 
 def test_refusals_name_the_store_and_never_its_password(tmp_path):
-    with pytest.raises(ConfigError, match="no known kind"):
+    with pytest.raises(ConfigError, match="unknown kind"):
         open_store("mysql://root:geheim@host/db")
     noise = tmp_path / "noise.sqlite"
     noise.write_bytes(b"not a database at all" * 100)

@@ -8,8 +8,9 @@ import pytest
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.title_words import WordLikeness
+from sasrecllm.data.candidates import servable_items
 from sasrecllm.stages import list_parts
-from sasrecllm.stages.list_parts import fitted_rerank, met_by_others, servable, with_new_items
+from sasrecllm.stages.list_parts import fitted_rerank, met_by_others, with_new_items
 from sasrecllm.types import Histories, Questions
 
 # Validation: user 0 meets items 3 and 4, user 1 meets 3 twice; nobody meets 5.  Trained: 0, 1, 2.
@@ -33,7 +34,7 @@ def asked(users, met):
 
 
 def test_a_new_item_competes_where_another_user_met_it_and_not_by_ones_own_like():
-    there = met_by_others(DATA, servable(DATA), TRAINED)(asked([0, 1, 2, -1], [[0], [], [], []]))
+    there = met_by_others(DATA, servable_items(DATA), TRAINED)(asked([0, 1, 2, -1], [[0], [], [], []]))
     assert there.tolist() == [
         [False, True, True, True, False, False],  # 4 is his own alone, and 0 he has met
         [True, True, True, True, True, False],  # 3 another met too, however often he did
@@ -44,10 +45,10 @@ def test_a_new_item_competes_where_another_user_met_it_and_not_by_ones_own_like(
 
 def test_what_was_met_may_be_served_where_things_repeat():
     one = asked([0], [[1, -1, 9]])
-    assert servable(DATA)(one).tolist() == [[True, False, True, True, True, True]]
-    assert servable(DATA, TRAINED)(one).tolist() == [[True, False, True, False, False, False]]
+    assert servable_items(DATA)(one).tolist() == [[True, False, True, True, True, True]]
+    assert servable_items(DATA, TRAINED)(one).tolist() == [[True, False, True, False, False, False]]
     again = SimpleNamespace(**(vars(DATA) | {"allow_seen": True}))
-    assert servable(again)(one).all()
+    assert servable_items(again)(one).all()
 
 
 class ByLikes:
@@ -96,6 +97,25 @@ def test_new_items_are_listed_in_the_best_way(monkeypatch, offset, liked_next, c
     assert max(found.whole, key=found.whole.get) == chosen
     assert [c.name for c in found.channels] == [chosen if chosen == "title words" else "by likes"]
     assert found.new.offset == (offset if chosen == "list fusion" else 0.0)
+
+
+def test_one_like_that_is_hit_by_luck_does_not_replace_the_mixture(monkeypatch):
+    """Of eighteen likes the mixture has none and title words have one: no sure difference."""
+    monkeypatch.setattr(list_parts, "fitted_offset", lambda *_: 0.0)
+    titles = ["red one", "blue two", *map("x{}y".format, range(16)), "kin", "kin"]
+    words, is_new = WordLikeness.fit(titles), np.arange(20) >= 18
+    work = SimpleNamespace(
+        dataset=SimpleNamespace(n_items=20, allow_seen=False),
+        run=SimpleNamespace(progress=SimpleNamespace(bar=lambda _: None)),
+    )
+    histories = asked(list(range(18)), [[18], *[[2]] * 17])
+    targets = np.array([19, *[17] * 17])  # 19 is new like its twin: no channel by likes knows it
+    likes = Questions(histories, targets, np.ones(18, dtype=np.int8), np.arange(18))
+    fusion = ListFusion((ByLikes(20),), 20, np.ones(1), np.ones(1))
+    new = NewItems.of(words, is_new, ~is_new)
+    found = with_new_items(work, fusion, (words,), new, likes)
+    assert found.whole["title words"] > found.whole["list fusion"]
+    assert [channel.name for channel in found.channels] == ["by likes"]
 
 
 class Newness:

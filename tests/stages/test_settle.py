@@ -138,6 +138,19 @@ def test_the_time_of_a_run_with_a_model_from_a_folder_heeds_max_steps(run, tmp_p
     assert not found.documents and min(s.row for s in found.stages.values() if s.asks) > 0
 
 
+def test_a_stage_that_learns_nothing_takes_the_time_of_its_questions(run, tmp_path):
+    from sasrecllm.runs.opening import open_run
+    from sasrecllm.runs.stored import stored_config, stored_data
+
+    config, data = stored_config(RunFolder(run)), stored_data(RunFolder(run))
+    asked = {"name": "zero-shot", "task": "answer", "train": [], "row": "zero-shot"}
+    named = {"llm.backbone": str(run / "llm"), "fusion.enabled": False, "strategy": [asked]}
+    found = run_time(open_run(tmp_path / "run", with_values(config, named), "x", quiet=True), data)
+    stage = found.stages["zero-shot"]
+    assert stage.asks and stage.row > 0 and not stage.seconds
+    assert found.judging >= found.rows * stage.row > 0
+
+
 def test_lists_that_a_pretrained_model_orders_are_counted_too(run, tmp_path):
     """Every row that asks it, the fused one too, is asked about every item of every list."""
     from sasrecllm.data.candidates import longest_lists, servable_likes

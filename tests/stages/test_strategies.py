@@ -44,7 +44,7 @@ def test_a_strategy_spelt_out_in_yaml():
     ("strategy", "says"),
     [
         ("dual-stag", "did you mean 'dual-stage'"),
-        ([{"name": "a", "task": "encode"}], "lacks train"),
+        ([{"name": "a", "task": "encode"}], "stage 1: train is missing"),
         ([{"name": "a", "task": "encode", "trian": ["encoder"]}], "did you mean 'train'"),
         ([{"name": "a", "task": "encode", "train": ["mapper"]}], r"allowed: \[encoder\]"),
         ([{"name": "a", "task": "answer", "train": ["mapper"]}], "no slots"),

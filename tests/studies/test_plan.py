@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sasrecllm.errors import ConfigError
-from sasrecllm.studies.plan import Cell, cells_of, load_plan, merge, settings_of
+from sasrecllm.studies.plan import Cell, cells_of, load_plan, load_space, merge, settings_of
 
 PLAN = {
     "name": "s",
@@ -58,7 +58,10 @@ def test_overrides_reach_any_key_of_the_plan(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"rowz": {}}, "rowz"),
+        ({"rowz": {}}, "unknown key rowz; allowed here: .*did you mean 'rows'"),
+        ({"threads": 1}, "unknown key threads;(?s:.*)-> .*datasets.NAME.set.threads"),
+        ({"rows": {"first": {"sett": {}}}}, "unknown key rows.first.sett; .*did you mean 'set'"),
+        ({"rows": {"first": {"space": {"seed": {"choice": [1]}}}}}, "seed.choice; .*'choices'"),
         ({"rows": {"first!": {}, "first": {}}}, "distinct folder names"),
         ({"rows": {"second": {"datasets": ["c"]}}}, "allowed: a, b"),
         ({"seeds": []}, "seeds"),
@@ -68,6 +71,15 @@ def test_overrides_reach_any_key_of_the_plan(tmp_path):
 def test_a_wrong_plan_is_refused_with_its_key(tmp_path, changes, said):
     with pytest.raises(ConfigError, match=said):
         load_plan(write(tmp_path, changes))
+
+
+def test_a_plan_without_a_name_and_a_wrong_search_space_are_refused_with_their_keys(tmp_path):
+    (tmp_path / "s.yaml").write_text("datasets: {a: {}}\nrows: {b: {}}\n")
+    with pytest.raises(ConfigError, match=r"s\.yaml: name is missing"):
+        load_plan(tmp_path / "s.yaml")
+    (tmp_path / "space.yaml").write_text("encoder.width: {choices: [8]}\nseed: {choice: [1]}\n")
+    with pytest.raises(ConfigError, match=r"space\.yaml: seed: unknown key choice; .*'choices'"):
+        load_space(tmp_path / "space.yaml")
 
 
 def test_a_wrong_setting_is_refused_with_data_set_and_row(tmp_path):

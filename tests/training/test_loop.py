@@ -13,6 +13,7 @@ from sasrecllm.checkpoint import CheckpointFolder
 from sasrecllm.errors import DivergedError
 from sasrecllm.machine import signals
 from sasrecllm.settings import LoopSettings
+from sasrecllm.training import loop
 from sasrecllm.training.loop import fit, learning_rate
 from sasrecllm.training.task import Task
 
@@ -194,6 +195,22 @@ def test_metrics_are_json_lines_without_time(tmp_path):
     fit(Line(), SETTINGS, store)
     records = [json.loads(line) for line in store.metrics.read_text().splitlines()]
     assert {k for r in records for k in r} == {"step", "loss", "lr", "grad_norm", "valid"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_processes_that_go_on_the_first_alone_cuts_the_metrics(tmp_path, monkeypatch, first):
+    class OneOfTwo(loop.Job):
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.is_main = first
+
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    fit(Line(), SETTINGS, store)
+    written = store.metrics.read_text()
+    store.log({"step": 33, "loss": 0.5})  # behind the last checkpoint
+    monkeypatch.setattr(loop, "Job", OneOfTwo)
+    fit(Line(), SETTINGS, store)
+    assert (store.metrics.read_text() == written) == first
 
 
 def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():

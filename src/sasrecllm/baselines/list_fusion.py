@@ -117,24 +117,18 @@ class ListFusion:
                 "a list fusion has no validation like to learn from",
                 "choose a split with likes in validation (data.split)",
             )
-        told = None if bar is None else bar("lists: validation likes")
+        progress = None if bar is None else bar("lists: validation likes")
         contests, scales = compete(
-            channels, histories, targets, free=free, n_items=n_items, best=best, progress=told
+            channels, histories, targets, free=free, n_items=n_items, best=best, progress=progress
         )
-        plain = [place for place, channel in enumerate(channels) if is_plain(channel)]
         alone = np.stack([contests.gains(row) for row in np.eye(len(channels))])  # [C, Q]
-        told = None if bar is None else bar("lists: weights of fold")
-        users, one = histories.users, int(np.argmax(alone.mean(1)))
-        ridge, fused = _chosen(contests, alone, sorted(ridges), users, seed, told)
-        weights, served = _or_alone(fit_weights(contests, ridge), one), fused
-        if is_above(alone[one], fused, users):
-            weights, served, ridge = np.eye(len(channels))[one], alone[one], 0.0
-        if plain:
-            popular = max(plain, key=lambda place: (alone[place].mean(), -place))
-            if not is_above(served, alone[popular], users, errors=1.0):
-                if not is_above(alone[popular], alone[plain[0]], users):
-                    popular = plain[0]
-                weights, served, ridge = np.eye(len(channels))[popular], alone[popular], 0.0
+        progress = None if bar is None else bar("lists: weights of fold")
+        ridge, fused = _chosen(contests, alone, sorted(ridges), histories.users, seed, progress)
+        weights, served = _or_alone(fit_weights(contests, ridge), int(np.argmax(alone.mean(1)))), fused
+        plain = [place for place, channel in enumerate(channels) if is_plain(channel)]
+        instead = _channel_instead(alone, fused, histories.users, plain)
+        if instead is not None:
+            weights, served, ridge = np.eye(len(channels))[instead], alone[instead], 0.0
         judged = {c.name: float(v.mean()) for c, v in zip(channels, alone, strict=True)}
         judged |= {"fusion": float(fused.mean()), "served": float(served.mean())}
         return cls(tuple(channels), n_items, scales, weights, judged, ridge, len(targets))
@@ -166,6 +160,11 @@ class ListFusion:
         """Whether everybody gets the same order."""
         asked = [c for c, w in zip(self.channels, self.weights, strict=True) if w > 0]
         return all(is_plain(c) for c in asked) and not (self.rerank and self.rerank.weight)
+
+    @property
+    def rerank_prompts(self) -> int:
+        """Prompts of the language model that one list costs; 0 where it is not asked for the order."""
+        return 0 if self.rerank is None else self.rerank.prompts
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the channels and the new items, which are named, as plain values."""
@@ -267,6 +266,29 @@ def _chosen(
         if not is_above(gains[highest], gains[place], users, errors=1.0)
     ]
     return ridges[near[-1]], gains[near[-1]]
+
+
+def _channel_instead(
+    alone: FloatArray, fused: FloatArray, users: IntArray, plain: Sequence[int]
+) -> int | None:
+    """The guard of the mixture: the channel that is served alone in its place, if any.
+
+    The best channel, where it is surely above the mixture; popularity, where neither is above it by
+    one standard error, and of its forms the first unless another is surely better.
+
+    Args:
+        alone: [C, Q] out-of-fold NDCG@10 of every channel.
+        fused: [Q] that of the mixture.
+        plain: places of the channels that tell everybody the same.
+    """
+    one = int(np.argmax(alone.mean(1)))
+    instead = one if is_above(alone[one], fused, users) else None
+    served = fused if instead is None else alone[instead]
+    if plain:
+        popular = max(plain, key=lambda place: (alone[place].mean(), -place))
+        if not is_above(served, alone[popular], users, errors=1.0):
+            return popular if is_above(alone[popular], alone[plain[0]], users) else plain[0]
+    return instead
 
 
 def _or_alone(weights: FloatArray, best: int) -> FloatArray:

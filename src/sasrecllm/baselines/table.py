@@ -40,13 +40,14 @@ class Lists:
 
     Args:
         needs: what the data must have: ``times``, or ``repeats`` (items of the history may be served);
-            ``network`` where the next-item encoder is trained for it, ``vectors`` of the items.
+            ``network`` where the next-item encoder is trained for it, ``vectors`` of the items, or
+            ``attributes`` that items share.
         keeps: attribute -> its class; what is slow to make, and so is kept with a run.
         model: channels of one ``model`` share what they keep; the channel's own name without.
         pairs: whether making it counts the pairs of every user's likes.
     """
 
-    needs: Literal["", "times", "repeats", "network", "vectors"] = ""
+    needs: Literal["", "times", "repeats", "network", "vectors", "attributes"] = ""
     keeps: Mapping[str, type] = field(default_factory=dict)
     model: str = ""
     pairs: bool = False

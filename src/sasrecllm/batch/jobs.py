@@ -77,8 +77,8 @@ def recommend_all(
         strangers += len(unknown)
     if strangers:
         progress.line(
-            f"{users}: {strangers:,} users ({first!r} say) are not in the run's data: what is popular"
-            " is listed for them"
+            f"{users}: {strangers:,} users (for example {first!r}) are not in the run's data: what is"
+            " popular is listed for them"
         )
     job = {
         "run": found.digest(), "users": file_digest(users), "column": column, "k": k,

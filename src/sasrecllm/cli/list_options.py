@@ -59,7 +59,9 @@ def ids_from(texts: Sequence[str] | None, flag: str, catalog: Any) -> list[str] 
         parts = [part.strip() for part in text.split(",")]
         several = not _holds(catalog, text) and any(_holds(catalog, part) for part in parts)
         if several and not all(parts):
-            raise ConfigError(f"--{flag} is {text!r}, in which an id is empty", "write m0003,m0151 say")
+            raise ConfigError(
+                f"--{flag} is {text!r}, in which an id is empty", "write for example m0003,m0151"
+            )
         found += parts if several else [text]
     return found
 
@@ -108,7 +110,7 @@ def _named(texts: Sequence[str] | None, flag: str) -> list[tuple[str, str]]:
         name, equals, value = text.partition("=")
         if not (equals and name.strip() and value):
             raise ConfigError(
-                f"--{flag} is {text!r}; allowed: ATTR=VALUE", f"write --{flag} genre=Comedy say"
+                f"--{flag} is {text!r}; allowed: ATTR=VALUE", f"write for example --{flag} genre=Comedy"
             )
         pairs.append((name.strip(), value))
     return pairs
@@ -164,14 +166,26 @@ def _holds(catalog: Any, item: str) -> bool:
 
 def said_of(system: Any, history: Any, user: str | None) -> list[str]:
     """What a list goes by, in lines: the last titles that were liked and disliked, newest first."""
-    told = system.history(history, user)
+    past = system.history(history, user)
     lines = []
     for word, liked in (("liked", True), ("disliked", False)):
-        titles = [_titled(system, line) for line in reversed(told) if line.liked == liked]
+        titles = [_titled(system, line) for line in reversed(past) if line.liked == liked]
         if titles:
             more = f" and {len(titles) - 5} before" if titles[5:] else ""
             lines.append(f"{word}: {', '.join(titles[:5])}{more}")
     return lines
+
+
+def said_of_few(system: Any, count: int, k: int, asked: dict[str, Any]) -> list[str]:
+    """Why a list has ``count`` places and not ``k``, in a line; none where it has all."""
+    from sasrecllm.inference.requests import may_repeat
+
+    if count >= k:
+        return []
+    why = [f"--{name} leaves no other" for name in ("only", "where", "exclude") if asked.get(name)]
+    if not may_repeat(asked["seen"], system.dataset.allow_seen):
+        why.append("what the history holds is not shown again (--seen allow shows it)")
+    return [f"{count} of {k} places: " + ("; ".join(why) or "there are no more items")]
 
 
 def _titled(system: Any, line: Any) -> str:

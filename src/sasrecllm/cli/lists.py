@@ -65,11 +65,11 @@ def recommend(
         "exclude": exclude, "boost": words.boosts_from(boost),
         "diversity": diversity, "seen": seen,
     }  # fmt: skip
+    how = {"k": k, "retrieve": retrieve, "rerank": rerank}
     one = person | {"search": search is not None, "showcase": showcase}
     if users is not None:
         words.refuse_beside("--users", one | {"json": as_json}, "that makes lists for a file of users")
-        sharing = (column, shard, ray)
-        _recommend_all(folder, users, out, k, retrieve, rerank, asked, sharing, quiet)
+        _recommend_all(folder, users, out, how, asked, column, shard, ray, quiet)
         return
     many = {"out": out, "column": column != "user_id", "shard": shard != "0/1", "ray": ray is not None}
     words.refuse_beside("a list without --users", many, "they are for a file of users")
@@ -77,55 +77,71 @@ def recommend(
         flag = "--showcase" if showcase else "--search"
         rest = one | asked | {"rerank": not rerank}
         del rest[flag.removeprefix("--")]
-        words.refuse_beside(flag, rest, "that shows no list of one's own")
-    _recommend_one(folder, user, liked, title, k, retrieve, rerank, asked, search, showcase, as_json)
+        words.refuse_beside(flag, rest, "that makes no list for anybody")
+    if showcase:
+        _show_showcase(folder, as_json)
+    elif search is not None:
+        _show_found(folder, search, k, as_json)
+    else:
+        _show_list(folder, user, liked, title, how, asked, as_json)
 
 
-def _recommend_one(
+def _show_showcase(folder: Path, as_json: bool) -> None:
+    """The lists that a run keeps as its own cases."""
+    from sasrecllm.reports.console import print_lists
+    from sasrecllm.runs.seal import choose_run
+    from sasrecllm.runs.stored import stored_showcase
+
+    print_lists(stored_showcase(choose_run(folder)), as_json)
+
+
+def _show_found(folder: Path, search: str, count: int, as_json: bool) -> None:
+    """The items whose titles have the words ``search``, ``count`` at most."""
+    from sasrecllm.inference.requests import Found
+    from sasrecllm.inference.title_search import TitleSearch
+    from sasrecllm.reports.console import print_found
+    from sasrecllm.runs.seal import choose_run
+    from sasrecllm.runs.stored import stored_data, stored_vectors
+
+    chosen = choose_run(folder)
+    catalog = stored_data(chosen).catalog
+    hits, found = TitleSearch(catalog, stored_vectors(chosen)).search(search, count)
+    if not found and not as_json:
+        say(f"no title has all the words {search!r}" + did_you_mean(search, catalog.titles))
+    if hits or as_json:
+        print_found([Found.of(catalog, *hit).to_dict() for hit in hits], found, as_json)
+
+
+def _show_list(
     folder: Path,
     user: str | None,
     liked: list[str] | None,
     title: list[str] | None,
-    k: int,
-    retrieve: int,
-    rerank: bool,
+    how: dict[str, Any],
     asked: dict[str, Any],
-    search: str | None,
-    showcase: bool,
     as_json: bool,
 ) -> None:
-    """One list, or what is shown in its place."""
+    """One list, and above it what it goes by.
+
+    Args:
+        how: ``k``, ``retrieve`` and ``rerank``.
+        asked: the wishes, as they were spelt.
+    """
     from sasrecllm.machine.memory import lasting
 
     with lasting():
         from sasrecllm.inference.recommender import Recommender
-        from sasrecllm.inference.requests import Found
-        from sasrecllm.inference.title_search import TitleSearch
-        from sasrecllm.reports.console import print_found, print_lists
-        from sasrecllm.runs.seal import choose_run
-        from sasrecllm.runs.stored import stored_data, stored_showcase, stored_vectors
-    if showcase:
-        print_lists(stored_showcase(choose_run(folder)), as_json)
-        return
-    if search is not None:
-        chosen = choose_run(folder)
-        catalog = stored_data(chosen).catalog
-        hits, count = TitleSearch(catalog, stored_vectors(chosen)).search(search, k)
-        if not count and not as_json:
-            say(f"no title has all the words {search!r}" + did_you_mean(search, catalog.titles))
-        if hits or as_json:
-            print_found([Found.of(catalog, *hit).to_dict() for hit in hits], count, as_json)
-        return
-    with lasting():
+        from sasrecllm.reports.console import print_lists
+
         system = Recommender.from_pretrained(folder)
     if system.said_of_index:
         say(system.said_of_index, error=True)
     history = words.history_from(system, liked, title)
-    wishes = words.with_ids(asked, system.catalog)
-    found = system.recommend(history, user, k, retrieve, rerank=rerank, **wishes)
-    told = [*(liked or ()), *(title or ())]
-    heading = f"user {user}" if user is not None else f"liked {', '.join(told)}"
+    found = system.recommend(history, user, **how, **words.with_ids(asked, system.catalog))
+    given = [*(liked or ()), *(title or ())]
+    heading = f"user {user}" if user is not None else f"liked {', '.join(given)}"
     about = [] if as_json else words.said_of(system, history, user)
+    about += [] if as_json else words.said_of_few(system, len(found), how["k"], asked)
     print_lists({heading: [r.to_dict() for r in found]}, as_json, about)
 
 
@@ -175,25 +191,20 @@ def _recommend_all(
     folder: Path,
     users: Path,
     out: Path | None,
-    k: int,
-    retrieve: int,
-    rerank: bool,
+    how: dict[str, Any],
     asked: dict[str, Any],
-    sharing: tuple[str, str, str | None],
+    column: str,
+    shard: str,
+    ray: str | None,
     quiet: bool,
 ) -> None:
-    """The batch job of ``recommend``; says what is left where other shards have not finished.
-
-    Args:
-        sharing: ``--column``, ``--shard`` and ``--ray``.
-    """
+    """The batch job of ``recommend``; says what is left where other shards have not finished."""
     from sasrecllm.batch.jobs import recommend_all
     from sasrecllm.inference.wishes import Wishes
     from sasrecllm.machine.progress import Progress
     from sasrecllm.runs.seal import choose_run
     from sasrecllm.runs.stored import stored_data
 
-    column, shard, ray = sharing
     number, _, count = shard.partition("/")
     if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
         raise ConfigError(f"--shard is {shard!r}; allowed: i/n with 0 ≤ i < n", "write --shard 0/4")
@@ -202,8 +213,7 @@ def _recommend_all(
     if asked["only"] or asked["exclude"]:
         asked = words.with_ids(asked, stored_data(choose_run(folder)).catalog)
     merged = recommend_all(
-        folder, users, out, k=k, retrieve=retrieve, column=column,
-        shard=(int(number), int(count)), rerank=rerank, ray=ray, progress=Progress(quiet=quiet),
-        wishes=Wishes(**asked),
+        folder, users, out, column=column, shard=(int(number), int(count)), ray=ray,
+        progress=Progress(quiet=quiet), wishes=Wishes(**asked), **how,
     )  # fmt: skip
     say(out if merged else f"shard {shard} is done; `sasrecllm merge {out}` when all are")

@@ -41,7 +41,9 @@ def run(
     ] = False,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help="what the run may take here: 90s, 15m, 1h30m; it fits itself in"),
+        typer.Option(
+            "--budget", help="time that the run may take here (it fits itself): 90s, 15m, 1h30m"
+        ),
     ] = None,
     quick: Annotated[
         bool,
@@ -83,7 +85,7 @@ def prepare(
 ) -> None:
     """Only read, check, order and split the data.
 
-    sasrecllm prepare data.source=files data.path=log.csv data.items_path=items.csv
+    sasrecllm prepare --out runs/mine data.source=files data.path=log.csv data.items_path=items.csv
     """
     from sasrecllm.pipeline.prepare import prepare as prepare_data
 

@@ -40,7 +40,7 @@ def serve(
     allow_plugin: AllowPlugin = None,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(help="host name under which requests come, may stand often; else any with a key"),
+        typer.Option(help="host name under which requests come; repeatable [default: any, with a key]"),
     ] = None,
     root_path: Annotated[str, typer.Option(help="path under which a proxy shows the server")] = "",
     timeout: Annotated[

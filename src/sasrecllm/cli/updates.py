@@ -38,7 +38,7 @@ def update(
         typer.Option("--from-store", help="what people told a server since: its --store, or its file"),
     ] = None,
     promote: Annotated[
-        str, typer.Option(help="auto: unless it is surely worse; always; never")
+        str, typer.Option(help="serve the new run: auto (unless surely worse), always, never")
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="replace the run in --out")] = False,
     quiet: Quiet = False,
@@ -76,7 +76,7 @@ def update(
     try:
         done = update_run(
             folder, rows, items, out, promote=promote, given=overrides_of(words),
-            told=None if from_store is None else _told(folder, from_store),
+            store=None if from_store is None else _store_rows(folder, from_store),
             command="sasrecllm " + " ".join(sys.argv[1:]), quiet=quiet, force=force,
         )  # fmt: skip
     except NothingNew as nothing:
@@ -86,8 +86,8 @@ def update(
     say(done.said)
 
 
-def _told(folder: Path, url: str) -> Any:
-    """What the store of a server was told."""
+def _store_rows(folder: Path, url: str) -> Any:
+    """The items and the feedback that the store of a server has."""
     from sasrecllm.serving.sql import without_password
     from sasrecllm.serving.store import open_store
     from sasrecllm.updates.from_store import StoreRows

@@ -1,6 +1,6 @@
-"""Candidate lists for ranking: one liked item against fixed seeded others, or all others.
+"""What lists are made of: the items that may be served, and one liked item against seeded others.
 
-Shape legend: B questions, C candidates, column 0 the liked item.
+Shape legend: B questions, C candidates, column 0 the liked item, I items of the catalogue.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sasrecllm.data.negatives import Unmet
 from sasrecllm.data.splits import NAMES
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.seeds import RANKING_LISTS
-from sasrecllm.types import UNKNOWN, BoolArray, Histories, IntArray
+from sasrecllm.types import UNKNOWN, BoolArray, Free, Histories, IntArray
 
 
 class Candidates(NamedTuple):
@@ -57,7 +57,7 @@ def ranking_candidates(
     rows = servable_likes(dataset, split)
     if not len(rows):
         raise DataError(
-            f"no ranking list can be made: no row of {split} likes an item that may be recommended",
+            f"no ranking list can be made: no {split} row is a like of an item that may be recommended",
             "choose a split with liked rows (data.split), or recommend.seen=allow where they repeat",
         )
     unmet, owners = dataset.others(split, rows)
@@ -78,6 +78,23 @@ def ranking_candidates(
         )
     items = np.concatenate([dataset.items[rows][:, None], others], axis=1)
     return Candidates(dataset.histories(rows), items, rows)
+
+
+def free_items(histories: Histories, allowed_I: BoolArray, *, seen: bool) -> BoolArray:
+    """Whether each item may be recommended to each history, [B, I]: allowed; not met, or ``seen``."""
+    if seen:
+        return np.broadcast_to(allowed_I, (len(histories), len(allowed_I))).copy()
+    return allowed_I & ~histories.met(len(allowed_I))
+
+
+def servable_items(dataset: Dataset, among_I: BoolArray | None = None) -> Free:
+    """What may be served to a history, of the items ``among_I`` (all without)."""
+    allowed_I = np.ones(dataset.n_items, dtype=np.bool_) if among_I is None else among_I
+
+    def free(histories: Histories) -> BoolArray:
+        return free_items(histories, allowed_I, seen=dataset.allow_seen)
+
+    return free
 
 
 def servable_rows(dataset: Dataset, split: str) -> tuple[IntArray, int]:

@@ -92,7 +92,7 @@ class Catalog:
         for name, ids in (("item", self.item_ids), ("user", users)):
             if len(set(ids)) != len(ids):
                 twice = next(i for n, i in enumerate(ids) if i in ids[:n])
-                raise DataError(f"catalogue: {name} id {twice!r} stands twice", "keep one of them")
+                raise DataError(f"catalogue: {name} id {twice!r} occurs twice", "keep one of them")
 
     @property
     def n_items(self) -> int:

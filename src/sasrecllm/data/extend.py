@@ -105,7 +105,7 @@ def extend(
     Raises:
         DataError: the tables are invalid, contradict what is known, or hold nothing new.
     """
-    kind = feedback_of(settings["feedback"], tables.interactions.columns, tables.files[0])
+    kind = feedback_of(settings["feedback"], tables, items=not tables.items.is_empty())
     _refuse_timeless(old, tables)
     if not old.has_times and "timestamp" in tables.interactions.columns:
         tables = replace(tables, interactions=tables.interactions.drop("timestamp"), order="file")
@@ -143,7 +143,7 @@ def _nearly_known(old: Catalog, users: list[str], tables: Tables) -> list[str]:
     meant = known[odd[0].strip().casefold()]
     return [
         f"{where}: {len(odd):,} new users differ from known ones in case or by a space alone"
-        f" ({odd[0]!r} from {meant!r} say): they are different users"
+        f" (for example {odd[0]!r} from {meant!r}): they are different users"
     ]
 
 
@@ -280,14 +280,22 @@ def _merged(
     )
     if not data.has_times:
         data = replace(data, times=np.arange(len(data)) - data.starts[data.users])
-    more = catalog.n_items - old.n_items
-    said = f"{len(new.users):,} new rows beside {len(old):,} old ones, {more:,} new items,"
-    said += f" {len(names) - len(there):,} new users"
+    new_users = len(names) - len(there)
+    return replace(data, notes=_notes(old, data, len(new.users), new_users, known, remarks))
+
+
+def _notes(
+    old: Dataset, data: Dataset, new_rows: int, new_users: int, known: int, remarks: list[str]
+) -> tuple[str, ...]:
+    """What a reader must know of both together: what came, what was known, what to do about it."""
+    more = data.n_items - old.n_items
+    said = f"{new_rows:,} new rows beside {len(old):,} old ones, {more:,} new items,"
+    said += f" {new_users:,} new users"
     notes = [said] + ([f"{known:,} given rows were known already"] if known else [])
     notes += remarks + set_aside(data)
     cut = [text.partition(OTHER_SPLIT) for text in warnings_of(data, {})]
     warnings = [f"{WARNING}{what}{MORE_ROWS if other else ''}" for what, other, _ in cut]
-    return replace(data, notes=(*notes, *warnings))
+    return (*notes, *warnings)
 
 
 def _sorted_items(grown: Catalog) -> tuple[Catalog, IntArray]:

@@ -218,7 +218,7 @@ def refuse_contradiction(first: pl.DataFrame, count: int, tables: Tables) -> Non
         f" {name('timestamp')}; the first: row {number}"
         + f" of {file}" * (file != tables.files[0])
         + f", {name('user_id')} {row['user_id']!r}{place}",
-        "a history may not hold the future: set data.order=time, which sorts by time (an order column"
-        f" breaks ties only), or leave the column out that is wrong: {or_order}"
+        "a history must not contain later rows: set data.order=time, which sorts by time (an order"
+        f" column breaks ties only), or leave the column out that is wrong: {or_order}"
         "data.columns.timestamp=null",
     )

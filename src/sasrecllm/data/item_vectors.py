@@ -8,6 +8,7 @@ Legend: N rows of the file, I items of the catalogue, D numbers of a vector.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,17 @@ def kept_vectors(folder: Path) -> FloatArray | None:
     return unit_ID
 
 
+def own_vectors(
+    read_ID: FloatArray | None, brought: Callable[[], FloatArray | None]
+) -> FloatArray | None:
+    """The vectors that a run's items have, [I, D]: those read off the titles, else those brought.
+
+    Args:
+        brought: gives :func:`kept_vectors`, which is read from the disk only where it is needed.
+    """
+    return brought() if read_ID is None else read_ID
+
+
 def read_vectors(path: Path, catalog: Catalog) -> FloatArray:
     """The vector of every item of ``catalog``, [I, D]; further ids in the file are passed over.
 
@@ -72,7 +84,7 @@ def read_vectors(path: Path, catalog: Catalog) -> FloatArray:
     place: dict[str, int] = {}
     for row, name in enumerate(names):
         if place.setdefault(name, row) != row:
-            raise DataError(f"{path}: the item {name!r} stands twice", "keep one vector of each item")
+            raise DataError(f"{path}: the item {name!r} occurs twice", "keep one vector of each item")
     lost = [item for item in catalog.item_ids if item not in place]
     if lost:
         near = did_you_mean(lost[0], names)

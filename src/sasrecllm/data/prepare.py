@@ -85,8 +85,7 @@ def prepare(
         ResourceError: the refused rows cannot be written.
     """
     _check_arguments(threshold, negatives, seed, cold_items=cold_items, cold_users=cold_users)
-    file, columns = tables.files[0], tables.interactions.columns
-    kind = feedback_of(feedback, columns, file)
+    file, kind = tables.files[0], feedback_of(feedback, tables)
     policy = policy_of(repeats, kind)
     with _checked(tables, on_bad_rows, quarantine_path, policy) as (checked, refused, rows, parts):
         del tables  # the raw columns' memory is free from here, where the caller holds none either

@@ -162,7 +162,8 @@ def leave_one_out(rows: OrderedRows, likes: object = False, least: object = 3) -
         )
     if not isinstance(least, int) or isinstance(least, bool) or least < 3:
         raise ConfigError(
-            f"leave-one-out: least is {least!r}; allowed: a whole number from 3 on", "write 4, say"
+            f"leave-one-out: least is {least!r}; allowed: a whole number from 3 on",
+            "write for example 4",
         )
     counted = (rows.labels == 1) if likes else np.ones(len(rows.users), dtype=bool)
     totals = np.bincount(rows.users, counted).astype(np.int64)

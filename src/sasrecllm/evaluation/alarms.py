@@ -38,7 +38,8 @@ def alarms(
         if high is not None and high < 0.5:
             found.append(
                 f"{name} has an AUC of {value:.3f}, surely below .5: likes can be told by what it holds"
-                " against an item, so a high AUC of another row need not be taste"
+                " against an item, so a high AUC of another row need not mean that it knows"
+                " what users like"
             )
     for what, (liked, drawn) in (shares or {}).items():
         if abs(liked - drawn) > APART:
@@ -50,8 +51,8 @@ def alarms(
     judged = served.get(final) or served.get((lists or {}).get("served"))
     if judged and judged["lists"] and _miss(judged) and _surely_best(rows, final, rivals):
         found.append(
-            f"{final} has surely the best AUC, but its lists hit not surely more likes than random ones"
-            f" do (HR@10 {judged['hr@10'][0]:.3f}, random {judged['chance']:.3f})"
+            f"{final} has surely the best AUC, but its lists do not surely hit more likes than random"
+            f" ones (HR@10 {judged['hr@10'][0]:.3f}, random {judged['chance']:.3f})"
         )
     return found
 

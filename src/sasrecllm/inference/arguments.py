@@ -68,7 +68,7 @@ def count_of(value: Any, where: str) -> int:
     if isinstance(plain, int) and not isinstance(plain, bool) and plain >= 1:
         return plain
     raise DataError(
-        f"{where} is {shown(value)}; allowed: a whole number from 1 on", f"give {where}=10 say"
+        f"{where} is {shown(value)}; allowed: a whole number from 1 on", f"give for example {where}=10"
     )
 
 
@@ -80,7 +80,9 @@ def text_of(value: Any, where: str) -> str:
     """
     if isinstance(value, str):
         return value
-    raise DataError(f"{where} is {shown(value)}; allowed: text", f'give {where}="quiet sea" say')
+    raise DataError(
+        f"{where} is {shown(value)}; allowed: text", f'give for example {where}="quiet sea"'
+    )
 
 
 def folder_of(value: Any) -> Path:
@@ -91,7 +93,9 @@ def folder_of(value: Any) -> Path:
     """
     if isinstance(value, str | os.PathLike) and str(value):
         return Path(value)
-    raise DataError(f"the run is {shown(value)}; allowed: the path of its folder", "give runs/demo say")
+    raise DataError(
+        f"the run is {shown(value)}; allowed: the path of its folder", "give for example runs/demo"
+    )
 
 
 def liked_of(value: Any, where: str) -> bool:

@@ -172,7 +172,7 @@ class _Source:
         if not (apart := relative(got_BH, wanted_BH)) <= closeness(again):
             raise ModelNotFoundError(
                 f"the language model answers otherwise once the adapter is in its weights (by"
-                f" {apart:.1%}): {prompt['dtype']} has no room for both",
+                f" {apart:.1%}): {prompt['dtype']} is too coarse for the sum of both",
                 "export the adapter beside its language model: --adapter",
             )
         self._describe(out, "merged", prompt)
@@ -213,7 +213,7 @@ def _refuse_unmergeable(source: _Source) -> None:
         )
     if source.config.llm.quantize != "none":
         raise ConfigError(
-            f"{source.folder}: the language model is held in {source.config.llm.quantize}, which has no"
-            " room for an adapter",
+            f"{source.folder}: the language model is held in {source.config.llm.quantize}, which cannot"
+            " take the adapter in",
             "export the adapter beside it: --adapter",
         )

@@ -54,7 +54,7 @@ class FusedLists(TwoStage):
     @property
     def prompts(self) -> int:
         """See :class:`TwoStage`."""
-        return 0 if self.fusion.rerank is None else self.fusion.rerank.prompts
+        return self.fusion.rerank_prompts
 
     def scores(self, histories: Histories) -> FloatArray:
         """What lists are ordered by before the best are looked at again, of all items, [B, I]."""

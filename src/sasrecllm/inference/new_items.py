@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sasrecllm.baselines.catalogue import ListChannel
+from sasrecllm.baselines.item_attributes import ItemAttributes
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.user_regression_terms import RegressionTerm
@@ -41,18 +42,24 @@ def grown_lists(fusion: ListFusion, parts: System, catalog: Catalog) -> ListFusi
     if fusion.new is None:
         return replace(fusion, n_items=catalog.n_items)
     start = fusion.n_items
-    attributes = {name: values[start:] for name, values in catalog.attributes.items()}
-    words = fusion.new.words.extended(catalog.titles[start:], attributes)
-    channels = tuple(_extended(c, words, parts, catalog) for c in fusion.channels)
+    words = fusion.new.words.extended(catalog.titles[start:], _attributes(catalog, start))
+    channels = tuple(_extended(c, words, parts, catalog, start) for c in fusion.channels)
     new = fusion.new.extended(words, catalog.n_items)
     return replace(fusion, channels=channels, n_items=catalog.n_items, new=new)
 
 
+def _attributes(catalog: Catalog, start: int) -> dict[str, list[str | None]]:
+    """Attributes of the items from index ``start`` on."""
+    return {name: values[start:] for name, values in catalog.attributes.items()}
+
+
 def _extended(
-    channel: ListChannel, words: WordLikeness, parts: System, catalog: Catalog
+    channel: ListChannel, words: WordLikeness, parts: System, catalog: Catalog, start: int
 ) -> ListChannel:
     if isinstance(channel, WordLikeness):
         return words
+    if isinstance(channel, ItemAttributes):
+        return channel.extended(_attributes(catalog, start), catalog.n_items - start)
     if isinstance(channel, VectorLikeness):
         vectors_ID = parts.vectors.of(catalog)
         return channel if vectors_ID is None else channel.over(vectors_ID)

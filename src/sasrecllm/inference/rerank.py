@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sasrecllm.data.candidates import free_items
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.evaluation.metrics import refuse_nan
 from sasrecllm.inference.diverse import Likeness, mixed
@@ -211,13 +212,6 @@ def over_catalogue(candidates: IntArray, n_items: int) -> tuple[BoolArray, IntAr
     column_BI = np.zeros(free_BI.shape, dtype=np.int64)
     column_BI[rows, candidates[rows, columns]] = columns
     return free_BI, column_BI
-
-
-def free_items(histories: Histories, allowed_I: BoolArray, *, seen: bool) -> BoolArray:
-    """Whether each item may be recommended to each history, [B, I]: allowed; not met, or ``seen``."""
-    if seen:
-        return np.broadcast_to(allowed_I, (len(histories), len(allowed_I))).copy()
-    return allowed_I & ~histories.met(len(allowed_I))
 
 
 def finite(name: str, scores: FloatArray) -> FloatArray:

@@ -203,7 +203,7 @@ def share_of(value: Any, where: str) -> float:
         return float(plain)
     raise DataError(
         f"{where} is {shown(value)}; allowed: 0 to 1",
-        f"give {where}=0.3 say; 0 is the list as it is, 1 as mixed as can be",
+        f"give for example {where}=0.3; 0 is the list as it is, 1 as mixed as can be",
     )
 
 

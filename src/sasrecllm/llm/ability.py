@@ -46,7 +46,7 @@ def refuse_unable(backbone: Backbone, name: str, max_tokens: int) -> None:
     if wrong:
         raise ModelNotFoundError(
             f"llm.backbone {name!r} (model_type {backbone.causal.config.model_type!r}): {wrong}",
-            "choose a decoder-only model, of the family of Llama, Qwen, Gemma or GPT-2 say",
+            "choose a decoder-only model, for example of the family of Llama, Qwen, Gemma or GPT-2",
         )
     refuse_longer(backbone.causal.config, name, max_tokens)
 

@@ -176,6 +176,7 @@ class _Reader:
         self.path, self.data, self.size, self.at = path, data, len(data), len(MAGIC) + 4
 
     def file(self) -> GgufFile:
+        """Metadata and table of tensors, from behind the version on."""
         counts = self.numbers("Q", 2, "its counts")
         n_tensors, n_keys = counts
         # The least that a tensor (name, dimensions, type, place) and a key (name, type, value) take.
@@ -193,6 +194,7 @@ class _Reader:
         return GgufFile(self.path, self.size, metadata, tensors, start)
 
     def entry(self) -> Entry:
+        """One row of the table of tensors: name, dimensions, type, place."""
         name = self.text("the name of a tensor")
         count = self.number("I", name)
         if not 0 < count <= MOST_DIMENSIONS:
@@ -203,6 +205,7 @@ class _Reader:
         return Entry(name, dimensions, self.number("I", name), self.number("Q", name))
 
     def value(self, kind: int, key: str) -> Any:
+        """A value of type ``kind`` (number, text, or an array of one of them) of the metadata."""
         if kind in _CODES:
             return self.number(_CODES[kind], key)
         if kind == _TEXT:
@@ -218,13 +221,16 @@ class _Reader:
         raise self.damaged(f"{key[:80]!r} has a value of type {kind}")
 
     def number(self, code: str, what: str) -> Any:
+        """One number of a :mod:`struct` code; ``what`` names it where the file ends too soon."""
         return self.numbers(code, 1, what)[0]
 
     def numbers(self, code: str, count: int, what: str) -> tuple[Any, ...]:
+        """``count`` numbers in a row, little-endian."""
         start = self.take(struct.calcsize("<" + code) * count, what)
         return struct.unpack_from(f"<{count}{code}", self.data, start)
 
     def text(self, what: str) -> str:
+        """A length of eight bytes, and so many bytes of UTF-8."""
         length = self.number("Q", what)
         start = self.take(length, what)
         try:
@@ -240,4 +246,5 @@ class _Reader:
         return start
 
     def damaged(self, what: str) -> CheckpointError:
+        """The refusal of the file, with ``what`` is wrong in it; the caller raises it."""
         return _damaged(self.path, self.size, what)

@@ -138,6 +138,7 @@ def refuse_lossy(tokenizer: Any, file: GgufFile) -> None:
     for place, (token, title) in enumerate(zip(control, named, strict=True)):
         if not set(control.values()).isdisjoint(encoded.of(place).tolist()):
             raise ModelNotFoundError(
-                f"{file.path}: its tokenizer takes {token!r} in the title {title!r} for a command",
+                f"{file.path}: its tokenizer takes {token!r} in the title {title!r} for a control"
+                " token",
                 other,
             )

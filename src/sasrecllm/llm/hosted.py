@@ -13,7 +13,8 @@ import torch
 
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.scorer import LLMScorer
-from sasrecllm.types import Histories, IntArray
+from sasrecllm.prompts.batch import PromptBatch
+from sasrecllm.types import FloatArray, Histories, IntArray
 
 
 @torch.no_grad()
@@ -27,17 +28,9 @@ def score_request(scorer: LLMScorer, history: Histories, targets: IntArray) -> d
         history: one.
         targets: item indices, [C].
     """
-    model, encoder = scorer.model.eval(), scorer.encoder
-    repeated = history.take(np.zeros(len(targets), dtype=np.int64))
-    batch = scorer.builder.build(repeated, targets)
-    user_CE = item_CE = None
-    if encoder is not None:
-        encoder.eval()
-        users_CD = encoder.encode(history).expand(len(targets), -1)
-        items_CD = encoder.item_vectors(torch.from_numpy(targets).to(users_CD.device))
-        logits_C = encoder.logits(history, targets[None, :])[0]
-        user_CE, item_CE = slot_features(users_CD, items_CD, logits_C)
-    vectors_CTH = model.embeds(batch, user_CE, item_CE, zero_soft=False).float().cpu().numpy()
+    model = scorer.model.eval()
+    batch = scorer.builder.build(history.take(np.zeros(len(targets), dtype=np.int64)), targets)
+    vectors_CTH = _embedded(scorer, batch, history, targets)
 
     soft_CT = np.zeros(batch.ids_BT.shape, dtype=np.bool_)
     soft_CT[batch.slot_rows, batch.slot_columns] = True
@@ -63,6 +56,23 @@ def score_request(scorer: LLMScorer, history: Histories, targets: IntArray) -> d
         for vectors_TH, mine_T in zip(vectors_CTH[:, shared:], rest_CT, strict=True)
     ]
     return request
+
+
+def _embedded(
+    scorer: LLMScorer, batch: PromptBatch, history: Histories, targets: IntArray
+) -> FloatArray:
+    """What the language model reads of each prompt of ``batch``, soft tokens included, [C, T, H]."""
+    user_CE = item_CE = None
+    encoder = scorer.encoder
+    if encoder is not None:
+        encoder.eval()
+        users_CD = encoder.encode(history).expand(len(targets), -1)
+        items_CD = encoder.item_vectors(torch.from_numpy(targets).to(users_CD.device))
+        logits_C = encoder.logits(history, targets[None, :])[0]
+        user_CE, item_CE = slot_features(users_CD, items_CD, logits_C)
+    embedded_CTH = scorer.model.embeds(batch, user_CE, item_CE, zero_soft=False)
+    vectors_CTH: FloatArray = embedded_CTH.float().cpu().numpy()
+    return vectors_CTH
 
 
 def _unused(ids: IntArray) -> int:

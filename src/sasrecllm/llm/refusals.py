@@ -66,7 +66,7 @@ def reading(
         if isinstance(error, ImportError | NotImplementedError) or "PyTorch is not linked" in said:
             raise EnvironmentRefusal(
                 said,
-                "choose a copy of the model that this machine can run, an unquantised one say",
+                "choose a copy of the model that this machine can run, for example an unquantised one",
             ) from error
         raise ModelNotFoundError(said, _remedy(what, name)) from error
 
@@ -173,7 +173,7 @@ def refuse_unfit(
         what = "an encoder-decoder model" if about.get("is_encoder_decoder") else "no language model"
         raise ModelNotFoundError(
             f"llm.backbone {name!r} (model_type {kind!r}) is {what}; a causal language model is needed",
-            "choose a decoder-only model, of the family of Llama, Qwen, Gemma or GPT-2 say",
+            "choose a decoder-only model, for example of the family of Llama, Qwen, Gemma or GPT-2",
         )
     if quantize and (method := quantisation(about)):
         raise ConfigError(

@@ -105,7 +105,7 @@ def _of_number(error: BaseException, number: int | None, place: Path | None) -> 
     if number in PATH and path:
         return ConfigError(
             f"{path} cannot be used: {said}",
-            "give another path (--out for what is written), or mend this one: its folders must exist"
+            "give another path (--out for what is written), or correct this one: its folders must exist"
             " and the user who runs this must be allowed to read and write there",
         )
     if isinstance(error, (ConnectionError, TimeoutError, socket.gaierror)):

@@ -54,6 +54,7 @@ class _Adapted(torch.autograd.Function):
         scale: float,
         p: float,
     ) -> Tensor:
+        """The layer with its update, [..., N]; as :func:`adapted_linear` has it."""
         values_MK = values.reshape(-1, values.shape[-1])
         ctx.scale = scale / (1 - p)
         ctx.dropped = _Dropped(tuple(values.shape), p) if p else None
@@ -68,6 +69,7 @@ class _Adapted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of values [..., K], ``down`` [R, K] and ``up`` [N, R]; None where none is asked."""
         values_MK, low_MR, weight_NK, down_RK, up_NR = ctx.saved_tensors
         d_out = gradients[0]
         d_out_MN = d_out.reshape(-1, d_out.shape[-1])

@@ -78,12 +78,14 @@ class _Dropped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, p: float) -> Tensor:
+        """``values`` times a fresh mask, of their shape."""
         mask = _mask(values, p)
         ctx.save_for_backward(mask)
         return values * mask
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient through the same mask."""
         (mask,) = ctx.saved_tensors
         return gradients[0] * mask, None
 
@@ -97,6 +99,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, packed_BT3HE: Tensor, p: float) -> Tensor:
+        """What each head reads, [B, T, H, E], at queries, keys and values that lie side by side."""
         B, T, _, H, E = packed_BT3HE.shape
         query_NTE, key_NTE, value_NTE = _apart(packed_BT3HE)
         later_TT = packed_BT3HE.new_full((T, T), -math.inf).triu_(1)
@@ -108,6 +111,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient of queries, keys and values, [B, T, 3, H, E]."""
         packed_BT3HE, shares_NTT, left_NTT = ctx.saved_tensors
         B, T, _, H, E = packed_BT3HE.shape
         query_NTE, key_NTE, value_NTE = _apart(packed_BT3HE)

@@ -30,6 +30,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states_QD: Tensor, items_ID: Tensor, targets_Q: Tensor) -> Tensor:
+        """The summed loss, a scalar in nats; both gradients are kept for the backward pass."""
         d_states_QD, d_items_ID = torch.empty_like(states_QD), torch.zeros_like(items_ID)
         total = states_QD.new_zeros(())
         rows = max(1, SCORES_AT_ONCE // len(items_ID))
@@ -51,5 +52,6 @@ class _CatalogueSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_total: Tensor) -> tuple[Tensor, Tensor, None]:
+        """The kept gradients of states [Q, D] and items [I, D], times that of the loss."""
         d_states_QD, d_items_ID = ctx.saved_tensors
         return d_states_QD * d_total[0], d_items_ID * d_total[0], None

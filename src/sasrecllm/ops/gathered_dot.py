@@ -40,6 +40,7 @@ class _Chosen(torch.autograd.Function):
     def forward(
         ctx: Any, states_QD: Tensor, table_ID: Tensor, items_QC: Tensor, sparse: bool
     ) -> Tensor:
+        """Products of each state with its chosen rows, [Q, C]."""
         ctx.sparse = sparse
         ctx.save_for_backward(states_QD, table_ID, items_QC)
         products_QC = states_QD.new_empty(items_QC.shape)
@@ -50,6 +51,7 @@ class _Chosen(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Gradients of the states [Q, D] and of the table [I, D], the latter sparse where asked."""
         states_QD, table_ID, items_QC = ctx.saved_tensors
         d_QC = gradients[0].to(table_ID.dtype).contiguous()
         d_states_QD = d_table_ID = None

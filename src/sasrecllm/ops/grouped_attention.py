@@ -48,6 +48,7 @@ class _Grouped(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
     ) -> Tensor:
+        """What each head reads, [B, H, T, E]; as :func:`grouped_attention` has it."""
         (B, H, T, E), (G, S) = query.shape, key.shape[1:3]
         ctx.scale = scale
         query_NTE = query.reshape(B * G, H // G * T, E)
@@ -65,6 +66,7 @@ class _Grouped(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of queries [B, H, T, E], and of keys and values [B, G, S, E]."""
         query_NTE, key_NSE, value_NSE, shares_NTS = ctx.saved_tensors
         B, H, T, E = gradients[0].shape
         S = key_NSE.shape[1]

@@ -25,6 +25,7 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight_K: Tensor, eps: float) -> Tensor:
+        """The normalised values times the weights, [..., K]."""
         size = torch.linalg.vector_norm(values, dim=-1, keepdim=True, dtype=torch.float32)
         per_size = size.square_().div_(values.shape[-1]).add_(eps).rsqrt_()
         normal = torch.mul(values, per_size, out=torch.empty_like(values))
@@ -33,6 +34,7 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """(g − n · mean(g·n)) / size, [..., K]: n the normalised values, g the gradient at them."""
         normal, weight_K, per_size = ctx.saved_tensors
         d_normal = gradients[0] * weight_K
         along = (d_normal * normal).sum(-1, keepdim=True, dtype=torch.float32).div_(normal.shape[-1])

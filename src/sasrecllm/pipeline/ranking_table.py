@@ -18,6 +18,7 @@ from sasrecllm.data.candidates import (
     Candidates,
     longest_lists,
     ranking_candidates,
+    servable_items,
     servable_rows,
 )
 from sasrecllm.data.dataset import Dataset
@@ -27,16 +28,15 @@ from sasrecllm.evaluation.protocol import rank_positives
 from sasrecllm.evaluation.ranking import gains, hits, metrics_of_ranks
 from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
 from sasrecllm.inference.recommender import Recommender
-from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Tell
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scorers import best_channel, component
 from sasrecllm.runs.system import System
 from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.fuse_lists import said
-from sasrecllm.stages.list_budget import lists_per_row
+from sasrecllm.stages.list_budget import lists_of_row
 from sasrecllm.stages.strategies import planned
-from sasrecllm.types import BoolArray, Histories, IntArray, Scorer
+from sasrecllm.types import IntArray, Scorer
 
 WHOLE = "whole catalogue"
 """The kind of list that is served."""
@@ -65,23 +65,20 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
     c = run.config.evaluation
     rows, liked = servable_rows(dataset, "test")
     if not len(rows):
-        run.progress.warning(f"no lists, {WHOLE}: no row of test likes an item that may be recommended")
+        run.progress.warning(
+            f"no lists, {WHOLE}: no test row is a like of an item that may be recommended"
+        )
         return {}
     rng = np.random.default_rng([run.config.seed, SERVED_LISTS])
     drawn = rows[spread_over_users(dataset.users[rows], c.ranking.users, rng)]
     table = _table_of(run, dataset, system, drawn)
-    fusion = system.list_fusion
-    fused = 0 if fusion is None or fusion.rerank is None else fusion.rerank.prompts
-    most = lists_per_row(run.config, dataset, planned(run.config), fused)
+    fusion, stages = system.list_fusion, planned(run.config)
+    lists_of = lists_of_row(run.config, dataset, stages, fusion)
     found: dict[str, Any] = {}
-    reranked, left = {}, []
-    last = list(planned(run.config).values())[-1].row
-    name, first = "", fusion.name if fusion is not None and fused else last
+    name, reranked, left = "", {}, []
     for scorer in row_scorers(run, system, whole=True):
         name = scorer.name
-        count = c.ranking.users
-        if getattr(scorer, "prompts", 0):
-            count = most.served if name == first else most.earlier
+        count = lists_of(scorer)
         if not count:
             left.append(name)
             continue
@@ -115,14 +112,10 @@ def _served(run: Run, dataset: Dataset, system: System) -> dict[str, Any]:
 
 def _table_of(run: Run, dataset: Dataset, system: System, drawn: IntArray) -> ListTable:
     """The table, still without rows, of the lists that the rows ``drawn`` ask for."""
-
-    def free(known: Histories) -> BoolArray:
-        return free_items(known, np.ones(dataset.n_items, dtype=bool), seen=dataset.allow_seen)
-
     train = dataset.rows("train")
     likes = train[dataset.labels[train] == 1]
     return ListTable(
-        Asked(dataset.histories(drawn), dataset.items[drawn], free),
+        Asked(dataset.histories(drawn), dataset.items[drawn], servable_items(dataset)),
         np.bincount(dataset.items[likes], minlength=dataset.n_items).astype(np.float64),
         vectors_ID=np.hstack(system.item_features) if system.item_features else None,
         resamples=run.config.evaluation.resamples,

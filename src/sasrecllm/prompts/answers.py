@@ -44,6 +44,6 @@ def answered_cue(tokenizer: Tokenizer, cue: str) -> AnsweredCue:
         raise ConfigError(
             f"the tokenizer joins the end of the cue {cue[-40:]!r} with the answer:"
             f" {alone[-4:]} becomes {yes[-5:]}",
-            "end the template's cue with punctuation and without a space, 'Answer:' say",
+            "end the template's cue with punctuation and without a space, for example 'Answer:'",
         )
     return AnsweredCue(yes[:at], yes[at], no[at], answers)

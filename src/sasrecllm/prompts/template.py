@@ -227,7 +227,7 @@ def _check_order(template: Template) -> None:
     kinds = [s.kind for s in template.segments]
     for slot in SLOTS:
         if kinds.count(slot) > 1:
-            raise _refusal(template.name, f"slot {{{slot}}} stands twice", "keep one of them")
+            raise _refusal(template.name, f"slot {{{slot}}} occurs twice", "keep one of them")
     if not {"target", *LISTS} & {*kinds} and {*SOFT_SLOTS} <= {*kinds}:
         target = kinds.index("item")  # vectors alone, not one title
     elif "target" not in kinds:
@@ -249,7 +249,7 @@ def _check_order(template: Template) -> None:
         raise _refusal(
             template.name,
             f"the last thing is the slot {{{kinds[-1]}}}, not the answer cue",
-            "end the template with words that a Yes or No follows, 'Answer:' say",
+            "end the template with words that a Yes or No follows, for example 'Answer:'",
         )
 
 

@@ -83,11 +83,11 @@ def print_explanation(found: Mapping[str, Any], as_json: bool, about: Sequence[s
     for line in about:
         say(line)
     say(f"{found['title']} [{found['item_id']}]: P(like) {found['probability']:.2f}")
-    say("P(like): log-odds beside an average question of the validation split")
+    say("P(like): log-odds against an average question of the validation split")
     for name, share in found["shares"].items():
         say(f"  {name} {share:+.2f}")
     if found["listed"]:
-        say("place in a list: log-odds of being taken next, beside the mean item")
+        say("place in a list: log-odds of being taken next, against the mean item")
     for name, share in found["listed"].items():
         say(f"  {name} {share:+.2f}")
     if found["reasons"]:

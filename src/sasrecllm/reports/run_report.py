@@ -130,7 +130,7 @@ def headline(inputs: ReportInputs) -> str:
     """
     final = inputs.rows[inputs.final]
     if inputs.alarms:
-        return "No headline: the table need not show taste. " + " ".join(
+        return "No headline: the table may not show what users like. " + " ".join(
             f"{text[:1].upper()}{text[1:]}." for text in inputs.alarms
         )
     sentences = [

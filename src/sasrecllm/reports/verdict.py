@@ -19,6 +19,11 @@ QUICK = (
     " without --quick goes on from here."
 )
 
+TERMS = (
+    "AUC is how often a liked row is scored above one that was not liked; surely means that a 95 %"
+    " interval excludes the contrary."
+)
+
 Triple = list[float | None]
 
 
@@ -32,7 +37,9 @@ def verdict(results: Mapping[str, Any], costs: Mapping[str, Any] | None = None) 
     alarms = results.get("alarms", [])
     found = [QUICK if results.get("quick") else "", _lists(results.get("ranking", {}).get(WHOLE))]
     if alarms:
-        found.append("P(like): no headline, for the table need not show taste. " + _sentences(alarms))
+        found.append(
+            "P(like): no headline, for the table may not show what users like. " + _sentences(alarms)
+        )
     else:
         found.append(_likes(results))
     found[1] = found[1] or _not_judged(results)
@@ -180,7 +187,7 @@ def _likes(results: Mapping[str, Any]) -> str:
     if surely(within):
         word = "surely better" if _above(within) else "surely worse"
         said += f"; within a user's rows {final} is {word} ({span(within, True)} UAUC)"
-    return f"{said}. AUC is how often a liked row stands above another."
+    return f"{said}. {TERMS}"
 
 
 def _aucs(rows: Mapping[str, Any]) -> dict[str, float]:
@@ -203,7 +210,9 @@ def _language(results: Mapping[str, Any], costs: Mapping[str, Any], alarmed: boo
         return "Language model: what it added cannot be told, for there is no AUC to compare."
     best, other = max(ours, key=lambda n: ours[n]), max(theirs, key=lambda n: theirs[n])
     if alarmed:
-        said = "Language model: what it added cannot be told, for the table need not show taste."
+        said = (
+            "Language model: what it added cannot be told, for the table may not show what users like."
+        )
     else:
         said = _added(rows[best]["differences"].get(other, {}), best, other)
     mine, its = costs.get(best), costs.get(other)

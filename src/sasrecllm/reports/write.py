@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,15 +51,6 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         ablations=dict,
         parameters=dict,
     )
-    folder = run.folder.plots
-    files = {title: folder / f"{title.split(':')[0].replace(' ', '-').lower()}.svg" for title in PLOTS}
-    if redraw:
-        drawn = dict(zip(PLOTS, draw(run, dataset, results), strict=True))
-        folder.mkdir(exist_ok=True)
-        for title, svg in drawn.items():
-            write_text(files[title], svg)
-    else:
-        drawn = {title: f.read_text("utf-8") for title, f in files.items() if f.is_file()}
     truth = run.folder.data / TRUTH
     said = verdict(results, costs(run.folder, planned(run.config), results["parameters"]))
     shown, card = read_json(run.folder.showcase), run_card(run.config, dataset)
@@ -79,7 +71,7 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
         card=card_rows(card),
         ratings=bars_of(card),
         advice=card.advice,
-        plots=drawn,
+        plots=_redrawn(run, dataset, results) if redraw else _standing_plots(run),
         facts=_facts(run, dataset, results),
         truth=read_json(truth) if truth.is_file() else None,
         recommendations=shown,
@@ -91,6 +83,26 @@ def write_report(run: Run, dataset: Dataset, *, redraw: bool = True) -> None:
     table += "\n" + ranking_tables(results.get("ranking", {}))
     write_text(run.folder.results_table, table.strip() + "\n")
     write_text(run.folder.report, run_report.html_report(inputs))
+
+
+def _plot_files(run: Run) -> dict[str, Path]:
+    """Title of each picture -> its file."""
+    folder = run.folder.plots
+    return {title: folder / f"{title.split(':')[0].replace(' ', '-').lower()}.svg" for title in PLOTS}
+
+
+def _redrawn(run: Run, dataset: Dataset, results: dict[str, Any]) -> dict[str, str]:
+    """Title -> SVG of every picture, drawn anew and written."""
+    drawn = dict(zip(PLOTS, draw(run, dataset, results), strict=True))
+    run.folder.plots.mkdir(exist_ok=True)
+    for title, path in _plot_files(run).items():
+        write_text(path, drawn[title])
+    return drawn
+
+
+def _standing_plots(run: Run) -> dict[str, str]:
+    """Title -> SVG of the pictures that were drawn before."""
+    return {title: f.read_text("utf-8") for title, f in _plot_files(run).items() if f.is_file()}
 
 
 def draw(run: Run, dataset: Dataset, results: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sasrecllm.baselines.catalogue import ListChannel
+from sasrecllm.baselines.item_attributes import ItemAttributes, is_shared
 from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.recent import RecentPopularity
@@ -92,11 +93,20 @@ def _vectors(system: HasChannels) -> VectorLikeness:
     return VectorLikeness(system.item_vectors)
 
 
+def _shared(system: HasChannels) -> dict[str, list[str | None]]:
+    """The columns of the items of which two items share a value."""
+    columns = system.dataset.catalog.attributes
+    return {name: values for name, values in columns.items() if is_shared(values)}
+
+
 _OF_RUN: Mapping[str, ChannelRow] = {
     TRENDING: ChannelRow(
         lambda _, rows: RecentPopularity(rows, RecentPopularity.SHORT, TRENDING), Lists(needs="times")
     ),
     "title words": ChannelRow(lambda s, _: s.words),
+    "item attributes": ChannelRow(
+        lambda s, rows: ItemAttributes.fit(_shared(s), rows), Lists(needs="attributes")
+    ),
     "item vectors": ChannelRow(lambda s, _: _vectors(s), Lists(needs="vectors")),
     "repeats": ChannelRow(lambda _, rows: Repeats(rows), Lists(needs="repeats")),
     HABITS: ChannelRow(lambda _, rows: Repeats(rows, Repeats.HABIT, HABITS), Lists(needs="repeats")),
@@ -127,6 +137,7 @@ def usable(names: Iterable[str], system: HasChannels) -> tuple[list[str], list[s
     dataset = system.dataset
     there = {"": True, "times": dataset.has_times, "repeats": dataset.allow_seen, "network": True}
     there["vectors"] = system.item_vectors is not None
+    there["attributes"] = bool(_shared(system))
     liked = dataset.users[dataset.labels == 1]
     counts = np.bincount(liked, minlength=dataset.n_users).astype(np.float64)
     few = float((counts**2).sum()) / 2 <= MOST_PAIRS

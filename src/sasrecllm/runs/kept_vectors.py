@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.data.item_vectors import kept_vectors
+from sasrecllm.data.item_vectors import kept_vectors, own_vectors
 from sasrecllm.errors import SasrecllmError
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.hub import cache_only
@@ -40,7 +40,8 @@ class ItemVectors:
     @property
     def own(self) -> FloatArray | None:
         """Of the run's catalogue, of length one (or zero), [I, D]; None where the run has none."""
-        return self._brought if self.read is None else self.read.vectors
+        read_ID = None if self.read is None else self.read.vectors
+        return own_vectors(read_ID, lambda: self._brought)
 
     @cached_property
     def _brought(self) -> FloatArray | None:

@@ -9,7 +9,7 @@ from typing import Any
 from sasrecllm.checkpoint import load_part, read_json
 from sasrecllm.config import reread_config
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.data.item_vectors import kept_vectors
+from sasrecllm.data.item_vectors import kept_vectors, own_vectors
 from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.llm.sources import source_of
@@ -83,15 +83,12 @@ def stored_data(folder: RunFolder) -> Dataset:
 def stored_vectors(folder: RunFolder) -> FloatArray | None:
     """Vectors of a run's items, each of length one (or zero), [I, D]; None where it has none.
 
-    They are what its language model read off the titles, or else what was brought.
-
     Raises:
         CheckpointError: they are damaged.
     """
-    read = folder.newest_parts().get(ITEM_VECTORS)
-    if read is None:
-        return kept_vectors(folder.data)
-    return load_part(read, {})[0]["vectors"].double().numpy()
+    part = folder.newest_parts().get(ITEM_VECTORS)
+    read_ID = None if part is None else load_part(part, {})[0]["vectors"].double().numpy()
+    return own_vectors(read_ID, lambda: kept_vectors(folder.data))
 
 
 def stored_showcase(folder: RunFolder) -> dict[str, Any]:

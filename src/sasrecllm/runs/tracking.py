@@ -188,6 +188,7 @@ class _Followed(CheckpointFolder):
         self._place, self._tracking = folder.label, tracking
 
     def log(self, record: Mapping[str, Any]) -> None:
+        """Write a record of the metrics, and hand its numbers to the tracker."""
         super().log(record)
         values = {key: value for key, value in record.items() if key != "step"}
         self._tracking.log(self._place, values, record["step"])

@@ -72,12 +72,12 @@ class Service:
             new = ", ".join(f"{old} is {request.OLD_NAMES[old]} now" for old in request.old_names)
             response.headers["Deprecation"] = OLD_SINCE
             response.headers["Warning"] = f'299 - "{new}; the old name goes with the next version"'
-        told = await run_in_threadpool(self.state.told_by, request.user_id)
-        return await self.model.answer(kind, Asked(request, told), self.seconds)
+        feedback = await run_in_threadpool(self.state.feedback_of, request.user_id)
+        return await self.model.answer(kind, Asked(request, feedback), self.seconds)
 
-    async def keep(self, kind: str, told: Any) -> Any:
+    async def keep(self, kind: str, given: Any) -> Any:
         """Write what the server is told, one request after the other."""
-        return await self.kept.answer(kind, told, self.seconds)
+        return await self.kept.answer(kind, given, self.seconds)
 
     async def ready(self) -> bool:
         """Whether the model can answer; what takes longer to find out is a no."""
@@ -247,9 +247,9 @@ def _user_routes(service: Service) -> APIRouter:
     @router.post("/interactions", response_model=schema.InteractionsKept)
     async def post_interactions(request: schema.InteractionsRequest) -> Any:
         """Keep feedback; it counts in the next answer about its user."""
-        told = [Interaction(i.user_id, i.item_id, i.liked) for i in request.interactions]
-        unknown = await service.keep("interactions", told)
-        return {"stored": len(told), "unknown_item_ids": unknown, "unknown_items": unknown}
+        feedback = [Interaction(i.user_id, i.item_id, i.liked) for i in request.interactions]
+        unknown = await service.keep("interactions", feedback)
+        return {"stored": len(feedback), "unknown_item_ids": unknown, "unknown_items": unknown}
 
     @router.get("/users", response_model=schema.UsersFound)
     def find_users(query: SearchWords = "", limit: Limit = 20) -> Any:
@@ -260,8 +260,8 @@ def _user_routes(service: Service) -> APIRouter:
     @router.get("/users/{user_id:path}", response_model=schema.UserBody)
     async def get_user(user_id: PathId) -> Any:
         """What is known of a user: the run's rows, then what this server was told."""
-        told = await run_in_threadpool(state.told_by, user_id)
-        return state.current.history_of(user_id, told)
+        feedback = await run_in_threadpool(state.feedback_of, user_id)
+        return state.current.history_of(user_id, feedback)
 
     @router.delete("/users/{user_id:path}", response_model=schema.UserForgotten)
     async def forget_user(user_id: PathId) -> Any:

@@ -27,7 +27,7 @@ class Asked:
     """A request and what the store keeps of its user, oldest first."""
 
     request: Ask
-    told: Sequence[tuple[str, bool]]
+    feedback: Sequence[tuple[str, bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ class Answers:
         return self._answer(now, asked, person) | {"explanation": reasons.to_dict()}
 
     def _person(self, now: Snapshot, asked: Asked) -> _Person:
-        """What the store was told comes before the request's own history; unknown ids drop out."""
-        history: list[Any] = [entry for entry in asked.told if now.holds(entry[0])]
+        """What the store keeps comes before the request's own history; unknown ids drop out."""
+        history: list[Any] = [entry for entry in asked.feedback if now.holds(entry[0])]
         ignored = []
         for entry in asked.request.history:
             if isinstance(entry, TitledItem):

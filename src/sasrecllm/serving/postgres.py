@@ -48,6 +48,7 @@ class _PostgresLine:
         self._connection = self._connect()
 
     def close(self) -> None:
+        """Close the connection, once whoever uses it has ended."""
         with self._lock:
             self._connection.close()
 

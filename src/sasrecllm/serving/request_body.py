@@ -97,7 +97,7 @@ def check_json(body: bytes) -> None:
     >>> check_json(b'{"k": 5}')
     >>> check_json(b'{"k": 5, "k": 6}')
     Traceback (most recent call last):
-    sasrecllm.serving.problems.Problem: the body is not JSON: key 'k' stands twice
+    sasrecllm.serving.problems.Problem: the body is not JSON: key 'k' occurs twice
 
     Raises:
         Problem: 400.
@@ -130,7 +130,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key, value in pairs:
         if key in found:
             shown = key[:40].encode("ascii", "backslashreplace").decode()
-            raise ValueError(f"key '{shown}' stands twice")
+            raise ValueError(f"key '{shown}' occurs twice")
         found[key] = value
     return found
 

@@ -66,6 +66,7 @@ def serve(
         forget: (folder, users, those whom the store knows): takes users out of the run; without it
             the server refuses to forget whom the run knows.
         retrieve: candidates of the first stage, where a request does not say how many.
+
     Raises:
         ConfigError: a name or path that is none, a network address without a key, a taken port, a
             store that is none.
@@ -167,6 +168,7 @@ def _make_server(uvicorn: Any, config: Any, service: Any) -> Any:
         leaves_at = math.inf
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Not ready from the first signal on; the second ends at once."""
             if service.state.draining:
                 self.should_exit = True
                 self.force_exit = sig == signal.SIGINT
@@ -175,6 +177,7 @@ def _make_server(uvicorn: Any, config: Any, service: Any) -> Any:
             self.leaves_at = time.monotonic() + STILL_OPEN_SECONDS
 
         async def on_tick(self, counter: int) -> bool:
+            """Whether to stop; uvicorn asks ten times a second."""
             if time.monotonic() >= self.leaves_at:
                 self.should_exit = True
             return bool(await super().on_tick(counter))

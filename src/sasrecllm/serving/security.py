@@ -52,7 +52,7 @@ def read_key(key_file: Path | None, environment: Mapping[str, str] | None = None
         key, source = value.strip(), KEY_VARIABLE
     if len(key) < SHORTEST_KEY or not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigError(
-            f"the key in {source} has {len(key)} characters or holds odd ones;"
+            f"the key in {source} has {len(key)} characters or unusual ones;"
             f" needed: at least {SHORTEST_KEY} printable ASCII characters without spaces",
             f"make one: {MAKE_KEY}",
         )

@@ -167,9 +167,9 @@ class SqlStore:
 
     def add_interactions(self, interactions: Sequence[Interaction]) -> None:
         """See :class:`Store`."""
-        for told in interactions:
-            _check_key("user id", told.user_id)
-            _check_key("item id", told.item_id)
+        for one in interactions:
+            _check_key("user id", one.user_id)
+            _check_key("item id", one.item_id)
         now = int(time.time())
         self._write(ADD_INTERACTION, [(i.user_id, i.item_id, int(i.liked), now) for i in interactions])
 

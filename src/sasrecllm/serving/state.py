@@ -155,7 +155,7 @@ class Snapshot:
         ]
         return found[:limit], len(found)
 
-    def history_of(self, user: str, told: Sequence[tuple[str, bool]]) -> dict[str, Any]:
+    def history_of(self, user: str, feedback: Sequence[tuple[str, bool]]) -> dict[str, Any]:
         """The last of what is known of a user: rows of the run, then what the server was told."""
         lines: list[tuple[int, bool]] = []
         index = self._index_of(user)
@@ -168,8 +168,10 @@ class Snapshot:
                 (int(item), bool(label))
                 for item, label in zip(data.items[rows], data.labels[rows], strict=True)
             ]
-        items = self.catalog.item_index([item for item, _ in told])
-        lines += [(int(i), liked) for i, (_, liked) in zip(items, told, strict=True) if i != UNKNOWN]
+        items = self.catalog.item_index([item for item, _ in feedback])
+        lines += [
+            (int(i), liked) for i, (_, liked) in zip(items, feedback, strict=True) if i != UNKNOWN
+        ]
         history = [
             {"item_id": self.catalog.item_id(i), "title": self.catalog.title(i), "liked": liked}
             for i, liked in lines[-SHOWN_HISTORY:]
@@ -195,17 +197,17 @@ class ServingState:
         self.reload_error: str | None = None
         self.current = self._snapshot(load())
 
-    def told_by(self, user: str | None) -> list[tuple[str, bool]]:
+    def feedback_of(self, user: str | None) -> list[tuple[str, bool]]:
         """What the store keeps of a user beside what is in the run."""
         if user is None:
             return []
         taken = self.current.loaded.taken
-        told = self.store.interactions_of
-        return told(user) if taken is None else told(user, taken=taken)
+        of = self.store.interactions_of
+        return of(user) if taken is None else of(user, taken=taken)
 
-    def keep(self, kind: str, told: Any) -> Any:
+    def keep(self, kind: str, given: Any) -> Any:
         """Write what the server is told: ``items`` or ``interactions``."""
-        return self.add_items(told) if kind == "items" else self.keep_interactions(told)
+        return self.add_items(given) if kind == "items" else self.keep_interactions(given)
 
     def keep_interactions(self, interactions: Sequence[Interaction]) -> list[str]:
         """Store feedback; returns ids that the catalogue does not hold (yet)."""
@@ -224,19 +226,19 @@ class ServingState:
 
     def _add_items(self, items: Sequence[StoredItem]) -> tuple[int, int]:
         now = self.current
-        told = {i.item_id: i for i in items}
+        given = {i.item_id: i for i in items}
         own = now.loaded.system.catalog
-        for raw, item in list(told.items()):
+        for raw, item in list(given.items()):
             index = int(own.item_index([raw])[0])
             if index == UNKNOWN:
                 continue
             if own.title(index) != item.title:
                 raise Problem(409, "an item of the run itself cannot get another title")
-            del told[raw]
-        fresh = [i for raw, i in told.items() if raw not in now.added]
-        changed = [i for raw, i in told.items() if raw in now.added and now.added[raw] != i]
+            del given[raw]
+        fresh = [i for raw, i in given.items() if raw not in now.added]
+        changed = [i for raw, i in given.items() if raw in now.added and now.added[raw] != i]
         if fresh or changed:
-            added = {**now.added, **told}
+            added = {**now.added, **given}
             # What is only new goes on top of what stands; a new title needs all of them anew.
             system, more = (now.loaded.system, list(added.values())) if changed else (now.system, fresh)
             extended = _extended(system, more, now.loaded)
@@ -254,15 +256,15 @@ class ServingState:
             Problem: 404 where nobody knows the user, 501 where this server cannot change its run.
             SasrecllmError: the run or the store cannot be changed.
         """
-        told = self.store.users_among([user])
+        in_store = self.store.users_among([user])
         if self._forget is None:
             if self.current.knows(user):
                 raise Problem(501, "this server cannot change its run: give `sasrecllm forget`")
-            if not told:
+            if not in_store:
                 raise Problem(404, NOBODY)
         else:
             try:
-                self._forget([user], told)
+                self._forget([user], in_store)
             except DataError:
                 raise Problem(404, NOBODY) from None
         with self._changing:

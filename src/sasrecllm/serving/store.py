@@ -182,7 +182,7 @@ def open_store(url: str) -> Store:
     if scheme == "sqlite" and rest.startswith("/"):
         return SqliteStore(unquote(rest[1:]))
     raise ConfigError(
-        f"store {without_password(url)!r} is of no known kind;"
+        f"store {without_password(url)!r} is of an unknown kind;"
         " allowed: a path, sqlite:///PATH, postgresql://...",
         "correct --store",
     )

@@ -35,6 +35,7 @@ CHANNELS = (
     "Markov chain",
     "ALS",
     "title words",
+    "item attributes",
     "item vectors",
     "repeats",
     "personal frequency",
@@ -117,5 +118,5 @@ class Evaluation(Section):
     ranking: Ranking = Field(Ranking(), description="lists over drawn others and the whole catalogue")
     baselines: list[str] = Field(
         default_factory=list,
-        description="rows beside the trivial: ItemKNN say, or package.module:Class",
+        description="rows beside the trivial: for example ItemKNN, or package.module:Class",
     )

@@ -179,13 +179,15 @@ class ItemFeatures(Section):
     """What describes an item to the user regression and to the title prior (baselines/features.py)."""
 
     attributes: list[str] = Field(
-        default_factory=list, description="columns of the items table, genres say; values split at |"
+        default_factory=list,
+        description="columns of the items table, for example genres; values split at |",
     )
     words: int = Field(256, ge=0, description="most frequent title words that count; 0 for none")
     vectors: str | None = Field(
         None,
-        description="for the title prior and for lists: file with a vector of every item (data.md), of"
-        " an encoder of sentences, say; or backbone: llm.backbone, a pretrained one, reads the titles",
+        description="for the title prior and for lists: file with a vector of every item (data.md), for"
+        " example of an encoder of sentences; or backbone: llm.backbone, a pretrained one, reads the"
+        " titles",
     )
 
     @property

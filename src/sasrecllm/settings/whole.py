@@ -23,8 +23,8 @@ class Config(Section):
     name: str = Field("", description="of the run, in its report; without one its folder's name")
     budget: str = Field(
         "",
-        description="what the run may take on this machine, 90s, 15m or 1h30m say; to end near it, it"
-        " chooses what nobody named (docs/recipes.md); empty: as long as it takes",
+        description="what the run may take on this machine, for example 90s, 15m or 1h30m; to end near"
+        " it, it chooses what nobody named (docs/recipes.md); empty: as long as it takes",
     )
     quick: bool = Field(
         False,

@@ -226,8 +226,6 @@ def _levers(asked: Asked, full: RunTime, own: bool) -> tuple[Lever, ...]:
 
 def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
     """The best way that fits, or None; and what the least one takes, in seconds."""
-    config = asked.config
-    everything = sum(s.asks for s in full.stages.values())
     steps = min(s.steps for s in full.stages.values() if s.asks)
     fewest = FEWEST_STEPS / max(1, steps)
     if full.documents:
@@ -235,19 +233,12 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
     needed = 0.0
     for way in _ways(asked, full):
         base, rules = _beside(asked, full, way)
-        asking = [s for s in _kept(full, way) if s.asks]
-        checked = sum(s.validation * s.validations for s in asking)
-        drawn = 0 if way.values.get(DRAWN) == 0 else full.drawn
-        listed = full.listed * len(asking) / everything
-        judging = _judging(full, config, way, asking) + listed * (full.served + drawn)
-        fixed = base + way.size.cost * (judging + checked)
-        training = full.document * full.documents + sum(s.step * s.steps for s in asking)
-        usual = way.size.cost * (training + listed * full.earned)
-        least = max(way.least, min(1.0, fewest))
-        needed = fixed + least * usual
+        judging, usual = _asking(asked.config, full, way)
+        fixed = base + judging
+        needed = fixed + max(way.least, min(1.0, fewest)) * usual
         if needed <= asked.left:
             share = (asked.left - fixed) / usual
-            values = _training(config, steps, share)
+            values = _training(asked.config, steps, share)
             if way.size != SIZES[USUAL]:
                 values |= {"llm.offline.width": way.size.width, "llm.offline.layers": way.size.layers}
             rules += [Rule(lever.why, {lever.key: lever.value}) for lever in way.given_up]
@@ -255,6 +246,17 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
             why = f"{passes:.0%} of the usual training of the language model fits"
             return [*rules, Rule(why, values), _ends(fixed + passes * usual)], needed
     return None, needed
+
+
+def _asking(config: Config, full: RunTime, way: Way) -> tuple[float, float]:
+    """Seconds of the stages that ask the language model: validating and judging; the usual training."""
+    asking = [s for s in _kept(full, way) if s.asks]
+    checked = sum(s.validation * s.validations for s in asking)
+    drawn = 0 if way.values.get(DRAWN) == 0 else full.drawn
+    listed = full.listed * len(asking) / sum(s.asks for s in full.stages.values())
+    judging = _judging(full, config, way, asking) + listed * (full.served + drawn)
+    training = full.document * full.documents + sum(s.step * s.steps for s in asking)
+    return way.size.cost * (judging + checked), way.size.cost * (training + listed * full.earned)
 
 
 def _kept(full: RunTime, way: Way) -> list[StageTime]:

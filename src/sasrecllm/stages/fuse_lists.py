@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.list_fusion import RIDGES, ListFusion
+from sasrecllm.data.candidates import servable_items
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, new_items, usable
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.stages.kind import Kind, Stage, Work
-from sasrecllm.stages.list_parts import fitted_rerank, servable, with_new_items
+from sasrecllm.stages.list_parts import fitted_rerank, with_new_items
 from sasrecllm.stages.next_item import validation_likes
 from sasrecllm.types import Questions
 
@@ -96,7 +97,7 @@ def fit_lists(work: Work, names: list[str], likes: Questions) -> ListFusion:
     """
     c, system, n_items = work.config.lists, work.system, work.dataset.n_items
     rows = system.interactions(("train",))
-    free = servable(work.dataset, among_I=rows.means.likes > 0)
+    free = servable_items(work.dataset, among_I=rows.means.likes > 0)
     bar = work.run.progress.bar("lists: channels")
     channels = make_channels(names, system, rows, progress=bar)
     fusion = ListFusion.fit(

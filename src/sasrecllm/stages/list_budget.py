@@ -6,14 +6,17 @@ every machine: a training step takes as long as three prompts without one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.splits import TEST, TRAIN, VALID
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stages
 from sasrecllm.stages.replay import rows_to_learn, steps_of_update
+from sasrecllm.types import Scorer
 
 SHARE = 0.1
 STEP = 3
@@ -60,6 +63,27 @@ def lists_per_row(config: Config, dataset: Dataset, stages: Stages, fused: int =
         return ListsPerRow(each, each)
     alone = min(ranking.users, budget // (fused or prompts))
     return ListsPerRow(0, alone if alone >= min(FEWEST, ranking.users) else 0)
+
+
+def lists_of_row(
+    config: Config, dataset: Dataset, stages: Stages, fusion: ListFusion | None
+) -> Callable[[Scorer], int]:
+    """How many lists are judged of a row, by its scorer: fewer where each asks the language model.
+
+    Args:
+        stages: those that end with a row of the table.
+        fusion: the run's list fusion, if any.
+    """
+    fused = 0 if fusion is None else fusion.rerank_prompts
+    most = lists_per_row(config, dataset, stages, fused)
+    first = fusion.name if fusion is not None and fused else list(stages.values())[-1].row
+
+    def lists_of(scorer: Scorer) -> int:
+        if not getattr(scorer, "prompts", 0):
+            return config.evaluation.ranking.users
+        return most.served if scorer.name == first else most.earlier
+
+    return lists_of
 
 
 def prompts_of(config: Config, dataset: Dataset, stages: Stages) -> int:

@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, distinct_likes
-from sasrecllm.baselines.contests import PLACES, blocks, compete
+from sasrecllm.baselines.contests import PLACES, blocks, compete, is_above
 from sasrecllm.baselines.list_fusion import ListFusion, knows_new_items
 from sasrecllm.baselines.list_rerank import Rerank, reranked_contests
 from sasrecllm.baselines.new_items_in_lists import NewItems, fit_offset
+from sasrecllm.data.candidates import servable_items
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.seeds import PRETENDED_NEW, RERANKED_LIKES
 from sasrecllm.stages.kind import Work
@@ -29,19 +30,6 @@ RERANKED = 500
 """Likes that the weight of P(like) is fitted on, at most."""
 
 
-def servable(data: Dataset, among_I: BoolArray | None = None) -> Free:
-    """What may be served to a history, of the items ``among_I`` (all without)."""
-
-    def free(histories: Histories) -> BoolArray:
-        if data.allow_seen:
-            free_BI = np.ones((len(histories), data.n_items), dtype=np.bool_)
-        else:
-            free_BI = ~histories.met(data.n_items)
-        return free_BI if among_I is None else free_BI & among_I
-
-    return free
-
-
 WITHOUT_OFFSET = "without an offset"
 
 
@@ -51,9 +39,10 @@ def with_new_items(
     """``fusion`` with the best way to list the items that no training row likes.
 
     Its weights were fitted among liked items; here all items compete, on all validation likes.  The
-    ways: with the offset fitted to new items, without any, and in place of the whole mixture one
-    channel that knows new items by itself.  The highest NDCG@10 is taken, so that a list is not worse
-    than such a channel alone where most of what is liked next is new.
+    ways: with the offset fitted to new items or without any, whichever has the higher NDCG@10, and in
+    place of the whole mixture one channel that knows new items by itself, where that is surely better:
+    so a list is not worse than such a channel where most of what is liked next is new, and one like
+    that it hit by luck is no reason to serve it alone.
 
     Args:
         fusion: over channels of the training rows, without new items.
@@ -70,15 +59,19 @@ def with_new_items(
         [fitted, plain, *alone],
         likes.histories,
         likes.targets,
-        free=servable(work.dataset),
+        free=servable_items(work.dataset),
         n_items=work.dataset.n_items,
         best=PLACES,
         progress=work.run.progress.bar("lists: ways to list new items"),
     )
-    gains = [float(contests.gains(row).mean()) for row in np.eye(2 + len(alone))]
-    ways = [fitted, plain, *map(fitted.alone, alone)]
+    gains = np.stack([contests.gains(row) for row in np.eye(2 + len(alone))])
+    means, users = gains.mean(1), likes.histories.users
     names = [fusion.name, WITHOUT_OFFSET, *(channel.name for channel in alone)]
-    return replace(ways[int(np.argmax(gains))], whole=dict(zip(names, gains, strict=True)))
+    whole = {name: float(mean) for name, mean in zip(names, means, strict=True)}
+    mixture, best = int(np.argmax(means[:2])), int(np.argmax(means))
+    if best > 1 and is_above(gains[best], gains[mixture], users):
+        return replace(fitted.alone(alone[best - 2]), whole=whole)
+    return replace((fitted, plain)[mixture], whole=whole)
 
 
 def fitted_offset(work: Work, fusion: ListFusion, new: NewItems, likes: Questions) -> float:
@@ -96,7 +89,7 @@ def fitted_offset(work: Work, fusion: ListFusion, new: NewItems, likes: Question
     data = work.dataset
     liked_I = np.ones(data.n_items, dtype=np.bool_)
     liked_I[new.items] = False
-    free = met_by_others(data, servable(data), liked_I)
+    free = met_by_others(data, servable_items(data), liked_I)
     on_new = np.flatnonzero(new.known_I[likes.targets])
     there = 0
     for part in blocks(len(on_new), data.n_items):
@@ -107,7 +100,7 @@ def fitted_offset(work: Work, fusion: ListFusion, new: NewItems, likes: Question
         rng = np.random.default_rng([work.config.seed, PRETENDED_NEW])
         hidden_I = liked_I & (rng.random(data.n_items) < PRETENDED)
         new = NewItems.of(new.words, hidden_I, liked_I & ~hidden_I)
-        free = servable(data, liked_I)
+        free = servable_items(data, liked_I)
     return fit_offset(
         replace(fusion, new=new).scores,
         new.known_I,
@@ -161,12 +154,13 @@ def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | 
         return None
     rng = np.random.default_rng([c.seed, RERANKED_LIKES])
     sample = np.sort(rng.permutation(len(likes))[:most])
+    liked_I = work.system.interactions(("train",)).means.likes > 0
     contests, scale = reranked_contests(
         scorer,
         fusion.scores,
         likes.histories.take(sample),
         likes.targets[sample],
-        free=met_by_others(data, servable(data), work.system.interactions(("train",)).means.likes > 0),
+        free=met_by_others(data, servable_items(data), liked_I),
         n_items=data.n_items,
         best=best,
         progress=work.run.progress.bar(f"lists: P(like) of {scorer.name}"),

@@ -24,43 +24,47 @@ from sasrecllm.training.language import pretrain_offline
 def language_model(run: Run, dataset: Dataset) -> None:
     """Build and pretrain the offline language model into the run, where the run needs one.
 
-    It reads the training split's histories, less those of
-    ``mapper.llm_holdout_users``, and the catalogue's titles,
-    nothing else of validation or test.
+    It reads the training split's histories, less those of ``mapper.llm_holdout_users``, and the
+    catalogue's titles, nothing else of validation or test.
     """
-    c = run.config.llm
     if not is_own(run.config) or not asks_language_model(run.config):
         return
-    folder = run.folder.language_model
-    if not is_whole(folder) and run.config.update.of:
-        there = RunFolder(Path(run.config.update.of))
-        if is_main_process():
-            copy_folder(there.language_model, folder)
-            if there.language_seconds.is_file():  # what it cost, it cost
-                shutil.copyfile(there.language_seconds, run.folder.language_seconds)
-        wait_for_all()
-    elif not is_whole(folder):
-        started = time.monotonic()
-        templates = stored_templates(run.folder, run.config)
-        share = holdout_share(run.config, planned(run.config))
-        backbone = pretrain_offline(
-            dataset.catalog.titles,
-            dataset.words,
-            text_questions(dataset, share, run.config.seed),
-            text_prompt=templates["text"],
-            soft_prompt=templates["soft"],
-            settings=c.offline,
-            title_tokens=c.title_tokens,
-            seed=run.config.seed,
-            stores=(
-                run.tracking.store(run.folder.language_stage("titles")),
-                run.tracking.store(run.folder.language_stage("answers")),
-            ),
-            progress=run.progress,
-            device=pick_device(run.config.device),
-        )
-        if is_main_process():
-            shutil.rmtree(folder, ignore_errors=True)
-            write_json(run.folder.language_seconds, {"seconds": time.monotonic() - started})
-            commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))
-        wait_for_all()
+    if not is_whole(run.folder.language_model):
+        if run.config.update.of:
+            _take_over(run, RunFolder(Path(run.config.update.of)))
+        else:
+            _pretrain(run, dataset)
+    wait_for_all()
+
+
+def _take_over(run: Run, before: RunFolder) -> None:
+    """An update goes on with the language model of the run before it."""
+    if is_main_process():
+        copy_folder(before.language_model, run.folder.language_model)
+        if before.language_seconds.is_file():  # what it cost, it cost
+            shutil.copyfile(before.language_seconds, run.folder.language_seconds)
+
+
+def _pretrain(run: Run, dataset: Dataset) -> None:
+    c, folder, started = run.config, run.folder.language_model, time.monotonic()
+    templates = stored_templates(run.folder, c)
+    backbone = pretrain_offline(
+        dataset.catalog.titles,
+        dataset.words,
+        text_questions(dataset, holdout_share(c, planned(c)), c.seed),
+        text_prompt=templates["text"],
+        soft_prompt=templates["soft"],
+        settings=c.llm.offline,
+        title_tokens=c.llm.title_tokens,
+        seed=c.seed,
+        stores=(
+            run.tracking.store(run.folder.language_stage("titles")),
+            run.tracking.store(run.folder.language_stage("answers")),
+        ),
+        progress=run.progress,
+        device=pick_device(c.device),
+    )
+    if is_main_process():
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(run.folder.language_seconds, {"seconds": time.monotonic() - started})
+        commit_folder(folder, lambda temporary: save_backbone(backbone, temporary))

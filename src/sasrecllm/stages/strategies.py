@@ -181,10 +181,9 @@ def _spelt_out(number: int, given: dict[str, Any]) -> Stage:
     try:
         of = _Spelt.model_validate(given)
     except ValidationError as error:
-        lacks = sorted(str(e["loc"][0]) for e in error.errors() if e["type"] == "missing")
-        said = [explained(e, _Spelt) for e in error.errors() if e["type"] != "missing"]
-        said = said or [f"it lacks {', '.join(lacks)}"]
-        raise ConfigError(f"strategy: stage {number}: " + "\n  ".join(said), "correct it") from None
+        raise ConfigError(
+            f"strategy: stage {number}: {explained(error, _Spelt)}", "correct the stage"
+        ) from None
     kind = kind_of(of.task, of.name)
     return Stage(
         of.name, kind, of.train, of.prompt, of.vectors, of.load, given.get("loop") or {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,8 @@ def run_time(run: Run, dataset: Dataset, *, language: bool = True) -> RunTime:
 def _stage(work: Work, stage: Stage) -> StageTime:
     other, found = stage.kind.seconds(work, stage), stage.kind.task(work, stage)
     if found is None or not found[2]:
-        return StageTime(other=other)
+        asks = stage.kind.asks_language_model
+        return StageTime(validation=_asked(work, stage) if asks else 0.0, other=other, asks=asks)
     task, settings, copies = found
     step, validation = tried(task, settings, work.system.device)
     learns = sum(p.numel() for p in task.trainable().values())
@@ -191,12 +193,28 @@ def tried(task: Task, settings: LoopSettings, device: str = "cpu") -> tuple[floa
     # The first makes what is made once; one of the others may have had to wait for another process.
     step = float(np.median(took[1:] or took))
     task.eval()
-    asked = _spread(task.n_validation, FEW, task.beside)
-    seconds = _asking(task, asked)
-    if seconds < ENOUGH * len(asked) / QUESTIONS:
-        asked = _spread(task.n_validation, QUESTIONS, task.beside)
-        seconds = _asking(task, asked)
-    return step, seconds / max(1, len(asked)) * task.n_validation
+    with torch.no_grad():
+        row = _row(task.validation_scores, task.n_validation, task.beside)
+    return step, row * task.n_validation
+
+
+def _asked(work: Work, stage: Stage) -> float:
+    """Seconds of one question of a stage that nothing learns in."""
+    scorer = stage.kind.scorer(work.system, stage, work.stages)
+    asked = work.questions("test")
+    return _row(lambda few: score_questions(scorer, asked.take(few)), len(asked))
+
+
+def _row(read: Callable[[IntArray], object], rows: int, beside: int = 1) -> float:
+    """Seconds of one of ``rows``, by a few of them, by more where those take little."""
+    row = 0.0
+    for count in (FEW, QUESTIONS):
+        if row * QUESTIONS < ENOUGH:
+            asked = _spread(rows, count, beside)
+            started = time.monotonic()
+            read(asked)
+            row = (time.monotonic() - started) / max(1, len(asked))
+    return row
 
 
 def _step(task: Task, batch: IntArray, settings: LoopSettings, device: str) -> float:
@@ -218,13 +236,6 @@ def _spread(rows: int, count: int, beside: int = 1) -> IntArray:
     chosen = np.unique(np.linspace(0, blocks - 1, min(-(-count // beside), blocks)).astype(np.int64))
     at = (chosen[:, None] * beside + np.arange(beside)).reshape(-1)
     return at[at < rows]
-
-
-def _asking(task: Task, asked: IntArray) -> float:
-    started = time.monotonic()
-    with torch.no_grad():
-        task.validation_scores(asked)
-    return time.monotonic() - started
 
 
 def _document(trial: Run, dataset: Dataset) -> float:

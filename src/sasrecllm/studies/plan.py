@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sasrecllm.config import parse_config, put, read_overrides, read_yaml
+from sasrecllm.config import explained, parse_config, put, read_overrides, read_yaml
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.settings import Config, Section
 
@@ -65,7 +65,7 @@ class Plan(Section):
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
     reference: str = Field("item mean + user mean", description="row that differences are against")
     baselines: list[str] = Field(
-        default_factory=list, description="rows beside the trivial ones, ItemKNN say"
+        default_factory=list, description="rows beside the trivial ones, for example ItemKNN"
     )
     tuning: Tuning = Tuning()
     datasets: dict[str, DataSet] = Field(min_length=1)
@@ -107,12 +107,12 @@ def load_plan(path: Path, overrides: Iterable[str] = ()) -> Plan:
     try:
         plan = Plan.model_validate(values)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors()
-        ]
-        raise ConfigError(
-            f"{path}: " + "\n  ".join(lines), "correct the key; docs/study.md shows every one"
-        ) from None
+        remedy = "correct the key; docs/study.md shows every one"
+        if runs := [
+            key for key in values if key in Config.model_fields and key not in Plan.model_fields
+        ]:
+            remedy += f", and a setting of the runs is datasets.NAME.set.{runs[0]}"
+        raise ConfigError(f"{path}: {explained(error, Plan)}", remedy) from None
     for what, names in (("datasets", plan.datasets), ("rows", plan.rows)):
         if len({slug(n) for n in names}) < len(names) or not all(map(slug, names)):
             raise ConfigError(
@@ -142,11 +142,12 @@ def load_space(path: Path) -> dict[str, Range]:
         ConfigError: a range is wrong.
     """
     try:
-        return {key: Range.model_validate(value) for key, value in read_yaml(path).items()}
+        for key, value in (ranges := read_yaml(path)).items():
+            ranges[key] = Range.model_validate(value)
+        return ranges
     except ValidationError as error:
-        found = error.errors()[0]
         raise ConfigError(
-            f"{path}: {'.'.join(map(str, found['loc']))} is {found['input']!r}: {found['msg']}",
+            f"{path}: {key}: {explained(error, Range)}",
             "write key: {choices: [..]} or key: {low: .., high: .., log: true}",
         ) from None
 

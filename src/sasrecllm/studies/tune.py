@@ -257,7 +257,7 @@ def _conclude(
     if not good:
         raise ConfigError(
             f"{folder}: all {len(records)} trials failed; the last one: {records[-1]['error']}",
-            "mend the space or the configuration",
+            "correct the space or the configuration",
         )
     best = max(good, key=lambda r: float(r["objective"]))
     result = {

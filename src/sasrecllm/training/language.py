@@ -60,14 +60,13 @@ def pretrain_offline(
         title_tokens: longest title in tokens.
     """
     settings = settings or Offline()
-    template = text_prompt
-    literals = _literals(template, words) + _literals(soft_prompt, words)
+    literals = _literals(text_prompt, words) + _literals(soft_prompt, words)
     spaced = [" " + title for title in titles]
     tokenizer = train_tokenizer([*titles, *spaced, *literals * 100], settings.vocabulary)
     builder = PromptBuilder(
-        template,
+        text_prompt,
         tokenizer,
-        TitleTokens(tokenizer, titles, title_tokens, template.lead),
+        TitleTokens(tokenizer, titles, title_tokens, text_prompt.lead),
         words,
         history_length=settings.history,
         max_tokens=settings.positions,
@@ -80,21 +79,13 @@ def pretrain_offline(
         positions=settings.positions * POSITIONS,
         seed=seed,
     ).to(device)
-    rng = np.random.default_rng([seed, LANGUAGE_DOCUMENTS])
-    writer = DocumentWriter(builder, questions, rng)
-    held = int(settings.documents * HELD_OUT)
-    loops = (settings.titles_loop, settings.answers_loop)
-    for name, loop, store in zip(("titles", "answers"), loops, stores, strict=True):
-        answered = settings.answered if name == "answers" else 0
-        documents = [writer.write(answered) for _ in range(settings.documents)]
-        task = LanguageTask(
-            f"language ({name})",
-            backbone,
-            documents[held:],
-            [writer.write(answered, held_out=True) for _ in range(held)],
-            only=(builder.yes_id, builder.no_id) if answered else None,
-            device=device,
-        )
+    writer = DocumentWriter(builder, questions, np.random.default_rng([seed, LANGUAGE_DOCUMENTS]))
+    phases = (
+        ("titles", 0, settings.titles_loop),
+        ("answers", settings.answered, settings.answers_loop),
+    )
+    for (name, answered, loop), store in zip(phases, stores, strict=True):
+        task = writer.task(f"language ({name})", backbone, settings.documents, answered, device)
         fit(task, loop.seeded(seed), store, progress, device)
     return backbone.eval()
 
@@ -147,6 +138,21 @@ class DocumentWriter:
             answer = self.builder.yes_id if label == 1 else self.builder.no_id
             parts += [ids[at:length], np.array([answer])]
         return np.concatenate(parts)
+
+    def task(
+        self, name: str, backbone: Backbone, count: int, answered: int, device: str
+    ) -> LanguageTask:
+        """A phase of training: ``count`` documents in all, a share of them of held-out users."""
+        held = int(count * HELD_OUT)
+        documents = [self.write(answered) for _ in range(count)]
+        return LanguageTask(
+            name,
+            backbone,
+            documents[held:],
+            [self.write(answered, held_out=True) for _ in range(held)],
+            only=(self.builder.yes_id, self.builder.no_id) if answered else None,
+            device=device,
+        )
 
 
 def _likes(items: IntArray) -> Histories:

@@ -42,8 +42,8 @@ class Store(Protocol):
         """Keep this state; it must be whole or absent."""
         ...
 
-    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest whole state, or None."""
+    def latest(self, *, logs: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest whole state, or None; of several processes that ask, one ``logs``."""
         ...
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -151,7 +151,7 @@ class _Fit:
     def run(self) -> FitResult:
         self._resume()
         if self.job.sharded:
-            self.progress.line(f"{self.given.name}: cut among {self.job.world} processes (FSDP2)")
+            self.progress.line(f"{self.given.name}: sharded over {self.job.world} processes (FSDP2)")
         self.progress.start(self.step)
         # One of several processes must not leave the others alone: they agree on the step to stop at.
         with signals.held() if self.job.world > 1 else nullcontext():
@@ -297,7 +297,7 @@ class _Fit:
             yield from ((f"optimizer/{i}/{k}", v) for k, v in slots.items())
 
     def _resume(self) -> None:
-        found = self.store.latest() if self.store is not None else None
+        found = self.store.latest(logs=self.job.is_main) if self.store is not None else None
         if found is None:
             return
         tensors, state = found

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.extend import NothingNew, kind_of
 from sasrecllm.data.ingest.frames import table
 from sasrecllm.runs.folder import RunFolder
@@ -97,25 +98,37 @@ class FromStore:
     dislikes: int
 
 
-def taken_from(run: RunFolder, told: StoreRows) -> FromStore:
-    """What the run has not yet of what a store was told.
+def taken_from(run: RunFolder, store: StoreRows) -> FromStore:
+    """What a store has and the run has not yet.
 
     Raises:
         NothingNew: it has all.
     """
     config, old = stored_config(run), stored_data(run)
-    same = config.update.store == told.identity
+    same = config.update.store == store.identity
     mark, waited = (config.update.told, set(config.update.waiting)) if same else (0, set())
     begin = mark - OVERLAP if old.has_times else mark  # what is seen twice is known by its time
-    fresh = [row for row in told.rows if row.number > begin or row.number in waited]
+    fresh = [row for row in store.rows if row.number > begin or row.number in waited]
     ours = set(old.catalog.item_ids)
-    items = [item for item in told.items if item.item_id not in ours]
+    items = [item for item in store.items if item.item_id not in ours]
     known = ours | {item.item_id for item in items}
     waiting = [row.number for row in fresh if row.item_id not in known]
     there = [row for row in fresh if row.item_id in known]
     takes = [row for row in there if row.liked or kind_of(old) != "implicit"]
     if not any(row.number > mark or row.number in waited for row in takes):
-        raise NothingNew(f"store {told.name}", len(told.rows))
+        raise NothingNew(f"store {store.name}", len(store.rows))
+    last = max((row.number for row in store.rows), default=0)
+    return FromStore(
+        _rows_frame(takes, old, config.data.columns),
+        _items_frame(items, config.data.columns) if items else None,
+        {"store": store.identity, "told": max(mark, last), "waiting": waiting},
+        len(waiting),
+        len(there) - len(takes),
+    )
+
+
+def _rows_frame(takes: Sequence[StoreRow], old: Dataset, names: Mapping[str, str | None]) -> Any:
+    """The rows as a table with the columns that the run was trained on, under its names for them."""
     threshold = old.log.threshold if old.log and old.log.threshold is not None else 1.0
     found: dict[str, list[Any]] = {
         "user_id": [row.user_id for row in takes],
@@ -125,21 +138,14 @@ def taken_from(run: RunFolder, told: StoreRows) -> FromStore:
         "timestamp": [row.at for row in takes],
         "order": [row.number for row in takes],
     }
-    names = config.data.columns
     needed = {"labels": "label", "ratings": "rating"}.get(kind_of(old), "")
     wanted = {"user_id", "item_id", needed, *names} | ({"timestamp"} if old.has_times else set())
     columns = {names.get(c) or c: found[c] for c in found if c in wanted and names.get(c, c)}
-    last = max((row.number for row in told.rows), default=0)
-    return FromStore(
-        table(columns),
-        _shelf(items, names) if items else None,
-        {"store": told.identity, "told": max(mark, last), "waiting": waiting},
-        len(waiting),
-        len(there) - len(takes),
-    )
+    return table(columns)
 
 
-def _shelf(items: Sequence[StoreItem], names: Mapping[str, str | None]) -> Any:
+def _items_frame(items: Sequence[StoreItem], names: Mapping[str, str | None]) -> Any:
+    """The items as a table, under the run's names for its columns."""
     item = names.get("items.item_id") or names.get("item_id") or "item_id"
     title = names.get("items.title") or names.get("title") or "title"
     attributes = dict.fromkeys(name for one in items for name in one.attributes)

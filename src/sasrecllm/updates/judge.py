@@ -6,7 +6,7 @@ did since in their histories.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.checkpoint import write_json
-from sasrecllm.data.candidates import servable_likes
+from sasrecllm.data.candidates import servable_items, servable_likes
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.comparison import Judge
@@ -23,7 +23,6 @@ from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.evaluation.served_lists import Asked, ListTable, spread_over_users
 from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.requests import NewItem
-from sasrecllm.inference.rerank import free_items
 from sasrecllm.machine.progress import Progress
 from sasrecllm.reports.write import write_report
 from sasrecllm.runs.folder import RunFolder
@@ -33,7 +32,7 @@ from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.list_budget import lists_per_row
 from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.stages.strategies import planned
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import UNKNOWN, FloatArray, Histories, IntArray, Scorer
 
 BEFORE, AFTER = "before", "after"
 DECIDES = ("auc", "hr@10")
@@ -79,7 +78,7 @@ class Served:
         self.users = system.dataset.catalog.user_index(catalog.user_ids)
         fresh = np.flatnonzero(self.items == UNKNOWN)
         self.items[fresh] = system.catalog.n_items + np.arange(len(fresh))
-        told = [
+        new = [
             NewItem(
                 catalog.item_id(i),
                 catalog.title(i),
@@ -87,7 +86,7 @@ class Served:
             )
             for i in fresh.tolist()
         ]
-        self.system = system.with_items(told) if told else system
+        self.system = system.with_items(new) if new else system
 
     def scorer(self) -> Elsewhere:
         """Its P(like)."""
@@ -120,47 +119,49 @@ def judged(
         under ``differences`` of it ``b minus a`` likewise.
     """
     test = dataset.questions("test")
-    judge = Judge(test, {}, resamples, seed)
     served = [Served(name, system, dataset.catalog) for name, system in systems.items()]
+    judge = Judge(test, {}, resamples, seed)
     for one in served:
         bar = progress.bar(f"P(like), {one.name}")
         scores = (known or {}).get(one.name)
         if scores is None:
             scores = score_questions(one.scorer(), test, progress=bar)
         judge.evaluation(one.name, scores, one.system.calibration)
-    metrics: dict[str, dict[str, Any]] = {}
-    for metric in ("auc", "uauc", "log_loss"):
-        metrics[metric] = {n: interval(*judge.draws[n][metric]).to_list() for n in systems}
-        metrics[metric]["differences"] = {
-            f"{b} minus {a}": judge.differences(b, a)[metric] for a, b in pairwise(systems)
-        }
-    found = {"rows": len(test), "lists": 0, "metrics": metrics}
-    rows = servable_likes(dataset, "test")
-    drawn = rows[
-        spread_over_users(dataset.users[rows], lists, np.random.default_rng([seed, SERVED_LISTS]))
-    ]
-    if not len(drawn):
-        return found
+    metrics = {
+        metric: _paired(
+            {name: interval(*judge.draws[name][metric]).to_list() for name in systems},
+            metric,
+            judge.differences,
+        )
+        for metric in ("auc", "uauc", "log_loss")
+    }
+    rows, rng = servable_likes(dataset, "test"), np.random.default_rng([seed, SERVED_LISTS])
+    drawn = rows[spread_over_users(dataset.users[rows], lists, rng)]
+    if len(drawn):
+        asked = Asked(dataset.histories(drawn), dataset.items[drawn], servable_items(dataset))
+        counts = dataset.train_counts.astype(np.float64)
+        metrics |= _of_lists(served, ListTable(asked, counts, resamples=resamples, seed=seed), progress)
+    return {"rows": len(test), "lists": len(drawn), "metrics": metrics}
 
-    def free(known: Histories) -> BoolArray:
-        return free_items(known, np.ones(dataset.n_items, dtype=bool), seen=dataset.allow_seen)
 
-    table = ListTable(
-        Asked(dataset.histories(drawn), dataset.items[drawn], free),
-        dataset.train_counts.astype(np.float64),
-        resamples=resamples,
-        seed=seed,
-    )
-    rows_of = {
+def _of_lists(served: Sequence[Served], table: ListTable, progress: Progress) -> dict[str, Any]:
+    """Metric of lists -> row -> [value, low, high], and the differences."""
+    rows = {
         one.name: table.add(one.lists(100), progress=progress.bar(f"lists, {one.name}"))
         for one in served
     }
-    for metric in ("hr@10", "ndcg@10"):
-        metrics[metric] = {name: rows_of[name][metric] for name in systems}
-        metrics[metric]["differences"] = {
-            f"{b} minus {a}": table.difference(b, a)[metric] for a, b in pairwise(systems)
-        }
-    return found | {"lists": len(drawn)}
+    return {
+        metric: _paired({name: row[metric] for name, row in rows.items()}, metric, table.difference)
+        for metric in ("hr@10", "ndcg@10")
+    }
+
+
+def _paired(
+    rows: Mapping[str, Any], metric: str, differences: Callable[[str, str], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """``rows`` (name -> value), with the difference of each to the one before it."""
+    changes = {f"{b} minus {a}": differences(b, a)[metric] for a, b in pairwise(rows)}
+    return {**rows, "differences": changes}
 
 
 def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
@@ -198,7 +199,7 @@ def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
 def _affordable(run: Run, dataset: Dataset, system: Recommender) -> int:
     """How many lists are asked for: all, or those that the language model may cost."""
     fusion = system.fusion
-    fused = 0 if fusion is None or fusion.rerank is None else fusion.rerank.prompts
+    fused = 0 if fusion is None else fusion.rerank_prompts
     if not system.asks_language_model or (fusion is not None and not fused):
         return run.config.evaluation.ranking.users
     return lists_per_row(run.config, dataset, planned(run.config), fused).served

@@ -20,10 +20,9 @@ def relatives(run: Path) -> list[Path]:
         there = RunFolder(folder)
         if there.config.is_file():
             try:
-                before = stored_config(there, None).update.of
+                of[folder.resolve()] = _earlier(there)
             except SasrecllmError:  # it cannot be opened, so nobody is recommended anything by it
                 continue
-            of[folder.resolve()] = Path(before).resolve() if before else None
     found, last = {place}, set[Path]()
     while found != last:
         last = set(found)
@@ -34,16 +33,22 @@ def relatives(run: Path) -> list[Path]:
 
 def goes_on_from(run: Path, earlier: Path) -> bool:
     """Whether ``run`` is an update of ``earlier``, or of one that is, both without links in them."""
-    seen: set[Path] = set()
-    while run not in seen and RunFolder(run).config.is_file():
-        seen.add(run)
-        before = stored_config(RunFolder(run), None).update.of
-        if not before:
+    at, seen = run, set[Path]()
+    while at not in seen and RunFolder(at).config.is_file():
+        seen.add(at)
+        before = _earlier(RunFolder(at))
+        if before is None:
             return False
-        run = Path(before).resolve()
-        if run == earlier:
+        if before == earlier:
             return True
+        at = before
     return False
+
+
+def _earlier(run: RunFolder) -> Path | None:
+    """The run that an update goes on from, without links; None where ``run`` is no update."""
+    of = stored_config(run, None).update.of
+    return Path(of).resolve() if of else None
 
 
 def _is_whole(run: RunFolder, before: Path | None) -> bool:

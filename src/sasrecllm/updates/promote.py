@@ -27,7 +27,7 @@ def link_of(run: Path, out: Path) -> Path:
     link = run if run.is_symlink() else out.parent / CURRENT
     if link.exists() and not link.is_symlink():
         raise ConfigError(
-            f"{link} is no link, so the server cannot be led to a new run by it",
+            f"{link} is no link, so it cannot be pointed at the new run",
             "move it away, or give --promote never",
         )
     return link

@@ -67,7 +67,7 @@ def update(
     out: Path | None = None,
     *,
     promote: Promote = "auto",
-    told: StoreRows | None = None,
+    store: StoreRows | None = None,
     given: Iterable[tuple[str, Any, str]] = (),
     command: str = "sasrecllm.update(...)",
     quiet: bool = False,
@@ -81,7 +81,7 @@ def update(
         run: a finished run folder, or a link to one.
         interactions, items: new rows and items, as :func:`sasrecllm.fit` takes them.
         out: folder of the new run; the next number behind the name of ``run`` without.
-        told: what a server's store has, in their place.
+        store: what a server's store has, in their place.
         promote: ``auto`` moves the link to the new run unless it is surely worse.
         given: dotted key, value and origin of settings of the user's own.
 
@@ -94,7 +94,7 @@ def update(
     """
     with as_refusals(run):
         there = choose_run(run.resolve())
-    taken = None if told is None else taken_from(there, told)
+    taken = None if store is None else taken_from(there, store)
     if taken is not None:
         interactions, items = taken.interactions, taken.items
     with lent(interactions, items) as data:

@@ -301,13 +301,15 @@ def test_two_names_for_one_meaning_can_both_be_left_out() -> None:
 def test_users_whose_ids_may_be_none_or_differ_by_a_space_are_named(tmp_path: Path) -> None:
     rows = [f"{user},{item}" for user in ("u", "u ", "NULL", "7") for item in "abc"]
     notes = prepare(log(tmp_path, "who,item_id", *rows, columns={"user_id": "who"}), seen="allow").notes
-    assert any("column who: 1 ids begin or end with a space ('u ' say)" in note for note in notes)
+    assert any(
+        "column who: 1 ids begin or end with a space (for example 'u ')" in note for note in notes
+    )
     assert any("column who: the rows of 'NULL' are taken for those of a user" in note for note in notes)
     rows = [f"{user},{item}" for user in ("Anna", "anna", "ANNA", "ben", "Carl") for item in "abc"]
     notes = prepare(log(tmp_path, "who,item_id", *rows, columns={"user_id": "who"}), seen="allow").notes
     assert [n for n in notes if "column who" in n] == [
-        "log.csv, column who: 3 ids differ from another one in case alone ('ANNA' and 'Anna' say): they"
-        " are different users"
+        "log.csv, column who: 3 ids differ from another one in case alone (for example 'ANNA' and"
+        " 'Anna'): they are different users"
     ]
     plain = [f"{user},{item}" for user in ("u", "nulla", "a b") for item in "abc"]
     assert not any(

@@ -53,3 +53,30 @@ def test_all_that_both_files_lack_is_named_at_once_and_the_remedy_works(tmp_path
 def test_two_missing_columns_are_not_thought_to_be_one(tmp_path: Path) -> None:
     refusal = refused(log(tmp_path, "user_item_idx,day", "u,a"))
     assert refusal.remedy.count("=user_item_idx'") == 1
+
+
+@pytest.mark.parametrize(("feedback", "column"), [("labels", "label"), ("ratings", "rating")])
+def test_what_the_feedback_asks_for_is_named_with_the_rest_and_the_remedy_works(
+    tmp_path: Path, feedback: str, column: str
+) -> None:
+    header, shelf = "cook,dish_no,verdict", "dish_no,movie_titles\na,A\nb,B\n"
+    rows = [f"u{n % 5},{'ab'[n % 2]},{n % 2}" for n in range(40)]
+    tables = log(tmp_path, header, *rows, shelf=shelf)
+    with pytest.raises(DataError) as refusal:
+        prepare(tables, feedback=feedback)
+    assert f"and no column {column}, which data.feedback asks for; its columns:" in refusal.value.what
+    remedy, some = refusal.value.remedy.split("; or")[0], "<name in your file>"
+    assert remedy.startswith("name them: 'data.columns.item_id=dish_no'")
+    assert f"'data.columns.{column}={some}'" in remedy and "data.feedback=auto" not in remedy
+    settings = remedy.removeprefix("name them: ").replace(some, "cook", 1).replace(some, "verdict")
+    columns = load_config(None, [text.strip("'") for text in settings.split(" ")]).data.columns
+    given = log(tmp_path, header, *rows, shelf=shelf, columns=columns, order="file")
+    assert len(prepare(given, feedback=feedback, threshold=1, split="leave-one-out")) == 40
+
+
+def test_a_label_that_alone_is_missing_is_named_beside_the_files_columns(tmp_path: Path) -> None:
+    tables = log(tmp_path, "user_id,item_id,clicks", "u,a,1", "u,a,0")
+    with pytest.raises(DataError) as refusal:
+        prepare(tables, feedback="labels")
+    assert "its columns: clicks, user_id, item_id; did you mean 'clicks'?" in refusal.value.what
+    assert refusal.value.remedy == "name it: 'data.columns.label=clicks', or set data.feedback=auto"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,26 @@ def test_a_bad_row_is_named_with_file_row_column_and_value(case: str) -> None:
     shown = str(refusal.value)
     assert f"log.csv, row 5, column {column}: " in shown and value in shown and "allowed: " in shown
     assert refusal.value.exit_code == 4 and "quarantine" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("unit", ["milliseconds", "microseconds", "nanoseconds"])
+def test_times_in_another_unit_are_told_by_it_and_the_remedy_works(unit: str) -> None:
+    moment, parts = 1_700_000_000, {"milli": 10**3, "micro": 10**6, "nano": 10**9}[unit[:-7]]
+    with pytest.raises(DataError, match=f"this looks like {unit}\n") as refusal:
+        validate(tables([("u", "a", 1.0, moment * parts)]))
+    divisor = int(re.search(r"divide the column by (\d+);", refusal.value.remedy)[1])
+    clean, _ = validate(tables([("u", "a", 1.0, moment * parts // divisor)]))
+    assert clean.interactions["timestamp"].to_list() == [moment]
+
+
+@pytest.mark.parametrize(
+    ("raw", "remedy"),
+    [("u" * 129, "give shorter ids"), ("u\n1", "take line breaks"), (" ", "give the id")],
+)
+def test_the_next_step_for_a_bad_id_is_about_what_is_bad_of_it(raw: str, remedy: str) -> None:
+    with pytest.raises(DataError) as refusal:
+        validate(tables([*GOOD, (raw, "a", 1.0, 5)]))
+    assert refusal.value.remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)

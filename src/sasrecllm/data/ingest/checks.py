@@ -16,7 +16,9 @@ from sasrecllm.data.interactions import LINE, ROW, FileColumns
 
 ID_BYTES = 128
 LATEST = 100_000_000_000
-"""Seconds beyond this (the year 5138) are milliseconds."""
+"""Seconds beyond this (the year 5138) are milliseconds, and a thousand times as many of less."""
+FINER = {"nanoseconds": 10**9, "microseconds": 10**6, "milliseconds": 1000}
+"""Units in which times are kept that are no seconds: how many make one."""
 
 SPLIT_NAMES = ("train", "valid", "test")
 
@@ -49,11 +51,13 @@ def id_checks(every: pl.Series) -> list[Check]:
 def every_id_check(column: str) -> list[Check]:
     """An id is present, printable and short enough for every door it passes."""
     value = pl.col(column)
-    remedy = "give the id, or remove the row"
+    give = "give the id, or remove the row"
+    signs = "take line breaks and the like out of the id, in both files, or remove the row"
+    long = "give shorter ids, the same in both files: numbers, or a digest of each"
     return [
-        Check(column, value.is_null() | (value.str.strip_chars() == ""), "an id", remedy),
-        Check(column, value.str.contains(r"\p{Cc}"), "an id without control characters", remedy),
-        Check(column, value.str.len_bytes() > ID_BYTES, f"ids up to {ID_BYTES} bytes", remedy),
+        Check(column, value.is_null() | (value.str.strip_chars() == ""), "an id", give),
+        Check(column, value.str.contains(r"\p{Cc}"), "an id without control characters", signs),
+        Check(column, value.str.len_bytes() > ID_BYTES, f"ids up to {ID_BYTES} bytes", long),
     ]
 
 
@@ -69,15 +73,19 @@ def number_checks(column: str) -> list[Check]:
                         " 'data.columns.rating={}' and a data.threshold")],
         "timestamp": [
             Check("timestamp", value < 0, "Unix seconds, 0 or more", "correct the time"),
-            Check("timestamp", value >= LATEST, "Unix seconds; this looks like milliseconds",
-                  "divide the column by 1000 (or 1000000 for microseconds); or, if this is a date that"
-                  " stands for none, remove the row"),
+            *(
+                Check("timestamp", value >= LATEST * parts // 1000,
+                      f"Unix seconds; this looks like {unit}",
+                      f"divide the column by {parts}; or, if this is a date that stands for none,"
+                      " remove the row")
+                for unit, parts in FINER.items()
+            ),
         ],
     }  # fmt: skip
     allowed = {
         "label": "0 or 1, true or false, yes or no",
         "rating": "a finite number",
-        "timestamp": "Unix seconds or an ISO 8601 date, 2014-07-31 or 2014-07-31T12:30:00Z say",
+        "timestamp": "Unix seconds or an ISO 8601 date, for example 2014-07-31 or 2014-07-31T12:30:00Z",
         "order": "whole numbers",
     }
     remedy = "correct the value, or remove the row"

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from sasrecllm.data.ingest.missing_columns import refuse_missing
+from sasrecllm.data.interactions import Tables
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.types import FloatArray, IntArray, LabelArray
 
@@ -16,25 +18,25 @@ RARE = 0.05
 """Fewer likes than this share of the rows, or fewer others, are worth a warning."""
 
 
-def feedback_of(wanted: Feedback, columns: list[str], file: str) -> Feedback:
-    """What ``auto`` stands for in a table with ``columns``; any other kind as it is.
+def feedback_of(wanted: Feedback, tables: Tables, *, items: bool = True) -> Feedback:
+    """What ``auto`` stands for in a log with the columns of ``tables``; any other kind as it is.
+
+    Args:
+        items: whether a table of items was given.
 
     Raises:
         ConfigError: there is no such kind.
-        DataError: the kind's column is missing.
+        DataError: the kind's column is missing; what else the files lack is named with it.
     """
+    columns = tables.interactions.columns
     if wanted not in ("auto", "labels", "ratings", "implicit"):
         raise ConfigError(
             f"data.feedback is {wanted!r}; allowed: auto, labels, ratings, implicit", "use one"
         )
     if wanted == "auto":
         return "labels" if "label" in columns else "ratings" if "rating" in columns else "implicit"
-    column = {"labels": "label", "ratings": "rating"}.get(wanted)
-    if column is not None and column not in columns:
-        raise DataError(
-            f"{file}: data.feedback is {wanted}, but there is no {column} column",
-            f"name it: data.columns.{column}=<name in your file>, or set data.feedback=auto",
-        )
+    if column := {"labels": "label", "ratings": "rating"}.get(wanted):
+        refuse_missing(tables, items=items, asked=column)
     return wanted
 
 

@@ -108,7 +108,7 @@ def as_polars(table: Any, name: str) -> pl.DataFrame:
         return pl.DataFrame(table).drop(HIDDEN, strict=False)
     raise ConfigError(
         f"{name} is a {type(table).__name__}; allowed: a polars or pandas DataFrame, or a path",
-        "make a frame of it, polars.DataFrame(...) say, or give the path of a file",
+        "make a frame of it, for example polars.DataFrame(...), or give the path of a file",
     )
 
 

@@ -12,16 +12,17 @@ from sasrecllm.errors import DataError
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
-def refuse_missing(tables: Tables, *, items: bool = True) -> None:
+def refuse_missing(tables: Tables, *, items: bool = True, asked: str = "") -> None:
     """Refuse tables that lack a needed column; what both of them lack is named at once.
 
     Args:
         items: whether a table of items was given.
+        asked: a column of the log that ``data.feedback`` asks for.
 
     Raises:
         DataError: with the columns that each file has, and every setting that is missing.
     """
-    found = [_Lacking.of(tables, 0)]
+    found = [_Lacking.of(tables, 0, asked=asked)]
     if items and tables.files[0] != tables.files[1]:
         found.insert(0, _Lacking.of(tables, 1, "items."))
     lacking = [table for table in found if table.columns]
@@ -36,6 +37,7 @@ def refuse_missing(tables: Tables, *, items: bool = True) -> None:
         "; ".join(table.said for table in lacking),
         next((table.form for table in lacking if table.form), "")
         or f"name {'it' if len(named) == 1 else 'them'}: {settings}"
+        + ", or set data.feedback=auto" * (set(named) == {asked})
         + next((table.header for table in lacking if table.header), ""),
     )
 
@@ -60,10 +62,10 @@ class _Lacking(NamedTuple):
     free: tuple[str, ...]
 
     @classmethod
-    def of(cls, tables: Tables, at: int, prefix: str = "") -> _Lacking:
+    def of(cls, tables: Tables, at: int, prefix: str = "", asked: str = "") -> _Lacking:
         """The interactions (0) or the items (1)."""
         frame, columns = (tables.interactions, tables.items)[at], tables.columns[at]
-        needed = (("user_id", "item_id"), ITEM_COLUMNS)[at]
+        needed = (("user_id", "item_id", *filter(None, [asked])), ITEM_COLUMNS)[at]
         ours = [columns.name(c) for c in frame.columns if not c.startswith("__")]
         shown = tuple(dict.fromkeys([*columns.unused, *ours]))
         taken = columns.named.values()
@@ -86,7 +88,9 @@ class _Lacking(NamedTuple):
     def said(self) -> str:
         """What is missing, and what there is."""
         return (
-            f"{self.file} has no column {' and no column '.join(self.columns)};"
+            f"{self.file} has no column {' and no column '.join(self.columns)}"
+            + ", which data.feedback asks for" * (self.columns[-1] in ("label", "rating"))
+            + f";"
             f" its columns: {', '.join(self.shown) or 'none'}"
             + (f"; did you mean {self.close!r}?" if self.close else "")
         )

@@ -92,8 +92,8 @@ def set_aside(dataset: Dataset) -> list[str]:
     listed = ", ".join(f"{name} {len(rows):,}" for name, rows in lost.items())
     return [
         f"{len(users):,} users met so many items that fewer than data.negatives={dataset.negatives} are"
-        f" left to draw (user {dataset.catalog.user_id(int(users[0]))!r} say): these rows of theirs"
-        f" are not asked about: {listed}"
+        f" left to draw (for example user {dataset.catalog.user_id(int(users[0]))!r}): these rows of"
+        f" theirs are not asked about: {listed}"
     ]
 
 

@@ -260,11 +260,11 @@ def odd_users(every: pl.Series, where: str) -> list[str]:
     twins = every.filter(every.str.to_lowercase().is_duplicated()).drop_nulls().sort()
     twins = twins.to_frame("id").sort(pl.col("id").str.to_lowercase(), maintain_order=True)["id"]
     said = (
-        f"{where}: {len(spaced):,} ids begin or end with a space ({spaced.first()!r} say): they are"
-        " others than those without",
+        f"{where}: {len(spaced):,} ids begin or end with a space (for example {spaced.first()!r}): they"
+        " are others than those without",
         f"{where}: the rows of {', '.join(map(repr, none))} are taken for those of a user of that name",
         f"{where}: {len(twins):,} ids differ from another one in case alone"
-        f" ({' and '.join(map(repr, twins.head(2)))} say): they are different users",
+        f" (for example {' and '.join(map(repr, twins.head(2)))}): they are different users",
     )
     return [text for text, odd in zip(said, (spaced, none, twins), strict=True) if len(odd)]
 
