@@ -49,3 +49,25 @@ def test_users_fall_by_score(allowed, wanted):
 def test_as_many_as_are_asked_for():
     assert len(audience_of(ByUser(), Calibration(), Log(), 1, 2, allowed=True)) == 2
     assert UNKNOWN not in audience_of(ByUser(), Calibration(), Log(), 1, 2, allowed=True)
+
+
+def test_a_first_stage_names_whom_the_score_is_asked_about():
+    asked = []
+
+    class Noted(ByUser):
+        def score(self, histories, candidates):
+            asked.extend(histories.users.tolist())
+            return super().score(histories, candidates)
+
+    def first(histories, item):
+        assert item == 0 and len(histories) == 4
+        return np.array([3.0, 9.0, 5.0, 1.0])[histories.users]
+
+    def found(k, count):
+        asked.clear()
+        lines = audience_of(Noted(), Calibration(), Log(), 0, k, allowed=True, first=first, count=count)
+        return [line["user_id"] for line in lines]
+
+    assert found(1, 2) == ["u2"] and asked == [1, 2], "the better of the two by its own score"
+    assert found(3, 2) == ["u2", "u1", "u0"] and asked == [0, 1, 2], "as many as are to be shown"
+    assert found(1, 4) == ["u3"] and asked == [0, 1, 2, 3]

@@ -10,7 +10,9 @@ import pytest
 from sasrecllm import SASRecLLM
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
+from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.inference.list_maker import ListMaker
 from sasrecllm.inference.requests import NewItem, Title
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.opening import open_run
@@ -285,3 +287,19 @@ def test_the_showcase_of_the_run_names_the_new_ones(folder):
     shown = read_json(folder / "showcase.json")
     (new,) = [lines for heading, lines in shown.items() if heading.startswith("new user")]
     assert all("cold_user" in line["flags"] for line in new)
+
+
+def test_who_takes_an_item_next_is_a_share_of_all_that_each_may_take(system):
+    """Log P of the list fusion; where a run has none, what its encoder says."""
+    maker, n_items = system.maker, system.catalog.n_items
+    some = system.dataset.latest(np.arange(5))
+    shares_IB = np.exp([maker.taking(some, item) for item in range(n_items)])
+    assert shares_IB.sum(axis=0) == pytest.approx(np.ones(5))
+    now = replace(some, asked_at=np.maximum(some.asked_at, system.dataset.now))
+    scores_BI = maker.two_stage(system).scores(now)
+    assert np.log(shares_IB.T[:, 1:] / shares_IB.T[:, :1]) == pytest.approx(
+        scores_BI[:, 1:] - scores_BI[:, :1]
+    )
+    plain = ListMaker(system.parts, system.calibration, system.catalog, None)
+    encoder = EncoderScorer("encoder", system.parts.retrieving_encoder)
+    assert plain.taking(some, 7) == pytest.approx(encoder.score(some, np.full((5, 1), 7))[:, 0])

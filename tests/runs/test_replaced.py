@@ -116,6 +116,13 @@ def test_a_kill_at_any_move_loses_nothing(folder, monkeypatch, step):
     assert survived > 5 and files_of(folder.path) == before
 
 
+@pytest.mark.parametrize("lost", ["config.yaml", "run.json", "MANIFEST.sha256"])
+def test_a_damaged_run_is_replaced_too_as_its_refusal_says(folder, lost):
+    (folder.path / lost).unlink()
+    replaced.set_aside(folder)
+    assert {p.name for p in folder.path.iterdir()} == {"log.csv", "lists.parquet", replaced.ASIDE}
+
+
 def test_files_that_are_no_run_are_refused_and_stay(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is not a run folder"):

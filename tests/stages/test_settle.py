@@ -7,7 +7,7 @@ import pytest
 
 from sasrecllm import fit
 from sasrecllm.config import parse_config, reread_config
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.runs.choice import with_choice, with_values
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.stages import settle
@@ -102,7 +102,7 @@ def test_the_time_of_a_run_counts_every_stage_and_the_evaluation(run, tmp_path):
     assert full.stages["text"].steps == -(-rows // 64) and full.stages["text"].step > 0
     assert full.documents == config.llm.offline.documents and full.document > 0
     asked = len(data.rows("valid")) + len(data.rows("test"))
-    assert full.rows >= asked and full.ablated == 5 * len(data.rows("test"))
+    assert full.rows >= asked and full.ablated == 5 * len(data.rows("test")) and full.shown > 0
     assert full.seconds > full.judging > full.plain > 0
     plain = run_time(opened, data, language=False)
     assert not any(s.asks for s in plain.stages.values()) and not plain.rows + plain.documents
@@ -220,3 +220,22 @@ def test_a_pretrained_model_is_held_and_trained_as_this_machine_does_it_best(mon
         assert likes["llm.loop.batch_size"] == 40 and likes["llm.loop.micro_tokens"] == 4096
     named = parse_config({"llm": llm | {"loop": {"micro_tokens": 0}}, "device": "cpu"}, "test")
     assert with_choice(named, found).llm.loop.micro_tokens == 0, "named: as many as there are"
+
+
+def test_a_loaded_adapter_brings_its_shape_where_nobody_names_one(run, tmp_path):
+    from sasrecllm.pipeline.preflight import check_language_model
+    from sasrecllm.runs.opening import open_run
+    from sasrecllm.runs.stored import stored_data
+
+    def opened(**lora):
+        stage = {"name": "text", "task": "answer", "train": [], "load": {"adapter": str(run)}}
+        llm = {"backbone": str(run / "llm"), "text_prompt": "short-text", "max_tokens": 128}
+        values = {"llm": llm | ({"lora": lora} if lora else {}), "strategy": [stage]}
+        return open_run(tmp_path / "run", parse_config(values, "test"), "x", quiet=True)
+
+    (tmp_path / "run").mkdir()
+    check_language_model(opened())
+    lora = settle.choose(opened(), stored_data(RunFolder(run)), 0.0).llm.lora
+    assert (lora.r, lora.alpha, lora.targets) == (2, 4, ["q_proj", "v_proj"])
+    with pytest.raises(CheckpointError, match="LoRA r = 2, this run has 4"):
+        check_language_model(opened(r=4))

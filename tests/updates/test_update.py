@@ -250,7 +250,22 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 ):
     answer = cli("update", old, new / "days.csv", "--out", tmp_path / "run", *words, expect=code)
     assert said in answer
-    assert not RunFolder(tmp_path / "run").is_trained()
+    assert not (tmp_path / "run").exists()
+
+
+def test_refused_rows_leave_no_folder_but_what_stood_there_and_what_names_them(old, new, cli, tmp_path):
+    odd = pl.read_csv(new / "days.csv").with_columns(pl.lit("soon").alias("at"))
+    odd.write_csv(tmp_path / "odd.csv")
+    stood, fresh = tmp_path / "stood", tmp_path / "fresh"
+    stood.mkdir()
+    (stood / "note").write_text("mine")
+    command = ("update", old, tmp_path / "odd.csv", "--items", new / "items.csv", "--quiet")
+    cli(*command, "--out", stood, expect=4)
+    assert (stood / "note").read_text() == "mine"
+    cli(*command, "--out", fresh, expect=4)
+    assert not fresh.exists()
+    cli(*command, "--out", fresh, "data.on_bad_rows=quarantine", expect=4)
+    assert RunFolder(fresh).quarantine.is_file(), "the rows that were set aside, with their reasons"
 
 
 def test_no_folder_of_the_run_itself_is_taken(old, new, cli):

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sasrecllm.baselines.contests import blocks
 from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
@@ -72,8 +73,7 @@ class ListMaker:
         dataset = self.parts.dataset
         wish = wanted(self.catalog, wishes, dataset.allow_seen)
         k, count = min(k, self.catalog.n_items), min(count, self.catalog.n_items)
-        histories = replace(histories, asked_at=np.maximum(histories.asked_at, dataset.now))
-        return self.two_stage(scorer, count).lists(histories, k, wish, rerank=rerank)
+        return self.two_stage(scorer, count).lists(self._now(histories), k, wish, rerank=rerank)
 
     def written(self, histories: Histories, best: Lists) -> list[list[Recommendation]]:
         """What :meth:`lists` found for B histories, written out."""
@@ -106,6 +106,23 @@ class ListMaker:
             likeness=self.alike,
             log_odds=1.0 / self.calibration.slope,
         )
+
+    def taking(self, histories: Histories, item: int) -> FloatArray:
+        """How likely each of B histories goes on with ``item``: log P of the list fusion, or the
+        encoder's logit where a run has none, [B]."""
+        if self.fusion is None:
+            encoder = EncoderScorer("encoder", self.parts.retrieving_encoder)
+            return encoder.score(histories, np.full((len(histories), 1), item))[:, 0]
+        out_B = np.zeros(len(histories))
+        for rows in blocks(len(histories), self.catalog.n_items):
+            scores_BI = self.fusion.scores(self._now(histories.take(rows)))
+            scores_BI = scores_BI - scores_BI.max(axis=1, keepdims=True)
+            out_B[rows] = scores_BI[:, item] - np.log(np.exp(scores_BI).sum(axis=1))
+        return out_B
+
+    def _now(self, histories: Histories) -> Histories:
+        """Asked at the end of the log, if not later."""
+        return replace(histories, asked_at=np.maximum(histories.asked_at, self.parts.dataset.now))
 
     @property
     def has_vector(self) -> BoolArray:

@@ -278,6 +278,8 @@ class Recommender:
     def audience(self, item: Id, k: int = 10, *, seen: Seen | None = None) -> list[dict[str, Any]]:
         """The ``k`` known users most likely to like an item, with the title they liked last.
 
+        A language model is asked about the 100 users who would take it next, or ``k``, and orders them.
+
         Args:
             seen: ``exclude`` leaves out users who have met the item, ``allow`` does not; None does as
                 the run was prepared (``recommend.seen``).
@@ -287,7 +289,8 @@ class Recommender:
         """
         index = int(items_of(self.catalog, [item], "item")[0])
         k, allowed = count_of(k, "k"), may_repeat(seen, self.dataset.allow_seen)
-        return audience_of(self, self.calibration, self.dataset, index, k, allowed=allowed)
+        first = self.maker.taking if self.asks_language_model else None
+        return audience_of(self, self.calibration, self.dataset, index, k, allowed=allowed, first=first)
 
     def _asked(
         self, history: Sequence[Entry] | None, user: Id | None, strict: bool

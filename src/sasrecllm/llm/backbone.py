@@ -26,6 +26,8 @@ from sasrecllm.ops.draws import RowDropout
 from sasrecllm.ops.last_block import at_positions
 from sasrecllm.types import IntArray
 
+SHAPE = ("r", "alpha", "targets")
+"""Settings of LoRA that an adapter must share with the model that loads it."""
 WHOLE = {"r": 0, "alpha": None, "targets": None}
 """What stands for an adapter's sizes where there is none and all weights learn."""
 
@@ -203,7 +205,7 @@ class Backbone(nn.Module):
         Raises:
             CheckpointError: another rank, other targets, missing or unexpected tensors or shapes.
         """
-        for key in ("r", "alpha", "targets"):
+        for key in SHAPE:
             if config.get(key) != self.adapter_config.get(key):
                 raise CheckpointError(
                     f"the adapter was trained with LoRA {key} = {config.get(key)!r}, this run has"

@@ -17,10 +17,12 @@ from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.chat import in_chat
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
+from sasrecllm.runs.choice import with_choice
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
 from sasrecllm.settings import READ_TITLES, Config
+from sasrecllm.stages.settle import loaded_shape
 from sasrecllm.stages.strategies import asks_language_model, planned
 
 
@@ -47,7 +49,7 @@ def check_language_model(run: Run) -> None:
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
         answered_cue(model.tokenizer, in_chat(template, model.tokenizer, c.llm.chat).cue)
-    with_adapter(model, c)
+    with_adapter(model, with_choice(c, loaded_shape(run)))
     _check_adapters(run, model)
 
 

@@ -34,7 +34,7 @@ def set_aside(folder: RunFolder) -> None:
         return
     if not others:
         return
-    if not folder.config.is_file():
+    if not (folder.config.is_file() or folder.summary.is_file()):  # either may be what is damaged
         raise ConfigError(
             f"--force: {folder} holds no {folder.config.name}, so it is not a run folder",
             "delete it by hand if you mean it, or give another --out",

@@ -35,11 +35,18 @@ class Config(Section):
         default_factory=dict,
         description="written by the run: what it chose for what nobody named (docs/recipes.md)",
     )
+<<<<<<< HEAD
     seed: int = Field(0, ge=0, le=MOST_SEED, description="of every random draw")
     device: str = Field("auto", description="auto, cpu or cuda")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: torch's own choice")
+=======
+    seed: int = Field(0, ge=0, description="of every random draw")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
+>>>>>>> main
     track: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
-        "none", description="who else hears of losses, validations and the table; may change in a run"
+        "none",
+        description="tracker that gets losses, validations and the table too; may change in a run",
     )
     data: Data = Field(Data(), description="the log and the items")
     encoder: Encoder = Field(Encoder(), description="the collaborative encoder")

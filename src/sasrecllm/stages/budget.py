@@ -270,9 +270,10 @@ def _kept(full: RunTime, way: Way) -> list[StageTime]:
 
 
 def _judging(full: RunTime, config: Config, way: Way, asking: list[StageTime]) -> float:
-    """Seconds of the rows that the stages ``asking`` read for the table and for ablations."""
+    """Seconds of the rows that ``asking`` read for the table, for ablations and for what is shown."""
     wanted = bool(way.values.get("evaluation.ablations", config.evaluation.ablations))
-    return full.rows * sum(stage.row for stage in asking) + full.ablated * wanted * asking[-1].row
+    more = full.ablated * wanted + full.shown
+    return full.rows * sum(stage.row for stage in asking) + more * asking[-1].row
 
 
 def _beside(asked: Asked, full: RunTime, way: Way) -> tuple[float, list[Rule]]:

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sasrecllm.checkpoint import PART, read_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
+from sasrecllm.llm.backbone import SHAPE
 from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, process_count, wait_for_all
 from sasrecllm.machine.memory import hand_back_freed_memory
 from sasrecllm.runs.choice import goes_on_from_quick, is_named, with_choice
 from sasrecllm.runs.language_model import chosen_dtype, is_own
+from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run, claim
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import keep_templates
@@ -21,7 +24,7 @@ from sasrecllm.settings import Config
 from sasrecllm.stages.budget import fit_in
 from sasrecllm.stages.quick import take_over
 from sasrecllm.stages.recipe import Rule, recipe
-from sasrecllm.stages.strategies import asks_language_model
+from sasrecllm.stages.strategies import asks_language_model, planned
 from sasrecllm.stages.timing import RunTime, run_time
 
 TOKENS_ON_A_CPU = 2048
@@ -85,7 +88,10 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
         return run.config
     named = run.config
     rules = [] if named.update.of else recipe(named, dataset)  # an update has those of the run before
-    chosen = _said(run, "recipe", named, [*rules, *_of_machine(named, dataset)])
+    rules += _of_machine(named, dataset)
+    if shape := loaded_shape(run):
+        rules.append(Rule("the loaded adapter is of this shape", shape))
+    chosen = _said(run, "recipe", named, rules)
     settled = with_choice(named, chosen)
     if named.budget and not named.quick:
         tried = replace(run, config=settled)
@@ -99,6 +105,20 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
         rules = fit_in(settled, named, spent, measure or timed)
         chosen |= _said(run, f"budget {named.budget}", named, rules)
     return with_choice(named, chosen)
+
+
+def loaded_shape(run: Run) -> dict[str, Any]:
+    """Settings of LoRA that the adapter has which a stage loads; empty without one.
+
+    Raises:
+        CheckpointError: there is none where a stage loads it from.
+    """
+    for folder, stage in run.folder.of_stages(planned(run.config)):
+        if "adapter" in stage.load:
+            part = loaded_part(folder, "adapter", stage.load["adapter"])
+            made = read_json(part / PART, config=dict)["config"]
+            return {f"llm.lora.{key}": made[key] for key in SHAPE if made.get(key) is not None}
+    return {}
 
 
 def _of_machine(named: Config, dataset: Dataset) -> list[Rule]:
@@ -126,7 +146,7 @@ def _is_open(run: Run) -> bool:
 
 
 def _said(run: Run, head: str, named: Config, rules: list[Rule]) -> dict[str, Any]:
-    """Everything that the rules choose, each said with its reason."""
+    """Everything that the rules choose, each said with its reason; the later of two rules counts."""
     chosen: dict[str, Any] = {}
     for rule in rules:
         taken = {key: value for key, value in rule.values.items() if not is_named(named, key)}

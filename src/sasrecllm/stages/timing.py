@@ -44,6 +44,8 @@ DOCUMENTS = 200
 """Documents that the offline language model is tried with."""
 QUESTIONS = 256
 """Questions of a split that are tried."""
+SHOWN = 400
+"""Prompts of the lists that a run shows at its end, roughly: three users and a new item."""
 TABLES = 6.0
 """Seconds of resampling, plots and pages, roughly."""
 
@@ -100,6 +102,7 @@ class RunTime:
         documents: how many it would read, over all epochs.
         rows: how many rows each stage that asks the language model reads for the table.
         ablated: how many more its last stage reads for ablations.
+        shown: and for the lists that a run shows at its end.
         listed: one item of a list that the language model orders, whose items share one beginning.
         served: how many are, for lists of the whole catalogue, were nothing learnt.
         earned: how many more are for what is learnt: lists may take a tenth of the run.
@@ -112,6 +115,7 @@ class RunTime:
     documents: int = 0
     rows: int = 0
     ablated: int = 0
+    shown: int = 0
     listed: float = 0.0
     served: int = 0
     earned: int = 0
@@ -122,7 +126,7 @@ class RunTime:
     def judging(self) -> float:
         """The evaluation."""
         asking = [s.row for s in self.stages.values() if s.asks]
-        prompts = self.rows * sum(asking) + self.ablated * sum(asking[-1:])
+        prompts = self.rows * sum(asking) + (self.ablated + self.shown) * sum(asking[-1:])
         return self.plain + prompts + self.listed * (self.served + self.earned + self.drawn)
 
     @property
@@ -282,7 +286,7 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
     if not language:
         return replace(found, plain=plain)
     ablated = evaluation.ablations * (1 + len(ABLATIONS)) * len(work.questions("test"))
-    found = replace(found, plain=plain, rows=asked, ablated=ablated)
+    found = replace(found, plain=plain, rows=asked, ablated=ablated, shown=SHOWN)
     return _with_lists(work, found, rows[len(rows) // 2 :][:1]) if users else found
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sasrecllm.checkpoint import read_json, write_json
-from sasrecllm.data.extend import NothingNew
 from sasrecllm.data.ingest.frames import lent
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import ConfigError, SasrecllmError
 from sasrecllm.forget import forget
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.lock import in_use
@@ -108,11 +107,14 @@ def update(
         is_new = not folder.exists()
         if is_new and out is None and link is not None:
             _refuse_to_lose_rows(there.path, link)
+        begun = None
         try:
             with run_at_work(folder, config, command, quiet=quiet, force=force) as opened:
+                begun = opened.folder
                 run_all(opened)
-        except NothingNew:
-            if is_new:
+        except SasrecllmError:
+            # Refused for its rows: nothing here is of use, and no number is to be passed over for it.
+            if begun is not None and is_new and not (begun.data.exists() or begun.quarantine.exists()):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
     if is_main_process():
