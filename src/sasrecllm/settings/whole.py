@@ -35,15 +35,9 @@ class Config(Section):
         default_factory=dict,
         description="written by the run: what it chose for what nobody named (docs/recipes.md)",
     )
-<<<<<<< HEAD
     seed: int = Field(0, ge=0, le=MOST_SEED, description="of every random draw")
-    device: str = Field("auto", description="auto, cpu or cuda")
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: torch's own choice")
-=======
-    seed: int = Field(0, ge=0, description="of every random draw")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
->>>>>>> main
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: torch's own choice")
     track: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
         "none",
         description="tracker that gets losses, validations and the table too; may change in a run",
