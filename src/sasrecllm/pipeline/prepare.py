@@ -17,7 +17,7 @@ from sasrecllm.evaluation.ceiling import bayes_ceiling
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
-from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder, folds_beside
+from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder, folds_beside, run_before
 from sasrecllm.runs.forgotten import forgotten_in
 from sasrecllm.runs.loaded import foreign_part, loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
@@ -40,11 +40,11 @@ def check_settings(run: Run) -> None:
     """
     check_names(run.config)
     asked_templates(run)
-    of = run.config.update.of
+    before = run_before(run.config)
     for folder, stage in run.folder.of_stages(all_stages(run.config)):
         for part, place in stage.load.items():
-            before = RunFolder(Path(of)).stage(folder.number, stage.name).loaded_part(part)
-            if not (of and before.is_dir()):  # an update has the copy of the run before
+            copy = before and before.stage(folder.number, stage.name).loaded_part(part)
+            if not (copy and copy.is_dir()):  # an update has the copy of the run before
                 loaded_part(folder, part, place)
     _refuse_without_folds(run)
 
@@ -74,8 +74,7 @@ def asked_templates(run: Run) -> dict[str, Template]:
 
     Where nothing was trained yet, copies that lie there may be of other settings.
     """
-    of = run.config.update.of
-    before = RunFolder(Path(of)) if of and asks_language_model(run.config) else None
+    before = run_before(run.config) if asks_language_model(run.config) else None
     return stored_templates(run.folder if run.folder.is_trained() else before, run.config)
 
 
@@ -171,8 +170,8 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
             untitled=bool(run.config.update.of),
         )
     ]
-    if run.config.update.of:
-        return _extended(run, tables.pop()), {}
+    if (before := run_before(run.config)) is not None:
+        return _extended(run, tables.pop(), before), {}
     truth = tables[0].truth
     dataset = prepare_tables(
         tables.pop(),  # nobody else holds them: they go as soon as they are checked
@@ -193,12 +192,11 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
     return dataset, {} if truth is None or dataset.implicit else _truth_facts(truth, dataset)
 
 
-def _extended(run: Run, tables: Tables) -> Dataset:
+def _extended(run: Run, tables: Tables, there: RunFolder) -> Dataset:
     """The data of the run that this one goes on from, and the rows that it does not know."""
     from sasrecllm.data.extend import Learnt, extend
 
-    c, there = run.config, RunFolder(Path(run.config.update.of))
-    old = stored_data(there)
+    c, old = run.config, stored_data(there)
     share = holdout_share(c, planned(c))
     folds = System.new(there, c, old, "cpu").fold_of_user
     gone = forgotten_in(there)
