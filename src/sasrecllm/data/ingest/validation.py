@@ -118,8 +118,8 @@ def checked_items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]
     if len(marked):
         notes.append(
             f"{Path(file).name}, column {columns.name('title')}: {len(marked):,} titles hold HTML"
-            f" such as <b> or &amp; (the first is that of item {marked.first()!r}): they are read and shown as"
-            " they stand; plain text would be better"
+            f" such as <b> or &amp; (the first is that of item {marked.first()!r}): they are read and"
+            " shown as they stand; plain text would be better"
         )
     long = frame["item_id"].filter(too_long(titles))
     if len(long):
