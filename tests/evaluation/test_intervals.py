@@ -51,6 +51,14 @@ def test_undefined_resamples_are_left_out_and_nothing_is_none():
     assert interval(None, empty).to_list() == [None, None, None]
 
 
+def test_of_a_single_user_there_is_no_interval():
+    """Resampling one user gives the same rows again: a width of 0 would make everything sure."""
+    boot = UserBootstrap(np.zeros(6, dtype=np.int64), 50)
+    scores, labels = np.arange(6.0), np.array([0, 1, 0, 1, 0, 1], dtype=np.int8)
+    for draws in (boot.auc(scores, labels), boot.uauc(scores, labels), boot.row_mean(scores)):
+        assert interval(0.5, draws).to_list() == [0.5, None, None]
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("ties", [False, True])
 def test_ten_rows_of_a_table_the_size_of_ml_1m_take_seconds(ties):

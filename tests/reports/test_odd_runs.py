@@ -69,4 +69,6 @@ def test_a_run_on_an_odd_log_ends_with_a_report(name, tmp_path, capsys):
     if name == "one user":
         assert next(iter(read_json(folder.showcase))) == "typical user u0"
         assert "too few to tell two rows of a table apart" in html
+        assert "P(like): deploy none. No row is surely above .5" in text  # one user has no interval
+        assert "surely below .5" not in html
     assert "None" not in text and "nan" not in text

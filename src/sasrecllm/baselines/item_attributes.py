@@ -99,13 +99,13 @@ class ItemAttributes:
     def scores(self, histories: Histories) -> FloatArray:
         """Scores of all items, [B, I]; 0 where nothing is liked yet."""
         liked = histories.liked()
-        told = np.isfinite(self.priors)
-        alpha_V = np.where(told, self.priors, 1.0)[self.columns] * self.base
+        telling = np.isfinite(self.priors)
+        alpha_V = np.where(telling, self.priors, 1.0)[self.columns] * self.base
         out = np.zeros((len(liked), self.items.width))
         for row, count_V in enumerate(self.values.summed(liked, np.ones(len(liked.items)))):
             count_A = np.bincount(self.columns, count_V, minlength=len(self.priors))
-            none_A = np.where(told, -np.log1p(count_A / np.where(told, self.priors, 1.0)), 0.0)
-            found = np.flatnonzero((count_V > 0) & told[self.columns])
+            none_A = np.where(telling, -np.log1p(count_A / np.where(telling, self.priors, 1.0)), 0.0)
+            found = np.flatnonzero((count_V > 0) & telling[self.columns])
             rise = np.log1p(count_V[found] / alpha_V[found])
             out[row] = self.items.spread(found, rise) + self._has_IA @ none_A
         return out

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-import sasrecllm.cli.list_options as words
+import sasrecllm.cli.list_options as options
 from sasrecllm import plugins
 from sasrecllm.cli.shared import AllowPlugin, Quiet, RunFolder, app
 from sasrecllm.errors import ConfigError, did_you_mean
@@ -17,16 +17,16 @@ from sasrecllm.machine.output import say
 @app.command()
 def recommend(
     folder: RunFolder,
-    user: words.User = None,
-    liked: words.Liked = None,
-    title: words.Titles = None,
+    user: options.User = None,
+    liked: options.Liked = None,
+    title: options.Titles = None,
     k: Annotated[int, typer.Option("-k", min=1, help="length of the list")] = 10,
-    only: words.Only = None,
-    where: words.Where = None,
-    exclude: words.Exclude = None,
-    boost: words.Boost = None,
-    diversity: words.Diversity = 0.0,
-    seen: words.SeenItems = None,
+    only: options.Only = None,
+    where: options.Where = None,
+    exclude: options.Exclude = None,
+    boost: options.Boost = None,
+    diversity: options.Diversity = 0.0,
+    seen: options.SeenItems = None,
     search: Annotated[
         str | None, typer.Option(help="no list: the items whose titles have these words, with ids")
     ] = None,
@@ -61,23 +61,25 @@ def recommend(
     plugins.allow(allow_plugin or ())
     person = {"user": user is not None, "liked": liked is not None, "title": title is not None}
     asked = {
-        "only": only, "where": words.attributes_from(where, "where"),
-        "exclude": exclude, "boost": words.boosts_from(boost),
+        "only": only, "where": options.attributes_from(where, "where"),
+        "exclude": exclude, "boost": options.boosts_from(boost),
         "diversity": diversity, "seen": seen,
     }  # fmt: skip
     how = {"k": k, "retrieve": retrieve, "rerank": rerank}
     one = person | {"search": search is not None, "showcase": showcase}
     if users is not None:
-        words.refuse_beside("--users", one | {"json": as_json}, "that makes lists for a file of users")
+        options.refuse_beside(
+            "--users", one | {"json": as_json}, "that makes lists for a file of users"
+        )
         _recommend_all(folder, users, out, how, asked, column, shard, ray, quiet)
         return
     many = {"out": out, "column": column != "user_id", "shard": shard != "0/1", "ray": ray is not None}
-    words.refuse_beside("a list without --users", many, "they are for a file of users")
+    options.refuse_beside("a list without --users", many, "they are for a file of users")
     if search is not None or showcase:
         flag = "--showcase" if showcase else "--search"
         rest = one | asked | {"rerank": not rerank}
         del rest[flag.removeprefix("--")]
-        words.refuse_beside(flag, rest, "that makes no list for anybody")
+        options.refuse_beside(flag, rest, "that makes no list for anybody")
     if showcase:
         _show_showcase(folder, as_json)
     elif search is not None:
@@ -136,12 +138,12 @@ def _show_list(
         system = Recommender.from_pretrained(folder)
     if system.said_of_index:
         say(system.said_of_index, error=True)
-    history = words.history_from(system, liked, title)
-    found = system.recommend(history, user, **how, **words.with_ids(asked, system.catalog))
+    history = options.history_from(system, liked, title)
+    found = system.recommend(history, user, **how, **options.with_ids(asked, system.catalog))
     given = [*(liked or ()), *(title or ())]
     heading = f"user {user}" if user is not None else f"liked {', '.join(given)}"
-    about = [] if as_json else words.said_of(system, history, user)
-    about += [] if as_json else words.said_of_few(system, len(found), how["k"], asked)
+    about = [] if as_json else options.said_of(system, history, user)
+    about += [] if as_json else options.said_of_few(system, len(found), how["k"], asked)
     print_lists({heading: [r.to_dict() for r in found]}, as_json, about)
 
 
@@ -149,9 +151,9 @@ def _show_list(
 def explain(
     folder: RunFolder,
     item: Annotated[str, typer.Argument(help="id of an item, or words of its title")],
-    user: words.User = None,
-    liked: words.Liked = None,
-    title: words.Titles = None,
+    user: options.User = None,
+    liked: options.Liked = None,
+    title: options.Titles = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text")] = False,
     allow_plugin: AllowPlugin = None,
 ) -> None:
@@ -169,9 +171,9 @@ def explain(
         from sasrecllm.reports.console import print_explanation
 
         system = Recommender.from_pretrained(folder)
-    history = words.history_from(system, liked, title)
-    found = system.explain(words.item_from(system, item), history, user)
-    about = [] if as_json else words.said_of(system, history, user)
+    history = options.history_from(system, liked, title)
+    found = system.explain(options.item_from(system, item), history, user)
+    about = [] if as_json else options.said_of(system, history, user)
     print_explanation(found.to_dict(), as_json, about)
 
 
@@ -211,7 +213,7 @@ def _recommend_all(
     if out is None:
         raise ConfigError("--users needs --out", "give --out recs.parquet")
     if asked["only"] or asked["exclude"]:
-        asked = words.with_ids(asked, stored_data(choose_run(folder)).catalog)
+        asked = options.with_ids(asked, stored_data(choose_run(folder)).catalog)
     merged = recommend_all(
         folder, users, out, column=column, shard=(int(number), int(count)), ray=ray,
         progress=Progress(quiet=quiet), wishes=Wishes(**asked), **how,

@@ -31,7 +31,8 @@ class Interval:
 
 
 class UserBootstrap:
-    """Seeded resamples of the users of one set of rows.
+    """Seeded resamples of the users of one set of rows; of a single user there are none to tell apart,
+    so that no interval is defined.
 
     Args:
         users: user of each row, shape [N].
@@ -44,7 +45,7 @@ class UserBootstrap:
         rng = np.random.default_rng([seed, self.n_users])
         # Two bytes a count: 1,000 resamples of 100,000 users are 200 MB.
         self.counts_RU = np.zeros((resamples, self.n_users), dtype=np.uint16)
-        for draw in self.counts_RU:
+        for draw in self.counts_RU if self.n_users > 1 else ():
             picked = rng.integers(0, max(1, self.n_users), self.n_users)
             draw[:] = np.bincount(picked, minlength=self.n_users)
 

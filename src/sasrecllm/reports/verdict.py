@@ -160,11 +160,11 @@ def _likes(results: Mapping[str, Any]) -> str:
     if not values:
         return "P(like): nothing can be said, for AUC is undefined here."
     best = max(values, key=lambda name: values[name])
-    low = rows[best].get("intervals", {}).get("auc", [None, None, None])[1]
-    if low is not None and low <= 0.5:
+    range_ = rows[best].get("intervals", {}).get("auc")
+    if range_ is not None and (range_[1] is None or range_[1] <= 0.5):  # None: of a single user
         return (
             f"P(like): deploy none. No row is surely above .5, which is chance (the best, {best}:"
-            f" {span(rows[best]['intervals']['auc'])} AUC)."
+            f" {span(range_)} AUC)."
         )
     rivals = {n: values[n] for n in results.get("baselines", []) if n in values}
     said, deployed = f"P(like): deploy {best}, AUC {number(values[best])}", best

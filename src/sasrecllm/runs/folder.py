@@ -35,12 +35,8 @@ SEPARATOR, ON_DISK = ":", "@"
 
 
 @dataclass(frozen=True)
-class StageFolder:
-    """One stage's place in a run folder.
-
-    Args:
-        path: ``RUN/stages/NUMBER-NAME``.
-    """
+class _Folder:
+    """A folder by the names of what is in it; taken wherever a path is."""
 
     path: Path
 
@@ -49,6 +45,15 @@ class StageFolder:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+@dataclass(frozen=True)
+class StageFolder(_Folder):
+    """One stage's place in a run folder.
+
+    Args:
+        path: ``RUN/stages/NUMBER-NAME``.
+    """
 
     @property
     def number(self) -> int:
@@ -112,20 +117,12 @@ class StageFolder:
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunFolder(_Folder):
     """A run folder by the names of what is in it; asking creates nothing.
 
     Args:
         path: of the folder.
     """
-
-    path: Path
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-    def __str__(self) -> str:
-        return str(self.path)
 
     # Files -----------------------------------------------------------------------------------------
 
@@ -324,6 +321,11 @@ class RunFolder:
         for path in (self.config, self.summary, self.results):
             summed.update(path.read_bytes() if path.is_file() else b"")
         return summed.hexdigest()[:16]
+
+
+def run_before(config: Config) -> RunFolder | None:
+    """The run that an update goes on from; None where the settings are those of no update."""
+    return RunFolder(Path(config.update.of)) if config.update.of else None
 
 
 def folds_beside(encoder: Path) -> list[Path]:

@@ -17,8 +17,8 @@ class NextItem(Section):
     seconds: float = Field(
         120,
         gt=0,
-        description="what its training may cost: seconds of a core that does 10 billion operations in"
-        " one, counted and not clocked, so that the number of steps depends on the data alone",
+        description="most that its training may cost, in seconds of a core of 10 billion operations a"
+        " second; operations are counted, so that the number of steps depends on the data alone",
     )
     loop: NextItemLoop = Field(NextItemLoop(), description="its training")
 
@@ -66,8 +66,8 @@ class Lists(Section):
         0.1,
         ge=0,
         le=0.5,
-        description="share of a list's places that items which nobody has liked yet have at least,"
-        " where one stands among the first `best`: 0.1 is every tenth place, 0 only those they win",
+        description="least share of a list's places for items that nobody has liked yet, where one"
+        " stands among the first `best`: 0.1 is every tenth place, 0 only those that they win",
     )
     rerank: bool = Field(
         True,
@@ -95,17 +95,18 @@ class Ranking(Section):
 
     when: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="auto: the whole catalogue, by the language model in a tenth of the run's time, and"
-        " drawn others where the feedback is implicit; always: all of them; never: no lists",
+        description="auto: lists of the whole catalogue (of the language model as many as a tenth of"
+        " the run's time allows), and among drawn others where the feedback is implicit; always: all of"
+        " them; never: no lists",
     )
     users: int = Field(
         1000,
         ge=1,
-        description="at most so many seeded lists of the whole catalogue, of as many users as possible",
+        description="lists of the whole catalogue that are judged, at most; of as many users as can be",
     )
     negatives: int = Field(100, ge=0, description="fixed seeded others per list; 0: no such lists")
     rerank: int = Field(
-        100, ge=0, description="the encoder's best so many are reranked by each later row; 0: none"
+        100, ge=0, description="how many of the encoder's best items each later row reranks; 0: none"
     )
 
 

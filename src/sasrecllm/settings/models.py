@@ -22,7 +22,10 @@ class Encoder(Section):
     likes_only: bool = Field(True, description="false: dislikes are read too, with their feedback")
     item_bias: bool = Field(True, description="a learnt popularity of each item in the logit")
     user_bias: bool = Field(False, description="a learnt level of each user in the logit")
-    prior: Literal["none", "titles"] = Field("titles", description="titles: rare items borrow by words")
+    prior: Literal["none", "titles"] = Field(
+        "titles",
+        description="titles: vectors of rare items are drawn to those of items with like words",
+    )
     loss: str = Field(
         "bce",
         description="bce learns likes against dislikes of the log; softmax, sampled-softmax and gbce"
@@ -79,7 +82,7 @@ class LLM(Section):
     )
     dtype: Literal["auto", "fp32", "bf16"] = Field(
         "fp32",
-        description="in which its weights are held; auto: bf16 if this machine multiplies faster in it,"
+        description="number format of its weights; auto: bf16 if this machine multiplies faster in it,"
         " which a run tries once; fp32 for the model that it builds and where all weights learn",
     )
     quantize: Literal["none", "nf4"] = Field("none", description="nf4: 4 bits, by bitsandbytes")
@@ -162,8 +165,8 @@ class Fusion(Section):
     new_item_words: float | None = Field(
         1.5,
         gt=0,
-        description="log-odds that the words of an item without a training row may add to its score, or"
-        " take from it; null: no bound",
+        description="most that the words of an item without a training row may add to its score, or"
+        " take from it, in log-odds; null: no bound",
     )
     components: list[str] = Field(
         default_factory=lambda: ["llm", "encoder", "item quality", "user preference", "steady level"],

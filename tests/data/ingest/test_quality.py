@@ -96,6 +96,18 @@ def test_a_test_of_one_label_is_said_with_its_numbers() -> None:
     assert warnings(data(rows, split_args={"valid": 0.2, "test": 0.3})) == []
 
 
+@pytest.mark.parametrize("rare", [0, 1])
+def test_a_test_with_few_rows_of_one_label_is_said_with_their_number(rare: int) -> None:
+    """AUC of 3 dislikes among 60 rows is that of these three."""
+    odd = {150: 1, 170: 1, 190: 1}
+    rows = [
+        (f"u{n % 20}", f"i{n % 7}", abs(rare - int(n not in odd if n >= 140 else n % 2)), n)
+        for n in range(200)
+    ]
+    (said,) = warnings(data(rows, split_args={"valid": 0.2, "test": 0.3}))
+    assert f"the test rows have the label {rare} 3 times of 60, too few for an AUC to go by: " in said
+
+
 def test_what_was_held_out_on_purpose_is_no_surprise() -> None:
     rows = one_row_each(users=30, rows=3)
     assert warnings(data(rows, cold_users=0.1)) == []

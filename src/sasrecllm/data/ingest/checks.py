@@ -69,8 +69,8 @@ def number_checks(column: str) -> list[Check]:
         finite |= ~value.is_finite()
     rows = {
         "label": [Check("label", ~value.is_in([0.0, 1.0]), "0 or 1, true or false, yes or no",
-                        "correct the value; or, if these are ratings, set"
-                        " 'data.columns.rating={}' and a data.threshold")],
+                        "write 1 for a like and 0 for none; or, if these are ratings, set"
+                        " data.feedback=ratings 'data.columns.rating={}' and a data.threshold")],
         "timestamp": [
             Check("timestamp", value < 0, "Unix seconds, 0 or more", "correct the time"),
             *(
@@ -89,6 +89,10 @@ def number_checks(column: str) -> list[Check]:
         "order": "whole numbers",
     }
     remedy = "correct the value, or remove the row"
+    if column == "label":
+        remedy = "write 1 for a like and 0 for none, or remove the row"
+    if column == "rating":
+        remedy = "write a plain number (3 for '3/5' or '3 stars'), or remove the row"
     if column == "timestamp":
         remedy = "write every time in one of these forms, or remove the row"
     return [

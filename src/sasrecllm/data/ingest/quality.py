@@ -19,13 +19,15 @@ WARNING = "warning: "
 """Begins a note that asks the reader to do something."""
 PARTS = ("valid", "test")
 FEW_USERS = 10
+FEW_ROWS = 10
+"""Liked rows, or others, below which AUC goes by a few of many rows."""
 
 
 def warnings_of(dataset: Dataset, split_args: Mapping[str, Any]) -> list[str]:
     """What is odd about the validation and test rows, and a split under which it is not, if any."""
     found = []
     for name in PARTS:
-        for odd in (_new, _few_users, *([_one_label_test] if name == "test" else [])):
+        for odd in (_new, _few_users, *([_few_of_a_label] if name == "test" else [])):
             said, otherwise = odd(dataset, name) or ("", "")
             if said:
                 remedy = split_remedy(dataset, partial(_any_part, odd), split_args)
@@ -70,15 +72,17 @@ def _few_users(dataset: Dataset, name: str) -> tuple[str, str] | None:
     return f"rows are of {users} {many}, too few to tell two rows of a table apart", "give more users"
 
 
-def _one_label_test(dataset: Dataset, name: str) -> tuple[str, str] | None:
-    """Rows that all have one label; those of training and validation are refused."""
-    label = None if dataset.implicit else _one_label(dataset, name)
-    if label is None:
+def _few_of_a_label(dataset: Dataset, name: str) -> tuple[str, str] | None:
+    """Rows with none or few of one label; training and validation without one are refused."""
+    counts = dataset.tally
+    rows, likes = counts.rows(NAMES[name]), counts.liked(NAMES[name])
+    fewer, label = min(likes, rows - likes), int(likes < rows - likes)
+    if dataset.implicit or not rows or fewer >= min(FEW_ROWS, rows / FEW_ROWS):
         return None
-    return (
-        f"rows all have the label {label}: AUC is undefined there",
-        "give more rows, or a later or longer test",
-    )
+    said = f"rows all have the label {1 - label}: AUC is undefined there"
+    if fewer:
+        said = f"rows have the label {label} {fewer} times of {rows:,}, too few for an AUC to go by"
+    return said, "give more rows, or a later or longer test"
 
 
 def set_aside(dataset: Dataset) -> list[str]:
