@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.config import load_config, reread_config
+from sasrecllm.config import judged_by, load_config, reread_config
 from sasrecllm.errors import ConfigError
 from sasrecllm.settings import Config
 
@@ -144,3 +144,88 @@ def test_a_column_is_left_out(written):
     assert load_config(None, [f"data.columns.rating={written}"]).data.columns == {"rating": None}
     columns = load_config(None, ["data.columns={user_id: 0, items: {item_id: 1}}"]).data.columns
     assert columns == {"user_id": "0", "items.item_id": "1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed: 1\nseed: 2\n", r"the key 'seed' stands twice[\s\S]*line 2"),
+        ("encoder: {width: 16}\nencoder: {heads: 1}\n", "the key 'encoder' stands twice"),
+        ("data:\n  split_args: {test: 0.1, valid: 0.2, test: 0.3}\n", "the key 'test' stands twice"),
+        ("seed: !!int abc\n", "cannot be read: invalid literal"),
+        ("seed: !!int ''\n", "cannot be read"),
+        ("quick: !!bool maybe\n", "cannot be read"),
+        (f"seed: {'9' * 5000}\n", "cannot be read: Exceeds the limit"),
+        ("name: no\n", "name is False: allowed: text; .* in quotes"),
+        ("name: 2024\n", "name is 2024: allowed: text"),
+        ("data: {columns: {rating: off}}\n", "data.columns.rating is False: allowed: text"),
+        ("encoder: [width]\n", "encoder is .*: allowed: keys and values"),
+        ("evaluation: {baselines: EASE}\n", "evaluation.baselines is 'EASE': allowed: a list"),
+        ("strategy: no\n", "strategy: allowed: a name, or a list of stages"),
+        ("data: {threshold: .nan}\n", "data.threshold is nan: .*finite"),
+        ("encoder: {loop: {lr: .inf}}\n", "encoder.loop.lr is inf: .*finite"),
+        (f"seed: {2**53 + 1}\n", "less than or equal to"),
+        ("threads: 100000\n", "less than or equal to"),
+        ("device: cdua\n", "device is 'cdua': allowed: auto, cpu, cuda, cuda:N"),
+    ],
+)
+def test_what_yaml_reads_otherwise_than_it_was_meant_is_told(tmp_path, text, says):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says) as refusal:
+        load_config(path)
+    assert str(path) in refusal.value.what
+
+
+def test_a_key_that_a_merged_section_has_too_is_no_repetition(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("encoder: &e {width: 16, heads: 1}\nmapper: {hidden: 8}\n")
+    assert load_config(path).encoder.width == 16
+    path.write_text("data: {world: &w {users: 50, items: 60}, split_args: {<<: *w, users: 70}}\n")
+    assert load_config(path).data.split_args == {"users": 70, "items": 60}
+
+
+@pytest.mark.parametrize("text", ["{a: 1, a: 2}", "!!int ''", "9" * 5000, "[" * 5000])
+def test_a_value_that_is_no_yaml_is_refused_wherever_it_is_given(monkeypatch, text):
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_config(None, [f"data.world={text}"])
+    monkeypatch.setenv("SASRECLLM_DATA__WORLD", text)
+    with pytest.raises(ConfigError, match=r"SASRECLLM_DATA__WORLD.*is not YAML"):
+        load_config()
+
+
+@pytest.mark.parametrize("key", ["", ".", "seed.", "data..path", ".seed"])
+def test_a_key_without_a_name_is_refused(key):
+    with pytest.raises(ConfigError, match="names no setting"):
+        load_config(None, [f"{key}=3"])
+
+
+def test_a_refusal_names_where_a_setting_came_from(tmp_path, monkeypatch):
+    """A file is not blamed for what stands in the environment or on the command line."""
+    path = tmp_path / "c.yaml"
+    path.write_text("encoder: {lenght: 3}\n")
+    monkeypatch.setenv("SASRECLLM_SEED", "first")
+    monkeypatch.setenv("SASRECLLM_ENCODER_WIDTH", "3")
+    with pytest.raises(ConfigError) as refusal:
+        load_config(path, ["encoder.loop={epochs: x}", "threads=many"])
+    said = refusal.value.what
+    for origin, what in (
+        (f"{path}", "unknown key encoder.lenght"),
+        ("environment variable SASRECLLM_SEED", "seed is 'first'"),
+        ("environment variable SASRECLLM_ENCODER_WIDTH", "unknown key encoder_width"),
+        ("override 'encoder.loop={epochs: x}'", "encoder.loop.epochs is 'x'"),
+        ("override 'threads=many'", "threads is 'many'"),
+    ):
+        assert f"{origin}: {what}" in said
+    with pytest.raises(ConfigError, match=r"override 'evaluation\.resamples=few': evaluation"):
+        judged_by(Config(), ["evaluation.resamples=few"])
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_bytes("name: caf\xe9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8") as refusal:
+        load_config(path)
+    assert "UTF-8" in refusal.value.remedy
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)

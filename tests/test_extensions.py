@@ -2,6 +2,7 @@
 argument of its own, a loss, a baseline and a metric, out of one module that the package never saw."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,16 +10,18 @@ import yaml
 
 from sasrecllm import SASRecLLM, plugins
 from sasrecllm.checkpoint import read_json
-from sasrecllm.config import parse_config
+from sasrecllm.config import judged_by, load_config, parse_config
 from sasrecllm.errors import ConfigError
-from sasrecllm.pipeline.prepare import check_settings
+from sasrecllm.evaluation.table_metrics import further_metrics
+from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.pipeline.run import evaluate_again, run_all
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.opening import open_run, reopen_run
+from sasrecllm.runs.opening import open_run, reopen_run, run_again
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.stages.strategies import planned
 
+TINY = Path(__file__).parent / "tiny.yaml"
 OUTSIDE = """
 import numpy as np
 import torch
@@ -233,3 +236,178 @@ def test_an_outside_kind_serves_several_stages(modules):
     twice = [*STAGES, STAGES[1] | {"name": "again", "row": "again"}]
     stages = planned(parse_config(NAMED | {"strategy": twice}, "test"))
     assert [s.kind.name for s in stages.values()][1:3] == ["outside:Count", "outside:Count"]
+
+
+WRONG = """
+import numpy as np
+
+
+class Made:
+    name = "made"
+
+    def __init__(self, rows):
+        pass
+
+
+class Raises(Made):
+    def score(self, histories, candidates):
+        raise ValueError("no luck")
+
+
+class NoFile(Made):
+    def score(self, histories, candidates):
+        open("/no/such/file")
+
+
+class Unmade:
+    def __init__(self, rows):
+        raise KeyError("x")
+
+
+class NaN(Made):
+    def score(self, histories, candidates):
+        return np.where(candidates > 0, np.nan, 0.0)
+
+
+class Flat(Made):
+    def score(self, histories, candidates):
+        return np.zeros(len(candidates))
+
+
+class Words(Made):
+    def score(self, histories, candidates):
+        return [["good"] * len(row) for row in candidates]
+
+
+class Nothing(Made):
+    def score(self, histories, candidates):
+        pass
+
+
+def nobody(rows):
+    pass
+
+
+NUMBER = 3
+
+
+def raises(answers):
+    raise RuntimeError("no metric")
+
+
+def nan(answers):
+    return float("nan")
+
+
+def words(answers):
+    return "good"
+
+
+def several(answers):
+    return np.zeros(3)
+
+
+def single(answers):
+    return np.float32(0.25)
+
+
+def undefined(answers):
+    return None
+
+
+def no_split(rows):
+    pass
+
+
+def other_split(rows):
+    raise ValueError("no rule")
+
+
+def no_tables(request):
+    pass
+
+
+def other_tables(request):
+    raise ValueError("no rows")
+"""
+
+
+@pytest.fixture
+def wrong(tmp_path, monkeypatch):
+    (tmp_path / "wrong.py").write_text(WRONG)
+    (tmp_path / "unread.py").write_text("raise RuntimeError('not today')\n")
+    (tmp_path / "unwritten.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(plugins.VARIABLE, "outside")
+    for name in ("wrong", "unread", "unwritten"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield tmp_path / "wrong.py"
+    sys.modules.pop("wrong", None)
+
+
+def files_of(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "says"),
+    [
+        ("baselines", "Raises", r"wrong:Raises failed: ValueError: no luck \(.*wrong\.py, line \d+\)"),
+        ("baselines", "NoFile", r"wrong:NoFile failed: FileNotFoundError.*wrong\.py, line \d+"),
+        ("baselines", "Unmade", r"wrong:Unmade failed: KeyError: 'x'"),
+        ("baselines", "Made", "wrong:Made made a Made without a method score"),
+        ("baselines", "nobody", "wrong:nobody made a NoneType without a method score"),
+        ("baselines", "NUMBER", "'wrong:NUMBER', which is of type int"),
+        ("baselines", "NaN", r"wrong:NaN gave nan \(.* scores are not finite\)"),
+        ("baselines", "Flat", r"of type float64 and shape \(\d+,\) for candidates of shape \(\d+, 1\)"),
+        ("baselines", "Words", r"of type <U4 and shape"),
+        ("baselines", "Nothing", r"of type object and shape \(\)"),
+        ("metrics", "raises", r"wrong:raises failed: RuntimeError: no metric \(.*wrong\.py, line"),
+        ("metrics", "nan", "wrong:nan gave nan; allowed: a finite number, or None"),
+        ("metrics", "words", "wrong:words gave 'good'"),
+        ("metrics", "several", "wrong:several gave array"),
+    ],
+)
+def test_what_a_plug_in_does_wrong_is_a_refusal_that_names_it_and_changes_nothing(
+    trained, wrong, key, name, says
+):
+    before = files_of(trained)
+    with run_again(trained, quiet=True) as again:
+        again.config = judged_by(again.config, [f"evaluation.{key}=[wrong:{name}]"])
+        with pytest.raises(ConfigError, match=says):
+            evaluate_again(again)
+    assert files_of(trained) == before
+
+
+def test_a_number_of_a_metric_may_be_numpys_and_nothing_where_it_is_undefined(trained, wrong):
+    found = further_metrics(["wrong:single", "wrong:undefined"])
+    values = {name: metric(None) for name, metric in found.items()}
+    assert values == {"single": 0.25, "undefined": None} and type(values["single"]) is float
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.split=wrong:no_split", "gave codes of shape"),
+        ("data.split=wrong:other_split", r"wrong:other_split failed: ValueError: no rule"),
+        ("data.split=wrong:NUMBER", "no function"),
+        ("data.source=wrong:no_tables", "gave a NoneType"),
+        ("data.source=wrong:other_tables", r"wrong:other_tables failed: ValueError: no rows"),
+        ("data.source=wrong:NUMBER", "no function"),
+        (
+            "data.source=unread:x",
+            r"cannot be imported: RuntimeError: not today \(.*unread\.py, line",
+        ),
+        ("data.source=unwritten:x", r"cannot be imported: SyntaxError: .*unwritten\.py, line 1"),
+    ],
+)
+def test_a_rule_or_source_that_fails_is_a_refusal(wrong, tmp_path, override, says):
+    config = load_config(TINY, [override])
+    with pytest.raises(ConfigError, match=says):
+        prepare(open_run(tmp_path / "run", config, "test", quiet=True))
+    assert not (tmp_path / "run/data").exists()
+
+
+def test_what_our_own_rows_raise_stays_what_it_is():
+    with pytest.raises(ZeroDivisionError), plugins.called("item mean"):
+        1 / 0  # noqa: B018

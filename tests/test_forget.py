@@ -205,6 +205,16 @@ def test_an_unknown_user_is_refused_and_nothing_changes(own):
     assert b"nobody" not in after[own / "forgotten.json"]
 
 
+def test_words_of_the_log_and_blanks_are_nobodys_ids(own):
+    with (own / "log.txt").open("a") as log:
+        log.write("2026-11-26 10:00:00 stage encoder: finished; 12 rows, best yet\n")
+    before = everything(own)
+    for user in ("", " ", "encoder", "finished;", ",", "best yet"):
+        with pytest.raises(DataError, match=r"is empty|not in this run"):
+            forget(own, [ADA, user])
+        assert everything(own) == before, user
+
+
 def test_forgetting_twice_changes_nothing_more(own):
     forget(own, [ADA])
     before = everything(own)

@@ -9,8 +9,9 @@ torch is imported, with the key, the value got, what is allowed and the nearest 
 from __future__ import annotations
 
 import os
+import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -24,8 +25,19 @@ from sasrecllm.names import ENV_PREFIX
 from sasrecllm.plugins import VARIABLE as ALLOW_PLUGIN
 from sasrecllm.settings import Config, Section
 
+NO_YAML = (yaml.YAMLError, ValueError, LookupError)
+"""What the parser raises; the last two for a tag that its value does not fit (``!!int``)."""
 MOST_VALUES = 100_000
 """In a file of settings."""
+IN_WORDS = {
+    "string_type": "allowed: text; what YAML reads as a truth value (yes, no, on, off), a number or"
+    " nothing is text in quotes: 'no'",
+    "model_type": "allowed: keys and values",
+    "dict_type": "allowed: keys and values",
+    "list_type": "allowed: a list, [a, b]",
+    "tuple_type": "allowed: a list, [a, b]",
+}
+"""What the library's refusals mean, by their kind, where its words are those of a programmer."""
 NOT_SETTINGS = {
     "SASRECLLM_API_KEY": "the key of the server, and of a client",
     "SASRECLLM_STORE": "where the server keeps what people told it",
@@ -46,12 +58,20 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
     """
     values: dict[str, Any] = read_yaml(path) if path is not None else {}
     refuse_former(values, f"--config {path}")
-    for key, value, where in (*_read_environment(), *read_overrides(overrides)):
+    given = (*_read_environment(), *read_overrides(overrides))
+    return _with(values, given, str(path) if path else "configuration")
+
+
+def _with(values: dict[str, Any], given: Iterable[tuple[str, Any, str]], where: str) -> Config:
+    """Checked settings: ``values`` of ``where``, and on top of them key, value and origin of others."""
+    origins = {}
+    for key, value, origin in given:
         alone: dict[str, Any] = {}
-        put(alone, key, value, where)
-        refuse_former(alone, where)
-        put(values, key, value, where)
-    return parse_config(values, str(path) if path else "configuration")
+        put(alone, key, value, origin)
+        refuse_former(alone, origin)
+        put(values, key, value, origin)
+        origins[key] = origin
+    return parse_config(values, where, origins)
 
 
 def reread_config(path: Path) -> Config:
@@ -69,8 +89,8 @@ def judged_by(config: Config, overrides: Iterable[str]) -> Config:
     Raises:
         ConfigError: another section, or a key or value that cannot be.
     """
-    values = config.model_dump()
-    for key, value, where in read_overrides(overrides):
+    given = [*read_overrides(overrides)]
+    for key, _, where in given:
         if not key.startswith("evaluation."):
             raise ConfigError(
                 f"{where}: a trained run is judged by other settings of evaluation alone; allowed:"
@@ -78,11 +98,7 @@ def judged_by(config: Config, overrides: Iterable[str]) -> Config:
                 + did_you_mean(key, [f"evaluation.{name}" for name in _keys(["evaluation"], Config)]),
                 "what it was trained with stays; `sasrecllm run` trains another one into another --out",
             )
-        alone: dict[str, Any] = {}
-        put(alone, key, value, where)
-        refuse_former(alone, where)
-        put(values, key, value, where)
-    return parse_config(values, "configuration")
+    return _with(config.model_dump(), given, "configuration")
 
 
 def _read_environment() -> Iterator[tuple[str, Any, str]]:
@@ -116,20 +132,37 @@ def read_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
         yield key, _parse(text, override, key), f"override {override!r}"
 
 
-def parse_config(values: Mapping[str, Any], where: str) -> Config:
-    """Check plain values; ``where`` names their origin in a refusal.
+def parse_config(
+    values: Mapping[str, Any], where: str, origins: Mapping[str, str] | None = None
+) -> Config:
+    """Check plain values.
+
+    Args:
+        where: their origin, for a refusal.
+        origins: dotted key -> its own origin, of what came on top of them.
 
     Raises:
-        ConfigError: with key, value, what is allowed and the nearest name.
+        ConfigError: with origin, key, value, what is allowed and the nearest name.
     """
     refuse_former(values, where)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
+        lines: dict[str, list[str]] = {}
+        for found in error.errors():
+            said = lines.setdefault(_origin(found["loc"], origins or {}) or where, [])
+            said.append(_explained(found, Config))
         raise ConfigError(
-            f"{where}: {explained(error, Config)}",
+            "\n  ".join(f"{of}: " + "\n  ".join(dict.fromkeys(said)) for of, said in lines.items()),
             "correct the key; `sasrecllm run --print-config` shows every key with its default",
         ) from None
+
+
+def _origin(location: Sequence[str | int], origins: Mapping[str, str]) -> str:
+    """Where the key at ``location``, or the nearest section around it, was set; empty if unknown."""
+    names = [str(name) for name in location]
+    around = (".".join(names[:n]) for n in range(len(names), 0, -1))
+    return next((origins[key] for key in around if key in origins), "")
 
 
 def explained(error: ValidationError, section: type[Section]) -> str:
@@ -139,6 +172,8 @@ def explained(error: ValidationError, section: type[Section]) -> str:
 
 def _explained(error: Any, section: type[Section]) -> str:
     location = [str(p) for p in error["loc"]]
+    if section is Config and location[:1] == ["strategy"]:  # behind it stand pydantic's branches
+        return "strategy: allowed: a name, or a list of stages"
     key = ".".join(location) or "configuration"
     if error["type"] == "extra_forbidden":
         allowed = _keys(location[:-1], section)
@@ -146,7 +181,7 @@ def _explained(error: Any, section: type[Section]) -> str:
         return f"unknown key {key}; allowed here: {', '.join(allowed)}{hint}"
     if error["type"] == "missing":
         return f"{key} is missing"
-    message = error["msg"].removeprefix("Value error, ")
+    message = IN_WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
     return f"{key} is {error['input']!r}: {message}" if location else message
 
 
@@ -170,22 +205,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise ConfigError(
-            f"--config {path}: no such file" + did_you_mean(str(path), near),
+            f"{path}: no such file" + did_you_mean(str(path), near),
             "give the path of a YAML file, for example configs/demo.yaml",
         ) from None
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {error}", "correct the YAML") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}", "give the path of a YAML file"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error}", "store it as UTF-8") from None
+    except (RecursionError, *NO_YAML) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", "correct the YAML") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(
-            f"--config {path} holds a {type(values).__name__}", "write keys and values: seed: 0"
-        )
+        raise ConfigError(f"{path} holds a {type(values).__name__}", "write keys and values: seed: 0")
     try:
         return {key: _own(value, Counter()) for key, value in values.items()}
     except (OverflowError, RecursionError):
         raise ConfigError(
-            f"--config {path} unfolds without end: its aliases (*name) repeat what holds them",
+            f"{path} unfolds without end: its aliases (*name) repeat what holds them",
             "write out what they stand for",
         ) from None
 
@@ -205,7 +244,23 @@ def _own(value: Any, seen: Counter[str]) -> Any:
 
 
 class _Yaml(yaml.SafeLoader):
-    """Safe YAML in which a date is text: settings are stored as JSON, which has no dates."""
+    """Safe YAML in which a date is text: settings are stored as JSON, which has no dates.
+
+    A key that stands twice is refused: the first of its values would be lost without a word.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """The node of a mapping, whose keys are looked at."""
+        node: Any = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.composer.ComposerError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(name)
+        return node
 
 
 _Yaml.yaml_implicit_resolvers = {
@@ -223,13 +278,19 @@ def _parse(text: str, where: str, key: str) -> Any:
             return text
     try:
         return _Yaml(text).get_single_data()
-    except yaml.YAMLError:
-        raise ConfigError(f"{where}: {text!r} is not YAML", "quote the value") from None
+    except (RecursionError, *NO_YAML) as error:
+        problem = getattr(error, "problem", None) or error
+        raise ConfigError(
+            f"{where}: {reprlib.repr(text)} is not YAML: {problem}",
+            "correct it, or quote the value",
+        ) from None
 
 
 def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Put ``value`` at the dotted ``key``; what stands above it must be a section."""
     *path, last = key.split(".")
+    if not (last and all(path)):
+        raise ConfigError(f"{where}: {key!r} names no setting", "write it as section.key=value")
     for name in path:
         values = values.setdefault(name, {})
         if not isinstance(values, dict):

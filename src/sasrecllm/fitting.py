@@ -17,11 +17,11 @@ from sasrecllm.inference.arguments import folder_of, shown
 from sasrecllm.inference.saving import Place
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.machine.signals import interruptible
-from sasrecllm.pipeline.prepare import check_names
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import run_at_work
 from sasrecllm.settings import Config
+from sasrecllm.stages.names import check_names
 from sasrecllm.trained import SASRecLLM
 
 COMMAND = "sasrecllm.fit(...)"
@@ -52,7 +52,7 @@ def fit(
         config: a YAML file, a dict or a :class:`Config` to begin with; the defaults otherwise.
         columns: our column name -> name in the tables (``data.columns``).
         quiet: no progress on the terminal.
-        force: delete what stands in ``out`` first.
+        force: replace the run that stands in ``out``.
         settings: any others, on top: ``seed=1``, ``encoder={"width": 32}`` or
             ``**{"encoder.width": 32}``; ``budget="15m"`` fits the run into that time on this machine,
             ``quick=True`` makes lists in a minute (the same call without it goes on from there).

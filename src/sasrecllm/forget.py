@@ -57,6 +57,8 @@ def forget(path: Path, users: Sequence[str], in_store: Collection[str] = ()) -> 
     """
     if not path.is_dir():
         choose_run(path)
+    if not all(map(str.strip, users)):
+        raise DataError("an id of a user is empty", "give the id as it stands in the data")
     folder = RunFolder(path)
     with in_use(path):
         finished = _finish(folder)
@@ -178,13 +180,17 @@ def _stage_data(folder: RunFolder, dataset: Dataset, users: Sequence[str], new: 
 
 
 def _stage_names(folder: RunFolder, users: Sequence[str], new: Path) -> set[str]:
-    """Write every other file that names ``users`` without the lines that do; returns those named."""
+    """Write every other file that names ``users`` without the lines that do; returns those named.
+
+    A word of a sentence names nobody whom nothing else names: ``log.txt`` is full of words.
+    """
     found: set[str] = set()
     for path in _files(folder):
         target = new / path.relative_to(folder.path)
         write_without = _showcase_without if path == folder.showcase else file_without
         for user in users:
-            if write_without(target if target.is_file() else path, user, target):
+            names = write_without(target if target.is_file() else path, user, target)
+            if names and path.suffix != folder.log.suffix:
                 found.add(user)
     return found
 

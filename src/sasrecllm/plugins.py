@@ -6,12 +6,14 @@ come from somebody else: opening it runs nothing that it names.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.errors import ConfigError, SasrecllmError, did_you_mean
 
 T = TypeVar("T")
 
@@ -82,4 +84,46 @@ def resolve(name: str, table: Mapping[str, T], what: str = "name") -> T:
             "check the spelling, and that the package is installed in this environment or its folder"
             " stands in PYTHONPATH (the current folder does not)",
         ) from error
+    except Exception as error:
+        raise ConfigError(
+            f"{what} is {name!r}, which cannot be imported: {_said(error)}", "correct it there"
+        ) from error
     return found
+
+
+@contextlib.contextmanager
+def called(name: str) -> Iterator[None]:
+    """A block that calls the object behind ``name``: what somebody's own code raises is no bug of ours.
+
+    A name without a colon is a row of ours, and what it raises stays as it is.
+
+    Raises:
+        ConfigError: with the exception and the line that raised it.
+    """
+    try:
+        yield
+    except SasrecllmError:
+        raise
+    except Exception as error:
+        if ":" not in name or name.startswith("sasrecllm."):
+            raise
+        raise ConfigError(
+            f"the plug-in {name} failed: {_said(error)}",
+            "correct it there, or take it out of the settings that name it",
+        ) from error
+
+
+def _said(error: BaseException) -> str:
+    """An exception in one line, with the place that raised it: the last one outside this package."""
+    text = " ".join(str(error).split())
+    kind = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return kind  # which ends with the file and the line
+    here = os.path.dirname(__file__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_file(f.filename)]
+    others = [f for f in frames if not f.filename.startswith(here)]
+    return kind + (f" ({others[-1].filename}, line {others[-1].lineno})" if others else "")
+
+
+def _is_file(name: str) -> bool:
+    return not name.startswith("<")

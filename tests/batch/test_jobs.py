@@ -141,6 +141,22 @@ def test_parts_of_another_job_are_refused_and_kept(run, users, tmp_path):
     assert sorted(p.name for p in parts_folder(out).iterdir()) == kept
 
 
+def test_the_lists_replace_neither_the_file_of_users_nor_a_file_of_the_run(run, users, tmp_path):
+    (tmp_path / "link.parquet").symlink_to(users)
+    before = {p: p.read_bytes() for p in (users, *run.rglob("*")) if p.is_file()}
+    for out, says in (
+        (users, "is the file of users itself"),
+        (tmp_path / "link.parquet", "is the file of users itself"),
+        (run / "data/interactions.parquet", "lies among the files of the run"),
+        (run / "stages/new.csv", "lies among the files of the run"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            recommend_all(run, users, out, k=2)
+    assert {p: p.read_bytes() for p in (users, *run.rglob("*")) if p.is_file()} == before
+    assert recommend_all(run, users, run / "lists.csv", k=2)  # lists may lie beside them
+    (run / "lists.csv").unlink()
+
+
 @pytest.mark.parametrize("ending", [".csv", ".jsonl"])
 def test_other_formats_in_and_out(run, system, tmp_path, ending):
     (tmp_path / "u.csv").write_text("who,age\nu0001,7\n007,8\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -10,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sasrecllm.data.candidates import longest_lists, ranking_candidates
+from sasrecllm.data.candidates import longest_lists, ranking_candidates, servable_items
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.protocol import evaluate_ranking
-from sasrecllm.types import UNKNOWN
+from sasrecllm.types import UNKNOWN, Histories
 
 
 def world(seed: int, *, implicit: bool, cold_items: float = 0.0, run_seed: int = 0) -> Dataset:
@@ -147,3 +148,18 @@ def test_users_who_met_everything_do_not_shorten_the_lists_of_the_others() -> No
     assert longest_lists(dataset, "test", 100) == 0
     with pytest.raises(DataError, match="3 liked rows of test: they leave 0 items"):
         ranking_candidates(dataset, "test", negatives=None)
+
+
+def test_what_was_met_may_be_served_only_where_things_repeat() -> None:
+    """A history of item 1, an item without a number and one beyond the catalogue of six."""
+    met = np.array([1, UNKNOWN, 9])
+    known = Histories(
+        np.zeros(1, dtype=np.int64), met, np.ones(3, dtype=np.int8), np.arange(3), np.array([0, 3]),
+        np.array([3]),
+    )  # fmt: skip
+    once, again = (SimpleNamespace(n_items=6, allow_seen=seen) for seen in (False, True))
+    first = np.array([True, True, True, False, False, False])
+    assert servable_items(once)(known).tolist() == [[True, False, True, True, True, True]]
+    assert servable_items(once, first)(known).tolist() == [[True, False, True, False, False, False]]
+    assert servable_items(again)(known).all()
+    assert servable_items(again, first)(known).tolist() == [first.tolist()]

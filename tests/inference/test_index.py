@@ -10,9 +10,9 @@ import pytest
 from sasrecllm import NewItem, SASRecLLM
 from sasrecllm.config import load_config
 from sasrecllm.errors import MissingExtraError
-from sasrecllm.pipeline.prepare import check_names
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.opening import open_run
+from sasrecllm.stages.names import check_names
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 

@@ -117,3 +117,22 @@ def test_ratings_without_times_are_split_by_the_order_of_the_file(own, tmp_path)
     for name in ("valid", "test"):
         rows = dataset.rows(name)
         assert len(rows) == 8 and len(np.unique(dataset.labels[rows])) == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("data.split=leave_one_out", "did you mean 'leave-one-out'"),
+        ("data.source=file", "did you mean 'files'"),
+        ("device=cdua", "allowed: auto, cpu, cuda"),
+        ("strategy=encoder_only", "did you mean 'encoder-only'"),
+        ("strategy=[{name: a, task: encode, train: encoder, row: x}]", "train is 'encoder'"),
+    ],
+)
+def test_a_misspelt_name_is_refused_before_anything_is_read_or_made(cli, tmp_path, setting, says):
+    out = tmp_path / "out"
+    for quick in ((), ("--quick",)):
+        said = cli(
+            "run", *quick, "--out", out, "data.source=files", "data.path=nowhere.csv", setting, expect=2
+        )
+        assert says in said and not out.exists()

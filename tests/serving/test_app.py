@@ -249,6 +249,22 @@ def test_what_does_not_fit_the_schema_is_a_422_that_says_where(api, path, body):
     assert answer.status_code == 422 and answer.json()["errors"][0]["where"].startswith("body")
 
 
+@pytest.mark.parametrize(
+    ("body", "places"),
+    [
+        ({"history": [7]}, {"history.0"}),
+        ({"history": ["m0001", {"item_id": "a", "liked": "no"}]}, {
+            "history.1", "history.1.liked", "history.1.title", "history.1.item_id",
+        }),
+        ({"boost": {"genre": 3}}, {"boost.genre"}),
+        ({"boost": {"genre (old)": {"War": None}}}, {"boost.genre (old)", "boost.genre (old).War"}),
+    ],
+)  # fmt: skip
+def test_a_place_is_that_of_the_request_and_not_of_the_library(api, body, places):
+    said = ask(api, "/v1/recommend", status=422, **body)
+    assert {e["where"] for e in said["errors"]} == {f"body.{place}" for place in places}
+
+
 def test_limits_themselves_are_allowed(api):
     ask(api, "/v1/recommend", k=100, retrieve=1000, history=["m0001"] * 500, user_id="é" * 64)
     ask(api, "/v1/score", item_ids=["m0001"] * 1000)

@@ -43,14 +43,6 @@ def test_a_new_item_competes_where_another_user_met_it_and_not_by_ones_own_like(
     ]
 
 
-def test_what_was_met_may_be_served_where_things_repeat():
-    one = asked([0], [[1, -1, 9]])
-    assert servable_items(DATA)(one).tolist() == [[True, False, True, True, True, True]]
-    assert servable_items(DATA, TRAINED)(one).tolist() == [[True, False, True, False, False, False]]
-    again = SimpleNamespace(**(vars(DATA) | {"allow_seen": True}))
-    assert servable_items(again)(one).all()
-
-
 class ByLikes:
     """Item 0 is the best of the liked ones, and 2 the worst."""
 

@@ -21,6 +21,9 @@ def test_hierarchical_freezing_trains_one_more_thing_at_a_time():
     assert [set(s.train) for s in stages[:3]] == [{"encoder"}, {"adapter"}, {"mapper"}]
 
 
+ENCODE = {"name": "a", "task": "encode", "train": ["encoder"], "row": "x"}
+
+
 def test_a_text_row_says_how_many_users_it_had():
     rows = {
         s.name: s.row for s in stages_of("hierarchical-freezing", fusion=False, llm_holdout_users=0.25)
@@ -41,7 +44,7 @@ def test_a_strategy_spelt_out_in_yaml():
     ("strategy", "says"),
     [
         ("dual-stag", "did you mean 'dual-stage'"),
-        ([{"name": "a", "task": "encode"}], "lacks train"),
+        ([{"name": "a", "task": "encode"}], "stage 1: train is missing"),
         ([{"name": "a", "task": "encode", "trian": ["encoder"]}], "did you mean 'train'"),
         ([{"name": "a", "task": "encode", "train": ["mapper"]}], r"allowed: \[encoder\]"),
         ([{"name": "a", "task": "answer", "train": ["mapper"]}], "no slots"),
@@ -51,8 +54,26 @@ def test_a_strategy_spelt_out_in_yaml():
             "set the stage's vectors",
         ),
         ([{"name": "a", "task": "encode", "train": ["encoder"]}] * 2, "its own name"),
+        ([ENCODE | {"train": "encoder"}], r"stage 1: train is 'encoder': allowed: a list, \[a, b\]"),
+        ([ENCODE | {"train": None}], "stage 1: train is None: allowed: a list"),
+        ([ENCODE | {"train": {"encoder": 1}}], "stage 1: train is .*: allowed: a list"),
+        ([ENCODE | {"train": [["encoder"]]}], "stage 1: train.0 is .*: allowed: text"),
+        ([ENCODE | {"load": "encoder"}], "stage 1: load is 'encoder': allowed: keys and values"),
+        ([ENCODE | {"loop": 3}], "stage 1: loop is 3: allowed: keys and values"),
+        ([ENCODE | {"loop": {"epochs": "x"}}], "stage 1: loop.epochs is 'x'"),
+        ([ENCODE | {"loop": {"epoch": 1}}], "unknown key loop.epoch; .*did you mean 'epochs'"),
+        ([ENCODE | {"loop": {"lr": float("inf")}}], "loop.lr is inf"),
+        ([ENCODE | {"vectors": 3}], "vectors is '3'; allowed: crossfit, encoder"),
+        ([ENCODE | {"prompt": ["text"]}], "stage 1: prompt is .*: allowed: text"),
+        ([ENCODE | {"row": None}], "stage 1: row is None: allowed: text"),
+        ([ENCODE | {"task": ["encode"]}], "stage 1: task is .*: allowed: text"),
     ],
 )
 def test_refusals(strategy, says):
     with pytest.raises(ConfigError, match=says):
         stages_of(strategy, fusion=False)
+
+
+def test_a_number_may_name_a_stage_and_its_row():
+    (stage,) = stages_of([ENCODE | {"name": 3, "row": 4}], fusion=False)
+    assert (stage.name, stage.row) == ("3", "4")

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from sasrecllm.errors import ConfigError
+from sasrecllm.machine.progress import Progress
 from sasrecllm.studies.plan import Cell, cells_of, load_plan, load_space, merge, settings_of
+from sasrecllm.studies.run import Study, check_study
 
 PLAN = {
     "name": "s",
@@ -80,6 +82,31 @@ def test_a_plan_without_a_name_and_a_wrong_search_space_are_refused_with_their_k
     (tmp_path / "space.yaml").write_text("encoder.width: {choices: [8]}\nseed: {choice: [1]}\n")
     with pytest.raises(ConfigError, match=r"space\.yaml: seed: unknown key choice; .*'choices'"):
         load_space(tmp_path / "space.yaml")
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ("encoder.loop.lr: {low: 0.01, high: 0.001}", "encoder.loop.lr: .*low ≤ high"),
+        ("encoder.loop.lr: {low: 0, high: 1, log: true}", "low above 0 where log is true"),
+        ("encoder.width: {choices: []}", "allowed: choices"),
+        ("encoder.loop.lr: {low: 0.1}", "allowed: choices"),
+        ("encoder.loop.lr: {low: 0.1, high: .inf}", "finite"),
+        ("3: {choices: [1]}", "3 is no setting"),
+    ],
+)
+def test_a_search_space_without_values_is_refused_before_a_folder_is_made(tmp_path, space, says):
+    (tmp_path / "space.yaml").write_text(space)
+    with pytest.raises(ConfigError, match=says):
+        load_space(tmp_path / "space.yaml")
+
+
+def test_a_misspelt_name_in_a_row_is_refused_before_any_other_row_is_trained(tmp_path):
+    path = write(tmp_path, {"rows": {"second": {"set": {"strategy": "encoder_only"}}}})
+    study = Study(load_plan(path), path, tmp_path / "out", Progress(quiet=True))
+    with pytest.raises(ConfigError, match=r"datasets\.b with rows\.second: strategy is 'encoder_only'"):
+        check_study(study)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_setting_is_refused_with_data_set_and_row(tmp_path):

@@ -294,6 +294,8 @@ def test_from_python_a_new_system_comes_out(old):
     assert after.evaluate()["rows"].keys() == system.evaluate()["rows"].keys()
     with pytest.raises(DataError, match="known already"):
         after.update(rows, quiet=True)
+    with pytest.raises(ConfigError, match="was given no rows"):
+        after.update(None, quiet=True)
     with pytest.raises(ConfigError, match="keeps what the run was made with"):
         sasrecllm.update(old, rows, quiet=True, seed=3)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from sasrecllm.baselines.chance import Random
 from sasrecllm.baselines.ease import EASE
 from sasrecllm.baselines.knn import ItemKNN
 from sasrecllm.baselines.markov import MarkovChain
+from sasrecllm.baselines.own_scorers import OwnScorer
 from sasrecllm.baselines.pairs import Neighbours, PairTable
 from sasrecllm.baselines.recent import RecentPopularity
 from sasrecllm.baselines.sequence_rules import SequenceRules
@@ -26,7 +27,8 @@ from sasrecllm.baselines.trivial import (
 )
 from sasrecllm.baselines.user_regression import UserRegression
 from sasrecllm.baselines.user_regression_terms import REGRESSION_TERMS
-from sasrecllm.plugins import resolve
+from sasrecllm.errors import ConfigError
+from sasrecllm.plugins import called, resolve
 from sasrecllm.types import Scorer
 
 Make = Callable[[TrainRows], Scorer]
@@ -133,10 +135,24 @@ def baseline_of(name: str, key: str) -> Baseline:
         key: of the setting that names it, for refusals.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none; or what it makes is no scorer, or fails.
     """
     found = resolve(name, BASELINES, key)
-    return found if isinstance(found, Baseline) else Baseline(found)
+    if name in BASELINES:
+        return found
+    row = found if isinstance(found, Baseline) else Baseline(found)
+    if not callable(row.make):
+        raise ConfigError(
+            f"{key} has {name!r}, which is of type {type(found).__name__}",
+            "name a class or function that makes a Scorer (sasrecllm.types) of the training rows",
+        )
+
+    def make(rows: TrainRows) -> Scorer:
+        with called(name):
+            made = row.make(rows)
+        return OwnScorer(name, made)
+
+    return replace(row, make=make)
 
 
 def shown_baselines(implicit: bool, asked: Iterable[str]) -> list[str]:

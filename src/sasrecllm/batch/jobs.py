@@ -24,7 +24,8 @@ from sasrecllm.inference.wishes import Wishes, wanted
 from sasrecllm.machine.lock import in_use, is_held
 from sasrecllm.machine.progress import Progress
 from sasrecllm.manifest import file_digest
-from sasrecllm.runs.seal import choose_run
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.seal import choose_run, read_again
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.types import UNKNOWN
 
@@ -58,13 +59,14 @@ def recommend_all(
             own (:mod:`sasrecllm.batch.on_ray`).
 
     Raises:
-        ConfigError: the parts of another job stand at ``out``.
+        ConfigError: the parts of another job stand at ``out``, or it is of the users or the run.
         InUseError: another process writes these very parts.
         DataError: the file of users is wrong, or a wish names what the catalogue has not.
     """
     progress, wishes = progress or Progress(quiet=True), wishes or Wishes()
     check_ending(out)
     found = choose_run(run)
+    _refuse_to_replace(out, users, found)
     data = stored_data(found)
     refuse_without_rerank(wanted(data.catalog, wishes, data.allow_seen), rerank)
     count, strangers, first = 0, 0, ""
@@ -101,6 +103,17 @@ def recommend_all(
             return _merge_if_all_stand(parts, out)
         finally:
             _unclaim(parts, lock)
+
+
+def _refuse_to_replace(out: Path, users: Path, run: RunFolder) -> None:
+    """Refuse an output file in whose place the lists would destroy what they are made of."""
+    if out.exists() and users.exists() and out.samefile(users):
+        raise ConfigError(f"--out {out} is the file of users itself", "give another --out")
+    kept = {path.resolve() for path in read_again(run)}
+    if kept.intersection((out.resolve(), *out.resolve().parents)):
+        raise ConfigError(
+            f"--out {out} lies among the files of the run {run}", "give an --out outside of that folder"
+        )
 
 
 def merge(out: Path) -> None:

@@ -24,7 +24,7 @@ from sasrecllm.cli.shared import (
     settings_of,
     show_results,
 )
-from sasrecllm.errors import CheckpointError, DataError
+from sasrecllm.errors import CheckpointError, ConfigError, DataError
 from sasrecllm.machine.output import say
 
 
@@ -51,7 +51,7 @@ def run(
             "--quick", help="lists in a minute; the same command without it goes on from there"
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="delete the run folder first")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace the run that stands there")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Data to report in one command; the same command goes on after an interruption.
@@ -60,6 +60,8 @@ def run(
 
     sasrecllm run --config configs/demo.yaml --out runs/mine seed=1 encoder.width=32
     """
+    if dry_run and force:
+        raise ConfigError("--dry-run beside --force: an estimate replaces nothing", "leave one out")
     asked = [f"budget={json.dumps(budget)}"] if budget is not None else []
     chosen = settings_of(config, [*context.args, *asked, *(["quick=true"] if quick else [])])
     if print_config:
@@ -119,9 +121,9 @@ def evaluate(
     sasrecllm evaluate runs/demo evaluation.ranking.users=2000
     """
     from sasrecllm.config import judged_by
-    from sasrecllm.pipeline.prepare import check_names
     from sasrecllm.pipeline.run import evaluate_again
     from sasrecllm.runs.opening import keep_evaluation
+    from sasrecllm.stages.names import check_names
 
     refuse_flags(context.args, ("--quiet", "--allow-plugin"))
     with reopen_run(folder, quiet, allow_plugin) as opened:

@@ -61,8 +61,8 @@ def refuse_flags(words: list[str], allowed: tuple[str, ...]) -> None:
 
 def open_run(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
     """The run folder of ``out`` or of the settings' name, for this process alone."""
-    from sasrecllm.pipeline.prepare import check_names
     from sasrecllm.runs.opening import run_at_work
+    from sasrecllm.stages.names import check_names
 
     if out is None and not config.name:
         raise ConfigError(

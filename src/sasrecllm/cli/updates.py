@@ -40,7 +40,7 @@ def update(
     promote: Annotated[
         str, typer.Option(help="serve the new run: auto (unless surely worse), always, never")
     ] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="delete the new run's folder first")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace the run in --out")] = False,
     quiet: Quiet = False,
     allow_plugin: AllowPlugin = None,
 ) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from sasrecllm.data.long_columns import blocks
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
-from sasrecllm.plugins import resolve
+from sasrecllm.plugins import called, resolve
 from sasrecllm.types import IntArray, LabelArray
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -258,6 +258,10 @@ def split_rows(rows: OrderedRows, rule: str, args: Mapping[str, Any]) -> LabelAr
         DataError: the rule leaves a split empty.
     """
     function = resolve(rule, SPLITS, "data.split")
+    if not callable(function):
+        raise ConfigError(
+            f"data.split is {rule!r}, which is no function", "name a function of the rows"
+        )
     names = _arguments(function)
     for key in args:
         if key not in names:
@@ -266,15 +270,20 @@ def split_rows(rows: OrderedRows, rule: str, args: Mapping[str, Any]) -> LabelAr
                 f" {', '.join(names) or 'nothing'}{did_you_mean(key, names)}",
                 "rename or remove it",
             )
-    whole = _each_block(function, rows, **args) if function in BY_USER else function(rows, **args)
-    codes = np.asarray(whole, dtype=np.int8)
-    foreign = set(np.unique(codes).tolist()) - {*NAMES.values(), CONTEXT, DROPPED}
+    with called(rule):
+        whole = _each_block(function, rows, **args) if function in BY_USER else function(rows, **args)
+    codes = np.asarray(whole)
+    if codes.dtype.kind not in "biuf":
+        foreign = [str(codes.dtype)]
+    else:
+        foreign = sorted(set(np.unique(codes).tolist()) - {*NAMES.values(), CONTEXT, DROPPED})
     if codes.shape != rows.users.shape or foreign:
         raise ConfigError(
             f"split {rule} gave codes of shape {codes.shape} for {len(rows.users)} rows"
-            + (f", with the values {sorted(foreign)}" if foreign else ""),
+            + (f", with the values {foreign}" if foreign else ""),
             "give one of TRAIN, VALID, TEST, CONTEXT and DROPPED for every row",
         )
+    codes = codes.astype(np.int8, copy=False)
     counts = {name: int((codes == code).sum()) for name, code in NAMES.items()}
     if min(counts.values()) == 0:
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
 
 from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.metrics import PerUser, auc, ece, log_loss, threshold_metrics, uauc
 from sasrecllm.evaluation.ranking import hr_at_k, ndcg_at_k
-from sasrecllm.plugins import resolve
+from sasrecllm.plugins import called, resolve
 from sasrecllm.types import FloatArray, IntArray, LabelArray
 
 CUTOFFS = (1, 5, 10)
@@ -91,5 +95,24 @@ def further_metrics(names: Iterable[str]) -> dict[str, Metric]:
                 f"{KEY} has {name!r}, which is {why}",
                 "name a function of Answers (sasrecllm.evaluation.table_metrics), of a name of its own",
             )
-        found[shown] = metric
+        found[shown] = partial(_own, name, metric)
     return found
+
+
+def _own(name: str, metric: Metric, answers: Answers) -> float | None:
+    """The number that somebody's own metric gives.
+
+    Raises:
+        ConfigError: it failed, or gave something else than a finite number or None.
+    """
+    with called(name):
+        value: Any = metric(answers)
+    if value is None:
+        return None
+    number = np.asarray(value)
+    if number.shape != () or number.dtype.kind not in "fiub" or not np.isfinite(number):
+        raise ConfigError(
+            f"the plug-in {name} gave {reprlib.repr(value)}; allowed: a finite number, or None",
+            "return None where the metric is undefined",
+        )
+    return number.item()  # type: ignore[no-any-return]

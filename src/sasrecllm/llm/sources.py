@@ -26,7 +26,7 @@ from sasrecllm.llm.naming import backbone_path, folder_of, refuse_unreachable
 from sasrecllm.machine.cache import cache_folder
 from sasrecllm.machine.lock import in_use
 from sasrecllm.manifest import file_digest
-from sasrecllm.plugins import resolve
+from sasrecllm.plugins import called, resolve
 
 OFFLINE = "offline"
 _IN_PACKAGE = re.compile(r"([A-Za-z_][\w-]+):(?![/\\])([^:]+\.gguf)", re.IGNORECASE)
@@ -241,7 +241,9 @@ def _of_plugin(name: str, report: Report | None) -> str:
             f"llm.backbone is {name!r}, which is no function",
             "name a function without arguments that returns a folder with a language model",
         )
-    folder = backbone_path(str(function()))
+    with called(name):
+        given = function()
+    folder = backbone_path(str(given))
     refuse_unreachable(folder)
     return folder
 

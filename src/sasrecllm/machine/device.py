@@ -10,6 +10,9 @@ from pathlib import Path
 
 from sasrecllm.errors import ConfigError, EnvironmentRefusal
 
+NAMES = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+NAMED = "allowed: auto, cpu, cuda, cuda:N"
+
 
 def has_nvidia_device() -> bool:
     """Whether this machine shows an NVIDIA device (driver files or a working nvidia-smi)."""
@@ -47,10 +50,8 @@ def pick_device(wanted: str = "auto") -> str:
     import torch
 
     name = str(wanted)  # torch has devices as objects too
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
-        raise ConfigError(
-            f"device is {name[:60]!r}; allowed: auto, cpu, cuda, cuda:N", "set device: auto"
-        )
+    if not NAMES.fullmatch(name):
+        raise ConfigError(f"device is {name[:60]!r}; {NAMED}", "set device: auto")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

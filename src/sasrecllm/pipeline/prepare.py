@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.baselines.table import BASELINES, baseline_of
 from sasrecllm.checkpoint import commit_folder, is_whole, read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.ingest.quality import refuse_unknown_attributes, refuse_untrainable
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.item_vectors import keep_vectors
 from sasrecllm.data.truth import Truth
-from sasrecllm.encoders.losses import loss_of
-from sasrecllm.encoders.table import refuse_arguments
-from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.ceiling import bayes_ceiling
-from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
-from sasrecllm.ops.vector_index import refuse_missing
 from sasrecllm.prompts.template import Template
 from sasrecllm.reports.data_card import say_card
-from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder, folds_beside
+from sasrecllm.runs.folder import DATA_SETTINGS, TRUTH, RunFolder, folds_beside, run_before
 from sasrecllm.runs.forgotten import forgotten_in
 from sasrecllm.runs.loaded import foreign_part, loaded_part
 from sasrecllm.runs.opening import Run, claim, first_difference
-from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.runs.templates import keep_templates, stored_templates
-from sasrecllm.settings import Config
 from sasrecllm.stages.advice import run_card
+from sasrecllm.stages.names import check_names
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 from sasrecllm.stages.user_partition import held_out_users, holdout_share
 
@@ -47,11 +40,11 @@ def check_settings(run: Run) -> None:
     """
     check_names(run.config)
     asked_templates(run)
-    of = run.config.update.of
+    before = run_before(run.config)
     for folder, stage in run.folder.of_stages(all_stages(run.config)):
         for part, place in stage.load.items():
-            before = RunFolder(Path(of)).stage(folder.number, stage.name).loaded_part(part)
-            if not (of and before.is_dir()):  # an update has the copy of the run before
+            copy = before and before.stage(folder.number, stage.name).loaded_part(part)
+            if not (copy and copy.is_dir()):  # an update has the copy of the run before
                 loaded_part(folder, part, place)
     _refuse_without_folds(run)
 
@@ -76,45 +69,13 @@ def _refuse_without_folds(run: Run) -> None:
             )
 
 
-def check_names(config: Config) -> None:
-    """Refuse names that there are not, before any folder is looked at: nothing is lost by a typo.
-
-    Raises:
-        ConfigError: an unknown encoder, loss, metric, component, baseline or stage.
-        MissingExtraError: of an index whose package is not installed.
-    """
-    refuse_arguments(config.encoder.kind, config.encoder.args)
-    loss_of(config.encoder.loss)
-    refuse_missing(config.recommend.index)
-    further_metrics(config.evaluation.metrics)
-    given = {stage.kind.component for stage in planned(config).values()} - {""}
-    models = [*MODELS, *sorted(given - {*MODELS})]
-    _check_names("fusion.components", config.fusion.components, models)
-    _check_names("evaluation.baselines", config.evaluation.baselines)
-
-
 def asked_templates(run: Run) -> dict[str, Template]:
     """``text`` and ``soft`` -> template, before the folder is claimed.
 
     Where nothing was trained yet, copies that lie there may be of other settings.
     """
-    of = run.config.update.of
-    before = RunFolder(Path(of)) if of and asks_language_model(run.config) else None
+    before = run_before(run.config) if asks_language_model(run.config) else None
     return stored_templates(run.folder if run.folder.is_trained() else before, run.config)
-
-
-def _check_names(key: str, names: Sequence[str], models: Sequence[str] = ()) -> None:
-    """Refuse a name that is no model's and no baseline's; an object from elsewhere is imported."""
-    allowed = (*models, *BASELINES)
-    for name in names:
-        if ":" in name:
-            baseline_of(name, key)
-        elif name not in allowed:
-            raise ConfigError(
-                f"{key} has {name!r}; allowed: {', '.join(allowed)}, or package.module:Name"
-                + did_you_mean(name, allowed),
-                "rename or remove it",
-            )
 
 
 def prepare(run: Run) -> Dataset:
@@ -209,8 +170,8 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
             untitled=bool(run.config.update.of),
         )
     ]
-    if run.config.update.of:
-        return _extended(run, tables.pop()), {}
+    if (before := run_before(run.config)) is not None:
+        return _extended(run, tables.pop(), before), {}
     truth = tables[0].truth
     dataset = prepare_tables(
         tables.pop(),  # nobody else holds them: they go as soon as they are checked
@@ -231,12 +192,11 @@ def _read(run: Run) -> tuple[Dataset, dict[str, Any]]:
     return dataset, {} if truth is None or dataset.implicit else _truth_facts(truth, dataset)
 
 
-def _extended(run: Run, tables: Tables) -> Dataset:
+def _extended(run: Run, tables: Tables, there: RunFolder) -> Dataset:
     """The data of the run that this one goes on from, and the rows that it does not know."""
     from sasrecllm.data.extend import Learnt, extend
 
-    c, there = run.config, RunFolder(Path(run.config.update.of))
-    old = stored_data(there)
+    c, old = run.config, stored_data(there)
     share = holdout_share(c, planned(c))
     folds = System.new(there, c, old, "cpu").fold_of_user
     gone = forgotten_in(there)

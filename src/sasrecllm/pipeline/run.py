@@ -23,6 +23,7 @@ from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.pipeline.train import train_stages
 from sasrecllm.reports.write import write_report
 from sasrecllm.runs.opening import Run
+from sasrecllm.runs.replaced import discard
 from sasrecllm.runs.seal import seal, unseal, verify_run
 from sasrecllm.runs.standing import standing, written_under
 from sasrecllm.runs.stored import stored_data
@@ -96,6 +97,8 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
     dataset = prepare(run)
     settle(run, dataset, started)
     check_prompts(run, dataset)
+    if is_main_process():
+        discard(run.folder)
     language_model(run, dataset)
     system = System.new(run.folder, run.config, dataset, run.config.device)
     stages = (all_stages if "test" in splits else planned)(run.config)

@@ -323,6 +323,11 @@ class RunFolder(_Folder):
         return summed.hexdigest()[:16]
 
 
+def run_before(config: Config) -> RunFolder | None:
+    """The run that an update goes on from; None where the settings are those of no update."""
+    return RunFolder(Path(config.update.of)) if config.update.of else None
+
+
 def folds_beside(encoder: Path) -> list[Path]:
     """The fold encoders that lie beside a stage's ``encoder``, in order."""
     return sorted(

@@ -21,6 +21,7 @@ from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.absolute_paths import with_absolute_paths
 from sasrecllm.runs.choice import as_chosen, goes_on_from_quick, value_at, with_values
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.replaced import finish_moving, put_back, set_aside
 from sasrecllm.runs.seal import (
     choose_run,
     refuse_half_forgotten,
@@ -68,7 +69,8 @@ def run_at_work(
 ) -> Iterator[Run]:
     """:func:`open_run` for this process alone, while the block runs.
 
-    A run that is finished under these settings is only read, so nothing is written or locked.
+    A run that is finished under these settings is only read, so nothing is written or locked.  One that
+    ``force`` replaces comes back where the new one is refused before it is trained.
 
     Raises:
         InUseError: another process works in the folder.
@@ -77,7 +79,12 @@ def run_at_work(
     asked = config if force else as_chosen(RunFolder(folder), config)
     finished = not force and RunFolder(folder).is_finished(asked)
     with nullcontext() if finished else in_use(folder):
-        yield from _followed(open_run(folder, config, command, quiet=quiet, force=force))
+        try:
+            yield from _followed(open_run(folder, config, command, quiet=quiet, force=force))
+        except Exception:
+            if force and is_main_process():
+                put_back(RunFolder(folder))
+            raise
 
 
 @contextmanager
@@ -117,7 +124,8 @@ def open_run(
     config = with_absolute_paths(config)
     if is_main_process():
         if force:
-            _delete_run(folder)
+            set_aside(folder)
+        finish_moving(folder)
         refuse_half_forgotten(folder)
         refuse_changed(folder, config)
     wait_for_all()
@@ -222,24 +230,6 @@ def _run(folder: RunFolder, config: Config, command: str, quiet: bool) -> Run:
     run = Run(folder, config, command, Progress(write, quiet))
     run.tracking = tracking_of(folder, config, run.name, run.progress)
     return run
-
-
-def _delete_run(folder: RunFolder) -> None:
-    """Remove a run folder, and only a run folder."""
-    if not folder.path.exists() or all(path == folder.lock for path in folder.path.iterdir()):
-        return
-    if not folder.config.is_file():
-        raise ConfigError(
-            f"--force: {folder} holds no {folder.config.name}, so it is not a run folder",
-            "delete it by hand if you mean it, or give another --out",
-        )
-    for path in folder.path.iterdir():
-        if path == folder.lock:
-            continue  # which this process holds
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> str:

@@ -19,7 +19,7 @@ from sasrecllm.prompts.template import (
     parse_template,
     template_text,
 )
-from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.folder import RunFolder, run_before
 from sasrecllm.runs.loaded import copy_folder
 from sasrecllm.settings import Config
 
@@ -42,8 +42,9 @@ def keep_templates(folder: RunFolder, config: Config) -> None:
     """
     if is_whole(folder.prompts):
         return
-    if config.update.of:  # whatever became of the files since
-        copy_folder(RunFolder(Path(config.update.of)).prompts, folder.prompts)
+    before = run_before(config)
+    if before is not None:  # whatever became of the files since
+        copy_folder(before.prompts, folder.prompts)
         return
     texts = {prompt: template_text(name) for prompt, name in named_templates(config).items()}
     for prompt, name in named_templates(config).items():

@@ -19,6 +19,8 @@ from sasrecllm.serving import request_log
 from sasrecllm.serving.queueing import Overloaded
 
 MEDIA_TYPE = "application/problem+json"
+KINDS_OF_VALUE = ("function-", "constrained-", "dict[", "KnownItem", "TitledItem")
+"""What pydantic puts into a place for the kinds of value that stand to choice there."""
 SHOWN_ERRORS = 20
 log = logging.getLogger("sasrecllm.serving")
 
@@ -91,10 +93,15 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     body = getattr(request.scope.get("route"), "body_field", None)
     asked = None if body is None else body.field_info.annotation
     errors = [
-        {"where": ".".join(str(part) for part in e["loc"]), "what": _what(e, asked)}
-        for e in error.errors()[:SHOWN_ERRORS]
+        {"where": _where(e["loc"]), "what": _what(e, asked)} for e in error.errors()[:SHOWN_ERRORS]
     ]
     return respond(422, "the request does not fit the schema; see /openapi.json", errors=errors)
+
+
+def _where(location: Sequence[int | str]) -> str:
+    """The place in the request, without the names that the library gives to the kinds of a value."""
+    parts = [str(part) for part in location]
+    return ".".join(part for part in parts if not part.startswith(KINDS_OF_VALUE))
 
 
 def _what(error: Mapping[str, Any], asked: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from sasrecllm.settings.section import Section
+from sasrecllm.settings.section import MOST_SEED, Section
 
 
 class Data(Section):
@@ -46,7 +46,10 @@ class Data(Section):
         " with fewer than least only train",
     )
     seed: int | None = Field(
-        None, ge=0, description="of the world, held-out shares and negatives; null: the run's seed"
+        None,
+        ge=0,
+        le=MOST_SEED,
+        description="of the world, held-out shares and negatives; null: the run's seed",
     )
     negatives: int = Field(4, ge=1, description="implicit feedback: sampled negatives per positive")
     cold_items: float = Field(

@@ -7,12 +7,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sasrecllm.errors import ConfigError
+from sasrecllm.machine.device import NAMED, NAMES
 from sasrecllm.machine.durations import seconds_of
 from sasrecllm.names import refuse_folder_name
 from sasrecllm.settings.lists import Evaluation, Lists
 from sasrecllm.settings.log import Data, Recommend
 from sasrecllm.settings.models import LLM, Encoder, Fusion, ItemFeatures, Mapper
-from sasrecllm.settings.section import Section
+from sasrecllm.settings.section import MOST_SEED, Section
 from sasrecllm.settings.update import Update
 
 
@@ -34,9 +35,9 @@ class Config(Section):
         default_factory=dict,
         description="written by the run: what it chose for what nobody named (docs/recipes.md)",
     )
-    seed: int = Field(0, ge=0, description="of every random draw")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="of every random draw")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: torch's own choice")
     track: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
         "none",
         description="tracker that gets losses, validations and the table too; may change in a run",
@@ -65,6 +66,13 @@ class Config(Section):
         if budget != "":
             seconds_of(budget)
         return budget
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        if not NAMES.fullmatch(device):
+            raise ValueError(NAMED)
+        return device
 
     @field_validator("name")
     @classmethod

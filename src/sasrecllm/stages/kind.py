@@ -16,7 +16,7 @@ from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.evaluation.ablated_scorers import Change
 from sasrecllm.evaluation.protocol import score_questions
 from sasrecllm.names import refuse_folder_name
-from sasrecllm.runs.folder import RunFolder, StageFolder, folds_beside
+from sasrecllm.runs.folder import StageFolder, folds_beside, run_before
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.parts import part_of
 from sasrecllm.runs.system import System
@@ -129,8 +129,8 @@ class Work:
 
     def before(self, stage: Stage) -> StageFolder | None:
         """Where the same stage of the run before lies; None where this run is no update."""
-        of = self.config.update.of
-        return RunFolder(Path(of)).stage(self.folder(stage).number, stage.name) if of else None
+        there = run_before(self.config)
+        return None if there is None else there.stage(self.folder(stage).number, stage.name)
 
     def former_parts(self, stage: Stage) -> dict[str, Path]:
         """Part -> its folder, of what an update's stage trains on from the run before; fold encoders

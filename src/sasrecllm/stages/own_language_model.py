@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
 
 from sasrecllm.checkpoint import commit_folder, is_whole, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.llm.loading import save_backbone
 from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
-from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.folder import RunFolder, run_before
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.runs.loaded import copy_folder
 from sasrecllm.runs.opening import Run
@@ -30,10 +29,11 @@ def language_model(run: Run, dataset: Dataset) -> None:
     if not is_own(run.config) or not asks_language_model(run.config):
         return
     if not is_whole(run.folder.language_model):
-        if run.config.update.of:
-            _take_over(run, RunFolder(Path(run.config.update.of)))
-        else:
+        before = run_before(run.config)
+        if before is None:
             _pretrain(run, dataset)
+        else:
+            _take_over(run, before)
     wait_for_all()
 
 

@@ -7,13 +7,18 @@ with the same fields.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
+from pydantic import ConfigDict, Field, ValidationError
+
+from sasrecllm.config import explained
 from sasrecllm.encoders.table import ENCODERS
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.runs.channels import NEXT_ITEM as NEXT_ITEM_CHANNEL
 from sasrecllm.settings import Config
+from sasrecllm.settings.loops import Loop
+from sasrecllm.settings.section import Section
 from sasrecllm.stages.fuse import Fuse
 from sasrecllm.stages.kind import Stage, Stages
 from sasrecllm.stages.kinds import KINDS, kind_of
@@ -158,21 +163,29 @@ def _filled(row: str, values: dict[str, str]) -> str:
     return row
 
 
+class _Spelt(Section):
+    """A stage in YAML: the types of its fields, and of its loop those of every loop."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+    name: str
+    task: str
+    train: tuple[str, ...]
+    prompt: str = "text"
+    vectors: str = "crossfit"
+    load: dict[str, str] = Field(default_factory=dict)
+    loop: Loop = Loop()
+    row: str = ""
+
+
 def _spelt_out(number: int, given: dict[str, Any]) -> Stage:
-    allowed = [f.name if f.name != "kind" else "task" for f in fields(Stage)]
-    for key in given:
-        if key not in allowed:
-            raise ConfigError(
-                f"strategy: stage {number} has the field {key!r}; allowed: {', '.join(allowed)}"
-                + did_you_mean(key, allowed),
-                "rename or remove the field",
-            )
-    missing = {"name", "task", "train"} - set(given)
-    if missing:
+    try:
+        of = _Spelt.model_validate(given)
+    except ValidationError as error:
         raise ConfigError(
-            f"strategy: stage {number} lacks {', '.join(sorted(missing))}", "add the fields"
-        )
-    kind = kind_of(str(given["task"]), str(given["name"]))
-    values = {"row": given["name"] if kind.has_row else "", **given, "train": tuple(given["train"])}
-    values.pop("task")
-    return Stage(**values, kind=kind)
+            f"strategy: stage {number}: {explained(error, _Spelt)}", "correct the stage"
+        ) from None
+    kind = kind_of(of.task, of.name)
+    return Stage(
+        of.name, kind, of.train, of.prompt, of.vectors, of.load, given.get("loop") or {},
+        of.row if "row" in given else of.name if kind.has_row else "",
+    )  # fmt: skip

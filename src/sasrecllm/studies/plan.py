@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from sasrecllm.config import explained, parse_config, put, read_overrides, read_yaml
 from sasrecllm.errors import ConfigError, did_you_mean
@@ -29,6 +29,17 @@ class Range(Section):
     low: float | None = None
     high: float | None = None
     log: bool = Field(False, description="uniform in the logarithm")
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Range:
+        low, high = self.low, self.high
+        ordered = low is not None and high is not None and low <= high
+        if not self.choices and not (ordered and (low or 0) > 0 if self.log else ordered):
+            raise ValueError(
+                f"choices is {self.choices}, low {low}, high {high}, log {str(self.log).lower()};"
+                " allowed: choices, or low and high with low ≤ high, and low above 0 where log is true"
+            )
+        return self
 
 
 class Tuning(Section):
@@ -143,6 +154,8 @@ def load_space(path: Path) -> dict[str, Range]:
     """
     try:
         for key, value in (ranges := read_yaml(path)).items():
+            if not isinstance(key, str):
+                raise ConfigError(f"{path}: {key!r} is no setting", "write a dotted key: encoder.width")
             ranges[key] = Range.model_validate(value)
         return ranges
     except ValidationError as error:

@@ -29,6 +29,7 @@ from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import refuse_changed
 from sasrecllm.runs.standing import standing
 from sasrecllm.settings import Config
+from sasrecllm.stages.names import check_names
 from sasrecllm.studies.plan import Cell, Plan, cells_of, settings_of, slug
 from sasrecllm.studies.tune import refuse_other_search, what_is_asked
 
@@ -105,6 +106,12 @@ def check_study(study: Study) -> list[Cell]:
     """
     cells = cells_of(study.plan)
     for cell in cells:
+        try:
+            check_names(study.settings(cell))
+        except ConfigError as error:
+            where = f"datasets.{cell.dataset} with rows.{cell.row}"
+            said = error.what if error.what.startswith(where) else f"{where}: {error.what}"
+            raise ConfigError(said, error.remedy) from error
         if not _starts_afresh(study, cell):
             refuse_changed(RunFolder(cell.folder(study.out)), study.settings(cell))
         _refuse_other_tuning(study, cell)

@@ -6,6 +6,7 @@ The test split is not scored by any trial.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -297,14 +298,16 @@ def _drop_interrupted(study: optuna.Study) -> None:
 def _suggest(trial: optuna.Trial, key: str, range_: Range, default: Any) -> Any:
     if range_.choices:
         return trial.suggest_categorical(key, range_.choices)
-    if range_.low is None or range_.high is None or range_.low > range_.high:
+    assert range_.low is not None and range_.high is not None  # a Range has seen to it
+    if not isinstance(default, int) or isinstance(default, bool):
+        return trial.suggest_float(key, range_.low, range_.high, log=range_.log)
+    low, high = math.ceil(range_.low), math.floor(range_.high)
+    if low > high:
         raise ConfigError(
-            f"space.{key} has low {range_.low} and high {range_.high}",
-            "give choices: [..], or low and high with low ≤ high",
+            f"space.{key} is a whole number, and none lies between {range_.low} and {range_.high}",
+            "give other bounds, or choices: [..]",
         )
-    if isinstance(default, int) and not isinstance(default, bool):
-        return trial.suggest_int(key, int(range_.low), int(range_.high), log=range_.log)
-    return trial.suggest_float(key, range_.low, range_.high, log=range_.log)
+    return trial.suggest_int(key, low, high, log=range_.log)
 
 
 def _allows(range_: Range, value: Any) -> bool:

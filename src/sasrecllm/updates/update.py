@@ -93,6 +93,11 @@ def update(
     """
     with as_refusals(run):
         there = choose_run(run.resolve())
+    given = list(given)
+    if interactions is None and store is None and not any(key.startswith("data.") for key, *_ in given):
+        raise ConfigError(
+            "update was given no rows", "give those that came since: a frame, or the path of a file"
+        )
     taken = None if store is None else taken_from(there, store)
     if taken is not None:
         interactions, items = taken.interactions, taken.items

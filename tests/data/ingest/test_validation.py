@@ -69,6 +69,20 @@ def test_times_in_another_unit_are_told_by_it_and_the_remedy_works(unit: str) ->
 
 
 @pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("<b>Tea</b> set", True), ("Salt &amp; Pepper", True), ("One<br/>two", True), ("&#39;76", True),
+        ("I <3 you & me; 2 < 3 > 1", False), ("Q&A; R&B", False), ("a <berry> tale", False),
+    ],
+)  # fmt: skip
+def test_titles_with_html_are_noted_and_stay_as_they_are(title: str, said: bool) -> None:
+    clean, _ = validate(tables(GOOD, items=[("a", "A"), ("b", title), ("c", "C")]))
+    notes = [note for note in clean.notes if "1 titles hold HTML" in note and "item 'b'" in note]
+    assert len(notes) == said
+    assert clean.items.filter(pl.col("item_id") == "b")["title"].item() == title
+
+
+@pytest.mark.parametrize(
     ("raw", "remedy"),
     [("u" * 129, "give shorter ids"), ("u\n1", "take line breaks"), (" ", "give the id")],
 )

@@ -18,7 +18,7 @@ from sasrecllm.data.interactions import FILM_WORDS, LINE, PLAIN_WORDS, ROW, File
 from sasrecllm.data.synthetic.world import known_world
 from sasrecllm.data.truth import Truth
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
-from sasrecllm.plugins import resolve
+from sasrecllm.plugins import called, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,17 @@ def load_tables(
     request = Request(
         _path(path), _path(items_path), named, cache, report, dict(world or {}), seed, untitled
     )
-    tables = reader(request)
+    if not callable(reader):
+        raise ConfigError(
+            f"data.source is {source!r}, which is no function", "name a function of a Request"
+        )
+    with called(source):
+        tables = reader(request)
+    if not isinstance(tables, Tables):
+        raise ConfigError(
+            f"data.source is {source!r}, which gave a {type(tables).__name__}",
+            "return Tables (sasrecllm.data.ingest.sources)",
+        )
     return replace(
         tables,
         name=name or tables.name,

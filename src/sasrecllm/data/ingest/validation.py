@@ -28,6 +28,8 @@ NUMBERS = {
     "timestamp": seconds,
     "order": values.whole_numbers,
 }
+HTML = r"(?i)</?(a|b|br|div|em|font|h[1-6]|i|li|p|span|strong|su[bp]|u|ul)\b[^<>]*>|&(#?\w{2,8});"
+"""Marks and entities of HTML in a title."""
 NO_USER = ("nan", "null", "none", "na", "n/a", "\\n", "<na>", "undefined", "unknown", "anonymous")
 """What programs and people write where nobody is known, in lower case."""
 KINDS = {"label": pl.Int8, "rating": pl.Float64, "timestamp": pl.Int64, "order": pl.Int64}
@@ -112,6 +114,13 @@ def checked_items(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, list[str]
     bad = tables.placed(checks.refusals(frame, rows, file, columns), 1)
     good = frame.join(bad.select(ROW), on=ROW, how="anti").with_columns(title.alias("title"))
     clean, notes = _attributes(good, Path(file).name)
+    marked = frame["item_id"].filter(titles.str.contains(HTML).fill_null(False))
+    if len(marked):
+        notes.append(
+            f"{Path(file).name}, column {columns.name('title')}: {len(marked):,} titles hold HTML"
+            f" such as <b> or &amp; (the first is that of item {marked.first()!r}): they are read and"
+            " shown as they stand; plain text would be better"
+        )
     long = frame["item_id"].filter(too_long(titles))
     if len(long):
         notes.append(
