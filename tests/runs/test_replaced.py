@@ -132,7 +132,7 @@ def test_files_that_are_no_run_are_refused_and_stay(tmp_path):
     assert not (tmp_path / "absent").exists()
 
 
-def test_a_start_that_is_refused_gives_the_trained_run_back_and_one_that_is_not_replaces_it(tmp_path):
+def test_a_start_that_ends_before_training_gives_the_trained_run_back(tmp_path):
     out = tmp_path / "run"
     with run_at_work(out, parse_config(TINY, "test"), "x", quiet=True) as run:
         train_all(run)
@@ -151,6 +151,12 @@ def test_a_start_that_is_refused_gives_the_trained_run_back_and_one_that_is_not_
         ):
             train_all(run)
         assert files_of(out) == before, wrong
+    with (
+        pytest.raises(KeyboardInterrupt),
+        run_at_work(out, parse_config(TINY | {"seed": 1}, "test"), "x", quiet=True, force=True),
+    ):
+        raise KeyboardInterrupt
+    assert files_of(out) == before, "stopped before anything was trained"
     with run_at_work(out, parse_config(TINY | {"seed": 1}, "test"), "x", quiet=True, force=True) as run:
         train_all(run)
     after = files_of(out)

@@ -70,7 +70,7 @@ def run_at_work(
     """:func:`open_run` for this process alone, while the block runs.
 
     A run that is finished under these settings is only read, so nothing is written or locked.  One that
-    ``force`` replaces comes back where the new one is refused before it is trained.
+    ``force`` replaces comes back where the new one is refused or stopped before it is trained.
 
     Raises:
         InUseError: another process works in the folder.
@@ -81,7 +81,7 @@ def run_at_work(
     with nullcontext() if finished else in_use(folder):
         try:
             yield from _followed(open_run(folder, config, command, quiet=quiet, force=force))
-        except Exception:
+        except BaseException:  # Ctrl-C too
             if force and is_main_process():
                 put_back(RunFolder(folder))
             raise
