@@ -94,8 +94,9 @@ def test_head_is_get_without_a_body(make_api):
     assert api.call("HEAD", "/nowhere", headers=headers).status_code == 404
     refused = api.call("HEAD", "/v1/recommend", headers=headers)
     assert refused.status_code == 405 and refused.headers["allow"] == "POST"
-    allowed = api.call("POST", "/v1/items", headers=headers).headers["allow"]
-    assert allowed == "GET, HEAD, PUT"
+    answer = api.call("POST", "/v1/items", headers=headers)
+    assert answer.headers["allow"] == "GET, HEAD, PUT" and "GET, HEAD, PUT" in answer.json()["detail"]
+    assert "/openapi.json" in api.call("GET", "/nowhere", headers=headers).json()["detail"]
 
 
 @pytest.mark.parametrize(

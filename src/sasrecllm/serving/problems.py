@@ -141,14 +141,17 @@ async def _refusal(_: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
+    headers, detail = dict(error.headers or {}), str(error.detail)
+    if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:  # the router's own
+        detail = "there is no such path; see /openapi.json"
     if error.status_code == 405:  # the router names the methods of the first route of that path only
         routes: list[APIRoute] = request.app.state.routes
         fitting = [r.methods or set() for r in routes if r.path_regex.match(request.url.path)]
         allowed = set[str]().union(*fitting)
         allowed |= {"HEAD"} if "GET" in allowed else set()
         headers["Allow"] = ", ".join(sorted(allowed)) or headers.get("Allow", "")
-    return respond(error.status_code, str(error.detail), headers)
+        detail = f"this path takes {headers['Allow']} alone; see /openapi.json"
+    return respond(error.status_code, detail, headers)
 
 
 async def _bug(_: Request, error: Exception) -> JSONResponse:
