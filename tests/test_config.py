@@ -205,14 +205,14 @@ def test_a_refusal_names_where_a_setting_came_from(tmp_path, monkeypatch):
     path = tmp_path / "c.yaml"
     path.write_text("encoder: {lenght: 3}\n")
     monkeypatch.setenv("SASRECLLM_SEED", "first")
-    monkeypatch.setenv("SASRECLLM_ENCODER_WIDTH", "3")
+    monkeypatch.setenv(f"{ENV_PREFIX}ENCODER_WIDTH", "3")
     with pytest.raises(ConfigError) as refusal:
         load_config(path, ["encoder.loop={epochs: x}", "threads=many"])
     said = refusal.value.what
     for origin, what in (
         (f"{path}", "unknown key encoder.lenght"),
         ("environment variable SASRECLLM_SEED", "seed is 'first'"),
-        ("environment variable SASRECLLM_ENCODER_WIDTH", "unknown key encoder_width"),
+        (f"environment variable {ENV_PREFIX}ENCODER_WIDTH", "unknown key encoder_width"),
         ("override 'encoder.loop={epochs: x}'", "encoder.loop.epochs is 'x'"),
         ("override 'threads=many'", "threads is 'many'"),
     ):

@@ -177,7 +177,7 @@ def test_a_pretrained_model_goes_on_after_kills_under_ddp_fsdp2_and_alone(tmp_pa
     deaths = [(2, "1:2", {}, 1), (1, "0:2", {}, 2), (2, "0:3", FSDP2, 4)]
     for processes, dies, sharing, step in deaths:
         assert killed(processes, cut, "1-text", dies, *settings, **sharing) == step
-    assert (cut / "log.txt").read_text().count("cut among 2 processes") == 1
+    assert (cut / "log.txt").read_text().count("sharded over 2 processes") == 1
     code, said = trained(1, cut, *settings)
     assert code == 0, said
     assert_alike(cut, whole)

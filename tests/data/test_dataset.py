@@ -245,7 +245,7 @@ def test_wrong_words_are_refused() -> None:
         dataset.rows("vald")
     with pytest.raises(ConfigError, match=r"data\.feedback"):
         prepare(as_tables(log(1)), feedback="stars")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="no rating column"):
+    with pytest.raises(DataError, match="no column rating"):
         prepare(as_tables(log(1)), feedback="ratings")
     for name, value in (("threshold", float("nan")), ("negatives", 0), ("seed", -1)):
         with pytest.raises(ConfigError, match=f"{name} is {value}"):
