@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sasrecllm.config import judged_by, load_config, reread_config
 from sasrecllm.errors import ConfigError
+from sasrecllm.names import ENV_PREFIX
 from sasrecllm.settings import Config
 
 
