@@ -19,10 +19,9 @@ from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.choice import with_choice
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
-from sasrecllm.runs.loaded import loaded_part
 from sasrecllm.runs.opening import Run
 from sasrecllm.settings import READ_TITLES, Config
-from sasrecllm.stages.settle import loaded_shape
+from sasrecllm.stages.settle import loaded_adapters, loaded_shape
 from sasrecllm.stages.strategies import asks_language_model, planned
 
 
@@ -68,10 +67,8 @@ def _check_reading(run: Run) -> None:
 
 def _check_adapters(run: Run, model: Backbone) -> None:
     """An adapter of another model or rank would only be met at its stage."""
-    for folder, stage in run.folder.of_stages(planned(run.config)):
-        if "adapter" in stage.load:
-            part = loaded_part(folder, "adapter", stage.load["adapter"])
-            model.load_adapter(*load_part(part, {"backbone": model.digest}))
+    for part in loaded_adapters(run):
+        model.load_adapter(*load_part(part, {"backbone": model.digest}))
 
 
 def _check_offline(config: Config) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sasrecllm.checkpoint import PART, read_json
@@ -107,17 +108,22 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     return with_choice(named, chosen)
 
 
-def loaded_shape(run: Run) -> dict[str, Any]:
-    """Settings of LoRA that the adapter has which a stage loads; empty without one.
+def loaded_adapters(run: Run) -> Iterator[Path]:
+    """The adapters that stages take from elsewhere.
 
     Raises:
         CheckpointError: there is none where a stage loads it from.
     """
     for folder, stage in run.folder.of_stages(planned(run.config)):
         if "adapter" in stage.load:
-            part = loaded_part(folder, "adapter", stage.load["adapter"])
-            made = read_json(part / PART, config=dict)["config"]
-            return {f"llm.lora.{key}": made[key] for key in SHAPE if made.get(key) is not None}
+            yield loaded_part(folder, "adapter", stage.load["adapter"])
+
+
+def loaded_shape(run: Run) -> dict[str, Any]:
+    """Settings of LoRA that the first loaded adapter has; empty without one."""
+    for part in loaded_adapters(run):
+        made = read_json(part / PART, config=dict)["config"]
+        return {f"llm.lora.{key}": made[key] for key in SHAPE if made.get(key) is not None}
     return {}
 
 
