@@ -263,31 +263,44 @@ def test_questions_about_one_history_read_it_once_wherever_they_stand_among_othe
     assert sum(widths) == 3
 
 
-def test_neighbours_of_one_history_stay_neighbours_in_batches_of_like_length():
-    asked = histories([[0], [0], [1, 2, 3], [1, 2, 3], [4, 5]])
-    asked = replace(asked, users=np.array([0, 0, 1, 1, 2]), asked_at=np.array([9, 9, 9, 9, 9]))
-    lengths = np.array([10, 14, 30, 11, 12])
-    assert [list(p) for p in of_like_length(lengths, 2)] == [[0, 3], [4, 1], [2]]
-    assert [list(p) for p in of_like_length(lengths, 2, asked)] == [[4], [0, 1], [2, 3]]
+def test_questions_whose_histories_differ_by_what_no_prompt_shows_read_it_once(scorers, monkeypatch):
+    """Rows of a log with dislikes: each has a history of its own, and many list the same likes."""
+    scorer = scorers["paper-text"]
+    rows = [[0, 1, 2], [0, 1, 2, 5], [0, 1, 2, 5, 6], [3, 4], [3, 7, 4]]
+    asked = histories(rows)
+    labels = np.array([1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0, 1, 1, 1, 0, 1])
+    asked = replace(asked, labels=labels.astype(asked.labels.dtype), asked_at=np.arange(5) + 100)
+    widths, read = [], scorer.model.backbone.read
+    monkeypatch.setattr(scorer.model.backbone, "read", lambda e: (widths.append(len(e)), read(e))[1])
+    once = scorer.score(asked, np.array([8, 7, 8, 8, 8])[:, None])
+    assert sum(widths) == 2
+    monkeypatch.setattr(scorer.model, "_read_once", lambda batch: NOT_APART)
+    np.testing.assert_allclose(once, scorer.score(asked, np.array([8, 7, 8, 8, 8])[:, None]), **CLOSE)
+
+
+def test_prompts_that_begin_alike_stand_together_in_batches_of_like_length():
+    alike = np.array([0, 2, 0, 7, 2])
+    lengths = np.array([10, 30, 14, 12, 11])
+    assert [list(p) for p in of_like_length(lengths, 2)] == [[0, 4], [3, 2], [1]]
+    assert [list(p) for p in of_like_length(lengths, 2, alike)] == [[3], [0, 2], [4, 1]]
     # 12 and 14 differ by more than a tenth: what is read once is as long as the shortest of a batch.
-    near = np.array([12, 12, 14, 13, 13])
-    assert [list(p) for p in of_like_length(near, 3, asked)] == [[0, 1, 4], [2, 3]]
-    alone = asked.take(np.array([0, 2, 4]))
-    assert [list(p) for p in of_like_length(lengths[[0, 2, 4]], 2, alone)] == [[0, 2], [1]]
-    assert not list(of_like_length(lengths[:0], 2, asked.take(np.arange(0))))
+    near = np.array([12, 14, 12, 13, 13])
+    assert [list(p) for p in of_like_length(near, 3, alike)] == [[0, 2, 3], [4, 1]]
+    alone = alike[[0, 1, 3]]
+    assert [list(p) for p in of_like_length(lengths[[0, 1, 3]], 2, alone)] == [[0, 2], [1]]
+    assert not list(of_like_length(lengths[:0], 2, alike[:0]))
 
 
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=20),
     st.integers(1, 12), st.integers(0, 200), st.integers(0, 2**16),
 )  # fmt: skip
-def test_batches_keep_to_rows_and_tokens_and_hold_histories_whole_where_they_fit(
+def test_batches_keep_to_rows_and_tokens_and_hold_what_begins_alike_whole_where_it_fits(
     handfuls, most, tokens, seed
 ):
     whose = np.repeat(np.arange(len(handfuls)), handfuls)
-    asked = replace(histories([[1]] * len(whose)), users=whose, asked_at=whose)
     lengths = np.random.default_rng(seed).integers(1, 60, len(whose))
-    parts = [list(part) for part in of_like_length(lengths, most, asked, tokens)]
+    parts = [list(part) for part in of_like_length(lengths, most, whose, tokens)]
     assert sorted(np.concatenate(parts)) == list(range(len(whose)))
     for part in parts:
         assert len(part) <= most

@@ -38,7 +38,7 @@ class Slow(Task):
 
 @pytest.mark.parametrize(
     ("step", "asked", "steps", "questions"),
-    [(0.01, 0.001, 4, [16, 256]), (0.01, 1.0, 4, [16]), (1.0, 0.001, 1, [16, 256])],
+    [(0.01, 0.001, 4, [16, 16, 256]), (0.01, 1.0, 4, [16, 16]), (1.0, 0.001, 2, [16, 16, 256])],
 )
 def test_slow_ones_are_tried_less_often_and_reckoned_the_same(
     monkeypatch, step, asked, steps, questions
@@ -73,8 +73,8 @@ def test_what_is_tried_stands_together_as_it_will_be_learnt_and_judged(monkeypat
     timing.tried(task, LoopSettings(batch_size=10))
     assert len(kept) == 4
     assert all(len(set(task.prefix_ids[examples])) == 2 for examples in kept)
-    few, many = asked
-    assert len(few) == 18 and len(many) == 258 and many.max() == 502, "the last block is a short one"
+    first, few, many = asked
+    assert np.array_equal(first, few) and len(few) == 18 and len(many) == 258 and many.max() == 502, "the last block is a short one"
     for at in (few, many):
         assert np.all(np.bincount(at[at < 500] // 5)[np.unique(at[at < 500] // 5)] == 5)
 
@@ -84,4 +84,27 @@ def test_a_step_of_many_micro_batches_is_reckoned_from_the_first(monkeypatch):
     monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
     task = Slow(now, 1.0, 0.001)
     step, _ = timing.tried(task, LoopSettings(batch_size=16, micro_tokens=20))
-    assert step == pytest.approx(16.0) and len(task.parts) == 3, "more than four seconds are spent"
+    assert step == pytest.approx(16.0) and len(task.parts) == 3, "one before the clock, two on it"
+
+
+def test_what_is_computed_for_the_first_time_is_not_what_all_steps_and_questions_take(monkeypatch):
+    """Kernels and memory are made once: a slow step reckoned from its first part is twice as slow."""
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    task = Slow(now, 1.0, 0.1)
+    forward, scores = task.forward, task.validation_scores
+
+    def cold(run):
+        begun = []
+
+        def first_slower(examples):
+            now[0] += 0.0 if begun else 30.0
+            begun.append(examples)
+            return run(examples)
+
+        return first_slower
+
+    task.forward = cold(forward)
+    monkeypatch.setattr(task, "validation_scores", cold(scores))
+    found = timing.tried(task, LoopSettings(batch_size=16, micro_tokens=20))
+    assert found == (pytest.approx(16.0), pytest.approx(50.0))

@@ -17,12 +17,13 @@ from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer
+from sasrecllm.llm.prefix import prefix_ids
 from sasrecllm.ops import draws
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.settings import LoopSettings
-from sasrecllm.training.finetune import AnswerTask, prefix_ids
+from sasrecllm.training.finetune import AnswerTask
 from sasrecllm.training.language import DocumentWriter
 from sasrecllm.training.loop import fit
 from sasrecllm.training.pretrain import EncoderTask
@@ -222,7 +223,7 @@ def test_prompts_have_one_beginning_exactly_when_the_text_before_slot_and_target
     train = DATA.questions("train").take(np.arange(300))
     batch = build.build(train.histories, train.targets)
     texts = [tuple(ids[:n]) for ids, n in zip(batch.ids_BT, batch.text_lengths_B, strict=True)]
-    numbers = prefix_ids(build, train, chunk=64)
+    numbers = prefix_ids(build, train.histories, train.targets, chunk=64)
     assert 1 < len(set(texts)) < 300
     assert len(set(zip(texts, numbers, strict=True))) == len(set(texts)) == len(set(numbers))
 

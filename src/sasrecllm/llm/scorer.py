@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.model import SoftTokenLLM
-from sasrecllm.llm.prefix import score_candidates, shares_prefix
+from sasrecllm.llm.prefix import prefix_ids, score_candidates, shares_prefix
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.types import FloatArray, Histories, IntArray
 
@@ -52,25 +52,26 @@ SCORED_ON_A_CPU = 8192
 
 
 def of_like_length(
-    lengths: IntArray, batch_size: int, histories: Histories | None = None, tokens: int = 0
+    lengths: IntArray, batch_size: int, prefix_ids: IntArray | None = None, tokens: int = 0
 ) -> Iterator[IntArray]:
     """Places of all prompts in batches of like length, the shortest first.
 
     Args:
-        histories: of the prompts; neighbours of one history stay neighbours, and in one batch where
-            that holds them, for what they share is then read once (:class:`SoftTokenLLM`).
+        prefix_ids: [B] prompts of one number begin alike (:func:`~sasrecllm.llm.prefix.prefix_ids`);
+            they stand together, and in one batch where that holds them, for what they share is then
+            read once (:class:`SoftTokenLLM`).
         tokens: largest batch in tokens, padding included; a prompt that is longer alone stands alone.
             0: as many as there are.
     """
     order, alike = np.argsort(lengths, kind="stable"), math.inf
     run = np.arange(len(order))
-    if histories is not None and len(lengths):
-        known = (histories.users, histories.asked_at, np.diff(histories.offsets))
-        run = np.cumsum(np.any([np.diff(column, prepend=column[0]) != 0 for column in known], axis=0))
-        if run[-1] + 1 < len(run):  # some are of one history
-            longest = np.zeros(run[-1] + 1, dtype=np.int64)
+    if prefix_ids is not None and len(lengths):
+        run = np.unique(prefix_ids, return_inverse=True)[1].reshape(-1)
+        if run.max() + 1 < len(run):  # some begin alike
+            longest = np.zeros(run.max() + 1, dtype=np.int64)
             np.maximum.at(longest, run, lengths)
-            order, alike, lengths = np.lexsort((run, longest[run])), ALIKE, longest[run]
+            order, alike = np.lexsort((lengths, run, longest[run])), ALIKE
+            lengths = longest[run]
     starts = _starts(lengths[order], run[order], batch_size, tokens, alike)
     yield from np.split(order, starts[1:]) if len(order) else ()
 
@@ -185,7 +186,8 @@ class LLMScorer:
     def _scores(self, histories: Histories, targets: IntArray) -> FloatArray:
         out = np.empty(len(targets))
         lengths = self.builder.lengths(histories, targets)
-        for at in of_like_length(lengths, self.batch_size, histories, self._tokens):
+        alike = prefix_ids(self.builder, histories, targets)
+        for at in of_like_length(lengths, self.batch_size, alike, self._tokens):
             rows = histories.take(at)
             features: tuple[Tensor | None, Tensor | None] = (None, None)
             if self.encoder is not None:

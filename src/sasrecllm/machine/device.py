@@ -65,3 +65,11 @@ def pick_device(wanted: str = "auto") -> str:
             f"set device: cuda:{torch.cuda.device_count() - 1}, or cuda",
         )
     return name
+
+
+def use_threads(count: int) -> None:
+    """Compute on so many CPU threads from now on; 0 leaves torch its own choice."""
+    import torch
+
+    if count:
+        torch.set_num_threads(count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from sasrecllm.machine.device import use_threads
 from sasrecllm.machine.progress import readable_seconds
 from sasrecllm.pipeline.preflight import check_language_model, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, prepare
@@ -19,6 +20,7 @@ def estimate(run: Run) -> float:
     can only make a stage shorter than said.
     """
     started = time.monotonic()
+    use_threads(run.config.threads)
     check_settings(run)
     check_language_model(run)
     dataset = prepare(run)

@@ -14,6 +14,7 @@ from sasrecllm.checkpoint import read_json, write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.inference.recommender import Recommender
 from sasrecllm.inference.showcase import showcase
+from sasrecllm.machine.device import use_threads
 from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.memory import peak_megabytes
 from sasrecllm.machine.progress import readable_seconds
@@ -88,10 +89,7 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
         splits: what every stage scores; tuning leaves the test split alone, and has no use for lists.
     """
     started = time.monotonic()
-    if run.config.threads:
-        import torch
-
-        torch.set_num_threads(run.config.threads)
+    use_threads(run.config.threads)
     check_settings(run)
     check_language_model(run)
     dataset = prepare(run)
@@ -108,6 +106,7 @@ def train_all(run: Run, splits: Sequence[str] = ("valid", "test")) -> Dataset:
 
 def evaluate_again(run: Run) -> None:
     """Judge a trained run anew; a report that stands is written anew too, so that both say the same."""
+    use_threads(run.config.threads)
     dataset = stored_data(run.folder)
     evaluate_run(run, dataset)
     if run.folder.report.is_file():

@@ -172,12 +172,13 @@ class Lever(NamedTuple):
     own: bool = False
 
 
-DRAWN = "evaluation.ranking.negatives"
+DRAWN, CHECKED = "evaluation.ranking.negatives", "llm.loop.evals_per_epoch"
 LEVERS = (
     Lever("evaluation.ablations", (True,), False, "no ablations", own=True),
     Lever(DRAWN, (), 0, "no lists among drawn items, by any row"),
     Lever("strategy", ("hierarchical-freezing",), "plug-and-play", "one soft stage"),
     Lever("strategy", ("plug-and-play",), "text-beside-encoder", "words beside the encoder, fused"),
+    Lever(CHECKED, (), 1, "one validation a pass"),
 )
 """In the order in which they are given up, each with those before it."""
 
@@ -251,7 +252,8 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
 def _asking(config: Config, full: RunTime, way: Way) -> tuple[float, float]:
     """Seconds of the stages that ask the language model: validating and judging; the usual training."""
     asking = [s for s in _kept(full, way) if s.asks]
-    checked = sum(s.validation * s.validations for s in asking)
+    often = config.llm.loop.evals_per_epoch if CHECKED in way.values else 1
+    checked = sum(s.validation * max(1, s.validations // often) for s in asking)
     drawn = 0 if way.values.get(DRAWN) == 0 else full.drawn
     listed = full.listed * len(asking) / sum(s.asks for s in full.stages.values())
     judging = _judging(full, config, way, asking) + listed * (full.served + drawn)

@@ -35,8 +35,8 @@ from sasrecllm.training.task import Task
 from sasrecllm.types import IntArray
 
 STEPS = 3
-"""Training steps that are tried, after a first."""
-ENOUGH = 4.0
+"""Training steps that are tried, after what is computed for the first time."""
+ENOUGH = 2.0
 """Seconds after which no further step or question is tried."""
 FEW = 16
 """Questions of a split that are tried first."""
@@ -44,6 +44,8 @@ DOCUMENTS = 200
 """Documents that the offline language model is tried with."""
 QUESTIONS = 256
 """Questions of a split that are tried."""
+NEIGHBOURS = 4
+"""Of them that stand together in the log, at least: they often share a history, which is read once."""
 SHOWN = 400
 """Prompts of the lists that a run shows at its end, roughly: three users and a new item."""
 TABLES = 6.0
@@ -189,13 +191,15 @@ def tried(task: Task, settings: LoopSettings, device: str = "cpu") -> tuple[floa
     # The batches of the first epoch: what shares a beginning stands together in them.
     batches = plan_epoch(task.lengths, settings.batch_size, settings.seed, 0, task.prefix_ids)
     batches.sort(key=lambda batch: float(task.lengths[batch].mean()))
+    middle = batches[len(batches) // 2 :][:STEPS]
+    # What is made once, kernels and memory, may take longer than the first part of a slow step itself.
+    _step(task, middle[0], settings, device, enough=0.0)
     took: list[float] = []
-    for batch in batches[len(batches) // 2 :][: 1 + STEPS]:
+    for batch in middle:
         if sum(took) > ENOUGH:
             break
         took.append(_step(task, batch, settings, device))
-    # The first makes what is made once; one of the others may have had to wait for another process.
-    step = float(np.median(took[1:] or took))
+    step = float(np.median(took))  # one of them may have had to wait for another process
     task.eval()
     with torch.no_grad():
         row = _row(task.validation_scores, task.n_validation, task.beside)
@@ -211,7 +215,9 @@ def _asked(work: Work, stage: Stage) -> float:
 
 def _row(read: Callable[[IntArray], object], rows: int, beside: int = 1) -> float:
     """Seconds of one of ``rows``, by a few of them, by more where those take little."""
+    beside = max(beside, NEIGHBOURS)
     row = 0.0
+    read(_spread(rows, FEW, beside))  # makes what is made once
     for count in (FEW, QUESTIONS):
         if row * QUESTIONS < ENOUGH:
             asked = _spread(rows, count, beside)
@@ -221,12 +227,14 @@ def _row(read: Callable[[IntArray], object], rows: int, beside: int = 1) -> floa
     return row
 
 
-def _step(task: Task, batch: IntArray, settings: LoopSettings, device: str) -> float:
-    """Seconds of one step, reckoned from its first micro-batches where all take long."""
+def _step(
+    task: Task, batch: IntArray, settings: LoopSettings, device: str, enough: float = ENOUGH
+) -> float:
+    """Seconds of one step, reckoned from its first micro-batches where all take more than ``enough``."""
     parts = micro_batches(batch, task.lengths, settings.accumulate, settings.micro_tokens)
     spent, done = 0.0, 0
     started = time.monotonic()
-    while done < len(parts) and spent <= ENOUGH:
+    while done < len(parts) and spent <= enough:
         with arithmetic(task, settings, device.partition(":")[0]):
             loss = task(parts[done])
         loss.backward()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.llm.mapper import slot_features
+from sasrecllm.llm.prefix import prefix_ids
 from sasrecllm.llm.scorer import of_like_length, tokens_at_once
 from sasrecllm.ops.draws import share
 from sasrecllm.training.pretrain import ranking_metrics
@@ -70,9 +71,10 @@ class AnswerTask(Task):
             self.cold_B |= torch.as_tensor(cold, device=device)
         self.some_cold = bool(cold_item_dropout) or bool(self.cold_B.any())
         self.lengths = builder.lengths(questions.histories, questions.targets)
-        self.prefix_ids = prefix_ids(builder, questions)
+        self.prefix_ids = prefix_ids(builder, questions.histories, questions.targets)
         self.weights = np.ones(len(questions))
         self.validation_lengths = builder.lengths(validation.histories, validation.targets)
+        self.validation_prefix_ids = prefix_ids(builder, validation.histories, validation.targets)
         self.n_validation = len(validation)
         self.beside = max(1, len(validation) // max(1, len(np.unique(validation.rows))))
         model.learn(set(self.parts) - {"encoder"})
@@ -147,10 +149,9 @@ class AnswerTask(Task):
     def validation_scores(self, positions: IntArray) -> FloatArray:
         """Logit of Yes against No of each question, [B]."""
         out = np.empty(len(positions))
-        histories = self.validation.histories.take(positions)
-        lengths = self.validation_lengths[positions]
+        lengths, alike = self.validation_lengths[positions], self.validation_prefix_ids[positions]
         tokens = tokens_at_once(self.device)
-        for at in of_like_length(lengths, self.score_batch, histories, tokens):
+        for at in of_like_length(lengths, self.score_batch, alike, tokens):
             rows = self.validation.take(positions[at])
             logits = self._logits(rows, *self._slot_features(rows, positions[at], training=False))
             out[at] = logits.double().cpu().numpy()
@@ -159,23 +160,6 @@ class AnswerTask(Task):
     def validation_metrics(self, scores: FloatArray) -> Metrics:
         """AUC and UAUC."""
         return ranking_metrics(scores, self.validation)
-
-
-def prefix_ids(builder: PromptBuilder, questions: Questions, chunk: int = 4096) -> IntArray:
-    """A number for each prompt [B], the same for prompts whose text begins alike.
-
-    The text is what stands before the first slot and the target.  The number is a hash: should two
-    texts ever meet in one, their prompts come to stand in one batch, and nothing else follows.
-    """
-    odd = np.random.default_rng(0).integers(0, 2**62, builder.max_tokens) * 2 + 1
-    found = []
-    for start in range(0, len(questions), chunk):
-        part = questions.take(np.arange(start, min(start + chunk, len(questions))))
-        batch = builder.build(part.histories, part.targets)
-        columns = np.arange(batch.ids_BT.shape[1])
-        inside_BT = columns < batch.text_lengths_B[:, None]
-        found.append((np.where(inside_BT, batch.ids_BT + 1, 0) * odd[columns]).sum(axis=1))
-    return np.unique(np.concatenate(found), return_inverse=True)[1].reshape(-1)
 
 
 def _unseen(questions: Questions) -> Questions:
