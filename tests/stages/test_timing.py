@@ -74,7 +74,8 @@ def test_what_is_tried_stands_together_as_it_will_be_learnt_and_judged(monkeypat
     assert len(kept) == 4
     assert all(len(set(task.prefix_ids[examples])) == 2 for examples in kept)
     first, few, many = asked
-    assert np.array_equal(first, few) and len(few) == 18 and len(many) == 258 and many.max() == 502, "the last block is a short one"
+    assert np.array_equal(first, few)
+    assert len(few) == 18 and len(many) == 258 and many.max() == 502, "the last block is a short one"
     for at in (few, many):
         assert np.all(np.bincount(at[at < 500] // 5)[np.unique(at[at < 500] // 5)] == 5)
 

@@ -230,7 +230,7 @@ def _row(read: Callable[[IntArray], object], rows: int, beside: int = 1) -> floa
 def _step(
     task: Task, batch: IntArray, settings: LoopSettings, device: str, enough: float = ENOUGH
 ) -> float:
-    """Seconds of one step, reckoned from its first micro-batches where all take more than ``enough``."""
+    """Seconds of one step, reckoned from its first micro-batches where all take more than enough."""
     parts = micro_batches(batch, task.lengths, settings.accumulate, settings.micro_tokens)
     spent, done = 0.0, 0
     started = time.monotonic()
