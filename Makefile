@@ -28,7 +28,7 @@ demo: .venv/.installed
 	@echo "The page and the API on this run:  $(BIN)/sasrecllm serve $(RUN)"
 
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # The wheel alone, in an empty environment away from here, makes lists out of a CSV file.
 wheel: .venv/.dev

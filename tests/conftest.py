@@ -80,6 +80,8 @@ def pytest_collection_modifyitems(config, items):
         if function is not None and is_hypothesis_test(function) and function not in seen:
             seen.add(function)
             _as_profiled(function, profile)
+    # Whole runs first, which take minutes in one file: at the end one worker would wait for the other.
+    items.sort(key=lambda item: item.path.parent != TINY.parent)
     if config.getoption("--reversed"):
         files = {}
         for item in items:

@@ -19,7 +19,7 @@ from sasrecllm.llm.prefix import part_of, shares_prefix
 from sasrecllm.llm.scorer import LLMScorer, of_like_length
 from sasrecllm.types import Histories
 
-NOT_APART = (0, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+NOT_APART = None
 FAMILIES = ["llama", "gpt2", "qwen2", "gpt_neox", "gemma2"]
 N_TITLES = 9
 
@@ -181,7 +181,9 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
         model.training_mode({"mapper"})
         if whole:
             monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
-        assert whole or model._read_once(batch)[0] == int(batch.slot_columns.min()) > 8
+        nested, texts = model.backbone.reads_nested, batch.text_lengths_B
+        wanted = texts if nested else np.full(3, texts.min())
+        assert whole or ((model._read_once(batch).shares == wanted).all() and texts.min() > 8)
         model.zero_grad()
         scores = model(batch, *slot_features(*scorer.encoder.pair(asked, targets)))
         scores.square().sum().backward()
@@ -192,8 +194,9 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
     for ours, plain in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
     model.learn({"adapter", "mapper"})
-    start, first, _ = model._read_once(batch)  # three texts: the words before them
-    assert len(first) == 1 and start < int(batch.text_lengths_B.min())
+    apart = model._read_once(batch)  # three texts: the words before them
+    start = apart.width
+    assert len(apart.rows) == 1 and start < int(batch.text_lengths_B.min())
     assert (batch.ids_BT[:, :start] == batch.ids_BT[0, :start]).all()
     assert len(set(batch.ids_BT[:, start])) > 1
     model.learn(set())
@@ -207,15 +210,17 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
         ([[0, 1, 2, 3]] * 6 + [[4, 5, 6]] * 2, 2),
         # Eight histories: only the words before them are the same.
         ([[n, n + 1] for n in range(7)] + [[8, 0]], 1),
+        # Titles of one user, liked one after the other: the longest is read for all.
+        ([[4, 5, 6, 7, 0, 1, 2, 3, 8][: n + 1] for n in range(8)], 1),
     ],
 )
 def test_text_that_prompts_share_is_read_once_with_equal_gradients(
     scorers, monkeypatch, parts, rows, read_apart
 ):
-    if parts == {"mapper"} and read_apart == 1:
-        read_apart = 8  # each beginning apart, so that none has a graph
     scorer = scorers["paper-soft"]
     model = scorer.model
+    if parts == {"mapper"} and read_apart == 1:
+        read_apart = 8  # each beginning apart, so that none has a graph
     asked = histories(rows)
     targets = np.array([7, 8, 0, 6, 4, 5, 1, 2])
     batch = scorer.builder.build(asked, targets)
@@ -241,6 +246,40 @@ def test_text_that_prompts_share_is_read_once_with_equal_gradients(
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
     model.learn(set())
     model.eval()
+
+
+def test_a_continuation_may_begin_inside_what_was_read_but_in_windows_of_keys(scorers):
+    backbone = scorers["paper-text"].model.backbone
+    assert backbone.reads_prefixes
+    assert backbone.reads_nested == (backbone.causal.config.model_type != "gemma2")
+
+
+@pytest.mark.parametrize("name", ["paper-text", "paper-soft"])
+def test_questions_of_one_user_in_time_read_the_longest_history_once(scorers, monkeypatch, name):
+    scorer = scorers[name]
+    likes = [4, 5, 6, 7, 0, 1, 2, 3, 8, 4, 5, 6]
+    asked = histories([likes[:n] for n in range(7, 12)])
+    builder = replace_step(scorer.builder, 5, 4)
+    stepped = LLMScorer("a", scorer.model, builder, encoder=scorer.encoder, batch_size=8)
+    counted, read = [], scorer.model.backbone.read
+    monkeypatch.setattr(
+        scorer.model.backbone, "read", lambda e: (counted.append(e.shape[:2]), read(e))[1]
+    )
+    once = stepped.score(asked, np.arange(5)[:, None])
+    # Of 4 titles and up to 4 more: 7, 8 and, moved on by five, 4, 5, 6.
+    if scorer.model.backbone.reads_nested and name == "paper-text":
+        assert sum(rows for rows, _ in counted) == 2
+    monkeypatch.setattr(scorer.model, "_read_once", lambda batch: NOT_APART)
+    np.testing.assert_allclose(once, stepped.score(asked, np.arange(5)[:, None]), **CLOSE)
+
+
+def replace_step(builder, step, length):
+    from sasrecllm.prompts.batch import PromptBuilder
+
+    return PromptBuilder(
+        builder.template, builder.tokenizer, builder.titles, builder.words, length,
+        soft_tokens=builder.soft_tokens, history_step=step,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["paper-text", "paper-soft"])

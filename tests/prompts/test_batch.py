@@ -53,6 +53,25 @@ def test_events_show_likes_and_dislikes_in_their_order():
     assert text(built) == "B? No\nA? Yes\nC?"
 
 
+def test_a_window_that_moves_on_in_steps_begins_alike_for_as_many_likes():
+    titles = [chr(65 + n) for n in range(26)]
+    stepped = builder(titles, "short-text", history_length=4, history_step=3)
+    plain = builder(titles, "short-text", history_length=4)
+    shown, usual = [], []
+    for n in range(1, 14):
+        shown.append(text(stepped.build(history(list(range(n))), np.array([25]))).split("Next")[0])
+        usual.append(text(plain.build(history(list(range(n))), np.array([25]))).split("Next")[0])
+    lists = [line.removeprefix("Liked: ").rstrip(". ").split("; ") for line in shown]
+    assert lists[:4] == [line.removeprefix("Liked: ").rstrip(". ").split("; ") for line in usual[:4]]
+    for n, listed in enumerate(lists, 1):
+        first = max(0, n - 4) // 3 * 3
+        assert listed == titles[first:n], "four to six of the newest"
+    # Dislikes count in no list of likes.
+    labels = [1, 0] * 6
+    mixed = text(stepped.build(history(list(range(12)), labels), np.array([25]))).split("Next")[0]
+    assert mixed.removeprefix("Liked: ").rstrip(". ").split("; ") == ["A", "C", "E", "G", "I", "K"]
+
+
 NASTY = st.text(max_size=60) | st.sampled_from(
     ["<pad>", "</s>", "<s>", "<unk>", "<|im_end|>", "{user}", "[UserEmb]", "\u202e gnirts",
      "👩‍👩‍👧", "x" * 10_000,

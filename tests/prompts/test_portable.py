@@ -41,7 +41,8 @@ def test_the_card_builds_the_prompt_of_the_builder(name, data):
     least = 2_000 - built(name, max_tokens=2_000, soft_tokens=2).history_tokens
     room = least + data.draw(st.integers(0, 60))
     length = data.draw(st.integers(1, 4))
-    builder = built(name, history_length=length, max_tokens=room, soft_tokens=2)
+    step = data.draw(st.integers(1, 3))
+    builder = built(name, history_length=length, history_step=step, max_tokens=room, soft_tokens=2)
     target = data.draw(st.integers(0, len(TITLES) - 1))
     n = len(entries)
     history = Histories(

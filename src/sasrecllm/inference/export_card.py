@@ -31,10 +31,14 @@ def listed(history):
     """List -> its newest titles that fit, as (ids, what follows), oldest first."""
     lists = [piece for piece in prompt["pieces"] if "titles" in piece]
     found, room = {piece["titles"]: [] for piece in lists}, prompt["history_tokens"]
+    most = {piece["titles"]: prompt["history"] for piece in lists}
+    for piece in lists:
+        beyond = sum(liked in piece["shows"] for _, liked in history) - prompt["history"]
+        most[piece["titles"]] += max(0, beyond) % prompt["history_step"]
     for title, liked in reversed(history):
         for piece in lists:
             shown = found[piece["titles"]]
-            if liked in piece["shows"] and len(shown) < prompt["history"]:
+            if liked in piece["shows"] and len(shown) < most[piece["titles"]]:
                 after = piece["after_liked" if liked else "after_disliked"]
                 room -= len(ids_of(title)) + len(after) + len(piece["between"])
                 if room >= 0:

@@ -95,7 +95,12 @@ class Backbone(nn.Module):
         return self._at(first_B, inputs_embeds=embeds_BTH, use_cache=True)[1]
 
     def hidden_after(
-        self, cache: Any, embeds_CTH: Tensor, lengths_C: IntArray, owners_C: IntArray
+        self,
+        cache: Any,
+        embeds_CTH: Tensor,
+        lengths_C: IntArray,
+        owners_C: IntArray,
+        shares_C: IntArray | None = None,
     ) -> Tensor:
         """Hidden state of each continuation's last real token, [C, H].
 
@@ -103,12 +108,16 @@ class Backbone(nn.Module):
             cache: what :meth:`read` gave; it stays as it was.
             embeds_CTH: continuations, padded on the right.
             owners_C: the beginning that each continues.
+            shares_C: after how many of its tokens, where not after all (:attr:`reads_nested`).
         """
+        where = {} if shares_C is None else _places(cache, embeds_CTH, shares_C)
         mine = copy.copy(cache)
         owners = torch.from_numpy(owners_C).to(embeds_CTH.device)
         mine.layers = [continued(layer, owners) for layer in cache.layers]
         last_C = torch.from_numpy(lengths_C).to(embeds_CTH.device) - 1
-        states_CH, _ = self._at(last_C, inputs_embeds=embeds_CTH, past_key_values=mine, use_cache=True)
+        states_CH, _ = self._at(
+            last_C, inputs_embeds=embeds_CTH, past_key_values=mine, use_cache=True, **where
+        )
         return states_CH
 
     def _at(self, at_B: Tensor, **inputs: Any) -> tuple[Tensor, Any]:
@@ -135,16 +144,36 @@ class Backbone(nn.Module):
         Tried once on a short text: recurrent and some mixed families keep no keys and values that
         several continuations could share.  Their prompts are read whole, one by one.
         """
+        return self._continues(np.array([8, 8]))
+
+    @cached_property
+    def reads_nested(self) -> bool:
+        """Whether a continuation may begin before the end of what was read.
+
+        Not where a layer keeps the keys of a window alone: it counts places, and some are skipped.
+        """
+        return self.reads_prefixes and self._continues(np.array([8, 5]))
+
+    def _continues(self, shares_2: IntArray) -> bool:
+        """Whether two continuations of one text, after so many of its 8 tokens, are read right."""
         ids_T = probe_ids(self, 12)
         were = [(module, module.training) for module in self.modules()]
         self.eval()  # dropout would draw random numbers, and training counts on their order
+        first, second = (int(share) for share in shares_2)
         try:
             with torch.no_grad():
-                both_2TH = self.embed(torch.stack([ids_T, torch.cat([ids_T[:8], ids_T[8:].flip(0)])]))
-                whole_2H = self.hidden_last(both_2TH, torch.tensor([12, 11], device=ids_T.device))
+                turned_T = torch.cat([ids_T[:second], ids_T[8:].flip(0), ids_T[second:8]])
+                both_2TH = self.embed(torch.stack([ids_T, turned_T]))
+                ends = torch.tensor([first + 4, second + 3], device=ids_T.device)
+                whole_2H = self.hidden_last(both_2TH, ends)
                 cache = self.read(both_2TH[:1, :8])
-                owners_2, rests_2 = np.zeros(2, dtype=np.int64), np.array([4, 3])
-                after_2H = self.hidden_after(cache, both_2TH[:, 8:], rests_2, owners_2)
+                rests = [both_2TH[0, first : first + 4], both_2TH[1, second : second + 4]]
+                owners_2, whole = np.zeros(2, dtype=np.int64), bool((shares_2 == 8).all())
+                if not whole and any(type(one).__name__ != "DynamicLayer" for one in cache.layers):
+                    return False
+                after_2H = self.hidden_after(
+                    cache, torch.stack(rests), np.array([4, 3]), owners_2, None if whole else shares_2
+                )
             return bool(relative(after_2H, whole_2H) <= closeness(self))
         except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
             return False
@@ -315,6 +344,16 @@ def learn_whole(backbone: Backbone) -> None:
         )
     backbone.adapter_config = dict(WHOLE)
     backbone.requires_grad_(False)
+
+
+def _places(cache: Any, embeds_CTH: Tensor, shares_C: IntArray) -> dict[str, Tensor]:
+    """Which keys continuations see that begin after ``shares_C`` tokens, and their own places."""
+    (C, T, _), device = embeds_CTH.shape, embeds_CTH.device
+    shares_C1 = torch.from_numpy(shares_C).to(device)[:, None]
+    seen_CP = torch.arange(cache.get_seq_length(), device=device) < shares_C1
+    own_CT = torch.ones(C, T, dtype=torch.bool, device=device)
+    places_CT = shares_C1 + torch.arange(T, device=device)
+    return {"attention_mask": torch.cat([seen_CP, own_CT], 1).long(), "position_ids": places_CT}
 
 
 def probe_ids(backbone: Backbone, count: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.llm.backbone import Backbone
+from sasrecllm.llm.beginnings import Beginnings, common_text, nested_text, same_text
 from sasrecllm.llm.injection import inject
 from sasrecllm.llm.mapper import Mapper
 from sasrecllm.ops.draws import Rows, of_rows
@@ -21,6 +22,10 @@ from sasrecllm.types import IntArray
 
 WORTH = 0.1
 """Share of a batch's tokens that reading shared beginnings once must save: a pass of its own costs."""
+LEARNT = 3
+"""What a token costs whose gradient is wanted, as a multiple of one that is only read."""
+LEAST = 8
+"""Tokens of text up to which nothing is read apart."""
 
 
 class SoftTokenLLM(nn.Module):
@@ -54,56 +59,52 @@ class SoftTokenLLM(nn.Module):
             ValueError: prompts with slots came without vectors.
         """
         embeds_BTH = self.embeds(batch, user_BD, item_BD, zero_soft)
-        start, first, owners_B = self._read_once(batch)
-        lengths_B, beginnings, rows = batch.lengths_B, None, None
+        apart, lengths_B, beginnings, rows = self._read_once(batch), batch.lengths_B, None, None
         if mine is not None:  # what is read once, and the places of all, are those of the whole batch
-            read, owners_B = np.unique(owners_B[mine], return_inverse=True) if start else (mine, mine)
-            beginnings, rows = Rows(len(first), read), Rows(len(batch), mine)
-            first = first[read] if start else first
-        if start:
+            rows = Rows(len(batch), mine)
+            if apart is not None:
+                count, (read, apart) = len(apart.rows), apart.of(mine)
+                beginnings = Rows(count, read)
+        if apart is not None:
             graph = torch.is_grad_enabled() and self._adapter_learns
             with torch.set_grad_enabled(graph), of_rows(beginnings):
-                cache = self.backbone.read(embeds_BTH[torch.from_numpy(first), :start])
+                cache = self.backbone.read(embeds_BTH[torch.from_numpy(apart.rows), : apart.width])
         if mine is not None:
             embeds_BTH, lengths_B = embeds_BTH[torch.from_numpy(mine)], lengths_B[mine]
         with of_rows(rows):
-            if start:
-                embeds_BTH, rest_B = embeds_BTH[:, start:], lengths_B - start
-                return self.answers(self.backbone.hidden_after(cache, embeds_BTH, rest_B, owners_B))
-            last_B = torch.from_numpy(lengths_B).to(embeds_BTH.device)
-            return self.answers(self.backbone.hidden_last(embeds_BTH, last_B))
+            if apart is None:
+                last_B = torch.from_numpy(lengths_B).to(embeds_BTH.device)
+                return self.answers(self.backbone.hidden_last(embeds_BTH, last_B))
+            rest_BRH = _behind(embeds_BTH, apart)
+            shares_B = None if apart.whole else apart.shares
+            hidden_BH = self.backbone.hidden_after(
+                cache, rest_BRH, lengths_B - apart.shares, apart.owners, shares_B
+            )
+            return self.answers(hidden_BH)
 
     @property
     def _adapter_learns(self) -> bool:
         return any(p.requires_grad for p in self.backbone.adapter_parameters())
 
-    def _read_once(self, batch: PromptBatch) -> tuple[int, IntArray, IntArray]:
-        """Leading tokens of text read apart, one row for each different text, and whose text is whose.
+    def _read_once(self, batch: PromptBatch) -> Beginnings | None:
+        """Leading text that is read apart, for all prompts that share it; None where it would not pay.
 
-        Prompts of one history share that text (a like and the items drawn beside it); and where a
-        mapper learns before a frozen language model no gradient reaches it.  0 tokens where it would
-        not pay.
+        Where a mapper learns before a frozen language model all of it is: no gradient reaches it.
         """
-        nothing = np.empty(0, dtype=np.int64)
         learning = torch.is_grad_enabled()
         if learning and self._adapter_learns and self.backbone.recomputes:
-            return 0, nothing, nothing  # shared keys cannot be computed again
-        start = int(batch.text_lengths_B.min(initial=batch.ids_BT.shape[1]))
-        if start <= 8 or not self.backbone.reads_prefixes:
-            return 0, nothing, nothing
-        _, first, owners_B = np.unique(
-            batch.ids_BT[:, :start], axis=0, return_index=True, return_inverse=True
-        )
+            return None  # shared keys cannot be computed again
+        least = batch.text_lengths_B.min(initial=batch.ids_BT.shape[1])
+        if least <= LEAST or not self.backbone.reads_prefixes:
+            return None
+        nested = self.backbone.reads_nested
+        ways = [nested_text(batch)] if nested else []
         if learning and not self._adapter_learns:
-            return start, first, owners_B.reshape(-1)
-        saved = start * (len(batch) - len(first))
-        common = _common(batch.ids_BT[:, :start])
-        if common > 8 and common * (len(batch) - 1) > saved:  # a chat's own words, and the question's
-            start, saved = common, common * (len(batch) - 1)
-            first, owners_B = np.zeros(1, dtype=np.int64), np.zeros(len(batch), dtype=np.int64)
-        if saved < WORTH * batch.ids_BT.size:
-            return 0, nothing, nothing
-        return start, first, owners_B.reshape(-1)
+            ways.append(nested_text(batch, kept=1.0) if nested else same_text(batch))
+            return min(ways, key=lambda way: way.tokens(own=LEARNT))
+        best = min([*ways, same_text(batch), common_text(batch)], key=lambda way: way.tokens())
+        worth = best.tokens() <= (1 - WORTH) * batch.ids_BT.size and best.width > LEAST
+        return best if worth else None
 
     def answers(self, hidden_BH: Tensor) -> Tensor:
         """logit(Yes) − logit(No), [B], after the hidden states of the prompts' last tokens."""
@@ -154,7 +155,10 @@ class SoftTokenLLM(nn.Module):
         self.backbone.adapter_mode("adapter" in parts)
 
 
-def _common(ids_BT: IntArray) -> int:
-    """How many leading tokens are the same in all rows."""
-    alike_T = (ids_BT == ids_BT[:1]).all(axis=0)
-    return ids_BT.shape[1] if alike_T.all() else int(np.argmin(alike_T))
+def _behind(embeds_BTH: Tensor, apart: Beginnings) -> Tensor:
+    """What each prompt reads for itself, padded on the right, [B, R, H]."""
+    if apart.whole:
+        return embeds_BTH[:, apart.width : apart.width + apart.rest]
+    B, T, H = embeds_BTH.shape
+    columns_BR = torch.from_numpy(apart.shares[:, None] + np.arange(apart.rest)).to(embeds_BTH.device)
+    return embeds_BTH.gather(1, columns_BR.clamp(max=T - 1)[..., None].expand(B, -1, H))

@@ -71,6 +71,8 @@ class PromptBuilder:
         title_tokens: the catalogue's titles, by item index.
         words: the words of the domain: ``{"item": "movie", "items": "movies", "consumed": "watched"}``.
         history_length: newest entries shown in each list of titles.
+        history_step: entries by which that window moves on: of 5 a list shows up to 4 more, and what it
+            lists begins alike for five likes in a row, which is then read once.
         max_tokens: no prompt is longer.
         soft_tokens: consecutive places of each soft slot.
         item_slots: whether a prompt about each item has its item slot; items behind the array have
@@ -91,11 +93,12 @@ class PromptBuilder:
         max_tokens: int = 1024,
         soft_tokens: int = 1,
         item_slots: BoolArray | None = None,
+        history_step: int = 1,
     ) -> None:
         self.template = template.spoken(words)
         self.tokenizer = tokenizer
         self.words = dict(words)
-        self.history_length = history_length
+        self.history_length, self.history_step = history_length, history_step
         self.max_tokens = max_tokens
         self.soft_tokens = soft_tokens
         self.item_slots = item_slots
@@ -122,12 +125,20 @@ class PromptBuilder:
             self.max_tokens,
             self.soft_tokens,
             self.item_slots,
+            self.history_step,
         )
 
     @property
     def history_tokens(self) -> int:
         """Tokens that the titles of a history may take, with what follows each."""
         return self.max_tokens - self._fixed
+
+    @property
+    def before_titles(self) -> int:
+        """Tokens before the first list of titles, the same in every prompt."""
+        segments = self.template.segments
+        first = next((n for n, s in enumerate(segments) if s.kind != TEXT), len(segments))
+        return self._places["<begin>"][1] + sum(self._places["=" + s.text][1] for s in segments[:first])
 
     def literal(self, key: str) -> list[int]:
         """Ids of ``<begin>``, or of a text of the template behind a ``=``."""
@@ -255,13 +266,19 @@ class PromptBuilder:
             if segment.kind in LISTS:
                 mine = known & np.isin(histories.labels, SHOWS[segment.kind])
                 later = _sum_to_end(mine.astype(np.int64), histories.offsets) - mine
-                shown |= mine & (later < self.history_length)
+                shown |= mine & (later < self._window(mine, histories))
                 _, joiner = self._after(segment, histories.labels[mine])
                 costs[mine] = self.titles.lengths[histories.items[mine]] + joiner
         # The budget counts the longest title for the target, so that what stands before the target
         # is the same for every target.
         costs[~shown] = 0
         return shown & (_sum_to_end(costs, histories.offsets) <= self.history_tokens)
+
+    def _window(self, mine: BoolArray, histories: Histories) -> IntArray:
+        """How many of the entries ``mine`` each history shows, for every entry [N]."""
+        counts_B = np.bincount(histories.owners, weights=mine, minlength=len(histories))
+        beyond_B = np.maximum(counts_B.astype(np.int64) - self.history_length, 0)
+        return (self.history_length + beyond_B % self.history_step)[histories.owners]
 
     def _after(self, segment: Segment, labels: LabelArray) -> tuple[IntArray, IntArray]:
         """Start in the pool and width of what follows each listed title."""

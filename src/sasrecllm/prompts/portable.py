@@ -24,6 +24,7 @@ def portable(builder: PromptBuilder) -> dict[str, Any]:
         "lead": builder.titles.lead,
         "title_tokens": builder.titles.max_tokens,
         "history": builder.history_length,
+        "history_step": builder.history_step,
         "history_tokens": builder.history_tokens,
         "answers": dict(zip(("yes", "no"), (builder.yes_id, builder.no_id), strict=True)),
         "answer_words": list(builder.answers),

@@ -245,6 +245,7 @@ class System:
             self.titles(template.lead),
             self.dataset.words,
             history_length=c.history,
+            history_step=c.history_step,
             max_tokens=c.max_tokens,
             soft_tokens=self.config.mapper.tokens,
             item_slots=slots,

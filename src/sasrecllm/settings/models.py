@@ -104,6 +104,12 @@ class LLM(Section):
         description="auto: the prompt is a user's message in the model's chat template, if it has one",
     )
     history: int = Field(10, ge=1, description="newest liked titles in the prompt")
+    history_step: int = Field(
+        1,
+        ge=1,
+        description="titles by which that window moves on: of 5 it holds up to 4 more, and questions of"
+        " one user begin alike, which is then read once",
+    )
     title_tokens: int = Field(48, ge=1, description="longest title in tokens; the rest is cut")
     max_tokens: int = Field(1024, ge=32, description="longest prompt; the oldest titles go first")
     score_batch: int = Field(128, ge=1, description="prompts scored at once")

@@ -30,6 +30,8 @@ from sasrecllm.stages.timing import RunTime, run_time
 
 TOKENS_ON_A_CPU = 2048
 """Of a micro-batch: with SmolLM2-135M in bf16 training then stays within 3 GB (docs/performance.md)."""
+HISTORY_STEP = 5
+"""Titles by which a prompt's window moves on there."""
 LIKES_OF_A_STEP = 8
 """Where items are drawn beside each like; its prompts share a beginning, and twice the tokens fit."""
 ON_A_CPU: dict[str, Any] = {
@@ -143,6 +145,9 @@ def _of_machine(named: Config, dataset: Dataset) -> list[Rule]:
         batch = LIKES_OF_A_STEP * (1 + beside) if beside else 64
     if pretrained and not named.update.of:
         rules.append(Rule("a pretrained model on a CPU", ON_A_CPU | {"llm.loop.batch_size": batch}))
+        if not beside:  # else what is read once is a like and the items drawn beside it
+            why = "questions of one user begin alike, which is read once"
+            rules.append(Rule(why, {"llm.history_step": HISTORY_STEP}))
     return rules
 
 

@@ -38,13 +38,13 @@ STEPS = 3
 """Training steps that are tried, after what is computed for the first time."""
 ENOUGH = 2.0
 """Seconds after which no further step or question is tried."""
-FEW = 16
+FEW = 32
 """Questions of a split that are tried first."""
 DOCUMENTS = 200
 """Documents that the offline language model is tried with."""
 QUESTIONS = 256
 """Questions of a split that are tried."""
-NEIGHBOURS = 4
+NEIGHBOURS = 8
 """Of them that stand together in the log, at least: they often share a history, which is read once."""
 SHOWN = 400
 """Prompts of the lists that a run shows at its end, roughly: three users and a new item."""
@@ -217,7 +217,7 @@ def _row(read: Callable[[IntArray], object], rows: int, beside: int = 1) -> floa
     """Seconds of one of ``rows``, by a few of them, by more where those take little."""
     beside = max(beside, NEIGHBOURS)
     row = 0.0
-    read(_spread(rows, FEW, beside))  # makes what is made once
+    read(_spread(rows, 1, beside))  # makes what is made once
     for count in (FEW, QUESTIONS):
         if row * QUESTIONS < ENOUGH:
             asked = _spread(rows, count, beside)

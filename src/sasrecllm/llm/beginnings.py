@@ -1,0 +1,123 @@
+"""Which text of a batch's prompts is read once, and which prompts continue after how much of it.
+
+Prompts of one history begin alike up to the target; prompts of one user, asked at other times, list
+the same titles and then some more.  Text that several share is read once, and each prompt reads what
+is its own behind it.
+
+Legend: B prompts, T tokens, L texts that are read, U different texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sasrecllm.prompts.batch import PromptBatch
+from sasrecllm.types import IntArray
+
+KEPT = 0.75
+"""Share of a text that must stand in the longer one which is read for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginnings:
+    """What is read once of a batch.
+
+    Args:
+        rows: [L] prompts whose beginnings are read.
+        width: tokens of each that are read.
+        owners: [B] place in ``rows`` of the beginning that each prompt continues.
+        shares: [B] tokens of it that stand before what the prompt reads for itself.
+        rest: tokens that the longest prompt reads for itself.
+    """
+
+    rows: IntArray
+    width: int
+    owners: IntArray
+    shares: IntArray
+    rest: int
+
+    def tokens(self, own: int = 1) -> int:
+        """Tokens that are read, padding included.
+
+        Args:
+            own: how many a token counts that a prompt reads for itself.
+        """
+        return len(self.rows) * self.width + own * len(self.owners) * self.rest
+
+    @property
+    def whole(self) -> bool:
+        """Whether every prompt continues after all that is read."""
+        return bool((self.shares == self.width).all())
+
+    def of(self, mine: IntArray) -> tuple[IntArray, Beginnings]:
+        """Which beginnings the prompts ``mine`` [M] continue, and these alone, as wide as before."""
+        read, owners = np.unique(self.owners[mine], return_inverse=True)
+        part = replace(self, rows=self.rows[read], owners=owners.reshape(-1), shares=self.shares[mine])
+        return read, part
+
+
+def same_text(batch: PromptBatch) -> Beginnings:
+    """Equal texts once, each as far as the shortest of the batch goes."""
+    start = int(batch.text_lengths_B.min(initial=batch.ids_BT.shape[1]))
+    _, first, owners = np.unique(
+        batch.ids_BT[:, :start], axis=0, return_index=True, return_inverse=True
+    )
+    shares = np.full(len(batch), start, dtype=np.int64)
+    return Beginnings(first, start, owners.reshape(-1), shares, _rest(batch, shares))
+
+
+def common_text(batch: PromptBatch) -> Beginnings:
+    """The leading tokens that all prompts share: a chat's own words, and the question's."""
+    most = int(batch.text_lengths_B.min(initial=batch.ids_BT.shape[1]))
+    alike_T = (batch.ids_BT[:, :most] == batch.ids_BT[:1, :most]).all(axis=0)
+    start = most if alike_T.all() else int(np.argmin(alike_T))
+    nobody = np.zeros(len(batch), dtype=np.int64)
+    shares = np.full(len(batch), start, dtype=np.int64)
+    return Beginnings(nobody[:1], start, nobody, shares, _rest(batch, shares))
+
+
+def nested_text(batch: PromptBatch, kept: float = KEPT) -> Beginnings:
+    """Each text, or a longer one that begins with most of it.
+
+    Args:
+        kept: least share of a text that must stand in the other; of 1 every text is read.
+    """
+    lengths_B = batch.text_lengths_B
+    inside_BT = np.arange(int(lengths_B.max(initial=0))) < lengths_B[:, None]
+    ids_BT = np.where(inside_BT, batch.ids_BT[:, : inside_BT.shape[1]], -1)
+    texts_UT, first_U, of_B = np.unique(ids_BT, axis=0, return_index=True, return_inverse=True)
+    leaders_U, shares_U = _leaders(texts_UT, lengths_B[first_U], kept)
+    read, owners_U = np.unique(leaders_U, return_inverse=True)
+    of_B = of_B.reshape(-1)
+    shares = shares_U[of_B]
+    width = int(shares.max(initial=0))
+    return Beginnings(first_U[read], width, owners_U.reshape(-1)[of_B], shares, _rest(batch, shares))
+
+
+def _leaders(texts_UT: IntArray, lengths_U: IntArray, kept: float) -> tuple[IntArray, IntArray]:
+    """For each of sorted texts the one that is read for it, [U], and how much of that is its own, [U].
+
+    Sorted texts stand in runs that begin alike; of a run the longest is read.
+    """
+    U = len(texts_UT)
+    differ_UT = texts_UT[1:] != texts_UT[:-1]
+    alike = np.argmax(differ_UT, axis=1) if differ_UT.size else np.zeros(0, dtype=np.int64)
+    ends = np.flatnonzero(alike < kept * np.minimum(lengths_U[1:], lengths_U[:-1]))
+    leaders, shares = np.arange(U), lengths_U.copy()
+    for start, end in zip([0, *(ends + 1)], [*(ends + 1), U], strict=True):
+        lead = start + int(np.argmax(lengths_U[start:end]))
+        # Two texts of a run share what all neighbours between them share.
+        shares[lead + 1 : end] = np.minimum.accumulate(alike[lead : end - 1])
+        shares[start:lead] = np.minimum.accumulate(alike[start:lead][::-1])[::-1]
+        near = shares[start:end] >= kept * lengths_U[start:end]
+        near[lead - start] = True
+        leaders[start:end] = np.where(near, lead, leaders[start:end])
+    own = leaders == np.arange(U)
+    shares[own] = lengths_U[own]
+    return leaders, shares
+
+
+def _rest(batch: PromptBatch, shares: IntArray) -> int:
+    return int((batch.lengths_B - shares).max(initial=0))
