@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import sasrecllm.llm.prefix as llm_prefix
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.sequences import windows
@@ -226,6 +227,21 @@ def test_prompts_have_one_beginning_exactly_when_the_text_before_slot_and_target
     numbers = prefix_ids(build, train.histories, train.targets, chunk=64)
     assert 1 < len(set(texts)) < 300
     assert len(set(zip(texts, numbers, strict=True))) == len(set(texts)) == len(set(numbers))
+
+
+def test_prompts_whose_window_moves_on_in_steps_are_known_by_their_first_titles(tokenizer, monkeypatch):
+    monkeypatch.setattr(llm_prefix, "FIRST", 4)
+    build = builder(tokenizer, "short-text", history_length=3, history_step=4)
+    train = DATA.questions("train").take(np.arange(300))
+    batch = build.build(train.histories, train.targets)
+    most = build.before_titles + 4
+    assert 0 < build.before_titles < batch.text_lengths_B.min()
+    assert (batch.ids_BT[:, : build.before_titles] == batch.ids_BT[0, : build.before_titles]).all()
+    first = [
+        tuple(ids[: min(n, most)]) for ids, n in zip(batch.ids_BT, batch.text_lengths_B, strict=True)
+    ]
+    numbers = prefix_ids(build, train.histories, train.targets, chunk=64)
+    assert len(set(zip(first, numbers, strict=True))) == len(set(first)) == len(set(numbers)) > 1
 
 
 def test_a_document_is_a_prompt_with_true_answers_of_one_user(tokenizer):
