@@ -81,7 +81,7 @@ def pytest_collection_modifyitems(config, items):
             seen.add(function)
             _as_profiled(function, profile)
     # Whole runs first, which take minutes in one file: at the end one worker would wait for the other.
-    items.sort(key=lambda item: item.path.parent != TINY.parent)
+    items.sort(key=lambda item: item.nodeid.partition("::")[0].count("/"))
     if config.getoption("--reversed"):
         files = {}
         for item in items:

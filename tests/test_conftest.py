@@ -82,6 +82,15 @@ def test_the_files_can_be_run_in_reversed_order(ground):
     assert [i.nodeid for i in items] == [f"{name}.py::{test}" for name in "cba" for test in (1, 2)]
 
 
+def test_whole_runs_come_before_what_is_tested_room_by_room(ground):
+    names = ("tests/llm/test_a.py", "tests/test_b.py", "tests/data/ingest/test_c.py", "tests/test_d.py")
+    items = [SimpleNamespace(nodeid=f"{name}::{test}") for name in names for test in (1, 2)]
+    config = SimpleNamespace(getoption={"--hypothesis-profile": None, "--reversed": False}.get)
+    ground.pytest_collection_modifyitems(config, items)
+    ordered = [names[1], names[3], names[0], names[2]]
+    assert [i.nodeid for i in items] == [f"{name}::{test}" for name in ordered for test in (1, 2)]
+
+
 def test_a_shared_folder_is_made_once_and_each_process_has_its_own_copy(ground, tmp_path):
     made = []
 
