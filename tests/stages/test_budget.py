@@ -7,7 +7,7 @@ import pytest
 from sasrecllm.config import load_config
 from sasrecllm.machine.durations import seconds_of
 from sasrecllm.runs.choice import with_choice
-from sasrecllm.stages.budget import FEWEST_STEPS, SIZES, fit_in
+from sasrecllm.stages.budget import FEWEST_STEPS, SIZES, STEP, fit_in
 from sasrecllm.stages.strategies import STRATEGIES, asks_language_model
 from sasrecllm.stages.timing import RunTime, StageTime
 
@@ -41,7 +41,7 @@ def times(factor=1.0):
         }
         return replace(time, stages=stages, document=time.document * factor, plain=time.plain * factor)
 
-    return lambda language: slower(FULL if language else PLAIN)
+    return lambda language, values=None: slower(FULL if language else PLAIN)
 
 
 def decided(budget, *words, measure=None, spent=0.0):
@@ -146,7 +146,7 @@ HUB = "llm.backbone=some/model"
 def pretrained(factor=1.0, drawn=40_000):
     """A pretrained model's times: no documents, prompts that cost, a log of likes."""
 
-    def measure(language):
+    def measure(language, values=None):
         found = times(factor)(language)
         asking = replace(
             ASKING, step=2.0 * factor, validation=20.0 * factor, validated=400, validations=4
@@ -188,7 +188,7 @@ def test_a_pretrained_model_keeps_its_size():
 def test_rows_that_a_stage_reads_cost_what_its_own_prompts_cost():
     """Text prompts of one history share it; soft prompts, whose slot comes first, cost more."""
 
-    def measure(language):
+    def measure(language, values=None):
         full = pretrained()(language)
         dear = {
             n: replace(s, validation=400.0) for n, s in full.stages.items() if n in ("mapper", "soft")
@@ -203,7 +203,7 @@ def test_rows_that_a_stage_reads_cost_what_its_own_prompts_cost():
 def test_lists_that_longer_training_earns_do_not_leave_a_short_one_out():
     """Lists may take a tenth of the run: of a run that learns little they take little."""
 
-    def measure(language):
+    def measure(language, values=None):
         return replace(pretrained()(language), earned=400_000 * language)
 
     config, said = decided("40m", HUB, measure=measure)
@@ -245,6 +245,26 @@ def test_what_a_pretrained_model_goes_without_is_said_and_what_is_named_stays():
     # A strategy of one's own has no soft stage that could be left out by name.
     own = "strategy=[{name: words, task: answer, train: [adapter]}]"
     assert "words beside" not in decided("20m", HUB, own, measure=pretrained())[1]
+
+
+def test_a_window_moves_on_in_steps_only_where_a_pretrained_model_would_not_fit_otherwise():
+    """It costs a little quality, and a prompt the less the more it shares with its user's others."""
+    asked = []
+
+    def measure(language, values=None):
+        asked.append(values or {})
+        return pretrained(0.5 if values else 1.0)(language)
+
+    roomy, said = decided("60m", HUB, measure=measure)
+    assert roomy.llm.history_step == 1 and asked == [{}, {}] and "begin alike" not in said
+    asked.clear()
+    tight, said = decided("6m", HUB, measure=measure)
+    assert tight.llm.history_step == 5 and "begin alike" in said and asked == [{}, {}, {STEP: 5}]
+    assert tight.strategy == "text-beside-encoder"
+    none, _ = decided("6m", HUB, "llm.history_step=1", measure=measure)
+    assert none.llm.history_step == 1 and not asks_language_model(none)
+    asked.clear()
+    assert not asks_language_model(decided("3m", HUB, measure=measure)[0])
 
 
 def test_the_model_that_a_run_builds_gives_up_neither_its_stages_nor_its_lists():

@@ -178,7 +178,6 @@ def test_lists_that_a_pretrained_model_orders_are_counted_too(run, tmp_path):
 PARTS = {
     "llm.loop.micro_tokens": settle.TOKENS_ON_A_CPU,
     "llm.loop.batch_size": 64,
-    "llm.history_step": settle.HISTORY_STEP,
     **settle.ON_A_CPU,
 }
 """How a pretrained model is trained on a CPU, where nobody names anything else."""
@@ -219,7 +218,6 @@ def test_a_pretrained_model_is_held_and_trained_as_this_machine_does_it_best(mon
     likes = of_machine(implicit=True, negatives=4)
     if chosen and "backbone" in llm:  # whole handfuls of a like and what is drawn beside it
         assert likes["llm.loop.batch_size"] == 40 and likes["llm.loop.micro_tokens"] == 4096
-        assert "llm.history_step" not in likes
     named = parse_config({"llm": llm | {"loop": {"micro_tokens": 0}}, "device": "cpu"}, "test")
     assert with_choice(named, found).llm.loop.micro_tokens == 0, "named: as many as there are"
 

@@ -30,6 +30,8 @@ MOST_PASSES = 3
 """Passes of the language model over its rows, or over documents, at most."""
 LITTLE = 0.3
 """Share of the usual training below which a smaller language model, or none, is the better choice."""
+STEP, HISTORY_STEP = "llm.history_step", 5
+"""Titles by which a prompt's window moves on where else there is no time for a pretrained model."""
 FOLDS = 2
 """Cross-fitted encoders where more would cost too much."""
 FOLDS_SHARE = 0.3
@@ -74,16 +76,15 @@ class Asked:
         return not is_named(self.named, key)
 
 
-def fit_in(
-    config: Config, named: Config, spent: float, measure: Callable[[bool], RunTime]
-) -> list[Rule]:
+def fit_in(config: Config, named: Config, spent: float, measure: Callable[..., RunTime]) -> list[Rule]:
     """What to choose so that the run ends near ``config.budget``; each with its reason.
 
     Args:
         config: the settings with the run's recipe.
         named: as they were named.
         spent: seconds that are gone already, without measuring.
-        measure: what everything costs, with the language model (True) or without.
+        measure: what everything costs, with the language model (True) or without, and with further
+            settings, by their dotted keys.
     """
     asked = Asked(seconds_of(config.budget) - spent, config, named)
     may_leave_out = asked.free("strategy")
@@ -95,6 +96,10 @@ def fit_in(
         why = f"all else takes about {readable_seconds(plain.seconds)}"
         return [_left_out(why), *_without(asked, plain)]
     rules, least = _language(asked, measure(True))
+    if rules is None and not is_own(config) and config.llm.history_step == 1 and asked.free(STEP):
+        rules, least = _language(asked, measure(True, {STEP: HISTORY_STEP}))
+        if rules is not None:
+            rules.insert(0, Rule("one user's questions begin alike, read once", {STEP: HISTORY_STEP}))
     if rules is not None:
         return rules
     if not may_leave_out:

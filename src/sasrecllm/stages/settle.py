@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sasrecllm.checkpoint import PART, read_json
@@ -30,8 +31,6 @@ from sasrecllm.stages.timing import RunTime, run_time
 
 TOKENS_ON_A_CPU = 2048
 """Of a micro-batch: with SmolLM2-135M in bf16 training then stays within 3 GB (docs/performance.md)."""
-HISTORY_STEP = 5
-"""Titles by which a prompt's window moves on there."""
 LIKES_OF_A_STEP = 8
 """Where items are drawn beside each like; its prompts share a beginning, and twice the tokens fit."""
 ON_A_CPU: dict[str, Any] = {
@@ -47,7 +46,8 @@ ON_A_CPU: dict[str, Any] = {
     "llm.loop.evals_per_epoch": 4,
 }
 """For a pretrained language model that a CPU can train at all: a small one, once over the rows."""
-Measure = Callable[[bool], RunTime]
+Measure = Callable[..., RunTime]
+"""Takes what :func:`fit_in`'s own does."""
 
 
 def settle(run: Run, dataset: Dataset, started: float) -> None:
@@ -97,9 +97,9 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     chosen = _said(run, "recipe", named, rules)
     settled = with_choice(named, chosen)
     if named.budget and not named.quick:
-        tried = replace(run, config=settled)
 
-        def timed(language: bool) -> RunTime:
+        def timed(language: bool, values: Mapping[str, Any] = MappingProxyType({})) -> RunTime:
+            tried = replace(run, config=with_choice(named, chosen | dict(values)))
             found = run_time(tried, dataset, language=language)
             hand_back_freed_memory(parts=True)
             return found
@@ -145,9 +145,6 @@ def _of_machine(named: Config, dataset: Dataset) -> list[Rule]:
         batch = LIKES_OF_A_STEP * (1 + beside) if beside else 64
     if pretrained and not named.update.of:
         rules.append(Rule("a pretrained model on a CPU", ON_A_CPU | {"llm.loop.batch_size": batch}))
-        if not beside:  # else what is read once is a like and the items drawn beside it
-            why = "questions of one user begin alike, which is read once"
-            rules.append(Rule(why, {"llm.history_step": HISTORY_STEP}))
     return rules
 
 
