@@ -1,6 +1,7 @@
 """A budget decides by what everything costs; the costs here are made up, so no test meets a clock."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -247,23 +248,25 @@ def test_what_a_pretrained_model_goes_without_is_said_and_what_is_named_stays():
     assert "words beside" not in decided("20m", HUB, own, measure=pretrained())[1]
 
 
-def test_a_window_moves_on_in_steps_only_where_a_pretrained_model_would_not_fit_otherwise():
+def test_a_window_moves_on_in_steps_where_a_pretrained_model_would_learn_too_little_otherwise():
     """It costs a little quality, and a prompt the less the more it shares with its user's others."""
     asked = []
 
-    def measure(language, values=None):
+    def measure(language, values=None, factor=0.5):
         asked.append(values or {})
-        return pretrained(0.5 if values else 1.0)(language)
+        return pretrained(factor if values else 1.0)(language)
 
     roomy, said = decided("60m", HUB, measure=measure)
     assert roomy.llm.history_step == 1 and asked == [{}, {}] and "begin alike" not in said
-    asked.clear()
-    tight, said = decided("6m", HUB, measure=measure)
-    assert tight.llm.history_step == 5 and "begin alike" in said and asked == [{}, {}, {STEP: 5}]
-    assert tight.strategy == "text-beside-encoder"
-    none, _ = decided("6m", HUB, "llm.history_step=1", measure=measure)
-    assert none.llm.history_step == 1 and not asks_language_model(none)
-    asked.clear()
+    for budget in ("6m", "9m"):  # none would fit; too little would be learnt
+        asked.clear()
+        tight, said = decided(budget, HUB, measure=measure)
+        assert tight.llm.history_step == 5 and "begin alike" in said and asked == [{}, {}, {STEP: 5}]
+        assert tight.strategy == "text-beside-encoder"
+    plain, _ = decided("9m", HUB, "llm.history_step=1", measure=measure)
+    assert plain.llm.history_step == 1 and plain.llm.loop.max_steps < tight.llm.loop.max_steps
+    dearer, _ = decided("9m", HUB, measure=partial(measure, factor=1.2))
+    assert dearer == decided("9m", HUB, measure=pretrained())[0], "where little is shared"
     assert not asks_language_model(decided("3m", HUB, measure=measure)[0])
 
 

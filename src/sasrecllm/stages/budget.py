@@ -31,7 +31,7 @@ MOST_PASSES = 3
 LITTLE = 0.3
 """Share of the usual training below which a smaller language model, or none, is the better choice."""
 STEP, HISTORY_STEP = "llm.history_step", 5
-"""Titles by which a prompt's window moves on where else there is no time for a pretrained model."""
+"""Titles by which a prompt's window moves on where a pretrained model would else learn too little."""
 FOLDS = 2
 """Cross-fitted encoders where more would cost too much."""
 FOLDS_SHARE = 0.3
@@ -95,17 +95,30 @@ def fit_in(config: Config, named: Config, spent: float, measure: Callable[..., R
     if may_leave_out and rest < FEWEST * asked.left:
         why = f"all else takes about {readable_seconds(plain.seconds)}"
         return [_left_out(why), *_without(asked, plain)]
-    rules, least = _language(asked, measure(True))
-    if rules is None and not is_own(config) and config.llm.history_step == 1 and asked.free(STEP):
-        rules, least = _language(asked, measure(True, {STEP: HISTORY_STEP}))
-        if rules is not None:
-            rules.insert(0, Rule("one user's questions begin alike, read once", {STEP: HISTORY_STEP}))
+    full = measure(True)
+    rules, least = _language(asked, full)
+    open_ = not is_own(config) and config.llm.history_step == 1 and asked.free(STEP)
+    if open_ and _trained(rules, full) < LITTLE:
+        full_in_steps = measure(True, {STEP: HISTORY_STEP})
+        in_steps, least_in_steps = _language(asked, full_in_steps)
+        if in_steps is not None and _trained(in_steps, full_in_steps) > _trained(rules, full):
+            why = "one user's questions begin alike, which is read once"
+            rules, least = [Rule(why, {STEP: HISTORY_STEP}), *in_steps], least_in_steps
     if rules is not None:
         return rules
     if not may_leave_out:
         return [_too_small(least)]
     why = f"with it the run takes at least about {readable_seconds(least)}"
     return [_left_out(why), *_without(asked, plain)]
+
+
+def _trained(rules: list[Rule] | None, full: RunTime) -> float:
+    """Share of the usual training that ``rules`` leave to a pretrained model; 0 without one."""
+    if rules is None:
+        return 0.0
+    steps = [rule.values["llm.loop.max_steps"] for rule in rules if "llm.loop.max_steps" in rule.values]
+    usual = min(s.steps for s in full.stages.values() if s.asks)
+    return steps[0] / usual if steps else 1.0
 
 
 def _left_out(why: str) -> Rule:
