@@ -71,7 +71,7 @@ def _line(name: str, task: AnswerTask, questions: Questions, batches: list[IntAr
     for at in batches:
         asked = questions.take(at)
         batch = task.builder.build(asked.histories, asked.targets)
-        apart = task.model._read_once(batch)
+        apart = task.model.read_once(batch)
         whole += int(np.sum(batch.lengths_B))
         read += batch.ids_BT.size if apart is None else apart.tokens()
         count += len(at)

@@ -57,7 +57,7 @@ def test_mapped_vectors_stand_in_the_slots_of_their_own_row(model, builders):
     batch = builders("paper-soft", soft_tokens=2).build(ASKED, TARGETS)
     user, item, _ = Vectors().pair(ASKED, TARGETS)
     seen = {}
-    model._read_once = lambda batch: None
+    model.read_once = lambda batch: None
     model.backbone.hidden_last = lambda embeds, lengths: seen.setdefault("embeds", embeds)[:, -1]
     with torch.no_grad():
         model(batch, user, item)

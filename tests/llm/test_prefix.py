@@ -180,10 +180,10 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
         model.learn({"mapper"})
         model.training_mode({"mapper"})
         if whole:
-            monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
+            monkeypatch.setattr(model, "read_once", lambda batch: NOT_APART)
         nested, texts = model.backbone.reads_nested, batch.text_lengths_B
         wanted = texts if nested else np.full(3, texts.min())
-        assert whole or ((model._read_once(batch).shares == wanted).all() and texts.min() > 8)
+        assert whole or ((model.read_once(batch).shares == wanted).all() and texts.min() > 8)
         model.zero_grad()
         scores = model(batch, *slot_features(*scorer.encoder.pair(asked, targets)))
         scores.square().sum().backward()
@@ -194,7 +194,7 @@ def test_a_frozen_language_model_keeps_no_graph_before_the_first_slot(scorers, m
     for ours, plain in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
     model.learn({"adapter", "mapper"})
-    apart = model._read_once(batch)  # three texts: the words before them
+    apart = model.read_once(batch)  # three texts: the words before them
     start = apart.width
     assert len(apart.rows) == 1 and start < int(batch.text_lengths_B.min())
     assert (batch.ids_BT[:, :start] == batch.ids_BT[0, :start]).all()
@@ -230,7 +230,7 @@ def test_text_that_prompts_share_is_read_once_with_equal_gradients(
         model.learn(parts)
         model.training_mode(parts)
         if whole:
-            monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
+            monkeypatch.setattr(model, "read_once", lambda batch: NOT_APART)
         for module in model.modules():  # dropout would draw other masks for other shapes
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -269,7 +269,7 @@ def test_questions_of_one_user_in_time_read_the_longest_history_once(scorers, mo
     # Of 4 titles and up to 4 more: 7, 8 and, moved on by five, 4, 5, 6.
     if scorer.model.backbone.reads_nested and name == "paper-text":
         assert sum(rows for rows, _ in counted) == 2
-    monkeypatch.setattr(scorer.model, "_read_once", lambda batch: NOT_APART)
+    monkeypatch.setattr(scorer.model, "read_once", lambda batch: NOT_APART)
     np.testing.assert_allclose(once, stepped.score(asked, np.arange(5)[:, None]), **CLOSE)
 
 
@@ -297,7 +297,7 @@ def test_questions_about_one_history_read_it_once_wherever_they_stand_among_othe
     monkeypatch.setattr(model.backbone, "read", lambda e: (widths.append(len(e)), read(e))[1])
     once = apart.score(asked, targets[:, None])
     assert sum(widths) == 3
-    monkeypatch.setattr(model, "_read_once", lambda batch: NOT_APART)
+    monkeypatch.setattr(model, "read_once", lambda batch: NOT_APART)
     np.testing.assert_allclose(once, apart.score(asked, targets[:, None]), **CLOSE)
     assert sum(widths) == 3
 
@@ -313,7 +313,7 @@ def test_questions_whose_histories_differ_by_what_no_prompt_shows_read_it_once(s
     monkeypatch.setattr(scorer.model.backbone, "read", lambda e: (widths.append(len(e)), read(e))[1])
     once = scorer.score(asked, np.array([8, 7, 8, 8, 8])[:, None])
     assert sum(widths) == 2
-    monkeypatch.setattr(scorer.model, "_read_once", lambda batch: NOT_APART)
+    monkeypatch.setattr(scorer.model, "read_once", lambda batch: NOT_APART)
     np.testing.assert_allclose(once, scorer.score(asked, np.array([8, 7, 8, 8, 8])[:, None]), **CLOSE)
 
 

@@ -74,13 +74,17 @@ def test_a_budget_is_no_matter_of_several_processes(log, items, tmp_path, monkey
 
 def test_a_dry_run_shows_the_choice_and_keeps_none(log, items, tmp_path, monkeypatch, cli):
     monkeypatch.setattr(settle, "run_time", slow)
+    threads = []
+    monkeypatch.setattr("torch.set_num_threads", threads.append)
     log.write_csv(tmp_path / "log.csv")
     items.write_csv(tmp_path / "items.csv")
     said = cli(
-        "run", "--dry-run", "--budget", "4m", "--out", tmp_path / "run", "data.source=files",
+        "run", "--dry-run", "--budget", "4m", "threads=3", "--out", tmp_path / "run",
+        "data.source=files",
         f"data.path={tmp_path / 'log.csv'}", f"data.items_path={tmp_path / 'items.csv'}",
         "encoder.width=8", "encoder.length=5", "lists.next_item.loop.epochs=2",
     )  # fmt: skip
+    assert threads == [3], "what is timed is what the run will compute with"
     assert "budget 4m: no language model" in said and "encoder.loop.epochs=" in said
     assert "evaluation: about" in said and "in all about" in said
     stored = reread_config(RunFolder(tmp_path / "run").config)

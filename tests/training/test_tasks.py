@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import sasrecllm.llm.prefix as llm_prefix
+import sasrecllm.llm.beginnings as beginnings
 from sasrecllm.data.interactions import Tables
 from sasrecllm.data.prepare import prepare
 from sasrecllm.data.sequences import windows
@@ -14,11 +14,11 @@ from sasrecllm.data.synthetic.world import known_world
 from sasrecllm.encoders.table import ENCODERS, build_encoder
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.llm.backbone import add_lora
+from sasrecllm.llm.beginnings import prefix_ids
 from sasrecllm.llm.loading import build_llama, load_backbone, save_backbone
 from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.offline import train_tokenizer
-from sasrecllm.llm.prefix import prefix_ids
 from sasrecllm.ops import draws
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.template import load_template
@@ -230,7 +230,7 @@ def test_prompts_have_one_beginning_exactly_when_the_text_before_slot_and_target
 
 
 def test_prompts_whose_window_moves_on_in_steps_are_known_by_their_first_titles(tokenizer, monkeypatch):
-    monkeypatch.setattr(llm_prefix, "FIRST", 4)
+    monkeypatch.setattr(beginnings, "FIRST", 4)
     build = builder(tokenizer, "short-text", history_length=3, history_step=4)
     train = DATA.questions("train").take(np.arange(300))
     batch = build.build(train.histories, train.targets)

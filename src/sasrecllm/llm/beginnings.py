@@ -13,11 +13,36 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sasrecllm.prompts.batch import PromptBatch
-from sasrecllm.types import IntArray
+from sasrecllm.prompts.batch import PromptBatch, PromptBuilder
+from sasrecllm.types import Histories, IntArray
 
+FIRST = 36
+"""Tokens of their first titles by which prompts are known to begin alike: about three titles."""
 KEPT = 0.75
 """Share of a text that must stand in the longer one which is read for it."""
+
+
+def prefix_ids(
+    builder: PromptBuilder, histories: Histories, targets: IntArray, chunk: int = 4096
+) -> IntArray:
+    """A number for each prompt [B], the same for prompts whose text begins alike.
+
+    The text is what stands before the first slot and the target: two rows of a log whose histories
+    differ by dislikes alone have one text where a prompt lists likes.  It is the whole of it, or its
+    first titles (:data:`FIRST` tokens) where the window of titles moves on in steps.  The number is a
+    hash: should two texts ever meet in one, their prompts come to stand in one batch, and nothing else
+    follows.
+    """
+    odd = np.random.default_rng(0).integers(0, 2**62, builder.max_tokens) * 2 + 1
+    found = [np.empty(0, dtype=np.int64)]
+    most = builder.max_tokens if builder.history_step == 1 else builder.before_titles + FIRST
+    for start in range(0, len(targets), chunk):
+        part = np.arange(start, min(start + chunk, len(targets)))
+        batch = builder.build(histories.take(part), targets[part])
+        columns = np.arange(batch.ids_BT.shape[1])
+        inside_BT = columns < np.minimum(batch.text_lengths_B, most)[:, None]
+        found.append((np.where(inside_BT, batch.ids_BT + 1, 0) * odd[columns]).sum(axis=1))
+    return np.unique(np.concatenate(found), return_inverse=True)[1].reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class SoftTokenLLM(nn.Module):
             ValueError: prompts with slots came without vectors.
         """
         embeds_BTH = self.embeds(batch, user_BD, item_BD, zero_soft)
-        apart, lengths_B, beginnings, rows = self._read_once(batch), batch.lengths_B, None, None
+        apart, lengths_B, beginnings, rows = self.read_once(batch), batch.lengths_B, None, None
         if mine is not None:  # what is read once, and the places of all, are those of the whole batch
             rows = Rows(len(batch), mine)
             if apart is not None:
@@ -86,10 +86,10 @@ class SoftTokenLLM(nn.Module):
     def _adapter_learns(self) -> bool:
         return any(p.requires_grad for p in self.backbone.adapter_parameters())
 
-    def _read_once(self, batch: PromptBatch) -> Beginnings | None:
+    def read_once(self, batch: PromptBatch) -> Beginnings | None:
         """Leading text that is read apart, for all prompts that share it; None where it would not pay.
 
-        Where a mapper learns before a frozen language model all of it is: no gradient reaches it.
+        Where a mapper learns before a frozen language model it always pays: no gradient reaches text.
         """
         learning = torch.is_grad_enabled()
         if learning and self._adapter_learns and self.backbone.recomputes:

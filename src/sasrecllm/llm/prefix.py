@@ -16,11 +16,8 @@ import torch
 from torch import Tensor
 
 from sasrecllm.llm.model import SoftTokenLLM
-from sasrecllm.prompts.batch import PromptBatch, PromptBuilder
-from sasrecllm.types import Histories, IntArray
-
-FIRST = 36
-"""Tokens of the first titles that prompts have in common which are read together: about three."""
+from sasrecllm.prompts.batch import PromptBatch
+from sasrecllm.types import IntArray
 
 
 def shares_prefix(batch: PromptBatch) -> bool:
@@ -33,29 +30,6 @@ def shares_prefix(batch: PromptBatch) -> bool:
         return False
     item = batch.slot_kinds == 1
     return not (batch.slot_columns[item] < batch.prefix_lengths_B[batch.slot_rows[item]]).any()
-
-
-def prefix_ids(
-    builder: PromptBuilder, histories: Histories, targets: IntArray, chunk: int = 4096
-) -> IntArray:
-    """A number for each prompt [B], the same for prompts whose text begins alike.
-
-    The text is what stands before the first slot and the target: two rows of a log whose histories
-    differ by dislikes alone have one text where a prompt lists likes.  It is the whole of it, or its
-    first titles (:data:`FIRST` tokens) where the window of titles moves on in steps.  The number is a
-    hash: should two texts ever meet in one, their prompts come to stand in one batch, and nothing else
-    follows.
-    """
-    odd = np.random.default_rng(0).integers(0, 2**62, builder.max_tokens) * 2 + 1
-    found = [np.empty(0, dtype=np.int64)]
-    most = builder.max_tokens if builder.history_step == 1 else builder.before_titles + FIRST
-    for start in range(0, len(targets), chunk):
-        part = np.arange(start, min(start + chunk, len(targets)))
-        batch = builder.build(histories.take(part), targets[part])
-        columns = np.arange(batch.ids_BT.shape[1])
-        inside_BT = columns < np.minimum(batch.text_lengths_B, most)[:, None]
-        found.append((np.where(inside_BT, batch.ids_BT + 1, 0) * odd[columns]).sum(axis=1))
-    return np.unique(np.concatenate(found), return_inverse=True)[1].reshape(-1)
 
 
 @torch.no_grad()

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sasrecllm.llm.beginnings import prefix_ids
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.model import SoftTokenLLM
-from sasrecllm.llm.prefix import prefix_ids, score_candidates, shares_prefix
+from sasrecllm.llm.prefix import score_candidates, shares_prefix
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.types import FloatArray, Histories, IntArray
 
@@ -57,7 +58,7 @@ def of_like_length(
     """Places of all prompts in batches of like length, the shortest first.
 
     Args:
-        prefix_ids: [B] prompts of one number begin alike (:func:`~sasrecllm.llm.prefix.prefix_ids`);
+        prefix_ids: [B] prompts of one number begin alike (:mod:`~sasrecllm.llm.beginnings`);
             they stand together, and in one batch where that holds them, for what they share is then
             read once (:class:`SoftTokenLLM`).
         tokens: largest batch in tokens, padding included; a prompt that is longer alone stands alone.

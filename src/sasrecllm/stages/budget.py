@@ -117,8 +117,12 @@ def _trained(rules: list[Rule] | None, full: RunTime) -> float:
     if rules is None:
         return 0.0
     steps = [rule.values["llm.loop.max_steps"] for rule in rules if "llm.loop.max_steps" in rule.values]
-    usual = min(s.steps for s in full.stages.values() if s.asks)
-    return steps[0] / usual if steps else 1.0
+    return steps[0] / _usual_steps(full) if steps else 1.0
+
+
+def _usual_steps(full: RunTime) -> int:
+    """Of the shortest stage that asks the language model."""
+    return min(s.steps for s in full.stages.values() if s.asks)
 
 
 def _left_out(why: str) -> Rule:
@@ -245,7 +249,7 @@ def _levers(asked: Asked, full: RunTime, own: bool) -> tuple[Lever, ...]:
 
 def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
     """The best way that fits, or None; and what the least one takes, in seconds."""
-    steps = min(s.steps for s in full.stages.values() if s.asks)
+    steps = _usual_steps(full)
     fewest = FEWEST_STEPS / max(1, steps)
     if full.documents:
         fewest = max(fewest, FEWEST_DOCUMENTS / full.documents)
