@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sasrecllm.checkpoint import read_json
-from sasrecllm.errors import ConfigError, did_you_mean
-from sasrecllm.inference.arguments import folder_of, ids_of, shown
+from sasrecllm.inference.arguments import folder_of, ids_of
 from sasrecllm.inference.export import Form, export_run, request_of
 from sasrecllm.inference.id_lookup import items_of
 from sasrecllm.inference.recommender import Recommender
@@ -20,7 +19,7 @@ from sasrecllm.inference.saving import Place, copy_run, refuse_added
 from sasrecllm.machine.signals import interruptible
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.settings import Config
-from sasrecllm.updates.promote import PROMOTE, Promote
+from sasrecllm.updates.promote import Promote, refuse_unknown
 from sasrecllm.updates.update import update as update_run
 
 
@@ -127,12 +126,7 @@ def update(
         SasrecllmError: as ``sasrecllm update`` refuses; a :class:`~sasrecllm.errors.DataError` where
             every row is known already.
     """
-    if promote not in PROMOTE:
-        raise ConfigError(
-            f"promote is {shown(promote)}; allowed: {', '.join(PROMOTE)}"
-            + did_you_mean(str(promote), PROMOTE),
-            "choose one of these",
-        )
+    refuse_unknown(promote, "promote")
     folder = None if out is None else folder_of(out)
     if temporary:
         folder = Path(tempfile.mkdtemp(prefix="sasrecllm-"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +60,7 @@ def refuse_flags(words: list[str], allowed: tuple[str, ...]) -> None:
 
 def open_run(config: Any, out: Path | None, quiet: bool, force: bool = False) -> Any:
     """The run folder of ``out`` or of the settings' name, for this process alone."""
+    from sasrecllm.machine.command import own_command
     from sasrecllm.runs.opening import run_at_work
     from sasrecllm.stages.names import check_names
 
@@ -70,8 +70,8 @@ def open_run(config: Any, out: Path | None, quiet: bool, force: bool = False) ->
             "give --out runs/mine, or name=mine for the folder runs/mine",
         )
     check_names(config)  # a misspelt name leaves no folder behind, and deletes none
-    command = "sasrecllm " + " ".join(sys.argv[1:])
-    return run_at_work(out or Path("runs") / config.name, config, command, quiet=quiet, force=force)
+    out = out or Path("runs") / config.name
+    return run_at_work(out, config, own_command(), quiet=quiet, force=force)
 
 
 def reopen_run(folder: Path, quiet: bool, allow_plugin: list[str] | None) -> Any:

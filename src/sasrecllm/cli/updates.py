@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from sasrecllm import plugins
 from sasrecllm.cli.shared import OVERRIDES, AllowPlugin, Quiet, RunFolder, app, refuse_flags
-from sasrecllm.errors import ConfigError, did_you_mean
+from sasrecllm.errors import ConfigError
 from sasrecllm.machine.output import say
 
 UPDATE_FLAGS = (
@@ -52,17 +51,14 @@ def update(
     sasrecllm update runs/demo monday.csv --items new-items.csv
     sasrecllm update runs/current --from-store runs/current.sqlite
     """
+    from sasrecllm.config import read_overrides
     from sasrecllm.data.extend import NothingNew
+    from sasrecllm.machine.command import own_command
     from sasrecllm.reports.changes import changes_table
-    from sasrecllm.updates.next_run import overrides_of
-    from sasrecllm.updates.promote import PROMOTE
+    from sasrecllm.updates.promote import refuse_unknown
     from sasrecllm.updates.update import update as update_run
 
-    if promote not in PROMOTE:
-        raise ConfigError(
-            f"--promote is {promote!r}; allowed: {', '.join(PROMOTE)}{did_you_mean(promote, PROMOTE)}",
-            "choose one of these",
-        )
+    refuse_unknown(promote, "--promote")
     words = [*context.args]
     if rows is not None and "=" in str(rows) and not rows.exists():  # a setting in the place of a file
         words, rows = [str(rows), *words], None
@@ -75,9 +71,9 @@ def update(
     plugins.allow(allow_plugin or ())
     try:
         done = update_run(
-            folder, rows, items, out, promote=promote, given=overrides_of(words),
+            folder, rows, items, out, promote=promote, given=[*read_overrides(words)],
             store=None if from_store is None else _store_rows(folder, from_store),
-            command="sasrecllm " + " ".join(sys.argv[1:]), quiet=quiet, force=force,
+            command=own_command(), quiet=quiet, force=force,
         )  # fmt: skip
     except NothingNew as nothing:
         say(f"{nothing.what}: {folder} stays as it is")
@@ -88,7 +84,7 @@ def update(
 
 def _store_rows(folder: Path, url: str) -> Any:
     """The items and the feedback that the store of a server has."""
-    from sasrecllm.serving.sql import without_password
+    from sasrecllm.machine.command import without_password
     from sasrecllm.serving.store import open_store
     from sasrecllm.updates.from_store import StoreRows
 

@@ -9,14 +9,13 @@ import contextlib
 import errno
 import json
 import os
-import shlex
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from sasrecllm.errors import ConfigError
+from sasrecllm.machine.command import own_command
 from sasrecllm.machine.distributed import is_main_process
 
 NAME = ".lock"
@@ -131,7 +130,7 @@ def _take(folder: Path, name: str, wait: bool) -> int | None:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": shlex.join(["sasrecllm", *sys.argv[1:]]),
+        "command": own_command(),
     }
     os.ftruncate(handle, 0)
     os.pwrite(handle, json.dumps(about).encode(), 0)

@@ -171,7 +171,7 @@ def write_settings(run: Run) -> None:
         write_text(folder.config, resolved)
 
 
-FREE: Any = {"evaluation": True, "track": True, "chosen": True, "recommend": {"index"}}
+MAY_CHANGE: Any = {"evaluation": True, "track": True, "chosen": True, "recommend": {"index"}}
 """Settings that may change in a run."""
 
 
@@ -179,9 +179,8 @@ def refuse_changed(folder: RunFolder, config: Config) -> None:
     """Refuse settings that would train something else than what was trained in ``folder``, if anything.
 
     ``evaluation`` may differ: what is trained stays, and is judged again; so may ``track`` and
-    ``recommend.index``.  What the
-    run chose for itself is no difference where nobody names it, and the whole run may go on from a
-    quick one.
+    ``recommend.index``.  What the run chose for itself is no difference where nobody names it, and the
+    whole run may go on from a quick one.
 
     Raises:
         ConfigError: the folder holds a run of another configuration.
@@ -193,7 +192,7 @@ def refuse_changed(folder: RunFolder, config: Config) -> None:
     if goes_on_from_quick(folder, config):
         free = (*there.chosen, *OF_THE_WHOLE)
         there = with_values(there, {key: value_at(config, key) for key in free})
-    old, new = (with_absolute_paths(c).model_dump(exclude=FREE) for c in (there, config))
+    old, new = (with_absolute_paths(c).model_dump(exclude=MAY_CHANGE) for c in (there, config))
     if difference := first_difference(old, new) or edited_template(folder, config):
         raise ConfigError(
             f"{folder} holds a run of another configuration: {difference}",

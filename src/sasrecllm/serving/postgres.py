@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sasrecllm.errors import ConfigError, MissingExtraError
+from sasrecllm.machine.command import without_password
 from sasrecllm.serving import sql
-from sasrecllm.serving.sql import SqlStore, unavailable, without_password
+from sasrecllm.serving.sql import SqlStore, unavailable
 
 POSTGRES_TABLES = (
     # Servers that start at once make the tables one after the other.

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from sasrecllm.errors import DataError, ResourceError
 
@@ -240,12 +239,6 @@ def _check_text(what: str, value: str | None) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise DataError(f"{what} {value[:40]!r} holds half of a surrogate pair", "correct it") from None
-
-
-def without_password(url: str) -> str:
-    """A URL that can stand in a message."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
 
 def unavailable(name: str, error: Exception) -> ResourceError:

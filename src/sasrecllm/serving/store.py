@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sasrecllm.errors import ConfigError, ResourceError
+from sasrecllm.machine.command import without_password
 from sasrecllm.serving import sql
 from sasrecllm.serving.postgres import PostgresStore
 from sasrecllm.serving.security import readable_by_others
@@ -29,7 +30,6 @@ from sasrecllm.serving.sql import (
     StoredItem,
     Taken,
     unavailable,
-    without_password,
 )
 
 __all__ = [

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sasrecllm.config import parse_config, put, read_overrides
+from sasrecllm.config import parse_config, put
 from sasrecllm.data.extend import kind_of
 from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import MAY_CHANGE
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.settings import Config
 
@@ -62,18 +63,13 @@ def _refuse_fixed(key: str, where: str) -> None:
         )
 
 
-def overrides_of(words: Iterable[str]) -> list[tuple[str, Any, str]]:
-    """Dotted key, value and origin of ``key=value`` words."""
-    return list(read_overrides(words))
-
-
 def next_folder(run: Path, config: Config) -> Path:
     """Where an update goes whose folder nobody names: RUN-2 beside RUN, RUN-3 beside RUN-2, and so on.
 
     A name is passed over where another run was trained.
     """
     stem, dash, number = run.name.rpartition("-")
-    stem, count = (stem, int(number)) if dash and stem and number.isdigit() else (run.name, 1)
+    stem, count = (stem, int(number)) if dash and stem and number.isdecimal() else (run.name, 1)
     while True:
         count += 1
         folder = run.parent / f"{stem}-{count}"
@@ -93,10 +89,9 @@ def _may_hold(folder: RunFolder, config: Config) -> bool:
     """Whether this very update, or nothing trained, lies in a folder."""
     if not folder.config.is_file():
         return folder.path.is_dir() and not any(p for p in folder.path.iterdir() if p != folder.lock)
-    there = stored_config(folder, None).update
+    there = stored_config(folder, None)
     if not folder.is_trained():
-        return there.of == config.update.of
+        return there.update.of == config.update.of
     if goes_on(folder, config):
         return True
-    free = {"evaluation", "track", "chosen"}
-    return stored_config(folder, None).model_dump(exclude=free) == config.model_dump(exclude=free)
+    return bool(there.model_dump(exclude=MAY_CHANGE) == config.model_dump(exclude=MAY_CHANGE))

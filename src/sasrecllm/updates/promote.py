@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sasrecllm.errors import ConfigError
+from sasrecllm.errors import ConfigError, did_you_mean
 from sasrecllm.machine.os_errors import as_refusals
 
 CURRENT = "current"
@@ -31,6 +31,22 @@ def link_of(run: Path, out: Path) -> Path:
             "move it away, or give --promote never",
         )
     return link
+
+
+def refuse_unknown(promote: str, where: str) -> None:
+    """Refuse a word that is none of :data:`PROMOTE`.
+
+    Args:
+        where: how its user names it: ``--promote``, ``promote``.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if promote not in PROMOTE:
+        near = did_you_mean(str(promote), PROMOTE)
+        raise ConfigError(
+            f"{where} is {promote!r}; allowed: {', '.join(PROMOTE)}{near}", "choose one of these"
+        )
 
 
 def wanted(promote: Promote, found: Mapping[str, Any]) -> bool:
