@@ -120,14 +120,14 @@ def test_a_user_who_asks_while_an_update_is_at_work_is_not_in_the_new_run(served
     store.add_interactions(
         [*told, Interaction("leaving", "i2", True), Interaction("leaving", "i3", True)]
     )
-    from sasrecllm.cli.one_run import forget_in_run
     from sasrecllm.updates import update as updating
+    from sasrecllm.updates.lineage import forget_with_relatives
 
     judged = updating.before_after
 
     def and_somebody_leaves(run, dataset):
         assert "leaving" in dataset.catalog.user_ids
-        forget_in_run(folder / "shop", ["leaving", "u7"], ["leaving"])
+        forget_with_relatives(folder / "shop", ["leaving", "u7"], ["leaving"])
         store.forget(["leaving"])
         return judged(run, dataset)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +22,7 @@ from sasrecllm.cli.shared import (
     settings_of,
     show_results,
 )
-from sasrecllm.errors import CheckpointError, ConfigError, DataError
+from sasrecllm.errors import ConfigError
 from sasrecllm.machine.output import say
 
 
@@ -166,27 +164,11 @@ def forget(
     import contextlib
 
     from sasrecllm.serving.run import stored
+    from sasrecllm.updates.lineage import forget_with_relatives
 
     opened = stored(folder, store)
     with contextlib.closing(opened) if opened else contextlib.nullcontext():
-        forget_in_run(folder, user, opened.users_among(user) if opened else ())
+        forget_with_relatives(folder, user, opened.users_among(user) if opened else ())
         if opened:
             opened.forget(user)
     typer.echo(f"{folder}: forgotten")
-
-
-def forget_in_run(folder: Path, users: Sequence[str], in_store: Collection[str]) -> None:
-    """Take ``users`` out of a run and of the runs beside it that updates connect with it.
-
-    Args:
-        in_store: those among them whom its server's store knows.
-    """
-    from sasrecllm.forget import forget as forget_users
-    from sasrecllm.updates.lineage import relatives
-
-    forget_users(folder, users, in_store)
-    for other in relatives(folder):  # what is served after the next update, or after a way back
-        try:
-            forget_users(other, users, users)
-        except DataError as error:  # they were forgotten where they were asked to be
-            raise CheckpointError(f"{other}: {error.what}", error.remedy) from error

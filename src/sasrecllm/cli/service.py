@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from sasrecllm import plugins
-from sasrecllm.cli.one_run import forget_in_run
 from sasrecllm.cli.shared import AllowPlugin, Quiet, RunFolder, app
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine import signals
@@ -60,12 +59,15 @@ def serve(
     sasrecllm serve runs/demo
     """
     from sasrecllm.serving.run import serve as serve_run
+    from sasrecllm.updates.lineage import forget_with_relatives
 
     plugins.allow(allow_plugin or ())
     signals.leave()
-    names = allowed_host or ()
-    doors = (key_file, store, queue, rate, workers, names, root_path, timeout, log_requests)
-    serve_run(folder, host, port, *doors, forget=forget_in_run, retrieve=retrieve)
+    serve_run(
+        folder, host, port, key_file=key_file, store_url=store, queue=queue, rate=rate, workers=workers,
+        names=allowed_host or (), root=root_path, timeout=timeout, log_requests=log_requests,
+        forget=forget_with_relatives, retrieve=retrieve,
+    )  # fmt: skip
 
 
 @app.command()

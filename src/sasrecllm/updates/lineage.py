@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from sasrecllm.errors import SasrecllmError
+from sasrecllm.errors import CheckpointError, DataError, SasrecllmError
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config
 
@@ -29,6 +30,26 @@ def relatives(run: Path) -> list[Path]:
         found |= {path for path, it in of.items() if it in last}
         found |= {it for path in last if (it := of.get(path)) is not None and it in of}
     return sorted(path for path in found - {place} if _is_whole(RunFolder(path), of[path]))
+
+
+def forget_with_relatives(run: Path, users: Sequence[str], in_store: Collection[str]) -> None:
+    """Take ``users`` out of a run and of the runs beside it that updates connect with it.
+
+    Args:
+        in_store: those among them whom its server's store knows.
+
+    Raises:
+        DataError: nobody of that name is in the run or in the store.
+        CheckpointError: a run is damaged, or a connected one could not be changed.
+    """
+    from sasrecllm.forget import forget  # a server is lighter without what writes reports
+
+    forget(run, users, in_store)
+    for other in relatives(run):  # what is served after the next update, or after a way back
+        try:
+            forget(other, users, users)
+        except DataError as error:  # they were forgotten where they were asked to be
+            raise CheckpointError(f"{other}: {error.what}", error.remedy) from error
 
 
 def goes_on_from(run: Path, earlier: Path) -> bool:
