@@ -15,7 +15,7 @@ from sasrecllm.pipeline.run import run_all
 from sasrecllm.reports.list_tables import ranking_tables
 from sasrecllm.runs.opening import open_run, reopen_run
 from sasrecllm.runs.system import System
-from sasrecllm.stages.list_budget import FEWEST, prompt_budget
+from sasrecllm.stages.list_budget import FEWEST_LISTS, prompt_budget
 from sasrecllm.stages.strategies import planned
 
 
@@ -140,7 +140,7 @@ def test_p_like_that_earned_a_weight_is_asked_for_as_many_lists_as_the_budget_ha
         parts.list_fusion = replace(fusion, rerank=rerank)
         lists[weight] = rank(opened, parts.dataset, parts)["whole catalogue"]
     free, asking = (found["rows"]["list fusion"] for found in lists.values())
-    assert free["lists"] == lists[0.0]["lists"] > asking["lists"] >= FEWEST
+    assert free["lists"] == lists[0.0]["lists"] > asking["lists"] >= FEWEST_LISTS
     assert "list fusion" not in lists[0.0]["reranked"] and lists[1.0]["reranked"]["list fusion"] == 50
     assert asking["lists"] * 50 <= prompt_budget(opened.config, parts.dataset, planned(opened.config))
     assert asking["hr@10"] != free["hr@10"]

@@ -248,6 +248,36 @@ def test_what_a_pretrained_model_goes_without_is_said_and_what_is_named_stays():
     assert "words beside" not in decided("20m", HUB, own, measure=pretrained())[1]
 
 
+ZERO = StageTime(validation=0.05, asks=True)
+
+
+@pytest.mark.parametrize("budget", ["10h", "12m", "4m"])
+def test_a_model_that_is_only_asked_has_no_training_to_shorten(budget):
+    """Zero-shot: no steps; and beside stages that learn it does not say how few steps are too few."""
+    own = "strategy=[{name: zero, task: answer, train: []}]"
+    rows = {n: s for n, s in PLAIN.stages.items() if n != "encoder"}
+    only = replace(PLAIN, stages=rows | {"zero": ZERO}, rows=4_000)
+    without = replace(PLAIN, stages=rows)
+    config, said = decided(
+        budget, HUB, own, measure=lambda language, values=None: only if language else without
+    )
+    assert config.llm.loop.max_steps == load_config(None, [HUB]).llm.loop.max_steps
+    assert "usual training" not in said
+    assert ("too small for this data" in said) == (budget == "4m")
+
+
+def test_a_stage_that_learns_nothing_does_not_keep_the_others_whole():
+    def measure(language, values=None):
+        found = pretrained()(language)
+        return replace(found, stages=found.stages | ({"zero": ZERO} if language else {}))
+
+    own = (
+        "strategy=[{name: zero, task: answer, train: []}, {name: text, task: answer, train: [adapter]}]"
+    )
+    config, said = decided("60m", HUB, own, measure=measure)
+    assert 60 <= config.llm.loop.max_steps < ASKING.steps, said
+
+
 def test_a_window_moves_on_in_steps_where_a_pretrained_model_would_learn_too_little_otherwise():
     """It costs a little quality, and a prompt the less the more it shares with its user's others."""
     asked = []

@@ -5,7 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from sasrecllm.settings import LoopSettings
+from sasrecllm.machine.progress import Progress
+from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.opening import Run
+from sasrecllm.settings import Config, LoopSettings
 from sasrecllm.stages import timing
 from sasrecllm.training.task import Task
 
@@ -108,3 +111,41 @@ def test_what_is_computed_for_the_first_time_is_not_what_all_steps_and_questions
     monkeypatch.setattr(task, "validation_scores", cold(scores))
     found = timing.tried(task, LoopSettings(batch_size=16, micro_tokens=20))
     assert found == (pytest.approx(16.0), pytest.approx(50.0))
+
+
+def test_what_building_a_model_takes_once_is_not_what_every_document_takes(monkeypatch, tmp_path):
+    """A vocabulary of many titles takes 10 s: reckoned into each document it would be minutes."""
+    now, built = [0.0], []
+
+    def build(trial, dataset, documents):
+        now[0] += 10.0 + 0.02 * documents + (0.0 if built else 5.0)
+        built.append((trial.folder.path, documents))
+
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(timing, "_build", build)
+    trial = Run(RunFolder(tmp_path), Config(), "", Progress(quiet=True))
+    assert timing._built(trial, None) == (pytest.approx(0.02), pytest.approx(10.0))
+    assert built[-1] == (tmp_path, timing.DOCUMENTS) and len({folder for folder, _ in built}) == 3
+
+
+def test_a_step_on_a_card_is_waited_for_before_and_after(monkeypatch):
+    """Kernels are queued: without waiting only their launching would be timed."""
+    now, queued = [0.0], [3.0]
+    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+
+    def wait(kind):
+        assert kind == "cuda"
+        now[0] += queued[0]
+        queued[0] = 0.0
+
+    task = Slow(now, 0.0, 0.0)
+    plain = task.forward
+
+    def forward(examples):
+        queued[0] += 0.5 * len(examples)
+        return plain(examples)
+
+    task.forward = forward
+    monkeypatch.setattr(timing, "wait_for_device", wait)
+    settings = LoopSettings(batch_size=8)
+    assert timing._step(task, np.arange(8), settings, "cuda:0") == pytest.approx(4.0)

@@ -58,6 +58,11 @@ def system(reading_run):
     return SASRecLLM.from_pretrained(reading_run)
 
 
+def test_reading_the_titles_is_part_of_what_a_run_is_said_to_take(elsewhere, cli, tmp_path):
+    asked = (*ASKED, f"llm.backbone={elsewhere}", "--out", tmp_path / "run", "--dry-run")
+    assert "stage prior: about" in cli("run", "--config", TINY, *asked)
+
+
 def test_the_view_is_the_best_on_validation_and_the_vectors_are_a_part_of_the_run(reading_run, system):
     (about,) = reading_run.glob("stages/*-prior/stage.json")
     result = read_json(about)["result"]

@@ -25,9 +25,13 @@ LORA_TARGETS: dict[str, list[str]] = {
 }
 """Families whose attention has other names than ``q_proj`` and ``v_proj`` (the paper's choice)."""
 
+NOT_BY_PEFT = dict.fromkeys(
+    ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"), ("out_proj", "conv1d")
+)
+"""Layers that peft refuses in a family: their own code multiplies by the matrix, past an adapter."""
 DEFAULT_TARGETS = ["q_proj", "v_proj"]
 EVERY = "all-linear"
-"""Every linear layer but the head, by peft's own word."""
+"""Every linear layer that an adapter can go to, without the head; peft's own word."""
 
 
 def lora_targets(causal: Any, targets: list[str] | None) -> list[str]:
@@ -64,7 +68,8 @@ def linear_layers(causal: Any) -> list[str]:
     """Names of the linear layers that LoRA can go to, without the head."""
     head = causal.get_output_embeddings()
     found = ((n, m) for n, m in causal.named_modules() if _is_linear(m) and m is not head)
-    return sorted({name.rsplit(".", 1)[-1] for name, _ in found})
+    names = {name.rsplit(".", 1)[-1] for name, _ in found}
+    return sorted(names.difference(NOT_BY_PEFT.get(causal.config.model_type, ())))
 
 
 def _is_linear(module: nn.Module) -> bool:

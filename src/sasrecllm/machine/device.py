@@ -67,6 +67,14 @@ def pick_device(wanted: str = "auto") -> str:
     return name
 
 
+def wait_for_device(kind: str) -> None:
+    """Return once everything that was queued there is done; a CPU queues nothing."""
+    if kind == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
 def use_threads(count: int) -> None:
     """Compute on so many CPU threads from now on; 0 leaves torch its own choice."""
     import torch

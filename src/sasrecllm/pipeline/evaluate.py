@@ -62,7 +62,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         "ablations": ablate(run, system, stages, test, scores[final.row])
         if run.config.evaluation.ablations
         else {},
-        "parameters": parameter_counts(system, llm=asks_language_model(run.config)),
+        "parameters": parameter_counts(system, llm=asks),
         "ranking": ranking,
         "alarms": alarms(
             found_rows,

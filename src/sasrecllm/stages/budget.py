@@ -16,7 +16,7 @@ from sasrecllm.runs.choice import is_named, value_at
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.recipe import Rule
-from sasrecllm.stages.strategies import STRATEGIES, asks_language_model
+from sasrecllm.stages.strategies import QUICK, STRATEGIES, asks_language_model
 from sasrecllm.stages.timing import RunTime, StageTime
 from sasrecllm.stages.user_partition import uses_crossfit
 
@@ -24,7 +24,7 @@ FEWEST_STEPS = 60
 """Steps of a stage below which the language model learns nothing."""
 FEWEST_DOCUMENTS = 2000
 """Documents below which the offline language model knows no words."""
-FEWEST = 0.1
+LEAST_SHARE = 0.1
 """Share of the usual passes below which an encoder is left out."""
 MOST_PASSES = 3
 """Passes of the language model over its rows, or over documents, at most."""
@@ -92,7 +92,7 @@ def fit_in(config: Config, named: Config, spent: float, measure: Callable[..., R
     rest = asked.left - plain.seconds
     if not asks_language_model(config):
         return _without(asked, plain)
-    if may_leave_out and rest < FEWEST * asked.left:
+    if may_leave_out and rest < LEAST_SHARE * asked.left:
         why = f"all else takes about {readable_seconds(plain.seconds)}"
         return [_left_out(why), *_without(asked, plain)]
     full = measure(True)
@@ -121,8 +121,8 @@ def _trained(rules: list[Rule] | None, full: RunTime) -> float:
 
 
 def _usual_steps(full: RunTime) -> int:
-    """Of the shortest stage that asks the language model."""
-    return min(s.steps for s in full.stages.values() if s.asks)
+    """Of the shortest stage that teaches the language model; 0 where it is only asked."""
+    return min((s.steps for s in full.stages.values() if s.asks and s.steps), default=0)
 
 
 def _left_out(why: str) -> Rule:
@@ -146,12 +146,12 @@ def _without(asked: Asked, plain: RunTime) -> list[Rule]:
     if total <= asked.left:
         return [_ends(total)]
     share = (asked.left - fixed) / training if training else 0.0
-    if share >= FEWEST:
+    if share >= LEAST_SHARE:
         values = _shortened(asked.config, share)
         return [Rule(f"{share:.0%} of the usual training of the encoders fits", values)]
     values = {}
     if asked.free("strategy"):
-        values["strategy"] = "no-network"
+        values["strategy"] = QUICK
     if asked.free("lists.channels"):
         values["lists.channels"] = [name for name in asked.config.lists.channels if name != NEXT_ITEM]
     rules = [Rule(f"no encoder, whose training takes about {readable_seconds(training)}", values)]
@@ -250,7 +250,7 @@ def _levers(asked: Asked, full: RunTime, own: bool) -> tuple[Lever, ...]:
 def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
     """The best way that fits, or None; and what the least one takes, in seconds."""
     steps = _usual_steps(full)
-    fewest = FEWEST_STEPS / max(1, steps)
+    fewest = FEWEST_STEPS / steps if steps else 0.0
     if full.documents:
         fewest = max(fewest, FEWEST_DOCUMENTS / full.documents)
     needed = 0.0
@@ -259,16 +259,22 @@ def _language(asked: Asked, full: RunTime) -> tuple[list[Rule] | None, float]:
         judging, usual = _asking(asked.config, full, way)
         fixed = base + judging
         needed = fixed + max(way.least, min(1.0, fewest)) * usual
+        if needed <= asked.left and not usual:  # a model that is only asked
+            return [*rules, *_said_of(way), _ends(fixed)], needed
         if needed <= asked.left:
             share = (asked.left - fixed) / usual
             values = _training(asked.config, steps, share)
             if way.size != SIZES[USUAL]:
                 values |= {"llm.offline.width": way.size.width, "llm.offline.layers": way.size.layers}
-            rules += [Rule(lever.why, {lever.key: lever.value}) for lever in way.given_up]
+            rules += _said_of(way)
             passes = min(float(MOST_PASSES), max(share, 1.0) // 1 if share >= 1 else share)
             why = f"{passes:.0%} of the usual training of the language model fits"
             return [*rules, Rule(why, values), _ends(fixed + passes * usual)], needed
     return None, needed
+
+
+def _said_of(way: Way) -> list[Rule]:
+    return [Rule(lever.why, {lever.key: lever.value}) for lever in way.given_up]
 
 
 def _asking(config: Config, full: RunTime, way: Way) -> tuple[float, float]:
@@ -327,5 +333,5 @@ def _training(config: Config, steps: int, share: float) -> dict[str, Any]:
         if config.llm.loop.max_steps:
             values["llm.loop.max_steps"] = passes * config.llm.loop.max_steps
         return values
-    values = {"llm.loop.max_steps": max(1, int(share * steps))}
+    values = {"llm.loop.max_steps": max(1, int(share * steps))} if steps else {}
     return values | ({"llm.offline.documents": int(share * offline.documents)} if own else {})

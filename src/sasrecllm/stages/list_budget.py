@@ -16,12 +16,12 @@ from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stages
 from sasrecllm.stages.replay import rows_to_learn, steps_of_update
-from sasrecllm.types import Scorer
+from sasrecllm.types import Scorer, prompts_of_list
 
 SHARE = 0.1
 STEP = 3
 """A prompt forwards and backwards, in prompts forwards."""
-FEWEST = 20
+FEWEST_LISTS = 20
 """Of fewer lists than this nothing can be said."""
 ENOUGH = 100
 """Lists of every row before any but the served one has some."""
@@ -43,7 +43,7 @@ def prompt_budget(config: Config, dataset: Dataset, stages: Stages) -> int:
 
 
 def lists_per_row(config: Config, dataset: Dataset, stages: Stages, fused: int = 0) -> ListsPerRow:
-    """The served row goes first; 0 where lists would be fewer than ``FEWEST``.
+    """The served row goes first; 0 where lists would be fewer than ``FEWEST_LISTS``.
 
     ``evaluation.ranking.when=always`` judges as many as of the other rows.
 
@@ -62,7 +62,7 @@ def lists_per_row(config: Config, dataset: Dataset, stages: Stages, fused: int =
     if each >= min(ENOUGH, ranking.users):
         return ListsPerRow(each, each)
     alone = min(ranking.users, budget // (fused or prompts))
-    return ListsPerRow(0, alone if alone >= min(FEWEST, ranking.users) else 0)
+    return ListsPerRow(0, alone if alone >= min(FEWEST_LISTS, ranking.users) else 0)
 
 
 def lists_of_row(
@@ -79,7 +79,7 @@ def lists_of_row(
     first = fusion.name if fusion is not None and fused else list(stages.values())[-1].row
 
     def lists_of(scorer: Scorer) -> int:
-        if not getattr(scorer, "prompts", 0):
+        if not prompts_of_list(scorer):
             return config.evaluation.ranking.users
         return most.served if scorer.name == first else most.earlier
 
@@ -98,7 +98,7 @@ def prompts_of(config: Config, dataset: Dataset, stages: Stages) -> int:
     for stage in stages.values():
         if stage.kind.asks_language_model:
             epochs = int((stage.loop or {}).get("epochs", c.loop.epochs))
-            learnt = train * min(epochs, most or epochs)
+            learnt = train * min(epochs, most or epochs) if stage.train else 0
             if steps := int((stage.loop or {}).get("max_steps", c.loop.max_steps)):
                 steps = steps if most is None else steps_of_update(dataset, config, steps)
                 learnt = min(learnt, steps * c.loop.batch_size)

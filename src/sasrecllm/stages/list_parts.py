@@ -20,9 +20,9 @@ from sasrecllm.data.dataset import Dataset
 from sasrecllm.seeds import PRETENDED_NEW, RERANKED_LIKES
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.list_budget import prompt_budget
-from sasrecllm.types import BoolArray, Free, Histories, Questions
+from sasrecllm.types import BoolArray, Free, Histories, Questions, asks_by_prompts
 
-FEWEST = 20
+FEWEST_LIKES = 20
 """Likes of which an offset, or the weight of a score, can be learnt."""
 PRETENDED = 0.2
 """Share of the liked items that are taken for new where too few new ones are liked."""
@@ -79,8 +79,8 @@ def fitted_offset(work: Work, fusion: ListFusion, new: NewItems, likes: Question
 
     Fitted on the validation likes of such items.  Which of them could be had by then nobody knows:
     those that another user met in validation compete, so that no item is there because of the very like
-    that it is to explain.  Where fewer than ``FEWEST`` such likes exist, a seeded fifth of the liked
-    items is taken for new.
+    that it is to explain.  Where fewer than ``FEWEST_LIKES`` such likes exist, a seeded fifth of the
+    liked items is taken for new.
 
     Args:
         fusion: over channels of the training rows, without new items.
@@ -96,7 +96,7 @@ def fitted_offset(work: Work, fusion: ListFusion, new: NewItems, likes: Question
         asked = on_new[part]
         free_BI = free(likes.histories.take(asked))
         there += int(free_BI[np.arange(len(asked)), likes.targets[asked]].sum())
-    if there < FEWEST:
+    if there < FEWEST_LIKES:
         rng = np.random.default_rng([work.config.seed, PRETENDED_NEW])
         hidden_I = liked_I & (rng.random(data.n_items) < PRETENDED)
         new = NewItems.of(new.words, hidden_I, liked_I & ~hidden_I)
@@ -143,13 +143,13 @@ def fitted_rerank(work: Work, fusion: ListFusion, likes: Questions) -> Rerank | 
     final = list(rows.values())[-1]
     scorer, most = final.kind.scorer(work.system, final, rows), RERANKED
     best = min(c.lists.best, data.n_items)
-    if getattr(scorer, "asks_language_model", False):
+    if asks_by_prompts(scorer):
         most = min(most, prompt_budget(c, data, rows) // 2 // best)
-    if min(most, len(likes)) < FEWEST:
+    if min(most, len(likes)) < FEWEST_LIKES:
         work.run.progress.line(
             f"lists: P(like) of {scorer.name} is not weighed as a channel, and not asked for the order"
-            f" of lists: {FEWEST} validation likes would cost more than a twentieth of the run, or"
-            " there are fewer"
+            f" of lists: {FEWEST_LIKES} validation likes would cost more than a twentieth of the run,"
+            " or there are fewer"
         )
         return None
     rng = np.random.default_rng([c.seed, RERANKED_LIKES])

@@ -19,6 +19,7 @@ from sasrecllm.runs.choice import is_named
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.strategies import PRIOR, asks_language_model, planned
+from sasrecllm.types import values_in
 
 EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """Linear layers of the model that a run builds."""
@@ -129,7 +130,7 @@ def described_by(catalog: Catalog) -> Iterator[str]:
     years = ItemFeatures.fit(catalog.titles, {}, words=0).years
     found = []
     for name, column in catalog.attributes.items():
-        rows = [{value for value in (text or "").split("|") if value} for text in column]
+        rows = [set(values_in(text)) for text in column]
         counts = Counter(value for row in rows for value in row)
         shared = {value for value, count in counts.items() if count > 1}
         covered = np.mean([bool(row & shared) for row in rows])

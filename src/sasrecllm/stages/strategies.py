@@ -52,6 +52,8 @@ FUSE_BASELINES = Stage("fusion", KINDS["fuse"], ("fusion",), row="fusion without
 NEXT_ITEM = Stage("next_item", KINDS["next_item"], ("next_item",))
 LISTS = Stage("lists", KINDS["fuse_lists"], ("list_fusion",))
 
+QUICK = "no-network"
+"""What a quick run trains before its lists, whatever the strategy of the whole run is."""
 STRATEGIES: dict[str, tuple[Stage, ...]] = {
     # The paper's three.
     "dual-stage": (ENCODE, TEXT, JOINT),
@@ -63,11 +65,8 @@ STRATEGIES: dict[str, tuple[Stage, ...]] = {
     "text-beside-encoder": (ENCODE, TEXT),
     "mapper-only": (ENCODE, MAP),
     "joint": (ENCODE, JOINT),
-    "no-network": (FUSE_BASELINES,),
+    QUICK: (FUSE_BASELINES,),
 }
-
-QUICK = "no-network"
-"""What a quick run trains before its lists, whatever the strategy of the whole run is."""
 
 
 def stages_of(

@@ -16,6 +16,7 @@ from sasrecllm.baselines.table import LISTED, shown_baselines
 from sasrecllm.data.candidates import longest_lists, servable_likes, servable_rows
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.protocol import score_questions
+from sasrecllm.machine.device import wait_for_device
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.language_model import is_own
@@ -41,7 +42,7 @@ ENOUGH = 2.0
 FEW = 32
 """Questions of a split that are tried first."""
 DOCUMENTS = 200
-"""Documents that the offline language model is tried with."""
+"""Documents that the offline language model is tried with, and with a quarter of them before."""
 QUESTIONS = 256
 """Questions of a split that are tried."""
 NEIGHBOURS = 8
@@ -109,7 +110,8 @@ class RunTime:
         served: how many are, for lists of the whole catalogue, were nothing learnt.
         earned: how many more are for what is learnt: lists may take a tenth of the run.
         drawn: how many are, for lists of drawn others.
-        plain: judging everything that asks no language model.
+        plain: judging everything that asks no language model, and what building the small model takes
+            however many documents it reads.
     """
 
     stages: dict[str, StageTime] = field(default_factory=dict)
@@ -147,11 +149,11 @@ def run_time(run: Run, dataset: Dataset, *, language: bool = True) -> RunTime:
     language = language and asks_language_model(run.config)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Run(RunFolder(Path(scratch)), run.config, run.command, Progress(quiet=True))
-        built = _document(trial, dataset) if language and is_own(run.config) else 0.0
+        built, begun = _built(trial, dataset) if language and is_own(run.config) else (0.0, 0.0)
         system = System.new(trial.folder, run.config, dataset, run.config.device)
         work = Work(trial, dataset, system, all_stages(run.config))
         asked = [s for s in work.stages.values() if language or not s.kind.asks_language_model]
-        found = RunTime({s.name: _stage(work, s) for s in asked}, document=built)
+        found = RunTime({s.name: _stage(work, s) for s in asked}, document=built, plain=begun)
         own = run.config.llm.offline
         if built:
             epochs = max(own.titles_loop.epochs, own.answers_loop.epochs)
@@ -232,12 +234,14 @@ def _step(
 ) -> float:
     """Seconds of one step, reckoned from its first micro-batches where all take more than enough."""
     parts = micro_batches(batch, task.lengths, settings.accumulate, settings.micro_tokens)
-    spent, done = 0.0, 0
+    spent, done, kind = 0.0, 0, device.partition(":")[0]
+    wait_for_device(kind)
     started = time.monotonic()
     while done < len(parts) and spent <= enough:
-        with arithmetic(task, settings, device.partition(":")[0]):
+        with arithmetic(task, settings, kind):
             loss = task(parts[done])
         loss.backward()
+        wait_for_device(kind)
         spent, done = time.monotonic() - started, done + 1
     return spent / done * len(parts)
 
@@ -250,27 +254,42 @@ def _spread(rows: int, count: int, beside: int = 1) -> IntArray:
     return at[at < rows]
 
 
-def _document(trial: Run, dataset: Dataset) -> float:
-    """Build the small model with a handful of documents: seconds of one of them."""
+def _built(trial: Run, dataset: Dataset) -> tuple[float, float]:
+    """Build the small model with a handful of documents: seconds of one of them, and of all else.
+
+    A vocabulary takes as long for few documents as for many, so two counts tell the two apart.
+    """
+    count = min(DOCUMENTS, trial.config.llm.offline.documents)
+    few = max(1, count // 4)
+    took = []
+    before = [RunFolder(trial.folder.path / name) for name in ("first", "second")]
+    # The first makes what is made once; the last is what the trial goes on with.
+    for folder, documents in zip((*before, trial.folder), (few, few, count), strict=True):
+        started = time.monotonic()
+        _build(replace(trial, folder=folder), dataset, documents)
+        took.append(time.monotonic() - started)
+    _, small, large = took
+    each = (large - small) / (count - few) if large > small and count > few else large / count
+    return each, max(0.0, large - count * each)
+
+
+def _build(trial: Run, dataset: Dataset, documents: int) -> None:
     full = trial.config.llm.offline
     once = {"epochs": 1, "evals_per_epoch": 1}
-    count = min(DOCUMENTS, full.documents)
     few = full.model_copy(
         update={
-            "documents": count,
+            "documents": documents,
             "titles_loop": full.titles_loop.model_copy(update=once),
             "answers_loop": full.answers_loop.model_copy(update=once),
         }
     )
     llm = trial.config.llm.model_copy(update={"offline": few})
-    started = time.monotonic()
     language_model(replace(trial, config=trial.config.model_copy(update={"llm": llm})), dataset)
-    return (time.monotonic() - started) / count
 
 
 def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
     """With what judging would take."""
-    c, data, plain = work.config, work.dataset, TABLES
+    c, data, plain = work.config, work.dataset, found.plain + TABLES
     evaluation, asked = c.evaluation, len(work.questions("valid")) + len(work.questions("test"))
     few = work.questions("test").take(np.arange(min(QUESTIONS, len(work.questions("test")))))
     lists = evaluation.ranking.when != "never"
@@ -290,7 +309,8 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
             scorer.score(data.histories(rows[: len(whole)]), whole)
             plain += (time.monotonic() - started) / len(whole) * users
     if users and c.lists.enabled:  # the fusion asks every channel
-        plain += found.stages[LISTS].other / 4 if LISTS in found.stages else 0.0
+        weigh = [name for name, stage in work.stages.items() if "list_fusion" in stage.train]
+        plain += sum(found.stages[name].other / 4 for name in weigh)
     if not language:
         return replace(found, plain=plain)
     ablated = evaluation.ablations * (1 + len(ABLATIONS)) * len(work.questions("test"))
@@ -319,7 +339,3 @@ def _with_lists(work: Work, found: RunTime, row: IntArray) -> RunTime:
     lists = len(servable_likes(data, "test")) if others and of_others else 0
     drawn = lists * (1 + others) * len(asking)
     return replace(found, listed=listed, served=served, earned=everything - served, drawn=drawn)
-
-
-LISTS = "lists"
-"""The stage that weighs the channels of lists."""

@@ -12,7 +12,7 @@ from sasrecllm.runs.folder import FOLD, ITEM_VECTORS, StageFolder
 from sasrecllm.settings import READ_TITLES
 from sasrecllm.stages.encode import EncoderKind
 from sasrecllm.stages.kind import Stage, Work
-from sasrecllm.stages.title_views import WORDS, auc_with_prior, read_titles
+from sasrecllm.stages.title_views import WORDS, auc_with_prior, read_titles, seconds_of_titles
 
 NO_WORDS = (
     "note: encoder.prior=titles has no effect: no two items share a word of their titles or an"
@@ -31,6 +31,11 @@ class TitlePrior(EncoderKind):
     name = "title_prior"
     goes_on = False
     reads_words = True
+
+    def seconds(self, work: Work, stage: Stage) -> float:
+        """Reading the titles, by some of them."""
+        reads = work.config.item_features.vectors == READ_TITLES
+        return seconds_of_titles(work) if reads else 0.0
 
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """Apply it to the encoder, and to the fold encoders with the rows that each was shown."""

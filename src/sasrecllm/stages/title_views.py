@@ -9,6 +9,7 @@ Legend: I items, F features, D encoder width and bias, H hidden size of the lang
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ MOST_ITEMS = 5000
 """Items whose titles are read in every view; where there are more, all are then read once more."""
 MOST_QUESTIONS = 20_000
 """Validation questions that a view is judged by."""
+TRIED = 64
+"""Titles that an estimate reads."""
 WORDS = "words alone"
 
 
@@ -53,6 +56,19 @@ def read_titles(work: Work) -> tuple[ReadTitles, dict[str, Any]]:
     if len(items) < data.n_items:
         found_IH = reader.states(titles, [view], bar("reading all titles"))[view]
     return ReadTitles.of(reader, view, found_IH), {"view": str(view), "validation_auc": judged}
+
+
+def seconds_of_titles(work: Work) -> float:
+    """What :func:`read_titles` would take, by some of the titles."""
+    data, backbone = work.dataset, work.system.plain_backbone()
+    reader = TitleReader(backbone, data.words.get("item", "item"), work.config.llm.title_tokens)
+    some = np.unique(np.linspace(0, data.n_items - 1, TRIED).astype(np.int64))
+    titles, views = [data.catalog.titles[i] for i in some], views_of(backbone)
+    reader.states(titles[:1], views)  # makes what is made once
+    started = time.monotonic()
+    reader.states(titles, views)
+    each = (time.monotonic() - started) / len(titles)
+    return each * (data.n_items + (MOST_ITEMS if data.n_items > MOST_ITEMS else 0))
 
 
 @torch.no_grad()
