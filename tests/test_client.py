@@ -1,12 +1,15 @@
 """The client's calls, and that old names of its arguments go on working for one version."""
 
 import json
+import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from sasrecllm.client import Client, ServerError
+from sasrecllm.errors import ConfigError, ResourceError
 
 ANSWERS = {
     "/v1/recommend": {"recommendations": [{"item_id": "a"}]},
@@ -37,7 +40,8 @@ def server():
             asked.append((self.path.removeprefix("/books"), None, self.headers["Authorization"]))
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"values": [{"attribute": "genre", "value": "War", "items": 3}]}')
+            values = b'{"values": [{"attribute": "genre", "value": "War", "items": 3}]}'
+            self.wfile.write(b"<html>" if self.path.endswith("/page") else values)
 
         def do_DELETE(self):
             asked.append((self.path.removeprefix("/books"), None, self.headers["Authorization"]))
@@ -106,3 +110,16 @@ def test_a_refusal_says_how_long_to_wait(server):
     with pytest.raises(ServerError) as refusal:
         Client(server[0]).call("POST", "/v1/elsewhere", {})
     assert refusal.value.status == 429 and refusal.value.retry_after == 3.0
+
+
+def test_who_does_not_answer_is_named_and_is_no_traceback_of_the_library(server):
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ResourceError, match=re.escape(url)) as refusal:
+            Client(url).recommend(user_id="u")
+    assert "sasrecllm serve" in refusal.value.remedy
+    with pytest.raises(ResourceError, match="does not answer as a server of sasrecllm"):
+        Client(server[0]).call("GET", "/page")  # a page, not JSON
+    with pytest.raises(ConfigError, match=re.escape("url is '127.0.0.1:8000'")):
+        Client("127.0.0.1:8000")

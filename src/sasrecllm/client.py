@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -16,16 +17,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
+from sasrecllm.errors import ConfigError, ResourceError, SasrecllmError
+
 Call = TypeVar("Call", bound=Callable[..., Any])
 Entry = str | Mapping[str, Any]
 """An item id that was liked, or {"item_id" or "title": ..., "liked": bool}."""
 
 
-class ServerError(Exception):
+class ServerError(SasrecllmError):
     """The server refused: ``status``, what it said, and seconds to wait where it is busy."""
 
     def __init__(self, status: int, detail: str, retry_after: float | None = None) -> None:
-        super().__init__(f"{status}: {detail}")
+        remedy = "correct the request; /openapi.json of the server says what it takes"
+        if retry_after is not None:
+            remedy = f"ask again in {retry_after:g} s"
+        super().__init__(f"{status}: {detail}", remedy)
         self.status, self.detail, self.retry_after = status, detail, retry_after
 
 
@@ -49,11 +55,19 @@ class Client:
     """One server.
 
     Args:
+        url: of the server, as ``sasrecllm serve`` prints it.
         key: the API key; without, ``SASRECLLM_API_KEY`` of the environment, if it is set.
         timeout: seconds for one request.
+
+    Raises:
+        ConfigError: ``url`` does not begin with http:// or https://.
     """
 
     def __init__(self, url: str, key: str | None = None, timeout: float = 30.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"url is {url!r}; allowed: http://... or https://...", "give http://127.0.0.1:8000"
+            )
         self.url, self.timeout = url.rstrip("/"), timeout
         self.key = key or os.environ.get("SASRECLLM_API_KEY")
 
@@ -117,6 +131,7 @@ class Client:
 
         Raises:
             ServerError: the server answered with 4xx or 5xx.
+            ResourceError: nothing answers there in time, or something that is not this server.
         """
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
@@ -128,3 +143,9 @@ class Client:
         except urllib.error.HTTPError as error:
             text, wait = error.read().decode("utf-8", "replace"), error.headers.get("Retry-After")
             raise ServerError(error.code, text, float(wait) if wait else None) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:  # refused, cut off, no JSON
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            raise ResourceError(
+                f"{self.url} does not answer as a server of sasrecllm: {reason}",
+                "start one (sasrecllm serve RUN), or correct the address",
+            ) from None
