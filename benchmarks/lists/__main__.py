@@ -12,8 +12,10 @@ from benchmarks.lists.judge import compare as compared
 from benchmarks.lists.judge import judge as judged
 from benchmarks.lists.page import page as written
 from benchmarks.lists.questions import export as exported
+from benchmarks.lists.reranking import reranking
 from sasrecllm import cli
 from sasrecllm.checkpoint import read_json, write_json, write_text
+from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.studies.plan import load_plan, slug
@@ -41,6 +43,16 @@ def judge(run: RunPath, folder: Annotated[Path, typer.Argument(help="of the data
 def compare(run: RunPath, other: RunPath) -> None:
     """RUN minus OTHER over the same rows, with paired intervals: served lists, and AUC of P(like)."""
     typer.echo(json.dumps(compared(run, other), indent=1))
+
+
+@app.command()
+def rerank(
+    run: RunPath,
+    row: Annotated[list[str] | None, typer.Option(help="a row of its table; all without")] = None,
+    likes: Annotated[int, typer.Option(min=1, help="test likes, at most")] = 300,
+) -> None:
+    """What P(like) could add to the order of the list fusion, on test likes of RUN."""
+    typer.echo(json.dumps(reranking(run, row or [], likes, Progress()), indent=1))
 
 
 @app.command()

@@ -16,7 +16,9 @@ from benchmarks import lists_rival
 from benchmarks.lists.judge import METRICS, OURS, compare, judge
 from benchmarks.lists.page import ABOVE, RIVALS, goals, page
 from benchmarks.lists.questions import answers, asked_of, export, served_by
+from benchmarks.lists.reranking import FUSION, judged_order, reranking, share_below
 from sasrecllm import SASRecLLM
+from sasrecllm.baselines.contests import Contests
 from sasrecllm.data.dataset import TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.served_lists import PLACES, serve
@@ -352,3 +354,47 @@ def test_one_command_names_the_data_that_is_there_and_judges_what_is_finished(tm
     del environment["SASRECLLM_DATA"]
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert refused.returncode and "name the folder with the data sets" in refused.stderr
+
+
+def contests(own: list[list[float]], liked: list[int]) -> Contests:
+    """Lists whose fused score is the same everywhere, with a row's scores ``own``; -1: not there."""
+    offsets = np.cumsum([0, *map(len, own)])
+    features = np.stack([np.zeros(offsets[-1]), np.concatenate(own)], axis=1)
+    places = [-1 if place < 0 else start + place for start, place in zip(offsets, liked, strict=False)]
+    return Contests(features, offsets, np.array(places))
+
+
+def test_a_score_that_knows_the_like_brings_every_like_that_is_there_to_the_front():
+    knows = [[float(place == 7) for place in range(50)] for _ in range(40)]
+    judged = judged_order(contests(knows, [7] * 30 + [-1] * 10), np.arange(40), seed=0)
+    assert judged[FUSION]["found"][0] == 0.75 and judged[FUSION]["above"][0] == 0.5
+    assert judged["above"][0] == 1.0
+    assert judged["in hindsight"]["ndcg@10"][0] == judged["in hindsight"]["gain"][0] == 0.75
+    assert judged["in hindsight"]["weight"] > 0
+
+
+def test_a_score_that_is_wrong_about_every_like_gets_no_weight_in_hindsight():
+    wrong = [[-float(place == 2) for place in range(5)] for _ in range(40)]
+    judged = judged_order(contests(wrong, [2] * 40), np.arange(40), seed=0)
+    assert judged["above"][0] == 0.0
+    assert judged["in hindsight"]["weight"] == 0.0 and judged["in hindsight"]["gain"] == [0.0, 0.0, 0.0]
+
+
+def test_a_like_is_above_half_of_what_it_is_level_with_and_nothing_is_said_where_it_is_alone():
+    shares = share_below(contests([[1.0, 1.0, 0.0, 2.0, 1.0], [3.0], [1.0, 2.0]], [0, 0, -1]), 1)
+    assert shares[0] == (1 + 2 * 0.5) / 4 and np.isnan(shares[1:]).all()
+
+
+def test_every_row_of_a_run_is_tried_on_the_same_likes_and_another_is_refused(left_out):
+    found = reranking(left_out, [], 25)
+    assert found["likes"] == 25 and {"SASRec", FUSION} <= set(found["rows"])
+    for name, row in found["rows"].items():
+        assert 0 <= row["above"][0] <= 1
+        if name != FUSION:
+            gain = row["in hindsight"]["gain"][0]
+            assert gain >= 0 and np.isclose(
+                row["in hindsight"]["ndcg@10"][0], found["rows"][FUSION]["ndcg@10"][0] + gain
+            )
+    assert reranking(left_out, ["SASRec"], 25)["rows"]["SASRec"] == found["rows"]["SASRec"]
+    with pytest.raises(ConfigError, match="no row 'SASRek'"):
+        reranking(left_out, ["SASRek"], 25)
