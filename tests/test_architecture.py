@@ -210,7 +210,7 @@ def names_in_a_run() -> set[str]:
         if isinstance(value, property)
     ]
     named = {p.name for p in paths if isinstance(p, Path)}
-    return named | {folder.PARTS, folder.LOADED, folder.TRUTH, folder.DATA_SETTINGS} - {"data"}
+    return named | {folder.PARTS, folder.LOADED, folder.TRUTH, folder.DATA_SETTINGS}
 
 
 def test_file_names_of_a_run_stand_in_one_place():

@@ -29,6 +29,15 @@ UNKNOWN = -1
 """Index of a user that no training row ever showed, or of an item outside the catalogue."""
 
 
+def values_in(cell: str | None) -> list[str]:
+    """The values of an attribute's cell, which stand between bars; none in an empty one.
+
+    >>> values_in("Comedy|Drama"), values_in("|Drama"), values_in(None)
+    (['Comedy', 'Drama'], ['Drama'], [])
+    """
+    return [value for value in (cell or "").split("|") if value]
+
+
 def spans(first: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
     """Spans of rows put end to end: where each lies, offsets [B + 1], and all their row numbers, [N].
 
@@ -152,7 +161,14 @@ class Questions:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything that can be judged by ``evaluate`` and served: histories and candidates to scores."""
+    """Anything that can be judged by ``evaluate`` and served: histories and candidates to scores.
+
+    One that costs much, or can do more, may say so by further attributes, which nobody must have:
+    ``asks_language_model`` (each candidate is a prompt: it is asked about few at once, and not about
+    whole catalogues), ``prompts`` (how many one list of the whole catalogue costs), ``reranked`` (how
+    many items of a list its order is by), and ``with_new_titles(titles)``, itself over a longer
+    catalogue.
+    """
 
     @property
     def name(self) -> str:
@@ -165,6 +181,16 @@ class Scorer(Protocol):
         A score depends on its own row alone: never on the batch, its order or its padding.
         """
         ...
+
+
+def asks_by_prompts(scorer: Scorer) -> bool:
+    """Whether a language model reads a prompt for each candidate of ``scorer``."""
+    return bool(getattr(scorer, "asks_language_model", False))
+
+
+def prompts_of_list(scorer: Scorer) -> int:
+    """Prompts that one list of the whole catalogue by ``scorer`` costs."""
+    return int(getattr(scorer, "prompts", 0))
 
 
 @runtime_checkable

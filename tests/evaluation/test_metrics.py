@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from sasrecllm.errors import DivergedError
 from sasrecllm.evaluation import metrics
-from sasrecllm.evaluation.ranking import ranking_metrics
+from sasrecllm.evaluation.ranking import metrics_of_ranks, positive_ranks
 
 
 def cases(count):
@@ -63,9 +63,9 @@ def test_undefined_is_none_never_nan():
     assert (got["precision"], got["recall"], got["f1"]) == (None, None, None)
 
 
-def test_ranking_metrics_by_hand():
+def test_metrics_of_candidate_lists_by_hand():
     scores = np.array([[3.0, 1, 2], [1.0, 2, 3], [1.0, 1, 0]])  # ranks 1, 3 and 1.5
-    got = ranking_metrics(scores, ks=(1, 2))
+    got = metrics_of_ranks(positive_ranks(scores), 3, ks=(1, 2))
     assert got["hr@1"] == pytest.approx(1 / 3) and got["hr@2"] == pytest.approx(2 / 3)
     assert got["ndcg@2"] == pytest.approx((1 + 1 / np.log2(2.5)) / 3)
     assert got["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 1.5) / 3)

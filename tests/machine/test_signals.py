@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import product
 
 import pytest
 
@@ -151,12 +152,12 @@ def wait_until_gone(pid):
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfds to see a process end")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("stubborn", [False, True])
+@pytest.mark.parametrize(
+    ("number", "stubborn"),  # who ignores SIGTERM and has no parent any more can only be killed by hand
+    [*product([signal.SIGINT, signal.SIGTERM], [False, True]), (signal.SIGKILL, False)],
+)
 def test_no_child_outlives_its_parent(number, stubborn):
     """A stop ends the child too; one that does not listen is killed; a killed parent is noticed."""
-    if stubborn and number == signal.SIGKILL:
-        return  # who ignores SIGTERM and has no parent any more can only be killed by hand
     handler = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if stubborn else ""
     program = PARENT.format(child=CHILD.format(handler=handler), grace=0.3 if stubborn else 60)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sasrecllm.types import FloatArray, IntArray
+from sasrecllm.ops.unit_rows import unit_rows
+from sasrecllm.types import FloatArray, IntArray, values_in
 
 YEAR = re.compile(r"\((1[89]\d\d|20\d\d)\)")
 WIDTH = 8.0
@@ -100,7 +101,7 @@ def _years(titles: Sequence[str]) -> FloatArray:
 
 
 def _split(column: Sequence[str | None]) -> list[list[str]]:
-    return [(v or "").split("|") for v in column]
+    return [values_in(cell) for cell in column]
 
 
 def _words(titles: Sequence[str]) -> list[list[str]]:
@@ -111,14 +112,14 @@ def _frequent(values: Sequence[Sequence[str]], most: int) -> tuple[str, ...]:
     """The ``most`` frequent values that at least two items share."""
     counts: dict[str, int] = {}
     for row in values:
-        for value in {v for v in row if v}:
+        for value in set(row):
             counts[value] = counts.get(value, 0) + 1
     return tuple(sorted((v for v, n in counts.items() if n > 1), key=lambda v: (-counts[v], v))[:most])
 
 
 def _bumps(values: FloatArray, centres: FloatArray, reach: float) -> FloatArray:
     """Closeness of each value to each centre, rows of length one; zeros for NaN."""
-    return _unit(np.nan_to_num(np.exp(-(((values[:, None] - centres) / reach) ** 2))))
+    return unit_rows(np.nan_to_num(np.exp(-(((values[:, None] - centres) / reach) ** 2))))
 
 
 def _bag(values: Sequence[Sequence[str]], kept: Sequence[str]) -> FloatArray:
@@ -127,13 +128,8 @@ def _bag(values: Sequence[Sequence[str]], kept: Sequence[str]) -> FloatArray:
     table = np.zeros((len(values), len(kept)))
     for item, row in enumerate(values):
         table[item, [column[v] for v in row if v in column]] = 1.0
-    return _unit(table)
+    return unit_rows(table)
 
 
 def _crossed(a: FloatArray, b: FloatArray) -> FloatArray:
     return np.asarray((a[:, :, None] * b[:, None, :]).reshape(len(a), -1))
-
-
-def _unit(table: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(table, axis=1, keepdims=True)
-    return np.asarray(table / np.where(lengths > 0, lengths, 1.0))

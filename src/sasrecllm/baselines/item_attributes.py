@@ -27,7 +27,7 @@ import numpy as np
 from sasrecllm.baselines.catalogue import read_out
 from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.train_interactions import TrainRows
-from sasrecllm.types import FloatArray, Histories, IntArray
+from sasrecllm.types import FloatArray, Histories, IntArray, values_in
 
 Columns = Mapping[str, Sequence[str | None]]
 PRIORS = tuple(float(a) for a in 10.0 ** np.arange(-1.5, 4.25, 0.5))
@@ -126,7 +126,7 @@ class ItemAttributes:
 
 def is_shared(column: Sequence[str | None]) -> bool:
     """Whether two items have one value of a column: else it is but another id."""
-    some = [value for values in column if values for value in set(values.split("|"))]
+    some = [value for values in column for value in set(values_in(values))]
     return len(set(some)) < len(some)
 
 
@@ -136,8 +136,7 @@ def _bags(attributes: Columns, n_items: int) -> Iterator[list[tuple[str, str]]]:
         yield [
             (name, value)
             for name, column in attributes.items()
-            for value in sorted(set((column[item] or "").split("|")))
-            if value
+            for value in sorted(set(values_in(column[item])))
         ]
 
 

@@ -31,7 +31,7 @@ from sasrecllm.baselines.contests import (
     scale_of,
 )
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import BoolArray, FloatArray, Free, Histories, IntArray, Scorer
+from sasrecllm.types import BoolArray, FloatArray, Free, Histories, IntArray, Scorer, asks_by_prompts
 
 RIDGE = 10.0
 """Penalty on the squared weight, in likes."""
@@ -78,8 +78,8 @@ class Rerank:
         earned = is_above(with_it, without, users)
         weight = fit_beside(contests, RIDGE, least=0.0) if earned else 0.0
         means = float(without.mean()), float(with_it.mean())
-        asks = bool(getattr(scorer, "asks_language_model", False))
-        return cls(scorer.name, weight, scale, best, len(contests.liked), *means, asks)
+        likes, asks = len(contests.liked), asks_by_prompts(scorer)
+        return cls(scorer.name, weight, scale, best, likes, *means, asks)
 
     @property
     def asked(self) -> int:
@@ -132,7 +132,7 @@ def reranked_contests(
         progress: called with (done, all) as it goes on; of a language model after every like.
     """
     parts, spread, largest, done = [], 0.0, 0.0, 0
-    most = 1 if getattr(scorer, "asks_language_model", False) else TOGETHER
+    most = 1 if asks_by_prompts(scorer) else TOGETHER
     for rows in blocks(len(targets), n_items):
         part = histories.take(rows)
         free_BI, fused_BI = free(part), fused(part)

@@ -8,7 +8,7 @@ import numpy as np
 
 from sasrecllm.errors import ConfigError
 from sasrecllm.plugins import called
-from sasrecllm.types import FloatArray, Histories, IntArray
+from sasrecllm.types import FloatArray, Histories, IntArray, asks_by_prompts
 
 
 class OwnScorer:
@@ -29,6 +29,7 @@ class OwnScorer:
                 "give it score(histories, candidates), as a Scorer (sasrecllm.types) has",
             )
         self.plugin, self.made = plugin, made
+        self.asks_language_model = asks_by_prompts(made)
 
     @property
     def name(self) -> str:

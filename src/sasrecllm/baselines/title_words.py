@@ -21,7 +21,7 @@ import numpy as np
 
 from sasrecllm.baselines.catalogue import read_out
 from sasrecllm.baselines.pairs import Neighbours, fading
-from sasrecllm.types import FloatArray, Histories, IntArray
+from sasrecllm.types import FloatArray, Histories, IntArray, values_in
 
 WORD = re.compile(r"[^\W_]{2,}")
 
@@ -96,7 +96,7 @@ def _bags(titles: Sequence[str], attributes: Mapping[str, Sequence[str | None]])
     bags = [set(WORD.findall(title.lower())) for title in titles]
     for name, column in attributes.items():
         for bag, values in zip(bags, column, strict=True):
-            bag |= {f"{name}={value}" for value in (values or "").split("|") if value}
+            bag |= {f"{name}={value}" for value in values_in(values)}
     return bags
 
 

@@ -208,7 +208,7 @@ def _recommend_all(
     from sasrecllm.runs.stored import stored_data
 
     number, _, count = shard.partition("/")
-    if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
         raise ConfigError(f"--shard is {shard!r}; allowed: i/n with 0 ≤ i < n", "write --shard 0/4")
     if out is None:
         raise ConfigError("--users needs --out", "give --out recs.parquet")

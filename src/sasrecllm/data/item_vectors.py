@@ -18,6 +18,7 @@ from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.ingest.values import ids
 from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.machine.os_errors import as_refusals
+from sasrecllm.ops.unit_rows import unit_rows
 from sasrecllm.types import FloatArray
 
 FILE = "item_vectors.npy"
@@ -47,10 +48,7 @@ def kept_vectors(folder: Path) -> FloatArray | None:
     if not (folder / FILE).is_file():
         return None
     raw_ID = np.load(folder / FILE, allow_pickle=False).astype(np.float64)
-    about_ID = raw_ID - raw_ID.mean(0)
-    lengths_I1 = np.linalg.norm(about_ID, axis=1, keepdims=True)
-    unit_ID: FloatArray = about_ID / np.where(lengths_I1 > 0, lengths_I1, 1.0)
-    return unit_ID
+    return unit_rows(raw_ID - raw_ID.mean(0))
 
 
 def own_vectors(

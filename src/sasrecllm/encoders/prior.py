@@ -11,6 +11,8 @@ Legend: I items, F features, D encoder width.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -34,16 +36,8 @@ def predict_rows(
     Args:
         weights_I: how far an item's own row is to be trusted; 0 for items that have none.
     """
-    trained = np.flatnonzero(weights_I > 0)
-    x, y, w = features_IF[trained], own_ID[trained], weights_I[trained]
-    mean = (w[:, None] * y).sum(0) / w.sum()
-    errors, _, moments = _folded(x, y - mean, w)
-    total = (w[:, None] * (y - mean) ** 2).sum()
-    best = int(np.argmin(errors))
-    if errors[best] >= total:
-        return np.tile(mean, (len(own_ID), 1)), 0.0
-    beta_FD = _solutions(*moments)[best]
-    return mean + features_IF @ beta_FD, float(1 - errors[best] / total)
+    fit = _fitted(features_IF, own_ID, weights_I)
+    return _predicted(fit, features_IF), fit.explained
 
 
 def out_of_fold(features_IF: FloatArray, own_ID: FloatArray, weights_I: FloatArray) -> FloatArray:
@@ -52,17 +46,43 @@ def out_of_fold(features_IF: FloatArray, own_ID: FloatArray, weights_I: FloatArr
     Args:
         weights_I: how far an item's own row is to be trusted; 0 for items that have none.
     """
-    out, explained = predict_rows(features_IF, own_ID, weights_I)
-    if not explained:
+    fit = _fitted(features_IF, own_ID, weights_I)
+    out = _predicted(fit, features_IF)
+    if fit.best is None:
         return out
+    for outside, solutions in fit.folds:
+        items = fit.trained[outside]
+        out[items] = fit.mean + features_IF[items] @ solutions[fit.best]
+    return out
+
+
+class _Fit(NamedTuple):
+    """The best ridge over the items ``trained``; ``best`` is None where none beats their mean."""
+
+    trained: IntArray
+    mean: FloatArray
+    best: int | None
+    explained: float
+    folds: list[tuple[BoolArray, list[FloatArray]]]
+    moments: tuple[FloatArray, FloatArray]
+
+
+def _fitted(features_IF: FloatArray, own_ID: FloatArray, weights_I: FloatArray) -> _Fit:
     trained = np.flatnonzero(weights_I > 0)
     x, y, w = features_IF[trained], own_ID[trained], weights_I[trained]
     mean = (w[:, None] * y).sum(0) / w.sum()
-    errors, folds, _ = _folded(x, y - mean, w)
+    errors, folds, moments = _folded(x, y - mean, w)
+    total = (w[:, None] * (y - mean) ** 2).sum()
     best = int(np.argmin(errors))
-    for outside, solutions in folds:
-        out[trained[outside]] = mean + x[outside] @ solutions[best]
-    return out
+    if errors[best] >= total:
+        return _Fit(trained, mean, None, 0.0, folds, moments)
+    return _Fit(trained, mean, best, float(1 - errors[best] / total), folds, moments)
+
+
+def _predicted(fit: _Fit, features_IF: FloatArray) -> FloatArray:
+    if fit.best is None:
+        return np.tile(fit.mean, (len(features_IF), 1))
+    return np.asarray(fit.mean + features_IF @ _solutions(*fit.moments)[fit.best])
 
 
 def _folded(

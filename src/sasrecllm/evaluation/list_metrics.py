@@ -20,6 +20,7 @@ from sasrecllm.errors import ConfigError
 from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.metrics import refuse_nan
 from sasrecllm.evaluation.ranking import gains, hits
+from sasrecllm.ops.unit_rows import unit_rows
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, IntArray
 
 GROUPS = ("niche", "between", "mainstream")
@@ -87,8 +88,7 @@ def diversity(lists_Uk: IntArray, vectors_ID: FloatArray) -> FloatArray:
     A vector of zeros is like no other.
     Ziegler et al., "Improving recommendation lists through topic diversification" (WWW 2005).
     """
-    lengths = np.linalg.norm(vectors_ID, axis=1, keepdims=True)
-    unit_ID = vectors_ID / np.where(lengths > 0, lengths, 1.0)
+    unit_ID = unit_rows(vectors_ID)
     there_Uk = lists_Uk != UNKNOWN
     n_U = there_Uk.sum(1)
     out = np.full(len(lists_Uk), np.nan)

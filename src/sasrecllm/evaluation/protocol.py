@@ -25,6 +25,7 @@ from sasrecllm.types import (
     LabelArray,
     Questions,
     Scorer,
+    asks_by_prompts,
 )
 
 SLOW_AT_ONCE = 16
@@ -166,7 +167,7 @@ def rank_positives(
             "draw the other candidates without the item of column 0",
         )
     ranks = np.empty(len(candidates))
-    chunk = min(chunk, SLOW_AT_ONCE) if getattr(scorer, "asks_language_model", False) else chunk
+    chunk = min(chunk, SLOW_AT_ONCE) if asks_by_prompts(scorer) else chunk
     for start in range(0, len(candidates), chunk):
         rows = np.arange(start, min(start + chunk, len(candidates)))
         scores_BC = _scores(scorer, histories.take(rows), candidates[rows])

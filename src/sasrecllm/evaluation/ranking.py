@@ -1,7 +1,7 @@
 """Ranking metrics: how early a liked item comes.
 
 Two kinds of lists occur.  ``hr_at_k`` and ``ndcg_at_k`` order the rows that a user has in the split
-(each with its label); ``ranking_metrics`` orders candidate lists with one relevant item each.
+(each with its label); ``metrics_of_ranks`` judges candidate lists with one relevant item each.
 
 Legend: B questions, C candidates, N rows, U users.
 """
@@ -62,23 +62,14 @@ def positive_ranks(scores_BC: FloatArray) -> FloatArray:
     return np.asarray(1.0 + ahead, dtype=np.float64)
 
 
-def ranking_metrics(scores_BC: FloatArray, ks: tuple[int, ...] = (5, 10)) -> dict[str, float | None]:
-    """HR@k, NDCG@k and MRR where column 0 is the one relevant candidate of each row.
-
-    NDCG@k of one relevant item at rank r is 1/log2(r + 1) if r ≤ k, else 0.  HR@k is None where
-    k ≥ C (every order hits), and all are None without rows or with a single candidate.
-
-    Raises:
-        DivergedError: a score is NaN.
-    """
-    refuse_nan(scores_BC.ravel())
-    return metrics_of_ranks(positive_ranks(scores_BC), scores_BC.shape[1], ks)
-
-
 def metrics_of_ranks(
     ranks_B: FloatArray, candidates: int, ks: tuple[int, ...] = (5, 10)
 ) -> dict[str, float | None]:
-    """The same from the ranks of the relevant items among lists of ``candidates``."""
+    """HR@k, NDCG@k and MRR of the ranks of one relevant item in each list of ``candidates``.
+
+    NDCG@k of one relevant item at rank r is 1/log2(r + 1) if r ≤ k, else 0.  HR@k is None where
+    k ≥ C (every order hits), and all are None without rows or with a single candidate.
+    """
     if not len(ranks_B) or candidates < 2:
         return {**{f"{m}@{k}": None for k in ks for m in ("hr", "ndcg")}, "mrr": None}
     out: dict[str, float | None] = {}

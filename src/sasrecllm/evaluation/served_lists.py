@@ -20,7 +20,16 @@ from sasrecllm.evaluation.metrics import refuse_nan
 from sasrecllm.evaluation.protocol import SLOW_AT_ONCE
 from sasrecllm.evaluation.ranking import gains, hits
 from sasrecllm.machine.progress import Tell
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Free, Histories, IntArray, Scorer
+from sasrecllm.types import (
+    UNKNOWN,
+    BoolArray,
+    FloatArray,
+    Free,
+    Histories,
+    IntArray,
+    Scorer,
+    prompts_of_list,
+)
 
 PLACES = 10
 """k of every metric of lists."""
@@ -82,7 +91,7 @@ def serve(scorer: Scorer, asked: Asked, n_items: int, progress: Tell | None = No
         DivergedError: a score is NaN.
     """
     size = max(1, AT_ONCE // max(1, n_items))
-    size = min(size, SLOW_AT_ONCE) if getattr(scorer, "prompts", 0) else size
+    size = min(size, SLOW_AT_ONCE) if prompts_of_list(scorer) else size
     none = np.empty(0, dtype=np.int64)
     parts = [Served(np.empty((0, PLACES), dtype=np.int64), np.empty(0), none)]
     for start in range(0, len(asked.targets), size):

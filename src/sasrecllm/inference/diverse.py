@@ -20,6 +20,7 @@ import torch
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.ops.unit_rows import unit_rows
 from sasrecllm.types import UNKNOWN, FloatArray, IntArray
 
 Likeness = Callable[[IntArray], FloatArray]
@@ -73,8 +74,7 @@ class ItemLikeness:
 
 def cosines(vectors: FloatArray) -> FloatArray:
     """Cosine of each pair of rows of [C, D], [C, C]; 0 for a row of zeros."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.where(lengths > 0, lengths, 1.0)
+    unit = unit_rows(vectors)
     return np.asarray(unit @ unit.T)
 
 

@@ -45,7 +45,7 @@ from sasrecllm.runs.stored import stored_calibration, stored_config
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
 from sasrecllm.stages.strategies import planned
-from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import FloatArray, Histories, IntArray, Scorer, asks_by_prompts
 
 
 class Recommender:
@@ -70,7 +70,7 @@ class Recommender:
     ) -> None:
         self.parts, self.scorer = parts, scorer
         self.name, self.dataset = scorer.name, parts.dataset
-        self.asks_language_model = bool(getattr(scorer, "asks_language_model", False))
+        self.asks_language_model = asks_by_prompts(scorer)
         self.calibration = calibration or Calibration()
         self.catalog, self.fusion = catalog or parts.dataset.catalog, fusion or parts.list_fusion
         self.maker = ListMaker(parts, self.calibration, self.catalog, self.fusion)

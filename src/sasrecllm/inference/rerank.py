@@ -18,7 +18,7 @@ from sasrecllm.evaluation.metrics import refuse_nan
 from sasrecllm.inference.diverse import Likeness, mixed
 from sasrecllm.inference.retrieve import Among, Channel, retrieve
 from sasrecllm.inference.wishes import Wanted
-from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Histories, IntArray, Scorer, asks_by_prompts
 
 AT_ONCE = 2**24
 """Histories times items of the catalogue that are looked at together: bounds the memory."""
@@ -86,8 +86,7 @@ class TwoStage:
     @property
     def prompts(self) -> int:
         """Items of a list, at most, that a language model is asked about; 0 where it is not asked."""
-        asks = getattr(self.scorer, "asks_language_model", False)
-        return len(self.channels) * self.count if asks else 0
+        return len(self.channels) * self.count if asks_by_prompts(self.scorer) else 0
 
     def lists(
         self, histories: Histories, k: int, wanted: Wanted | None = None, *, rerank: bool = True

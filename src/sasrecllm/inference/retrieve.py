@@ -23,6 +23,7 @@ from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.ops.topk import best_free
+from sasrecllm.ops.unit_rows import unit_rows
 from sasrecllm.ops.vector_index import INDEXES, Index
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.system import System
@@ -191,8 +192,7 @@ class TitleVectors:
         starts = torch.from_numpy(titles.offsets[:-1])
         sums = F.embedding_bag(torch.from_numpy(places), table, starts, mode="sum").numpy()
         sums -= sums.mean(0)  # what all titles share says nothing
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        return cls(sums / np.where(lengths > 0, lengths, 1.0))
+        return cls(unit_rows(sums))
 
     def likeness(self, liked: Histories, items: IntArray) -> FloatArray:
         """Mean cosine of each of ``items`` [J] to the liked titles of each history, [B, J]."""

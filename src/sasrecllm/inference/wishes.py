@@ -18,7 +18,7 @@ from sasrecllm.errors import DataError, did_you_mean
 from sasrecllm.inference.arguments import id_of, ids_of, plain_of, shown
 from sasrecllm.inference.id_lookup import items_of
 from sasrecllm.inference.requests import Id, Seen, may_repeat
-from sasrecllm.types import BoolArray, FloatArray
+from sasrecllm.types import BoolArray, FloatArray, values_in
 
 FACTOR = 2.0
 """Of a boost that names none."""
@@ -157,7 +157,7 @@ def having(catalog: Catalog, name: Any, value: Any, wish: str) -> BoolArray:
             else "prepare the run with an items file that has columns beside id and title",
         )
     asked = id_of(value, f"{wish}: {name}")
-    found = np.array([asked in (v or "").split("|") for v in catalog.attributes[name]], dtype=bool)
+    found = np.array([asked in values_in(v) for v in catalog.attributes[name]], dtype=bool)
     if not found.any():
         values = list(dict.fromkeys(values_of(catalog, name)))
         few = ", ".join(map(repr, values[:8])) + (f" and {len(values) - 8} more" if values[8:] else "")
@@ -172,7 +172,7 @@ def having(catalog: Catalog, name: Any, value: Any, wish: str) -> BoolArray:
 def values_of(catalog: Catalog, name: str) -> Iterator[str]:
     """Every value of an attribute, as often as an item has it."""
     for cell in catalog.attributes[name]:
-        yield from (value for value in (cell or "").split("|") if value)
+        yield from values_in(cell)
 
 
 def factor_of(value: Any, where: str) -> float:

@@ -22,7 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sasrecllm.former_settings import current_names
-from sasrecllm.types import BoolArray, FloatArray, Histories, IntArray, LabelArray, Scorer
+from sasrecllm.types import (
+    BoolArray,
+    FloatArray,
+    Histories,
+    IntArray,
+    LabelArray,
+    Scorer,
+    asks_by_prompts,
+)
 
 
 @dataclass(frozen=True)
@@ -221,7 +229,7 @@ class Fusion:
     @property
     def asks_language_model(self) -> bool:
         """Whether a component does."""
-        return any(getattr(part, "asks_language_model", False) for part in self.parts)
+        return any(map(asks_by_prompts, self.parts))
 
     def contributions(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """What each component adds to the score of every candidate, [B · C, F]."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from sasrecllm.errors import CheckpointError
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.machine.progress import Tell
+from sasrecllm.ops.unit_rows import unit_rows
 from sasrecllm.prompts.titles import TitleTokens, begins_with_bos, token_ids
 from sasrecllm.types import UNKNOWN, FloatArray, IntArray
 
@@ -229,7 +230,5 @@ def along(states_IH: FloatArray, mean: FloatArray, directions: FloatArray) -> Fl
 
     In single precision, as they are kept.
     """
-    vectors_ID = (states_IH - mean) @ directions
-    lengths = np.linalg.norm(vectors_ID, axis=1, keepdims=True)
-    unit_ID = vectors_ID / np.where(lengths > 0, lengths, 1.0)
+    unit_ID = unit_rows((states_IH - mean) @ directions)
     return unit_ID.astype(np.float32).astype(np.float64)

@@ -331,6 +331,6 @@ def run_before(config: Config) -> RunFolder | None:
 def folds_beside(encoder: Path) -> list[Path]:
     """The fold encoders that lie beside a stage's ``encoder``, in order."""
     return sorted(
-        (p for p in encoder.parent.glob(f"{FOLD}*") if p.name[len(FOLD) :].isdigit()),
+        (p for p in encoder.parent.glob(f"{FOLD}*") if p.name[len(FOLD) :].isdecimal()),
         key=lambda p: int(p.name[len(FOLD) :]),
     )

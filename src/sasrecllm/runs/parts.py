@@ -102,7 +102,7 @@ def part_of(name: str) -> Part:
         ConfigError: there is none of that name, or the object is none.
     """
     number = name.removeprefix(FOLD)
-    if number != name and number.isdigit():
+    if number != name and number.isdecimal():
         return _fold_encoder(int(number))
     found = resolve(name, PARTS, "a stage's part")
     if not isinstance(found, Part):

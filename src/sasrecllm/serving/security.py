@@ -176,7 +176,7 @@ def host_name(header: str) -> str:
     ['localhost', '127.0.0.1', '[::1]', '[::1]']
     """
     name, separator, port = header.strip().lower().rpartition(":")
-    return name if separator and port.isdigit() else header.strip().lower()
+    return name if separator and port.isdecimal() else header.strip().lower()
 
 
 def gives_a_key(headers: Mapping[bytes, bytes]) -> bool:

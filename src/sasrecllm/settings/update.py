@@ -12,10 +12,12 @@ class Update(Section):
 
     of: str = Field("", description="run folder that it goes on from; empty: a run of its own")
     store: str = Field("", description="written by update --from-store: which store it has rows of")
-    told: int = Field(0, ge=0, description="written by update --from-store: number of the last of them")
+    told: int = Field(
+        0, ge=0, description="by update --from-store: number of the last row that it took"
+    )
     waiting: list[int] = Field(
         default_factory=list,
-        description="written by update --from-store: earlier ones that wait for their item",
+        description="written by update --from-store: numbers of earlier rows that wait for their item",
     )
     valid: float = Field(
         0.1, gt=0, le=0.4, description="share of the new rows that are validation, before the test"

@@ -284,7 +284,7 @@ class _Fit:
         tensors = self.job.wholes(self._state())
         if self.job.is_main:
             state = {"step": self.step, "best_step": self.best_step, "best": self.best}
-            state |= {"waited": self.waited, "total": self.total, "curve": self.curve}
+            state |= {"waited": self.waited, "curve": self.curve}
             state |= {"unvalidated": self.unvalidated}
             self.store.save(self.step, tensors, state)
         self.job.wait()

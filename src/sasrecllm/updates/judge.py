@@ -32,7 +32,15 @@ from sasrecllm.seeds import SERVED_LISTS
 from sasrecllm.stages.list_budget import lists_per_row
 from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.stages.strategies import planned
-from sasrecllm.types import UNKNOWN, FloatArray, Histories, IntArray, Scorer
+from sasrecllm.types import (
+    UNKNOWN,
+    FloatArray,
+    Histories,
+    IntArray,
+    Scorer,
+    asks_by_prompts,
+    prompts_of_list,
+)
 
 BEFORE, AFTER = "before", "after"
 DECIDES = ("auc", "hr@10")
@@ -48,8 +56,8 @@ class Elsewhere:
 
     def __init__(self, name: str, scorer: Scorer, items: IntArray, users: IntArray) -> None:
         self.name, self.scorer, self.items, self.users = name, scorer, items, users
-        self.asks_language_model = bool(getattr(scorer, "asks_language_model", False))
-        self.prompts = int(getattr(scorer, "prompts", 0))
+        self.asks_language_model = asks_by_prompts(scorer)
+        self.prompts = prompts_of_list(scorer)
 
     def score(self, histories: Histories, candidates: IntArray) -> FloatArray:
         """See :class:`~sasrecllm.types.Scorer`."""
