@@ -2,6 +2,8 @@
 
     python benchmarks/llm_cost.py configs/llm/*.yaml configs/paper/ml-1m.yaml
 
+A recipe whose model has no shape below, because it is run on a CPU, is passed over and named.
+
 Floating-point operations a token: 2 N forward and 2 N backward (gradients flow through the frozen
 weights but not into them; Kaplan et al. 2020, section 2.1, less the weight gradients), N the
 parameters without embeddings.  Scoring needs 2 N.  Hours assume 40 % of 989 TFLOP/s, the dense bf16
@@ -86,8 +88,11 @@ def main() -> None:
     """Print the table."""
     print("| recipe | parameters | trained (LoRA + mapper) | PFLOP | hours | GiB |")
     print("|---|---|---|---|---|---|")
-    for name in sys.argv[1:]:
-        print(cost(Path(name)))
+    for path in map(Path, sys.argv[1:]):
+        if load_config(path).llm.backbone in SHAPES:
+            print(cost(path))
+        else:
+            print(f"{path}: not on a GPU", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every table of README.md and docs/results/ from scratch, a day on 2 cores; run it again to go on where it stopped.
+# The tables of README.md and docs/results/ from scratch, but for smollm2.md, daily.md and vectors of titles, a day on 2 cores; run it again to go on where it stopped.
 #   benchmarks/tables.sh [DATA] [OUT] [KEY=VALUE of every study...]        (default: data, tables)
 # DATA holds a two-table folder (interactions.parquet, items.parquet) for each data set named below.  Where one is
 # missing, MovieLens comes from its official archive, and the study names the sets that it could not read.

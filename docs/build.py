@@ -64,12 +64,16 @@ def _values(field: FieldInfo) -> str:
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     bounds = ", ".join(
-        f"{sign} {getattr(bound, key):g}"
+        f"{sign} {_number(getattr(bound, key))}"
         for bound in field.metadata
         for key, sign in signs.items()
         if hasattr(bound, key)
     )
     return " or ".join(f"{_kind(k)} {bounds}".strip() if k in (int, float) else _kind(k) for k in kinds)
+
+
+def _number(bound: float) -> str:
+    return "2⁵³" if bound == 2**53 else f"{bound:g}"
 
 
 def _kind(annotation: Any) -> str:

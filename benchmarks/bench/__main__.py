@@ -20,8 +20,8 @@ def bench(
     work: Annotated[
         str,
         typer.Argument(
-            help="sasrec, topk, index, llm, rerank, memory, ingest, parts, start, quality, growth,"
-            " device, words, or all"
+            help="sasrec, topk, index, llm, trainer, rerank, memory, ingest, parts, start, quality,"
+            " growth, device, words, or all"
         ),
     ] = "all",
     size: Annotated[str, typer.Option(help="of the language model: a, b, or both as a,b")] = "a,b",
