@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,6 +144,21 @@ def test_what_a_run_does_not_have_is_refused(texts, tmp_path, chosen, form, said
     with pytest.raises(ConfigError, match=said) as refused:
         export_run(texts, tmp_path / "out", form, load_config(TINY, settings))
     assert refused.value.exit_code == 2 and refused.value.remedy and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "compressed-tensors", None])
+def test_a_model_that_came_quantised_takes_no_adapter_in(tmp_path, method):
+    """Before its weights are read, so neither they nor the packages that read them are needed."""
+    about = {"quantization_config": {"quant_method": method, "bits": 4}} if method else {}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"} | about))
+    config = load_config(TINY, ["strategy=text-only", f"llm.backbone={tmp_path}"])
+    system, asks = SimpleNamespace(backbone_path=str(tmp_path)), SimpleNamespace(prompt="text")
+    source = export._Source("run", config, system, asks, asks)
+    if method is None:
+        return export._refuse_unmergeable(source)
+    with pytest.raises(ConfigError, match=f"held in {method}, which cannot take") as refused:
+        export._refuse_unmergeable(source)
+    assert "--adapter" in refused.value.remedy
 
 
 def test_places_and_flags_that_cannot_be_are_refused(texts, cli, tmp_path):

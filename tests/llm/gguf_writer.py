@@ -36,13 +36,14 @@ def build(family, tied=True, **more):
     return model
 
 
-def write(path, model, tokenizer, *, kind="F32", split="smollm", change=None):
+def write(path, model, tokenizer, *, kind="F32", split="smollm", bos=False, change=None):
     """Write ``model`` and its tokenizer.
 
     Args:
         tokenizer: byte-level BPE; or the pieces of a SentencePiece vocabulary: (text, score, type).
         kind: how matrices are stored (F32, F16, BF16, Q8_0, Q4_1); vectors are F32.
         split: ``tokenizer.ggml.pre``; None leaves the key out.
+        bos: ``tokenizer.ggml.add_bos_token`` of byte-level BPE; None leaves the key out.
         change: called with the writer before the tensors are added.
     """
     config, family = model.config, model.config.model_type
@@ -67,7 +68,7 @@ def write(path, model, tokenizer, *, kind="F32", split="smollm", change=None):
     if isinstance(tokenizer, list):
         _pieces(writer, tokenizer)
     else:
-        _vocabulary(writer, tokenizer, split)
+        _vocabulary(writer, tokenizer, split, bos)
     if change is not None:
         change(writer)
     for name, tensor in _tensors(model):
@@ -92,7 +93,7 @@ def _pieces(writer, pieces):
     writer.add_eos_token_id(2)
 
 
-def _vocabulary(writer, tokenizer, split):
+def _vocabulary(writer, tokenizer, split, bos):
     described = json.loads(tokenizer.backend_tokenizer.to_str())
     tokens = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     special = {t["id"] for t in described["added_tokens"] if t["special"]}
@@ -105,7 +106,8 @@ def _vocabulary(writer, tokenizer, split):
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_add_bos_token(False)
+    if bos is not None:
+        writer.add_add_bos_token(bos)
     writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
 
 

@@ -47,6 +47,18 @@ def test_other_families_go_through_the_same_door(kind, tokenizer, tmp_path):
     assert sum(t.numel() for t in backbone.adapter_tensors().values()) > 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "factor"), [("gpt2", 1), ("qwen2", 1), ("gpt_neox", 1), ("gemma2", 4)]
+)  # Gemma multiplies by the root of its width, inside of the layer; here that is 16
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_soft_token_must_be_as_loud_as_the_words_that_come_out(kind, factor, dtype, tokenizer):
+    backbone = Backbone(family(kind, len(tokenizer)).to(dtype), tokenizer)
+    stored = float(backbone.causal.get_input_embeddings().weight.detach().float().norm(dim=1).mean())
+    assert backbone.embedding_norm == factor * stored  # powers of two: to the last bit
+    words = backbone.embed(torch.arange(len(tokenizer))[None])[0].detach().float()
+    assert backbone.embedding_norm == pytest.approx(float(words.norm(dim=1).mean()), rel=1e-5)
+
+
 def test_a_saved_folder_is_an_ordinary_hugging_face_model(tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

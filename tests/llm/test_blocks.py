@@ -1,11 +1,13 @@
 """Blocks by steps of our own give what the library's operations give, forward and back."""
 
+import numpy as np
 import pytest
 import torch
 
 from sasrecllm.llm.backbone import LAST_BLOCK, Backbone, add_lora
 from sasrecllm.llm.blocks import ATTENTION
 from sasrecllm.llm.loading import load_backbone, save_backbone, width_of
+from sasrecllm.ops.draws import Rows, of_rows
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [9, 10, 11, 12, 0, 0], [5, 6, 7, 8, 13, 0]])
@@ -47,11 +49,12 @@ def by_the_library(backbone):
     return backbone
 
 
-def learnt(backbone, seed=0):
-    """Scores of three prompts, and every gradient."""
+def learnt(backbone, seed=0, rows=None):
+    """Scores of three prompts, and every gradient; ``rows``: what they are of a larger batch."""
     torch.manual_seed(seed)
     backbone.adapter_mode(True)
-    hidden = backbone.hidden_last(backbone.embed(IDS), LENGTHS)
+    with of_rows(rows):
+        hidden = backbone.hidden_last(backbone.embed(IDS), LENGTHS)
     scores = backbone.answer_logits(hidden, 11, 12)
     (scores * torch.tensor([1.0, -2.0, 0.5])).sum().backward()
     return scores.detach(), [p.grad for p in backbone.adapter_parameters()]
@@ -119,6 +122,18 @@ def test_blocks_that_are_computed_again_keep_less_and_learn_the_same(folder, dty
         kept.append(sum(t.nbytes for t in held.values()))
     assert_near(found[1], found[0], 1e-6)
     assert kept[1] < 0.7 * kept[0]
+
+
+@pytest.mark.parametrize("way", [lambda mine: mine, by_the_library])  # the library's is a GPU's
+def test_blocks_of_a_shared_batch_drop_the_same_when_they_are_computed_again(folder, way):
+    """The gradient comes when the share of the batch is no longer set."""
+    plain, saving = (way(loaded(folder, dropout=0.3)) for _ in range(2))
+    saving.recompute_blocks()
+    rows = Rows(7, np.array([1, 3, 4]))
+    wanted = learnt(plain, seed=5, rows=rows)
+    assert_near(learnt(saving, seed=5, rows=rows), wanted, 1e-6)
+    alone = learnt(way(loaded(folder, dropout=0.3)), seed=5)
+    assert (alone[0] - wanted[0]).abs().max() > 0.01, "else its rows draw nothing of their own"
 
 
 def test_the_adapter_is_still_peft_s_to_merge_and_to_switch_off(folder):

@@ -22,7 +22,7 @@ from sasrecllm.inference.saving import refuse_place
 from sasrecllm.llm.backbone import closeness, relative
 from sasrecllm.llm.hosted import score_request
 from sasrecllm.llm.hub import cache_only
-from sasrecllm.llm.loading import load_backbone, save_backbone
+from sasrecllm.llm.loading import load_backbone, quantised_by, save_backbone
 from sasrecllm.llm.sources import located
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.os_errors import as_refusals
@@ -203,7 +203,7 @@ def _opened(folder: RunFolder, config: Config | None) -> _Source:
 
 
 def _refuse_unmergeable(source: _Source) -> None:
-    """A plain language model has no place for soft tokens, and 4 bits none for an adapter."""
+    """A plain language model has no place for soft tokens, nor quantised weights for an adapter."""
     if source.answers.prompt == "soft":
         raise ConfigError(
             f"{source.folder}: the language model of this run answers with soft tokens"
@@ -211,9 +211,12 @@ def _refuse_unmergeable(source: _Source) -> None:
             "export its adapter (--adapter; docs/serving.md says how the soft tokens come in over"
             " HTTP), or train a run with strategy=text-only",
         )
-    if source.config.llm.quantize != "none":
+    how: str = source.config.llm.quantize
+    if how == "none" and not is_own(source.config):  # which is built of ordinary weights
+        with cache_only():
+            how = quantised_by(source.base) or how
+    if how != "none":
         raise ConfigError(
-            f"{source.folder}: the language model is held in {source.config.llm.quantize}, which cannot"
-            " take the adapter in",
+            f"{source.folder}: the language model is held in {how}, which cannot take the adapter in",
             "export the adapter beside it: --adapter",
         )

@@ -69,8 +69,18 @@ class Backbone(nn.Module):
 
     @property
     def embedding_norm(self) -> float:
-        """Mean norm of the input embeddings: the loudness that a soft token must have."""
-        return float(self.causal.get_input_embeddings().weight.detach().float().norm(dim=1).mean())
+        """Mean norm of the words as :meth:`embed` gives them: the loudness that a soft token must have.
+
+        Some families (Gemma's) multiply the rows of their table on the way out, all by one number.  It
+        is seen on some words, for the whole table as it comes out would be a second one in memory.
+        """
+        table_VH = self.causal.get_input_embeddings().weight.detach()
+        ids_T = probe_ids(self, 64)
+        with torch.no_grad():
+            pair = (self.embed(ids_T[None])[0], table_VH[ids_T])
+            given, stored = (float(rows_TH.float().norm(dim=1).sum()) for rows_TH in pair)
+        # Where nothing is multiplied the quotient is 1 to the last bit.
+        return float(table_VH.float().norm(dim=1).mean()) * (given / stored)
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """Token embeddings, shape [B, T, H]."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sasrecllm.ops.adapted_linear import adapted_linear
+from sasrecllm.ops.draws import Rows, current_rows, of_rows
 from sasrecllm.ops.grouped_attention import fits, grouped_attention
 from sasrecllm.ops.root_mean_square import rms_norm
 
@@ -124,7 +125,15 @@ def _recomputed(plain: Any, *args: Any, **kwargs: Any) -> Any:
     shared = kwargs.get("past_key_values", kwargs.get("layer_past"))
     if shared is not None or not torch.is_grad_enabled():
         return plain(*args, **kwargs)
-    return checkpoint(plain, *args, use_reentrant=False, **kwargs)
+    # It runs again in the backward pass, which comes after the block of ``of_rows`` has ended and on a
+    # GPU is another thread's: only what is handed on says whose numbers were drawn the first time.
+    block = partial(_for_rows, current_rows(), plain)
+    return checkpoint(block, *args, use_reentrant=False, **kwargs)
+
+
+def _for_rows(rows: Rows | None, plain: Any, *args: Any, **kwargs: Any) -> Any:
+    with of_rows(rows):
+        return plain(*args, **kwargs)
 
 
 def continued(layer: Any, owners_C: Tensor) -> Any:

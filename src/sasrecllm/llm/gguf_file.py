@@ -23,7 +23,7 @@ from sasrecllm.machine.os_errors import as_refusals
 ABOUT = "gguf.json"
 """Beside a converted model: of what file, and how."""
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same file would be converted to something else: what was kept is made again then."""
 
 Report = Callable[[str, int, int], None]

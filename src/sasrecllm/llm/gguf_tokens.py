@@ -2,7 +2,8 @@
 
 A GGUF file has the vocabulary and the merges of a tokenizer, and of the rule that cuts a text before
 they are applied only the name (``tokenizer.ggml.pre``).  A wrong rule gives other ids for the same
-title without a word of warning, so a rule that is not known is refused.
+title without a word of warning, so a rule that is not known is refused.  A rule also says whether a
+text begins with BOS where the file does not, as files of Llama 3 often do not.
 
 The rules by name: https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp
 """
@@ -33,7 +34,8 @@ WHOLE_WORDS = (
     "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
     "jina-v5-nano", "tekken",
 )  # fmt: skip
-"""Rules under which a word of the vocabulary is one token, whether merges lead to it or not."""
+"""Rules under which a word of the vocabulary is one token, whether merges lead to it or not, and a text
+begins with BOS in a file that does not say whether it does."""
 
 BYTE_PAIRS, SENTENCE_PIECES = "gpt2", "llama"
 """Kinds of tokenizers (``tokenizer.ggml.model``) that are read."""
@@ -64,7 +66,7 @@ TITLES = (
 
 
 def mended(tokenizer: Any, file: GgufFile) -> Any:
-    """The same tokenizer, cutting text by the rule that the file names."""
+    """The same tokenizer, cutting text and beginning it by the rule that the file names."""
     from tokenizers import pre_tokenizers
 
     split = file.text("tokenizer.ggml.pre")
@@ -76,6 +78,8 @@ def mended(tokenizer: Any, file: GgufFile) -> Any:
             backend.pre_tokenizer = pre_tokenizers.Sequence([*digits, bytewise])
         if split in WHOLE_WORDS:
             backend.model.ignore_merges = True
+            if "tokenizer.ggml.add_bos_token" not in file.metadata:
+                tokenizer.add_bos_token = True
     return tokenizer
 
 

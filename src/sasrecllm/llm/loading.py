@@ -121,6 +121,17 @@ def width_of(name: str) -> int:
         return int(config.get_text_config().hidden_size)
 
 
+def quantised_by(name: str) -> str:
+    """How a language model's weights are quantised, by its config.json alone; empty where they are not.
+
+    Raises:
+        ModelNotFoundError: it has none that can be read.
+    """
+    refuse_unreachable(name)
+    with reading("config.json", name):
+        return quantisation(_described(name))
+
+
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a language model, by hub id or local folder.
 

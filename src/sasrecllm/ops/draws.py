@@ -75,9 +75,14 @@ def of_rows(rows: Rows | None) -> Iterator[None]:
         _ROWS.reset(token)
 
 
+def current_rows() -> Rows | None:
+    """The rows whose numbers are drawn now; None where what is drawn belongs to no larger batch."""
+    return _ROWS.get()
+
+
 def sharing() -> bool:
     """Whether what is drawn now belongs to a larger batch."""
-    return _ROWS.get() is not None
+    return current_rows() is not None
 
 
 def drawn(shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
@@ -88,7 +93,7 @@ def drawn(shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> 
             neither is for all rows alike, and drawn alike by every process.
         draw: gives random numbers of any shape.
     """
-    rows = _ROWS.get()
+    rows = current_rows()
     if rows is None:
         return draw(shape)
     each, rest = divmod(shape[0], len(rows.mine))
