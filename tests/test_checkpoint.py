@@ -109,6 +109,30 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
     assert store.latest()[1]["step"] == 1
 
 
+def test_checkpoints_go_on_with_what_they_were_begun_with(tmp_path):
+    store = CheckpointFolder(tmp_path / "1-text" / "checkpoints")
+    store.begin({"backbone": "a" * 64})
+    store.begin({"backbone": "b" * 64})  # nothing was learnt yet, so nothing goes on
+    store.save(1, TENSORS, {"step": 1})
+    store.begin({"backbone": "b" * 64, "catalog": "c" * 64})  # a part of which nothing was noted
+    with pytest.raises(
+        CheckpointError, match=r"1-text: .*another backbone \(bbbbbbbbbbbb; .*aaaa"
+    ) as no:
+        store.begin({"backbone": "a" * 64})
+    assert "--force" in no.value.remedy and store.latest()[1]["step"] == 1
+    store.begin({"backbone": "b" * 64})
+
+
+def test_checkpoints_of_an_older_version_go_on(tmp_path):
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    store.save(1, TENSORS, {"step": 1})
+    store.begin({"backbone": "a" * 64}, writes=False)
+    assert not (tmp_path / "checkpoints" / checkpoint.REQUIRES).exists()
+    store.begin({"backbone": "a" * 64})
+    with pytest.raises(CheckpointError, match="another backbone"):
+        store.begin({"backbone": "b" * 64})
+
+
 def test_metrics_are_cut_back_to_the_resumed_step(tmp_path):
     store = CheckpointFolder(tmp_path / "c")
     store.log({"step": 1, "loss": 0.5})

@@ -28,6 +28,8 @@ PART = "part.json"
 """In the folder of a part: what rebuilds it, and what it was trained with."""
 METRICS = "metrics.jsonl"
 """Beside the checkpoints of a training: its losses and validations, a record a line."""
+REQUIRES = "requires.json"
+"""Among the checkpoints of a stage: digests of what its parts are trained with."""
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
@@ -189,6 +191,31 @@ class CheckpointFolder:
         self.keep = keep
         self.metrics = folder.parent / METRICS
         folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, requires: Mapping[str, str], *, writes: bool = True) -> None:
+        """Refuse to go on with what was begun with something else, another language model say.
+
+        Args:
+            requires: digests of what the parts are trained with (:attr:`sasrecllm.runs.parts.Part`).
+            writes: whether this process notes them for the next start; one of several does.
+
+        Raises:
+            CheckpointError: with what differs; the checkpoints stay.
+        """
+        path = self.folder / REQUIRES
+        if self._steps() and path.is_file():  # a run of an older version has checkpoints alone
+            before = read_json(path)
+            for key, now in requires.items():
+                if (was := before.get(key, now)) != now:
+                    raise CheckpointError(
+                        f"{self.folder.parent}: this stage was begun with another {key}"
+                        f" ({str(was)[:12]}; this start has {now[:12]}), and its checkpoints go with"
+                        " that one",
+                        f"put the {key} back that it was begun with and give the same command again,"
+                        " or --force to train the run anew",
+                    )
+        if writes:
+            write_json(path, dict(requires))
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Commit the state of ``step``; older checkpoints go only afterwards."""
