@@ -19,6 +19,7 @@ from sasrecllm.checkpoint import (
     write_json,
 )
 from sasrecllm.errors import CheckpointError, ConfigError, ResourceError
+from sasrecllm.names import aside
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2)}
 
@@ -191,11 +192,27 @@ def test_a_part_without_its_keys_or_with_numbers_that_are_not_finite_is_refused(
 def test_a_link_where_a_file_is_written_is_replaced_and_its_target_stays(tmp_path):
     (tmp_path / "victim").write_text("mine")
     (tmp_path / "x.json").symlink_to(tmp_path / "victim")
-    (tmp_path / "x.json.tmp").symlink_to(tmp_path / "victim")
+    aside(tmp_path / "x.json").symlink_to(tmp_path / "victim")
     write_json(tmp_path / "x.json", {"new": 1})
     assert (tmp_path / "victim").read_text() == "mine"
     assert read_json(tmp_path / "x.json") == {"new": 1} and not (tmp_path / "x.json").is_symlink()
-    assert not (tmp_path / "x.json.tmp").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["victim", "x.json"]
+
+
+def test_what_people_call_tmp_beside_it_stays_and_what_we_left_goes(tmp_path):
+    theirs = [tmp_path / name for name in ("p.tmp", "p.old.tmp", "x.json.tmp")]
+    for path in theirs:
+        path.mkdir()
+        (path / "mine.txt").write_text("mine")
+    for which in ("new", "old"):  # as a kill leaves them
+        aside(tmp_path / "p", which).mkdir()
+        (aside(tmp_path / "p", which) / "half").write_text("half")
+    aside(tmp_path / "x.json").write_text("half")
+    for _ in range(2):  # the second takes the place of the first
+        save_part(tmp_path / "p", TENSORS, {"width": 3}, {})
+        write_json(tmp_path / "x.json", {"new": 1})
+    assert [(path / "mine.txt").read_text() for path in theirs] == ["mine"] * 3
+    assert {p.name for p in tmp_path.iterdir()} == {"p", "x.json", *(p.name for p in theirs)}
 
 
 def test_who_may_read_the_folder_may_read_what_was_committed_into_it(tmp_path):

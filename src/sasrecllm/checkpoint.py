@@ -1,7 +1,7 @@
 """What stands on disk: folders that are whole or absent.
 
 One mechanism serves every folder that must not be half there (a checkpoint, a part of the model, a
-language model, prepared data): :func:`commit_folder` writes into ``NAME.tmp``, adds
+language model, prepared data): :func:`commit_folder` writes into a hidden folder beside it, adds
 ``MANIFEST.sha256`` last, flushes everything and renames the folder into place.  A folder counts only
 with a valid manifest, and only what the manifest lists is in it.  Weights are safetensors, everything
 else is JSON; nothing is ever unpickled.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sasrecllm.errors import CheckpointError
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import MANIFEST, manifest_of, verify_folder
+from sasrecllm.names import aside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
         ResourceError: the disk is full, or memory; nothing of the new folder is left.
         ConfigError: there can be no such folder, or nothing may be written there.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
+    temporary = aside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with as_refusals(folder):
@@ -82,7 +83,7 @@ def write_text(path: Path, text: str) -> None:
         ResourceError: the disk is full.
         ConfigError: nothing may be written there.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = aside(path)
     try:
         with as_refusals(path):
             temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody laid
@@ -306,7 +307,7 @@ def sync(path: Path) -> None:
 
 def _replace(temporary: Path, folder: Path) -> None:
     """Put the finished folder in its place; the one that stands there goes when nothing needs it."""
-    old = folder.with_name(folder.name + ".old.tmp")
+    old = aside(folder, "old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.rename(folder, old)
