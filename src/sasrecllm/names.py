@@ -1,5 +1,4 @@
-"""Names of runs and stages, which become folders, of what is being written, and of settings in the
-environment."""
+"""Names: of runs and stages, which become folders, of what is being written, of variables."""
 
 from __future__ import annotations
 
