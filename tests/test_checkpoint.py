@@ -19,6 +19,7 @@ from sasrecllm.checkpoint import (
     write_json,
 )
 from sasrecllm.errors import CheckpointError, ConfigError, ResourceError
+from sasrecllm.names import aside
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2)}
 
@@ -109,6 +110,30 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
     assert store.latest()[1]["step"] == 1
 
 
+def test_checkpoints_go_on_with_what_they_were_begun_with(tmp_path):
+    store = CheckpointFolder(tmp_path / "1-text" / "checkpoints")
+    store.begin({"backbone": "a" * 64})
+    store.begin({"backbone": "b" * 64})  # nothing was learnt yet, so nothing goes on
+    store.save(1, TENSORS, {"step": 1})
+    store.begin({"backbone": "b" * 64, "catalog": "c" * 64})  # a part of which nothing was noted
+    with pytest.raises(
+        CheckpointError, match=r"1-text: .*another backbone \(bbbbbbbbbbbb; .*aaaa"
+    ) as no:
+        store.begin({"backbone": "a" * 64})
+    assert "--force" in no.value.remedy and store.latest()[1]["step"] == 1
+    store.begin({"backbone": "b" * 64})
+
+
+def test_checkpoints_of_an_older_version_go_on(tmp_path):
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    store.save(1, TENSORS, {"step": 1})
+    store.begin({"backbone": "a" * 64}, writes=False)
+    assert not (tmp_path / "checkpoints" / checkpoint.REQUIRES).exists()
+    store.begin({"backbone": "a" * 64})
+    with pytest.raises(CheckpointError, match="another backbone"):
+        store.begin({"backbone": "b" * 64})
+
+
 def test_metrics_are_cut_back_to_the_resumed_step(tmp_path):
     store = CheckpointFolder(tmp_path / "c")
     store.log({"step": 1, "loss": 0.5})
@@ -167,11 +192,27 @@ def test_a_part_without_its_keys_or_with_numbers_that_are_not_finite_is_refused(
 def test_a_link_where_a_file_is_written_is_replaced_and_its_target_stays(tmp_path):
     (tmp_path / "victim").write_text("mine")
     (tmp_path / "x.json").symlink_to(tmp_path / "victim")
-    (tmp_path / "x.json.tmp").symlink_to(tmp_path / "victim")
+    aside(tmp_path / "x.json").symlink_to(tmp_path / "victim")
     write_json(tmp_path / "x.json", {"new": 1})
     assert (tmp_path / "victim").read_text() == "mine"
     assert read_json(tmp_path / "x.json") == {"new": 1} and not (tmp_path / "x.json").is_symlink()
-    assert not (tmp_path / "x.json.tmp").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["victim", "x.json"]
+
+
+def test_what_people_call_tmp_beside_it_stays_and_what_we_left_goes(tmp_path):
+    theirs = [tmp_path / name for name in ("p.tmp", "p.old.tmp", "x.json.tmp")]
+    for path in theirs:
+        path.mkdir()
+        (path / "mine.txt").write_text("mine")
+    for which in ("new", "old"):  # as a kill leaves them
+        aside(tmp_path / "p", which).mkdir()
+        (aside(tmp_path / "p", which) / "half").write_text("half")
+    aside(tmp_path / "x.json").write_text("half")
+    for _ in range(2):  # the second takes the place of the first
+        save_part(tmp_path / "p", TENSORS, {"width": 3}, {})
+        write_json(tmp_path / "x.json", {"new": 1})
+    assert [(path / "mine.txt").read_text() for path in theirs] == ["mine"] * 3
+    assert {p.name for p in tmp_path.iterdir()} == {"p", "x.json", *(p.name for p in theirs)}
 
 
 def test_who_may_read_the_folder_may_read_what_was_committed_into_it(tmp_path):

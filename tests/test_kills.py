@@ -29,6 +29,7 @@ from sasrecllm.checkpoint import (
 )
 from sasrecllm.errors import CheckpointError
 from sasrecllm.manifest import verify_folder
+from sasrecllm.names import aside
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.seal import choose_run, resealed, seal
 
@@ -232,7 +233,7 @@ def test_a_part_killed_at_every_write_is_whole_or_absent(tmp_path):
 def test_a_part_that_takes_the_place_of_another_is_the_old_or_the_new_one(tmp_path):
     def check(folder, ended):
         if not (folder / "part").exists():
-            assert not ended and load_part(folder / "part.old.tmp", {})[1] == {"old": 1}
+            assert not ended and load_part(aside(folder / "part", "old"), {})[1] == {"old": 1}
             return
         assert load_part(folder / "part", {})[1] == {"new": 1} or not ended
 

@@ -1,7 +1,7 @@
 """What stands on disk: folders that are whole or absent.
 
 One mechanism serves every folder that must not be half there (a checkpoint, a part of the model, a
-language model, prepared data): :func:`commit_folder` writes into ``NAME.tmp``, adds
+language model, prepared data): :func:`commit_folder` writes into a hidden folder beside it, adds
 ``MANIFEST.sha256`` last, flushes everything and renames the folder into place.  A folder counts only
 with a valid manifest, and only what the manifest lists is in it.  Weights are safetensors, everything
 else is JSON; nothing is ever unpickled.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sasrecllm.errors import CheckpointError
 from sasrecllm.machine.os_errors import as_refusals
 from sasrecllm.manifest import MANIFEST, manifest_of, verify_folder
+from sasrecllm.names import aside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,8 @@ PART = "part.json"
 """In the folder of a part: what rebuilds it, and what it was trained with."""
 METRICS = "metrics.jsonl"
 """Beside the checkpoints of a training: its losses and validations, a record a line."""
+REQUIRES = "requires.json"
+"""Among the checkpoints of a stage: digests of what its parts are trained with."""
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
@@ -39,7 +42,7 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:
         ResourceError: the disk is full, or memory; nothing of the new folder is left.
         ConfigError: there can be no such folder, or nothing may be written there.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
+    temporary = aside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with as_refusals(folder):
@@ -80,7 +83,7 @@ def write_text(path: Path, text: str) -> None:
         ResourceError: the disk is full.
         ConfigError: nothing may be written there.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = aside(path)
     try:
         with as_refusals(path):
             temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody laid
@@ -190,6 +193,31 @@ class CheckpointFolder:
         self.metrics = folder.parent / METRICS
         folder.mkdir(parents=True, exist_ok=True)
 
+    def begin(self, requires: Mapping[str, str], *, writes: bool = True) -> None:
+        """Refuse to go on with what was begun with something else, another language model say.
+
+        Args:
+            requires: digests of what the parts are trained with (:attr:`sasrecllm.runs.parts.Part`).
+            writes: whether this process notes them for the next start; one of several does.
+
+        Raises:
+            CheckpointError: with what differs; the checkpoints stay.
+        """
+        path = self.folder / REQUIRES
+        if self._steps() and path.is_file():  # a run of an older version has checkpoints alone
+            before = read_json(path)
+            for key, now in requires.items():
+                if (was := before.get(key, now)) != now:
+                    raise CheckpointError(
+                        f"{self.folder.parent}: this stage was begun with another {key}"
+                        f" ({str(was)[:12]}; this start has {now[:12]}), and its checkpoints go with"
+                        " that one",
+                        f"put the {key} back that it was begun with and give the same command again,"
+                        " or --force to train the run anew",
+                    )
+        if writes:
+            write_json(path, dict(requires))
+
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Commit the state of ``step``; older checkpoints go only afterwards."""
 
@@ -279,7 +307,7 @@ def sync(path: Path) -> None:
 
 def _replace(temporary: Path, folder: Path) -> None:
     """Put the finished folder in its place; the one that stands there goes when nothing needs it."""
-    old = folder.with_name(folder.name + ".old.tmp")
+    old = aside(folder, "old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.rename(folder, old)

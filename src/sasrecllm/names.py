@@ -1,11 +1,15 @@
-"""Names of runs and stages, which become folders, and of settings in the environment."""
+"""Names: of runs and stages, which become folders, of what is being written, of variables."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 from sasrecllm.errors import ConfigError
 
 MOST_BYTES = 100
 ENV_PREFIX = "SASRECLLM_"
+ASIDE = re.compile(r"\.([^/\\]+)\.sasrecllm-(?:new|old)\.tmp")
 
 
 def variable(key: str) -> str:
@@ -15,6 +19,30 @@ def variable(key: str) -> str:
     'SASRECLLM_ENCODER__WIDTH'
     """
     return ENV_PREFIX + key.upper().replace(".", "__")
+
+
+def aside(path: Path, which: str = "new") -> Path:
+    """Where the file or folder that will stand at ``path`` is made, beside it; what is left there of an
+    interrupted work may be deleted.
+
+    Hidden and with our own name in it: people choose ``path``, and may have a ``NAME.tmp`` of theirs.
+
+    Args:
+        which: ``new``, or ``old`` for what made room and is not deleted yet.
+
+    >>> aside(Path("models/mine")).as_posix()
+    'models/.mine.sasrecllm-new.tmp'
+    """
+    return path.with_name(f".{path.name}.sasrecllm-{which}.tmp")
+
+
+def without_aside(text: str) -> str:
+    """``text`` with every name that :func:`aside` gives replaced by the one that it was given.
+
+    >>> without_aside("models/.mine.sasrecllm-new.tmp/config.json")
+    'models/mine/config.json'
+    """
+    return ASIDE.sub(r"\1", text)
 
 
 def refuse_folder_name(what: str, name: str) -> None:

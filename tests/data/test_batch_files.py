@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sasrecllm.data.batch_files import user_batches, users_of
+from sasrecllm.data.batch_files import merge_lists, user_batches, users_of
 from sasrecllm.errors import DataError
 
 
@@ -115,3 +115,13 @@ def test_blank_lines_at_the_end_are_no_users(size: int, text: str, tmp_path: Pat
     parts = list(user_batches(path, size))
     assert [user for part in parts for user in part] == ["a", "b", "c"]
     assert [users_of(path, n, size) for n in range(len(parts))] == parts
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_file_of_theirs_beside_the_lists_stays(ending, tmp_path: Path) -> None:
+    part, out = tmp_path / "part.parquet", tmp_path / f"recs.{ending}"
+    pl.DataFrame({"user_id": ["u1"], "flags": [["new"]]}).write_parquet(part)
+    out.with_name(f"{out.name}.tmp").write_text("mine")
+    merge_lists([part], out)
+    assert out.with_name(f"{out.name}.tmp").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 3

@@ -106,6 +106,16 @@ def test_peft_and_transformers_load_the_folders_by_themselves(forms, texts):
         assert "? Yes" in card and "text-only LLM" in card and "u0" not in card
 
 
+def test_four_bits_are_written_down_for_who_loads_the_adapter(texts, forms):
+    pytest.importorskip("bitsandbytes", reason="the quant extra is not installed")
+    settings = ["strategy=text-only", "fusion.enabled=false", "lists.enabled=false"]
+    chosen = load_config(TINY, [*settings, "llm.quantize=nf4"])
+    written = export._opened(export.choose_run(texts), chosen).prompt()["quantization"]
+    assert written["load_in_4bit"] and written["bnb_4bit_quant_type"] == "nf4"
+    for folder in forms.values():
+        assert json.loads((folder / "prompt.json").read_text())["quantization"] is None
+
+
 def test_python_writes_the_same_adapter(forms, text_system, tmp_path):
     text_system.export(tmp_path / "again")
     both = (tmp_path / "again", forms["adapter"])

@@ -9,6 +9,7 @@ from sasrecllm import SASRecLLM
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.inference import saving
 from sasrecllm.inference.saving import Place, copy_run
+from sasrecllm.names import aside
 
 
 def test_a_copy_opens_and_leaves_checkpoints_behind(run, tmp_path):
@@ -50,6 +51,15 @@ def test_a_stop_in_the_middle_leaves_nothing(run, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         copy_run(run, tmp_path / "copy")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_theirs_beside_the_copy_stays(run, tmp_path):
+    (tmp_path / "copy.tmp").mkdir()
+    (tmp_path / "copy.tmp" / "mine.txt").write_text("mine")
+    aside(tmp_path / "copy").mkdir()  # which a kill left
+    copy_run(run, tmp_path / "copy")
+    assert (tmp_path / "copy.tmp" / "mine.txt").read_text() == "mine"
+    assert {p.name for p in tmp_path.iterdir()} == {"copy", "copy.tmp"}
 
 
 def test_a_temporary_place_goes_with_the_last_who_holds_it(tmp_path):

@@ -172,6 +172,13 @@ def test_a_file_inside_a_package_is_found_without_importing_it(package):
     assert backbone_path("tiny_films:models/tiny.gguf") == "tiny_films:models/tiny.gguf"
 
 
+def test_a_licence_that_lies_beside_a_file_by_itself_is_not_the_models(file):
+    (file.parent / "LICENSE").write_text("Of some other download.\n")
+    folder = Path(located(str(file)))
+    assert not (folder / "LICENSE").exists() and (folder / "config.json").is_file()
+    assert "| licence | mit |" in (folder / "README.md").read_text(), "what the file itself says"
+
+
 @pytest.mark.parametrize(
     ("name", "said", "remedy"),
     [

@@ -11,6 +11,7 @@ import pytest
 
 from sasrecllm.errors import ConfigError, DataError, ResourceError
 from sasrecllm.machine.os_errors import as_refusals, refusal
+from sasrecllm.names import aside
 
 RUST = "{} (os error {})"
 
@@ -25,6 +26,12 @@ def test_a_disk_is_called_full_only_where_it_is(number, tmp_path):
     assert isinstance(found, ResourceError) and "free some space" in found.remedy
     assert str(tmp_path / "x" / "weights") in found.what
     assert ("MB free" in found.what) == (number != errno.EFBIG)
+
+
+def test_what_people_named_is_told_and_not_where_it_is_made_meanwhile(tmp_path):
+    found = refusal(os_error(errno.ENOSPC, str(aside(tmp_path / "mine") / "model.safetensors")))
+    assert f"{tmp_path / 'mine' / 'model.safetensors'} cannot be written" in found.what
+    assert "MB free" in found.what
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A prompt as keys and values is the prompt that is trained, in the card's own lines of Python."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,9 @@ from sasrecllm.types import Histories
 
 WORDS = {"item": "book", "items": "books", "consumed": "read"}
 TOKENIZER = train_tokenizer(["The Silent Harbour", "Liked: Next: Answer: Yes No"] * 3, 320)
+TOKENIZER.add_tokens(["[Film]", "[F"])  # as plain text; a title may hold them
 TITLES = ["Emma", "The Silent Harbour", "Dune", "</s> <pad>", "", "x" * 200, "Ulysses (1922)", "A\nB"]
+TITLES += ["[Film] and [F[Film]", "\ud800"]  # and half a character
 BOTH = "Liked: {history|; |none}. Disliked: {dislikes|, |nobody}. Next: {target}? Answer:"
 
 
@@ -28,7 +32,7 @@ def built(name, **options):
 def asked(prompt):
     """The functions of a card."""
     code = "SOFT = -1\n" + ASKING
-    space = {"prompt": prompt, "tokenizer": TOKENIZER}
+    space = {"prompt": prompt, "tokenizer": TOKENIZER, "re": re}
     exec(code, space)
     return space
 

@@ -6,6 +6,7 @@ import pytest
 
 from sasrecllm.checkpoint import save_part, write_json
 from sasrecllm.config import parse_config
+from sasrecllm.names import aside
 from sasrecllm.runs.folder import RunFolder, folds_beside
 
 
@@ -45,7 +46,7 @@ def test_the_later_stage_wins_and_what_was_trained_wins_over_what_was_loaded(fol
     first, second, third = (folder.stage(n, "s") for n in (1, 2, 10))
     kept(first.part("encoder"), first.part("fold-0"), second.loaded_part("encoder"))
     kept(second.part("adapter"), third.loaded_part("adapter"), third.part("adapter"))
-    (third.path / "parts" / "mapper.tmp").mkdir()  # which a killed writer left
+    aside(third.path / "parts" / "mapper").mkdir()  # which a killed writer left
     assert folder.newest_parts() == {
         "encoder": second.loaded_part("encoder"), "adapter": third.part("adapter")
     }  # fmt: skip

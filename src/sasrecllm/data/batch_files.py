@@ -17,6 +17,7 @@ from sasrecllm.data.ingest.text import understood
 from sasrecllm.data.ingest.values import ids
 from sasrecllm.errors import ConfigError, DataError, did_you_mean
 from sasrecllm.machine.os_errors import as_refusals
+from sasrecllm.names import aside
 
 SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
@@ -118,7 +119,7 @@ def merge_lists(parts: Sequence[Path], path: Path) -> None:
     """
     check_ending(path)
     whole = pl.scan_parquet([str(p) for p in parts], glob=False)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = aside(path)
     try:
         with as_refusals(path):
             if path.suffix == ".parquet":

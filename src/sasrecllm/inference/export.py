@@ -22,7 +22,7 @@ from sasrecllm.inference.saving import refuse_place
 from sasrecllm.llm.backbone import closeness, relative
 from sasrecllm.llm.hosted import score_request
 from sasrecllm.llm.hub import cache_only
-from sasrecllm.llm.loading import load_backbone, quantised_by, save_backbone
+from sasrecllm.llm.loading import QUANTIZATIONS, load_backbone, quantised_by, save_backbone
 from sasrecllm.llm.sources import located
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.os_errors import as_refusals
@@ -145,6 +145,7 @@ class _Source:
             "row": self.stage.row,
             "calibration": {"slope": calibration.slope, "intercept": calibration.intercept},
             "dtype": str(table.dtype).removeprefix("torch."),
+            "quantization": QUANTIZATIONS.get(self.config.llm.quantize),
             "base": self.base,
             "run": self.folder.digest(),
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -10,21 +10,48 @@ LOADING = {
         "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer",
         'tokenizer = AutoTokenizer.from_pretrained(prompt["base"])\n'
         'model = AutoModelForCausalLM.from_pretrained(prompt["base"], dtype=prompt["dtype"])\n'
-        "model = PeftModel.from_pretrained(model, folder).eval()",
+        "model = PeftModel.from_pretrained(model, folder).eval()\n"
+        "causal = model.get_base_model()",
+    ),
+    "adapter, quantised": (
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig",
+        'tokenizer = AutoTokenizer.from_pretrained(prompt["base"])\n'
+        "model = AutoModelForCausalLM.from_pretrained(\n"
+        '    prompt["base"],\n'
+        '    dtype=prompt["dtype"],\n'
+        '    quantization_config=BitsAndBytesConfig(**prompt["quantization"]),\n'
+        ")\n"
+        "model = PeftModel.from_pretrained(model, folder).eval()\n"
+        "causal = model.get_base_model()",
     ),
     "merged": (
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-        'model = AutoModelForCausalLM.from_pretrained(folder, dtype=prompt["dtype"]).eval()',
+        'causal = AutoModelForCausalLM.from_pretrained(folder, dtype=prompt["dtype"]).eval()',
     ),
 }
-"""Form -> imports, and how model and tokenizer are loaded."""
+"""Form -> imports, and how model and tokenizer are loaded; needs bitsandbytes where it is quantised."""
 
 ASKING = '''\
+ADDED = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if str(token).strip()}
+LONGEST_FIRST = sorted((text for text in ADDED.values() if len(text) > 1), key=len, reverse=True)
+IN_TEXT = re.compile("|".join(map(re.escape, LONGEST_FIRST)) or "(?!)")
+
+
+def tokens(text):
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
 def ids_of(title):
-    """A title is cut into tokens alone, and nothing in it becomes a control token."""
-    text = tokenizer(prompt["lead"] + title, add_special_tokens=False, split_special_tokens=True)
-    return text["input_ids"][: prompt["title_tokens"]]
+    """A title is cut into tokens alone; a token that was added to the tokenizer never comes out."""
+    text = (prompt["lead"] + title).encode("utf-8", "replace").decode("utf-8")
+    ids = tokens(text)
+    if not ADDED.keys().isdisjoint(ids):
+        cuts = [0, *(match.start() + 1 for match in IN_TEXT.finditer(text)), len(text)]
+        pieces = [text[a:b] for a, b in zip(cuts, cuts[1:]) if b > a]
+        ids = [i for piece in pieces for i in tokens(piece) if i not in ADDED]
+    return ids[: prompt["title_tokens"]]
 
 
 def listed(history):
@@ -63,10 +90,23 @@ def prompt_ids(history, target):
 
 
 def score(history, target):
-    """logit(Yes) - logit(No); `history` is (title, liked), oldest first."""
+    """logit(Yes) - logit(No); `history` is (title, liked), oldest first.
+
+    In single precision from the last hidden state on: in half of it close scores would be ties.
+    """
+    ids = torch.tensor([prompt_ids(history, target)], device=causal.device)
+    answers = [prompt["answers"]["yes"], prompt["answers"]["no"]]
+    head, config = causal.get_output_embeddings(), causal.config.get_text_config()
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([prompt_ids(history, target)])).logits[0, -1].float()
-    return float(logits[prompt["answers"]["yes"]] - logits[prompt["answers"]["no"]])
+        state = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
+        logits = head.weight[answers].float() @ state.float()
+        if getattr(head, "bias", None) is not None:
+            logits = logits + head.bias[answers].float()
+    logits = logits * (getattr(config, "logit_scale", None) or 1.0)
+    logits = logits / (getattr(config, "logits_scaling", None) or 1.0)
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = cap * torch.tanh(logits / cap)
+    return float(logits[0] - logits[1])
 
 
 def probability(history, target):
@@ -86,6 +126,13 @@ fill; neither is in this folder. Without them the answers are not the run's. `do
 sasrecllm shows how `SASRecLLM.score_request` fills them for a server that takes vectors.
 """
 
+NUMBERS = """\
+The Python below holds the weights as the run did (`dtype`{bits}) and gives the run's scores: in
+float32 to 0.0001 of a logit, in bfloat16 but for the rounding of half precision inside the layers.
+"""
+
+BITS = ", and 4 bits by bitsandbytes, which multiplies in bfloat16: `quantization`"
+
 
 def card(form: str, prompt: Mapping[str, Any], backbone: str, answers: str) -> str:
     """The text of README.md.
@@ -98,6 +145,7 @@ def card(form: str, prompt: Mapping[str, Any], backbone: str, answers: str) -> s
     """
     soft = [piece for piece in prompt["pieces"] if "soft" in piece]
     yes, no = prompt["answer_words"]
+    quantised = prompt["quantization"] is not None
     head = [
         "---",
         *(["library_name: peft"] if form == "adapter" else ["library_name: transformers"]),
@@ -109,12 +157,12 @@ def card(form: str, prompt: Mapping[str, Any], backbone: str, answers: str) -> s
         f"Row `{prompt['row']}` of the results of the run `{prompt['run']}`. Base: `{backbone}`"
         + (
             f", which lay at `{prompt['base']}` when this was written: `base` in `prompt.json` and"
-            " `base_model_name_or_path` in `adapter_config.json` say where it is looked for. Loaded in"
-            " the same number format (`dtype`) it gives the same scores."
+            " `base_model_name_or_path` in `adapter_config.json` say where it is looked for."
             if form == "adapter"
             else ", whose licence holds for this folder too."
         ),
         "",
+        NUMBERS.format(bits=BITS if quantised else ""),
         f"The model answers with its next token, `{yes}` or `{no}`; the score is the difference of"
         " their logits. What the run itself answers may weigh this score with others"
         f" (its last row that asks the language model is `{answers}`).",
@@ -131,7 +179,7 @@ def card(form: str, prompt: Mapping[str, Any], backbone: str, answers: str) -> s
         " each by itself, so a prompt that is tokenised as one text may differ from what was trained.",
         "",
         "```python",
-        *_code(form, bool(soft)),
+        *_code(form + ", quantised" * quantised, bool(soft)),
         "```",
         "",
     ]
@@ -144,7 +192,7 @@ def _code(form: str, soft: bool) -> list[str]:
     if not soft:
         asking = ASKING.replace(SOFT_PLACES, "")
     return [
-        "import json", "import math", "", "import torch", imports, "",
+        "import json", "import math", "import re", "", "import torch", imports, "",
         'folder = "."  # where this file lies',
         'with open(f"{folder}/prompt.json", encoding="utf-8") as stream:',
         "    prompt = json.load(stream)",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sasrecllm.errors import ConfigError
 from sasrecllm.machine.os_errors import as_refusals
+from sasrecllm.names import aside
 from sasrecllm.runs.seal import choose_run
 
 
@@ -63,7 +64,7 @@ def copy_run(run: Path, folder: Path) -> None:
     with as_refusals(folder):
         refuse_place(folder, run)
         choose_run(run)
-        temporary = folder.with_name(f"{folder.name}.tmp")
+        temporary = aside(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             left = shutil.ignore_patterns("checkpoints", ".*", "*.tmp")

@@ -33,6 +33,15 @@ POSITIONS = 4
 grow longer than the documents that it was built on."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+QUANTIZATIONS: dict[str, dict[str, Any]] = {
+    "nf4": {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": "bfloat16",
+    }
+}
+"""``llm.quantize`` -> the arguments of transformers' ``BitsAndBytesConfig``."""
 
 
 def load_backbone(
@@ -297,12 +306,7 @@ def _nf4() -> Any:
         raise MissingExtraError("llm.quantize is nf4, which needs bitsandbytes", "quant") from error
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+    return BitsAndBytesConfig(**QUANTIZATIONS["nf4"])
 
 
 def _described(name: str) -> dict[str, Any]:

@@ -56,13 +56,19 @@ def refuse_unreachable(name: str) -> None:
             )
         return
     _refuse_no_hub_id(name)
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import constants, try_to_load_from_cache
 
-    cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
-    if not cached and (os.environ.get("HF_HUB_OFFLINE") == "1" or not _hub_answers()):
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    why = ""
+    if constants.HF_HUB_OFFLINE:
+        why = "no hub is asked (HF_HUB_OFFLINE is on, or a finished run is opened)"
+    elif not _hub_answers(constants.ENDPOINT):
+        why = f"the hub ({constants.ENDPOINT}) cannot be reached"
+    if why:
         raise ModelNotFoundError(
             f"llm.backbone {name!r} is no folder here, is not in the cache (HF_HOME="
-            f"{os.environ.get('HF_HOME', '~/.cache/huggingface')}), and the hub cannot be reached",
+            f"{os.environ.get('HF_HOME', '~/.cache/huggingface')}), and {why}",
             "download it where there is a network (hf download), give a local folder, or set"
             " llm.backbone: offline",
         )
@@ -99,16 +105,23 @@ def _refuse_no_hub_id(name: str) -> None:
     )
 
 
-def _hub_answers(timeout: float = 5.0) -> bool:
-    """Whether the hub's host takes a connection within seconds."""
+def _hub_answers(endpoint: str, timeout: float = 5.0) -> bool:
+    """Whether the hub at ``endpoint`` takes a connection within seconds.
+
+    Behind a proxy that is taken for granted: its host may be out of reach from here, and only a whole
+    request would tell whether the proxy reaches it.
+    """
     import socket
     from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
 
-    from huggingface_hub.constants import ENDPOINT
-
-    host = urlsplit(ENDPOINT).hostname or ""
+    url = urlsplit(endpoint)
+    proxies = getproxies()
+    if (proxies.get(url.scheme) or proxies.get("all")) and not proxy_bypass(url.netloc):
+        return True
     try:
-        with socket.create_connection((host, 443), timeout=timeout):
+        port = url.port or (80 if url.scheme == "http" else 443)
+        with socket.create_connection((url.hostname or "", port), timeout=timeout):
             return True
-    except OSError:
+    except (OSError, ValueError):  # a port that is no number
         return False

@@ -116,7 +116,7 @@ def _write(path: Path, folder: Path, origin: str, report: Report | None) -> None
             report(f"converting {path.name}: {what}", done, total)
 
     convert(path, folder, origin=origin, report=named)
-    for licence in _licences(path, origin):
+    for licence in _licences(origin):
         shutil.copyfile(licence, folder / licence.name)
 
 
@@ -181,18 +181,18 @@ def _distribution(package: str) -> str:
     return next((f"{n} {importlib.metadata.version(n)}" for n in names), package)
 
 
-def _licences(path: Path, origin: str) -> list[Path]:
-    """Files with a licence: those of the package that ``path`` is from, else those beside it."""
-    if origin:
-        try:
-            files = importlib.metadata.files(origin.split()[0]) or ()
-        except importlib.metadata.PackageNotFoundError:
-            files = ()
-        found = [Path(str(f.locate())) for f in files]
-    else:
-        found = sorted(path.parent.iterdir())
+def _licences(origin: str) -> list[Path]:
+    """Files with a licence of the package that a model is from; none without a package.
+
+    What lies beside a file by itself may be about anything: a folder of downloads holds licences of
+    other things.  The model card says what the file itself says of its licence.
+    """
+    try:
+        files = (importlib.metadata.files(origin.split()[0]) or ()) if origin else ()
+    except importlib.metadata.PackageNotFoundError:
+        files = ()
     word = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)\b", re.IGNORECASE)
-    return [p for p in found if word.match(p.name) and p.is_file()]
+    return [p for p in (Path(str(f.locate())) for f in files) if word.match(p.name) and p.is_file()]
 
 
 def _converted(name: str, report: Report | None) -> str:

@@ -55,14 +55,14 @@ def git_revision(folder: Path | None = None) -> str | None:
 def diagnosis() -> dict[str, str]:
     """What ``sasrecllm doctor`` shows: versions, device, threads, hub and disk."""
     import torch
+    from huggingface_hub.constants import HF_HUB_OFFLINE
 
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     return {
         **versions(),
         "device": pick_device(),
         "threads": str(torch.get_num_threads()),
-        "hub": "offline (HF_HUB_OFFLINE=1)" if offline else "online",
+        "hub": "offline (HF_HUB_OFFLINE)" if HF_HUB_OFFLINE else "online",
         "HF_HOME": os.environ.get("HF_HOME", "~/.cache/huggingface"),
         "free disk": f"{free:.1f} GB",
     }

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sasrecllm.errors import ConfigError, ResourceError, SasrecllmError
 from sasrecllm.machine.distributed import process_count
+from sasrecllm.names import without_aside
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 MEMORY = {errno.ENOMEM}
@@ -90,6 +91,7 @@ def lacks_room(error: BaseException) -> bool:
 def _of_number(error: BaseException, number: int | None, place: Path | None) -> SasrecllmError:
     named = getattr(error, "filename2", None) or getattr(error, "filename", None)
     path = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else str(place or "")
+    path = without_aside(path)  # what people named, not where it is made meanwhile
     said = os.strerror(number) if number is not None else _first_line(error)
     if number in FULL:
         free = f" ({_free_megabytes(Path(path or '.'))} MB free)" if number != errno.EFBIG else ""

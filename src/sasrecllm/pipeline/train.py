@@ -73,6 +73,10 @@ def _keep_grown(work: Work, part: str, there: Path, own: Path) -> None:
 def _train(work: Work, stage: Stage, folder: StageFolder) -> None:
     started = time.monotonic()
     say = work.run.progress.line
+    if stage.train:
+        requires = [part_of(part).requires(work.system) for part in stage.train]
+        digests = {key: digest for one in requires for key, digest in one.items()}
+        folder.store().begin(digests, writes=is_main_process())
     say(f"stage {stage.name}: {stage.kind.name}, trains {', '.join(stage.train) or 'nothing'}")
     result = stage.kind.fit(work, stage, folder)
     trained = time.monotonic() - started
