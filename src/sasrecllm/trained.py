@@ -19,7 +19,7 @@ from sasrecllm.inference.saving import Place, copy_run, refuse_added
 from sasrecllm.machine.signals import interruptible
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.settings import Config
-from sasrecllm.updates.promote import Promote, refuse_unknown
+from sasrecllm.updates.promote import Promote, checked
 from sasrecllm.updates.update import update as update_run
 
 
@@ -126,7 +126,7 @@ def update(
         SasrecllmError: as ``sasrecllm update`` refuses; a :class:`~sasrecllm.errors.DataError` where
             every row is known already.
     """
-    refuse_unknown(promote, "promote")
+    promote = checked(promote, "promote")
     folder = None if out is None else folder_of(out)
     if temporary:
         folder = Path(tempfile.mkdtemp(prefix="sasrecllm-"))

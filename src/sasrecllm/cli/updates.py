@@ -55,10 +55,10 @@ def update(
     from sasrecllm.data.extend import NothingNew
     from sasrecllm.machine.command import own_command
     from sasrecllm.reports.changes import changes_table
-    from sasrecllm.updates.promote import refuse_unknown
+    from sasrecllm.updates.promote import checked
     from sasrecllm.updates.update import update as update_run
 
-    refuse_unknown(promote, "--promote")
+    when = checked(promote, "--promote")
     words = [*context.args]
     if rows is not None and "=" in str(rows) and not rows.exists():  # a setting in the place of a file
         words, rows = [str(rows), *words], None
@@ -71,7 +71,7 @@ def update(
     plugins.allow(allow_plugin or ())
     try:
         done = update_run(
-            folder, rows, items, out, promote=promote, given=[*read_overrides(words)],
+            folder, rows, items, out, promote=when, given=[*read_overrides(words)],
             store=None if from_store is None else _store_rows(folder, from_store),
             command=own_command(), quiet=quiet, force=force,
         )  # fmt: skip

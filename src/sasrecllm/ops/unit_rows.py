@@ -1,4 +1,4 @@
-"""Rows of length one."""
+"""Rows of a table, each divided by its length."""
 
 from __future__ import annotations
 

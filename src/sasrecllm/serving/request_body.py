@@ -50,7 +50,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         Disconnected: the client went away.
     """
     declared = headers.get(b"content-length", b"0")
-    if not declared.isdecimal() or int(declared[:18]) > LARGEST_BODY:
+    if not declared.isdigit() or int(declared[:18]) > LARGEST_BODY:
         await _drain(receive)
         raise Problem(413, f"the body is longer than {LARGEST_BODY} bytes", {"Connection": "close"})
     ends = time.monotonic() + BODY_SECONDS

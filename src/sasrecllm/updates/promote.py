@@ -33,8 +33,8 @@ def link_of(run: Path, out: Path) -> Path:
     return link
 
 
-def refuse_unknown(promote: str, where: str) -> None:
-    """Refuse a word that is none of :data:`PROMOTE`.
+def checked(promote: str, where: str) -> Promote:
+    """The word, which must be one of :data:`PROMOTE`.
 
     Args:
         where: how its user names it: ``--promote``, ``promote``.
@@ -47,6 +47,7 @@ def refuse_unknown(promote: str, where: str) -> None:
         raise ConfigError(
             f"{where} is {promote!r}; allowed: {', '.join(PROMOTE)}{near}", "choose one of these"
         )
+    return promote
 
 
 def wanted(promote: Promote, found: Mapping[str, Any]) -> bool:
