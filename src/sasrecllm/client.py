@@ -64,7 +64,7 @@ class Client:
     """
 
     def __init__(self, url: str, key: str | None = None, timeout: float = 30.0) -> None:
-        if not url.startswith(("http://", "https://")):
+        if not url.lower().startswith(("http://", "https://")):
             raise ConfigError(
                 f"url is {url!r}; allowed: http://... or https://...", "give http://127.0.0.1:8000"
             )
