@@ -128,7 +128,8 @@ sasrecllm shows how `SASRecLLM.score_request` fills them for a server that takes
 
 NUMBERS = """\
 The Python below holds the weights as the run did (`dtype`{bits}) and gives the run's scores: in
-float32 to 0.0001 of a logit, in bfloat16 but for the rounding of half precision inside the layers.
+float32 to 0.0001 of a logit, in bfloat16 to some hundredths (layers round to three digits, and not
+every program rounds in the same places).
 """
 
 BITS = ", and 4 bits by bitsandbytes, which multiplies in bfloat16: `quantization`"
