@@ -18,6 +18,7 @@ import torch
 from sasrecllm.encoders.prior import apply_prior, out_of_fold, rows_of, trusted, write_rows
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.evaluation.metrics import auc
+from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.title_vectors import ReadTitles, TitleReader, along, principal, usual_view, views_of
 from sasrecllm.seeds import VIEW_ITEMS
 from sasrecllm.stages.kind import Work
@@ -43,7 +44,7 @@ def read_titles(work: Work) -> tuple[ReadTitles, dict[str, Any]]:
     """
     c, data, bar = work.config, work.dataset, work.run.progress.bar
     backbone = work.system.plain_backbone()
-    reader = TitleReader(backbone, data.words.get("item", "item"), c.llm.title_tokens)
+    reader = _reader(work, backbone)
     titles = data.catalog.titles
     rng = np.random.default_rng([c.seed, VIEW_ITEMS])
     items = np.sort(rng.permutation(data.n_items)[:MOST_ITEMS])
@@ -58,10 +59,15 @@ def read_titles(work: Work) -> tuple[ReadTitles, dict[str, Any]]:
     return ReadTitles.of(reader, view, found_IH), {"view": str(view), "validation_auc": judged}
 
 
+def _reader(work: Work, backbone: Backbone) -> TitleReader:
+    item, most = work.dataset.words.get("item", "item"), work.config.llm.title_tokens
+    return TitleReader(backbone, item, most)
+
+
 def seconds_of_titles(work: Work) -> float:
     """What :func:`read_titles` would take, by some of the titles."""
     data, backbone = work.dataset, work.system.plain_backbone()
-    reader = TitleReader(backbone, data.words.get("item", "item"), work.config.llm.title_tokens)
+    reader = _reader(work, backbone)
     some = np.unique(np.linspace(0, data.n_items - 1, TRIED).astype(np.int64))
     titles, views = [data.catalog.titles[i] for i in some], views_of(backbone)
     reader.states(titles[:1], views)  # makes what is made once
