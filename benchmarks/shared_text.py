@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sasrecllm.llm.scorer import SCORED_ON_A_CPU, of_like_length
+from sasrecllm.llm.batches import SCORED_ON_A_CPU, of_like_length
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run

@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers.cache_utils import DynamicLayer
 
-import sasrecllm.llm.scorer as llm_scorer
+from sasrecllm.llm import batches
 from sasrecllm.llm.backbone import Backbone, add_lora
+from sasrecllm.llm.batches import of_candidates, of_like_length
 from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.prefix import part_of, shares_prefix
-from sasrecllm.llm.scorer import LLMScorer, of_like_length
+from sasrecllm.llm.scorer import LLMScorer
 from sasrecllm.types import Histories
 
 NOT_APART = None
@@ -351,6 +352,21 @@ def test_batches_keep_to_rows_and_tokens_and_hold_what_begins_alike_whole_where_
             assert len(holding) == 1
 
 
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=200), st.integers(1, 150), st.integers(600, 4000)
+)
+def test_candidates_of_like_length_stand_together_on_a_cpu(own, most, tokens):
+    lengths = np.array(own)
+    parts = list(of_candidates(lengths, most, tokens))
+    assert sorted(np.concatenate(parts)) == list(range(len(own)))
+    assert (np.diff(lengths[np.concatenate(parts)]) >= 0).all()
+    for part in parts:
+        padded = len(part) * lengths[part].max()
+        assert len(part) <= most and padded <= tokens
+        assert padded <= batches.WORTH_A_PASS or lengths[part].max() <= 1.1 * lengths[part].min()
+    assert [len(part) for part in of_candidates(lengths, 200)] == [len(own)]  # a card
+
+
 def test_scoring_on_a_cpu_is_bounded_by_tokens_and_by_rows_alone_elsewhere(scorers, monkeypatch):
     scorer = scorers["paper-text"]
     asked = histories([[0, 1, 2], [3], [4, 5], [6, 7, 8, 0]])
@@ -362,20 +378,20 @@ def test_scoring_on_a_cpu_is_bounded_by_tokens_and_by_rows_alone_elsewhere(score
     )
     whole = scorer.score(asked, targets[:, None])
     assert len(seen) == 1
-    monkeypatch.setattr(llm_scorer, "SCORED_ON_A_CPU", longest * 2)
+    monkeypatch.setattr(batches, "SCORED_ON_A_CPU", longest * 2)
     seen.clear()
     np.testing.assert_allclose(scorer.score(asked, targets[:, None]), whole, **CLOSE)
     assert len(seen) > 1 and all(rows * width <= longest * 2 for rows, width in seen)
     candidates = np.arange(8)[None]
     listed = scorer.score(asked.take(np.array([0])), candidates)
     seen.clear()
-    monkeypatch.setattr(llm_scorer, "SCORED_ON_A_CPU", 20)
+    monkeypatch.setattr(batches, "SCORED_ON_A_CPU", 20)
     again = scorer.score(asked.take(np.array([0])), candidates)
     np.testing.assert_allclose(again, listed, **CLOSE)
     own = seen[1:]  # the shared beginning is read first, alone
     assert sum(rows for rows, _ in own) == 8 and len(own) > 1
     assert all(rows == 1 or rows * width <= 20 for rows, width in own)
-    assert llm_scorer.tokens_at_once("cuda:1") == 0
+    assert batches.tokens_at_once("cuda:1") == 0
 
 
 def test_keys_of_continuations_are_laid_out_for_one_block_at_a_time(scorers, monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sasrecllm.llm.batches import of_candidates
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.prompts.batch import PromptBatch
 from sasrecllm.types import IntArray
@@ -54,20 +55,19 @@ def score_candidates(
         tokens: of their own in one pass, padding included; 0: as many as there are.
     """
     P = int(batch.prefix_lengths_B[0])
-    if tokens:
-        at_once = max(1, min(at_once, tokens // (int(batch.lengths_B.max()) - P)))
     zero = np.zeros(1, dtype=np.int64)
     first = part_of(batch, zero, 0, P)
     cache = model.backbone.read(model.embeds(first, user_1D, _some(item_CD, zero), zero_soft))
-    scores = []
-    for start in range(0, len(batch), at_once):
-        rows = np.arange(start, min(start + at_once, len(batch)))
+    places, scores = [], []
+    for rows in of_candidates(batch.lengths_B - P, at_once, tokens):
         rest = part_of(batch, rows, P, int(batch.lengths_B[rows].max()))
         user_RD = None if user_1D is None else user_1D.expand(len(rows), -1)
         embeds_RTH = model.embeds(rest, user_RD, _some(item_CD, rows), zero_soft)
         hidden_RH = model.backbone.hidden_after(cache, embeds_RTH, rest.lengths_B, np.zeros_like(rows))
+        places.append(rows)
         scores.append(model.answers(hidden_RH))
-    return torch.cat(scores)
+    scores_C = torch.cat(scores)
+    return scores_C[torch.from_numpy(np.argsort(np.concatenate(places))).to(scores_C.device)]
 
 
 def part_of(batch: PromptBatch, rows: IntArray, start: int, end: int) -> PromptBatch:

@@ -5,14 +5,14 @@ Legend: B histories, C candidates.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sasrecllm.llm.batches import of_like_length, tokens_at_once
 from sasrecllm.llm.beginnings import prefix_ids
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.llm.model import SoftTokenLLM
@@ -43,60 +43,6 @@ class GivesVectors(Protocol):
     def item_vectors(self, items: Tensor) -> Tensor:
         """Vectors of ``items`` [C], [C, D]."""
         ...
-
-
-ALIKE = 1.1
-"""Longest prompt of a batch against its shortest, where beginnings are shared: they are as long as the
-shortest of the batch."""
-SCORED_ON_A_CPU = 8192
-"""Tokens scored at once, padding included: more need more memory there, and take as long."""
-
-
-def of_like_length(
-    lengths: IntArray, batch_size: int, prefix_ids: IntArray | None = None, tokens: int = 0
-) -> Iterator[IntArray]:
-    """Places of all prompts in batches of like length, the shortest first.
-
-    Args:
-        prefix_ids: [B] prompts of one number begin alike (:mod:`~sasrecllm.llm.beginnings`);
-            they stand together, and in one batch where that holds them, for what they share is then
-            read once (:class:`SoftTokenLLM`).
-        tokens: largest batch in tokens, padding included; a prompt that is longer alone stands alone.
-            0: as many as there are.
-    """
-    order, alike = np.argsort(lengths, kind="stable"), math.inf
-    run = np.arange(len(order))
-    if prefix_ids is not None and len(lengths):
-        run = np.unique(prefix_ids, return_inverse=True)[1].reshape(-1)
-        if run.max() + 1 < len(run):  # some begin alike
-            longest = np.zeros(run.max() + 1, dtype=np.int64)
-            np.maximum.at(longest, run, lengths)
-            order, alike = np.lexsort((lengths, run, longest[run])), ALIKE
-            lengths = longest[run]
-    starts = _starts(lengths[order], run[order], batch_size, tokens, alike)
-    yield from np.split(order, starts[1:]) if len(order) else ()
-
-
-def _starts(rising: IntArray, run: IntArray, batch_size: int, tokens: int, alike: float) -> list[int]:
-    """Where batches begin that keep to all three bounds, and cut no run that fits into one."""
-    found, start = [], 0
-    while start < len(rising):
-        found.append(start)
-        ahead = rising[start : start + batch_size]
-        fit = ahead <= alike * ahead[0]
-        if tokens:
-            fit &= ahead * np.arange(1, len(ahead) + 1) <= tokens
-        end = start + max(1, int(fit.sum()))  # both rise, so what fits stands in front
-        whole = int((run[start:end] != run[end - 1]).sum())
-        if whole and end < len(run) and run[end] == run[end - 1]:
-            end = start + whole
-        start = end
-    return found
-
-
-def tokens_at_once(device: torch.device | str) -> int:
-    """Tokens scored at once on ``device``; 0: as many as there are."""
-    return SCORED_ON_A_CPU if torch.device(device).type == "cpu" else 0
 
 
 class LLMScorer:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from sasrecllm.encoders import losses
+from sasrecllm.llm.batches import of_like_length, tokens_at_once
 from sasrecllm.llm.beginnings import prefix_ids
 from sasrecllm.llm.mapper import slot_features
-from sasrecllm.llm.scorer import of_like_length, tokens_at_once
 from sasrecllm.ops.draws import share
 from sasrecllm.training.pretrain import ranking_metrics
 from sasrecllm.training.task import Metrics, Task
