@@ -74,7 +74,7 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
     fusion = system.list_fusion
     if fusion is None:
         raise DataError(f"{run} has no fusion of lists", "train it with lists.enabled=true")
-    lists = SASRecLLM.load(folder, "cpu", config).two_stage()  # what `recommend` orders by
+    lists = SASRecLLM.of_run(folder, "cpu", config).two_stage()  # what `recommend` orders by
     asked = asked_of(dataset, "test")
     train = dataset.rows("train")
     likes = dataset.items[train[dataset.labels[train] == 1]]
@@ -132,7 +132,7 @@ def compare(run: Path, other: Path) -> dict[str, Any]:
             table = ListTable(asked, counts_I, resamples=config.evaluation.resamples, seed=config.seed)
         if dataset.digest != digest:
             raise DataError(f"{run} and {other} are of different rows", "prepare both alike")
-        lists = SASRecLLM.load(folder, "cpu", config).two_stage()
+        lists = SASRecLLM.of_run(folder, "cpu", config).two_stage()
         found = table.judge(str(path), serve(lists, asked, dataset.n_items))
         fused[str(path)] = {k: found[k] for k in METRICS}
     assert table is not None

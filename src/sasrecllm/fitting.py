@@ -70,7 +70,7 @@ def fit(
         with _place(out) as folder, as_refusals(folder):
             with interruptible(), run_at_work(folder, chosen, COMMAND, quiet=quiet, force=force) as run:
                 run_all(run)
-            system = SASRecLLM.load(RunFolder(folder), chosen.device, run.config)
+            system = SASRecLLM.of_run(RunFolder(folder), chosen.device, run.config)
             if out is None:
                 system.place = Place(folder, temporary=True)
     return system

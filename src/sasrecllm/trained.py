@@ -30,9 +30,9 @@ class SASRecLLM(Recommender):
     """Where the run lies; nowhere for a system that was put together in memory."""
 
     @classmethod
-    def load(cls, folder: RunFolder, device: str = "auto", config: Config | None = None) -> Self:
-        """See :meth:`.Recommender.load`."""
-        system = super().load(folder, device, config)
+    def of_run(cls, folder: RunFolder, device: str = "auto", config: Config | None = None) -> Self:
+        """See :meth:`.Recommender.of_run`."""
+        system = super().of_run(folder, device, config)
         system.place = Place(folder.path.absolute())
         return system
 
@@ -142,7 +142,7 @@ def update(
                 quiet=quiet,
                 force=force,
             )
-        system = SASRecLLM.load(RunFolder(done.folder))
+        system = SASRecLLM.of_run(RunFolder(done.folder))
     except BaseException:
         if temporary and folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -58,7 +58,7 @@ def rivals(left_out, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rivals")
     export(dataset, folder)
     run = RunFolder(left_out)
-    lists, own = SASRecLLM.load(run).two_stage(), {}
+    lists, own = SASRecLLM.of_run(run).two_stage(), {}
     for split in ("valid", "test"):
         own[split] = serve(lists, asked_of(dataset, split), dataset.n_items).lists
     about = json.dumps({"version": "1.0", "setting": {"model": "x", "knob": 3}, "tried": [{}, {}]})
@@ -173,7 +173,7 @@ def test_the_best_of_ours_is_chosen_among_channels_alone(judged):
 
 def test_the_row_that_is_judged_is_what_recommend_lists(left_out, dataset, judged):
     asked = asked_of(dataset, "test")
-    answered = SASRecLLM.load(RunFolder(left_out)).two_stage().lists(asked.histories, PLACES)
+    answered = SASRecLLM.of_run(RunFolder(left_out)).two_stage().lists(asked.histories, PLACES)
     hits = (answered.items == asked.targets[:, None]).any(1)
     assert judged["rows"][judged["served"]]["hr@10"][0] == pytest.approx(hits.mean(), abs=1e-12)
 

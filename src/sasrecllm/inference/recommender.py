@@ -92,13 +92,13 @@ class Recommender:
         """
         with as_refusals(Path(".")):
             folder = choose_run(folder_of(run))
-        system = cls.load(folder, device, stored_config(folder, allow_plugins))
+        system = cls.of_run(folder, device, stored_config(folder, allow_plugins))
         nobody = system.dataset.latest(np.zeros(1, dtype=np.int64))
         system.score(nobody, np.zeros((1, 1), dtype=np.int64))  # refuses what is not finite
         return system
 
     @classmethod
-    def load(cls, folder: RunFolder, device: str = "auto", config: Config | None = None) -> Self:
+    def of_run(cls, folder: RunFolder, device: str = "auto", config: Config | None = None) -> Self:
         """Load an evaluated run folder, finished or not.
 
         Args:

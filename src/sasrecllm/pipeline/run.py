@@ -49,7 +49,7 @@ def run_all(run: Run) -> dict[str, Any]:
     if is_main_process():
         found = standing(run.folder.results, run.config) or evaluate_run(run, dataset)
         unseal(run.folder)
-        system = Recommender.load(run.folder, run.config.device, run.config)
+        system = Recommender.of_run(run.folder, run.config.device, run.config)
         if system.said_of_index:
             run.progress.line(system.said_of_index)
         write_json(run.folder.showcase, showcase(system))

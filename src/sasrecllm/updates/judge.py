@@ -180,7 +180,7 @@ def before_after(run: Run, dataset: Dataset) -> dict[str, Any]:
         surely worse.
     """
     there, c = RunFolder(Path(run.config.update.of)), run.config.evaluation
-    old, new = (Recommender.load(folder, run.config.device) for folder in (there, run.folder))
+    old, new = (Recommender.of_run(folder, run.config.device) for folder in (there, run.folder))
     stages = planned(run.config)
     last, final = list(run.folder.of_stages(stages))[-1]
     found = judged(
