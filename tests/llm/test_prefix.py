@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers.cache_utils import DynamicLayer
 
+import sasrecllm.llm.model as llm_model
 from sasrecllm.llm import batches
 from sasrecllm.llm.backbone import Backbone, add_lora
 from sasrecllm.llm.batches import of_candidates, of_like_length
+from sasrecllm.llm.beginnings import held_prompts
 from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.mapper import build_mapper, slot_features
 from sasrecllm.llm.model import SoftTokenLLM
@@ -365,6 +367,32 @@ def test_candidates_of_like_length_stand_together_on_a_cpu(own, most, tokens):
         assert len(part) <= most and padded <= tokens
         assert padded <= batches.WORTH_A_PASS or lengths[part].max() <= 1.1 * lengths[part].min()
     assert [len(part) for part in of_candidates(lengths, 200)] == [len(own)]  # a card
+
+
+def test_prompts_that_stand_inside_others_are_answered_by_one_pass_over_these(scorers, monkeypatch):
+    """A timeline of events asks what its prompts ask; two questions of one moment are two texts."""
+    scorer = scorers["events-text"]
+    asked, targets = (
+        histories([[0, 1, 2], [0, 1], [], [0], [0, 1, 2], [3]]),
+        np.array([4, 2, 0, 1, 5, 8]),
+    )
+    batch = scorer.builder.build(asked, targets)
+    held = held_prompts(batch)
+    assert sorted(held.rows) == [0, 4, 5]
+    holds = batch.ids_BT[held.rows[held.owners]]
+    for own, other, length in zip(batch.ids_BT, holds, batch.lengths_B, strict=True):
+        assert (own[:length] == other[:length]).all()
+    seen, hidden = [], scorer.model.backbone.hidden
+    monkeypatch.setattr(scorer.model.backbone, "hidden", lambda e: (seen.append(len(e)), hidden(e))[1])
+    once = scorer.model(batch).detach().numpy()
+    assert seen == [3]
+    mine = scorer.model(batch, mine=np.array([1, 5, 2])).detach().numpy()
+    monkeypatch.setattr(llm_model, "held_prompts", lambda batch: None)
+    np.testing.assert_allclose(once, scorer.model(batch).detach().numpy(), **CLOSE)
+    np.testing.assert_allclose(once[[1, 5, 2]], mine, **CLOSE)
+    assert held_prompts(scorers["paper-soft"].builder.build(asked, targets)) is None
+    likes = scorers["paper-text"].builder.build(asked.take(np.arange(4)), targets[:4])
+    assert held_prompts(likes) is None
 
 
 def test_scoring_on_a_cpu_is_bounded_by_tokens_and_by_rows_alone_elsewhere(scorers, monkeypatch):

@@ -105,8 +105,8 @@ def test_an_encoders_step_is_the_same_however_many_processes_share_it(kind, loss
 
 @pytest.mark.parametrize(
     ("prompt", "parts"),
-    [("short-text", {"adapter"}), ("short-soft", {"mapper"}), ("short-soft", {"adapter", "mapper"}),
-     ("short-soft", {"encoder", "adapter", "mapper"})],
+    [("short-text", {"adapter"}), ("events-text", {"adapter"}), ("short-soft", {"mapper"}),
+     ("short-soft", {"adapter", "mapper"}), ("short-soft", {"encoder", "adapter", "mapper"})],
 )  # fmt: skip
 @pytest.mark.parametrize("slots", [None, DATA.seen_items])
 def test_a_step_of_the_language_model_is_the_same_however_many_processes_share_it(
@@ -117,14 +117,34 @@ def test_a_step_of_the_language_model_is_the_same_however_many_processes_share_i
     with torch.no_grad():  # an adapter begins as nothing, and its dropout would be too
         for parameter in backbone.adapter_parameters():
             parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
-    build = builder(tokenizer, prompt, history_length=3, item_slots=slots)
+    step = 4 if prompt == "events-text" else 1  # many questions in one text, or one
+    build = builder(tokenizer, prompt, history_length=3, item_slots=slots, history_step=step)
     mapper = build_mapper("mlp", width=8, hidden=8, llm_width=16)
     model = SoftTokenLLM(backbone, mapper, build.yes_id, build.no_id)
     soft = {"encoder": encoder(), "cold_item_dropout": 0.3} if prompt == "short-soft" else {}
-    asked = DATA.questions("train").take(np.arange(60))
+    asked = DATA.questions("train").take(np.arange(60 if step == 1 else 300))
     task = AnswerTask("a", model, build, asked, DATA.questions("valid"), parts=parts, **soft)
     assert_processes_add_up_to_one(task, np.arange(0, 33))  # users in common, whose text is read once
     assert_processes_add_up_to_one(task, np.arange(0, 60, 5))
+
+
+def test_a_list_of_events_is_learnt_from_once_for_every_question_that_stands_in_it(tokenizer):
+    backbone = build_llama(tokenizer, width=16, layers=2, heads=2, positions=256)
+    add_lora(backbone, r=2, dropout=0.0)
+    build = builder(tokenizer, "events-text", history_length=3, history_step=6)
+    mapper = build_mapper("mlp", width=8, hidden=8, llm_width=16)
+    model = SoftTokenLLM(backbone, mapper, build.yes_id, build.no_id)
+    asked = DATA.questions("train").take(np.arange(200))
+    task = AnswerTask("a", model, build, asked, DATA.questions("valid"), parts={"adapter"})
+    assert sorted(task.asked) == list(range(200)) and task.weights.sum() == 200
+    assert len(task.lengths) < 60
+    loss = 0.0
+    for one in range(200):
+        rows = asked.take(np.array([one]))
+        score = float(model(build.build(rows.histories, rows.targets)).detach())
+        loss += np.logaddexp(0, score) - score * rows.labels[0]
+    whole = float(task(np.arange(len(task.lengths))).detach())
+    assert whole == pytest.approx(loss, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])

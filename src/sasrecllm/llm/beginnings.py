@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sasrecllm.prompts.batch import PromptBatch, PromptBuilder
+from sasrecllm.prompts.template import SOFT_SLOTS
 from sasrecllm.types import Histories, IntArray
 
 FIRST = 36
@@ -43,6 +44,24 @@ def prefix_ids(
         inside_BT = columns < np.minimum(batch.text_lengths_B, most)[:, None]
         found.append((np.where(inside_BT, batch.ids_BT + 1, 0) * odd[columns]).sum(axis=1))
     return np.unique(np.concatenate(found), return_inverse=True)[1].reshape(-1)
+
+
+def holders(
+    builder: PromptBuilder, histories: Histories, targets: IntArray, chunk: int = 4096
+) -> IntArray:
+    """The prompt that each stands in, or itself, [B] (:func:`held_prompts`)."""
+    found = np.arange(len(targets))
+    template = builder.template
+    if builder.history_step == 1 or not template.has("events") or any(map(template.has, SOFT_SLOTS)):
+        return found
+    # A user's side by side; what a chunk cuts has two holders.
+    order = np.argsort(histories.users, kind="stable")
+    for start in range(0, len(order), chunk):
+        rows = order[start : start + chunk]
+        held = held_prompts(builder.build(histories.take(rows), targets[rows]))
+        if held is not None:
+            found[rows] = rows[held.rows[held.owners]]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,43 @@ class Beginnings:
         read, owners = np.unique(self.owners[mine], return_inverse=True)
         part = replace(self, rows=self.rows[read], owners=owners.reshape(-1), shares=self.shares[mine])
         return read, part
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Prompts that stand whole inside others: one pass over the latter answers them all.
+
+    Args:
+        rows: [L] prompts that stand in no other.
+        owners: [B] place in ``rows`` of the prompt that each stands in, or is.
+        width: tokens of the longest.
+    """
+
+    rows: IntArray
+    owners: IntArray
+    width: int
+
+
+def held_prompts(batch: PromptBatch) -> Held | None:
+    """Which prompts stand inside which, where any does; None also where they have soft slots.
+
+    A list of events says of each title what a prompt asks of its last, so the prompts of one window
+    are beginnings of the longest one.
+    """
+    if len(batch.slot_rows):
+        return None
+    inside_BT = np.arange(batch.ids_BT.shape[1]) < batch.lengths_B[:, None]
+    ids_UT, first_U, of_B = np.unique(
+        np.where(inside_BT, batch.ids_BT, -1), axis=0, return_index=True, return_inverse=True
+    )
+    # Sorted, with nothing before any token, a prompt stands right before those that begin with it.
+    begins = (ids_UT[1:] == ids_UT[:-1]) | (ids_UT[:-1] == -1)
+    ends = np.append(np.flatnonzero(~begins.all(axis=1)), len(ids_UT) - 1)
+    if len(ends) == len(batch):
+        return None
+    owners_U = np.searchsorted(ends, np.arange(len(ids_UT)))
+    rows = first_U[ends]
+    return Held(rows, owners_U[of_B.reshape(-1)], int(batch.lengths_B[rows].max()))
 
 
 def same_text(batch: PromptBatch) -> Beginnings:

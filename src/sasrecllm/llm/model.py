@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrecllm.llm.backbone import Backbone
-from sasrecllm.llm.beginnings import Beginnings, common_text, nested_text, same_text
+from sasrecllm.llm.beginnings import Beginnings, Held, common_text, held_prompts, nested_text, same_text
 from sasrecllm.llm.injection import inject
 from sasrecllm.llm.mapper import Mapper
 from sasrecllm.ops.draws import Rows, of_rows
@@ -59,7 +59,10 @@ class SoftTokenLLM(nn.Module):
             ValueError: prompts with slots came without vectors.
         """
         embeds_BTH = self.embeds(batch, user_BD, item_BD, zero_soft)
-        apart, lengths_B, beginnings, rows = self.read_once(batch), batch.lengths_B, None, None
+        held, apart = held_prompts(batch), self.read_once(batch)
+        if held is not None and self._worth(held, apart, batch):
+            return self._of_held(embeds_BTH, batch.lengths_B, held, mine)
+        lengths_B, beginnings, rows = batch.lengths_B, None, None
         if mine is not None:  # what is read once, and the places of all, are those of the whole batch
             rows = Rows(len(batch), mine)
             if apart is not None:
@@ -81,6 +84,23 @@ class SoftTokenLLM(nn.Module):
                 cache, rest_BRH, lengths_B - apart.shares, apart.owners, shares_B
             )
             return self.answers(hidden_BH)
+
+    def _of_held(
+        self, embeds_BTH: Tensor, lengths_B: IntArray, held: Held, mine: IntArray | None
+    ) -> Tensor:
+        """Scores of prompts that stand inside others, by one pass over the latter."""
+        wanted = np.arange(len(lengths_B)) if mine is None else mine
+        read, owners = np.unique(held.owners[wanted], return_inverse=True)
+        with of_rows(None if mine is None else Rows(len(held.rows), read)):
+            whole_LTH = embeds_BTH[torch.from_numpy(held.rows[read]), : held.width]
+            states_LTH = self.backbone.hidden(whole_LTH)
+        ends = torch.from_numpy(lengths_B[wanted] - 1)
+        return self.answers(states_LTH[torch.from_numpy(owners.reshape(-1)), ends])
+
+    @staticmethod
+    def _worth(held: Held, apart: Beginnings | None, batch: PromptBatch) -> bool:
+        other = batch.ids_BT.size if apart is None else apart.tokens()
+        return len(held.rows) * held.width < other
 
     @property
     def _adapter_learns(self) -> bool:

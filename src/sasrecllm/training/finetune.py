@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sasrecllm.encoders import losses
 from sasrecllm.llm.batches import of_like_length, tokens_at_once
-from sasrecllm.llm.beginnings import prefix_ids
+from sasrecllm.llm.beginnings import holders, prefix_ids
 from sasrecllm.llm.mapper import slot_features
 from sasrecllm.ops.draws import share
 from sasrecllm.training.pretrain import ranking_metrics
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 class AnswerTask(Task):
     """BCE on logit(Yes) − logit(No) of the prompt's last position.
+
+    An example is a prompt with all those that stand inside it, so that one pass over a list of events
+    learns from each of them.  Most templates hold none: an example is then a question.
 
     Args:
         parts: what learns, of ``encoder``, ``adapter``, ``mapper``.
@@ -70,9 +73,14 @@ class AnswerTask(Task):
         if cold is not None:
             self.cold_B |= torch.as_tensor(cold, device=device)
         self.some_cold = bool(cold_item_dropout) or bool(self.cold_B.any())
-        self.lengths = builder.lengths(questions.histories, questions.targets)
-        self.prefix_ids = prefix_ids(builder, questions.histories, questions.targets)
-        self.weights = np.ones(len(questions))
+        of_B = holders(builder, questions.histories, questions.targets)
+        longest, counts = np.unique(of_B, return_counts=True)
+        self.asked = np.argsort(of_B, kind="stable")
+        self.starts = np.cumsum(counts) - counts
+        self.weights = counts.astype(np.float64)
+        prompts = questions.take(longest)
+        self.lengths = builder.lengths(prompts.histories, prompts.targets)
+        self.prefix_ids = prefix_ids(builder, prompts.histories, prompts.targets)
         self.validation_lengths = builder.lengths(validation.histories, validation.targets)
         self.validation_prefix_ids = prefix_ids(builder, validation.histories, validation.targets)
         self.n_validation = len(validation)
@@ -95,25 +103,35 @@ class AnswerTask(Task):
             self.encoder.train()
 
     def forward(self, examples: IntArray) -> Tensor:
-        """Cross-entropy of Yes and No, summed over the questions ``examples``."""
+        """Cross-entropy of Yes and No, summed over the questions of ``examples``."""
         # The slots of a batch that several processes share are made by each of them, for all of it: so
         # little costs less than telling their random numbers apart.
         batch = share()
         examples, mine = (examples, None) if batch is None else (batch.examples, batch.mine)
-        rows = self.questions.take(examples)
-        user_BE, item_BE = self._slot_features(rows, examples, training=True)
+        asked, of_example = self._questions_of(examples)
+        if mine is not None:
+            mine = np.flatnonzero(np.isin(of_example, mine))
+        rows = self.questions.take(asked)
+        user_BE, item_BE = self._slot_features(rows, asked, training=True)
         slotless = None
         if item_BE is not None and self.some_cold:
             gone_B1 = torch.rand(len(rows), 1, device=self.device) < self.cold_item_dropout
-            gone_B1 |= self.cold_B[torch.from_numpy(examples).to(self.device)][:, None]
+            gone_B1 |= self.cold_B[torch.from_numpy(asked).to(self.device)][:, None]
             if self.builder.item_slots is None:
-                item_BE = torch.where(gone_B1, self._as_cold(rows, examples), item_BE)
+                item_BE = torch.where(gone_B1, self._as_cold(rows, asked), item_BE)
             else:
                 slotless = gone_B1[:, 0].cpu().numpy()
         logits_B = self._logits(rows, user_BE, item_BE, slotless, mine)
         labels = rows.labels if mine is None else rows.labels[mine]
         labels_B = torch.from_numpy(labels.astype(np.float32)).to(self.device)
         return losses.bce(logits_B.float(), labels_B).sum()
+
+    def _questions_of(self, examples: IntArray) -> tuple[IntArray, IntArray]:
+        """The questions of ``examples`` [B], and the place of each one's example, [B]."""
+        counts = self.weights[examples].astype(np.int64)
+        of_example = np.repeat(np.arange(len(examples)), counts)
+        within = np.arange(len(of_example)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self.asked[np.repeat(self.starts[examples], counts) + within], of_example
 
     def _logits(
         self,
