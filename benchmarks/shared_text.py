@@ -4,8 +4,9 @@
     python -m benchmarks.shared_text prepared/ml-1m
 
 A row each for what is learnt from (batches of the settings, in the micro-batches that a CPU gets) and
-for what validates, with the window of titles moving on title by title and in steps of five: tokens a
-prompt, whole and read.  Nothing is trained, and no time is measured.
+for what validates: the settings' own template with the window of titles moving on title by title and
+in steps of five, and a list of events in steps of ten and twenty.  Tokens a prompt, whole and read.
+Nothing is trained, and no time is measured.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from sasrecllm.llm.batches import SCORED_ON_A_CPU, of_like_length
+from sasrecllm.llm.beginnings import held_prompts
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run
@@ -35,10 +37,15 @@ BATCHES = 60
 """Training batches that are counted."""
 
 
-def rows(folder: Path, step: int) -> list[str]:
+WAYS = ((None, 1), (None, 5), ("events-text", 10), ("events-text", 20))
+"""Template, None for the settings' own, and by how many titles its window moves on."""
+
+
+def rows(folder: Path, template: str | None, step: int) -> list[str]:
     """The lines of a prepared folder whose windows move on by ``step`` titles."""
     config = stored_config(RunFolder(folder))
-    llm = config.llm.model_copy(update={"history_step": step})
+    other = {} if template is None else {"text_prompt": template, "chat": "off"}
+    llm = config.llm.model_copy(update={"history_step": step, **other})
     config = config.model_copy(update={"llm": llm, "strategy": "text-only"})
     task = _task(folder, config)
     batch, lengths = config.llm.loop.batch_size, task.lengths
@@ -48,10 +55,12 @@ def rows(folder: Path, step: int) -> list[str]:
         task.validation_lengths, config.llm.score_batch, task.validation_prefix_ids, SCORED_ON_A_CPU
     )
     task.learn()
-    found = [_line(f"training, steps of {step}", task, task.questions, learnt)]
+    name = f"{template or config.llm.text_prompt}, steps of {step}"
+    asked = [task.questions_of(part)[0] for part in learnt]
+    found = [_line(f"training, {name}", task, task.questions, asked)]
     task.eval()
     with torch.no_grad():
-        found.append(_line(f"validation, steps of {step}", task, task.validation, list(judged)))
+        found.append(_line(f"validation, {name}", task, task.validation, list(judged)))
     return found
 
 
@@ -71,9 +80,10 @@ def _line(name: str, task: AnswerTask, questions: Questions, batches: list[IntAr
     for at in batches:
         asked = questions.take(at)
         batch = task.builder.build(asked.histories, asked.targets)
-        apart = task.model.read_once(batch)
+        apart, held = task.model.read_once(batch), held_prompts(batch)
+        ways = [batch.ids_BT.size, apart and apart.tokens(), held and len(held.rows) * held.width]
         whole += int(np.sum(batch.lengths_B))
-        read += batch.ids_BT.size if apart is None else apart.tokens()
+        read += min(way for way in ways if way is not None)
         count += len(at)
     return f"| {name} | {count:,} | {whole / count:.0f} | {read / count:.0f} |"
 
@@ -82,4 +92,4 @@ if __name__ == "__main__":
     print("| prompts | rows | tokens of a prompt | read for a prompt |")
     print("|---|---|---|---|")
     for name in sys.argv[1:]:
-        print("\n".join(line for step in (1, 5) for line in rows(Path(name), step)))
+        print("\n".join(line for template, step in WAYS for line in rows(Path(name), template, step)))

@@ -256,7 +256,8 @@ def taught(work: Work, stage: Stage, folder: StageFolder) -> IntArray:
             task.lengths, settings.batch_size, settings.seed, epoch, task.prefix_ids
         )
     ]
-    return np.unique(task.questions.rows[np.concatenate(batches[:steps])])
+    asked, _ = task.questions_of(np.concatenate(batches[:steps]))
+    return np.unique(task.questions.rows[asked])
 
 
 def _known(scores: Mapping[str, FloatArray], labels: LabelArray) -> dict[str, Any]:

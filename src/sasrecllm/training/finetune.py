@@ -108,7 +108,7 @@ class AnswerTask(Task):
         # little costs less than telling their random numbers apart.
         batch = share()
         examples, mine = (examples, None) if batch is None else (batch.examples, batch.mine)
-        asked, of_example = self._questions_of(examples)
+        asked, of_example = self.questions_of(examples)
         if mine is not None:
             mine = np.flatnonzero(np.isin(of_example, mine))
         rows = self.questions.take(asked)
@@ -126,7 +126,7 @@ class AnswerTask(Task):
         labels_B = torch.from_numpy(labels.astype(np.float32)).to(self.device)
         return losses.bce(logits_B.float(), labels_B).sum()
 
-    def _questions_of(self, examples: IntArray) -> tuple[IntArray, IntArray]:
+    def questions_of(self, examples: IntArray) -> tuple[IntArray, IntArray]:
         """The questions of ``examples`` [B], and the place of each one's example, [B]."""
         counts = self.weights[examples].astype(np.int64)
         of_example = np.repeat(np.arange(len(examples)), counts)
