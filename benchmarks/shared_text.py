@@ -81,7 +81,7 @@ def _line(name: str, task: AnswerTask, questions: Questions, batches: list[IntAr
         asked = questions.take(at)
         batch = task.builder.build(asked.histories, asked.targets)
         apart, held = task.model.read_once(batch), held_prompts(batch)
-        ways = [batch.ids_BT.size, apart and apart.tokens(), held and len(held.rows) * held.width]
+        ways = [batch.ids_BT.size, apart and apart.tokens(), held and held.tokens]
         whole += int(np.sum(batch.lengths_B))
         read += min(way for way in ways if way is not None)
         count += len(at)

@@ -116,6 +116,11 @@ class Held:
     owners: IntArray
     width: int
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that are read, padding included."""
+        return len(self.rows) * self.width
+
 
 def held_prompts(batch: PromptBatch) -> Held | None:
     """Which prompts stand inside which, where any does; None also where they have soft slots.

@@ -100,7 +100,7 @@ class SoftTokenLLM(nn.Module):
     @staticmethod
     def _worth(held: Held, apart: Beginnings | None, batch: PromptBatch) -> bool:
         other = batch.ids_BT.size if apart is None else apart.tokens()
-        return len(held.rows) * held.width < other
+        return held.tokens < other
 
     @property
     def _adapter_learns(self) -> bool:
