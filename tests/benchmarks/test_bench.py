@@ -36,6 +36,7 @@ from sasrecllm.llm.prefix import score_candidates
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.runs.opening import open_run
 from sasrecllm.training.batches import plan_epoch
+from sasrecllm.training.loop import fit
 
 ROOT = Path(__file__).parents[2]
 
@@ -298,14 +299,18 @@ def test_quality_tells_the_difference_and_the_spread_of_seeds():
     assert "difference +0.0067, between seeds ±0.0200" in found.note
 
 
-def test_quality_trains_both_ways_on_a_finished_run(tmp_path):
+def test_quality_trains_both_ways_on_a_finished_run(tmp_path, monkeypatch):
     options = ["strategy=text-only", "fusion.enabled=false", "evaluation.ablations=false"]
     config = load_config(ROOT / "tests" / "tiny.yaml", options)
     run_all(open_run(tmp_path / "run", config, "test", quiet=True))
+    trained = []
+    monkeypatch.setattr(quality, "fit", lambda task, loop: trained.append(task) or fit(task, loop))
     encoder, answers = quality.bench(tmp_path / "run", 2)
     for found in (encoder, answers):
         assert 0.3 < found.ours < 0.8 and found.unit == "AUC"
-        assert found.ours != found.theirs  # other batches, so other weights
+    # Ours and theirs in turn, for two seeds: only ours may plan by lengths and by histories.
+    assert [len(np.unique(task.lengths)) > 1 for task in trained[:4]] == [True, False] * 2
+    assert [task.prefix_ids is not None for task in trained[4:]] == [True, False] * 2
 
 
 def test_growth_finds_the_slope_of_what_it_is_given(monkeypatch):
