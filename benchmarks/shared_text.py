@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from sasrecllm.llm.batches import SCORED_ON_A_CPU, of_like_length
-from sasrecllm.llm.beginnings import held_prompts
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.opening import Run
@@ -80,10 +79,9 @@ def _line(name: str, task: AnswerTask, questions: Questions, batches: list[IntAr
     for at in batches:
         asked = questions.take(at)
         batch = task.builder.build(asked.histories, asked.targets)
-        apart, held = task.model.read_once(batch), held_prompts(batch)
-        ways = [batch.ids_BT.size, apart and apart.tokens(), held and held.tokens]
+        once = task.model.read_once(batch)
         whole += int(np.sum(batch.lengths_B))
-        read += min(way for way in ways if way is not None)
+        read += batch.ids_BT.size if once is None else once.tokens()
         count += len(at)
     return f"| {name} | {count:,} | {whole / count:.0f} | {read / count:.0f} |"
 

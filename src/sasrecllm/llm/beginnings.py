@@ -116,7 +116,6 @@ class Held:
     owners: IntArray
     width: int
 
-    @property
     def tokens(self) -> int:
         """Tokens that are read, padding included."""
         return len(self.rows) * self.width

@@ -59,12 +59,22 @@ class SoftTokenLLM(nn.Module):
             ValueError: prompts with slots came without vectors.
         """
         embeds_BTH = self.embeds(batch, user_BD, item_BD, zero_soft)
-        held, apart = held_prompts(batch), self.read_once(batch)
-        if held is not None and self._worth(held, apart, batch):
-            return self._of_held(embeds_BTH, batch.lengths_B, held, mine)
-        lengths_B, beginnings, rows = batch.lengths_B, None, None
+        once = self.read_once(batch)
+        if isinstance(once, Held):
+            return self._of_held(embeds_BTH, batch.lengths_B, once, mine)
+        return self._of_beginnings(embeds_BTH, batch.lengths_B, once, mine)
+
+    def _of_beginnings(
+        self,
+        embeds_BTH: Tensor,
+        lengths_B: IntArray,
+        apart: Beginnings | None,
+        mine: IntArray | None,
+    ) -> Tensor:
+        """Scores of prompts that continue what is read apart; of None, each is read whole."""
+        beginnings, rows = None, None
         if mine is not None:  # what is read once, and the places of all, are those of the whole batch
-            rows = Rows(len(batch), mine)
+            rows = Rows(len(lengths_B), mine)
             if apart is not None:
                 count, (read, apart) = len(apart.rows), apart.of(mine)
                 beginnings = Rows(count, read)
@@ -97,16 +107,20 @@ class SoftTokenLLM(nn.Module):
         ends = torch.from_numpy(lengths_B[wanted] - 1)
         return self.answers(states_LTH[torch.from_numpy(owners.reshape(-1)), ends])
 
-    @staticmethod
-    def _worth(held: Held, apart: Beginnings | None, batch: PromptBatch) -> bool:
-        other = batch.ids_BT.size if apart is None else apart.tokens()
-        return held.tokens < other
-
     @property
     def _adapter_learns(self) -> bool:
         return any(p.requires_grad for p in self.backbone.adapter_parameters())
 
-    def read_once(self, batch: PromptBatch) -> Beginnings | None:
+    def read_once(self, batch: PromptBatch) -> Held | Beginnings | None:
+        """Whole prompts or beginnings that are read for all that share them, the fewest tokens of both.
+
+        None where every prompt is read whole, by itself, because nothing else would pay.
+        """
+        held, apart = held_prompts(batch), self._apart(batch)
+        other = batch.ids_BT.size if apart is None else apart.tokens()
+        return apart if held is None or held.tokens() >= other else held
+
+    def _apart(self, batch: PromptBatch) -> Beginnings | None:
         """Leading text that is read apart, for all prompts that share it; None where it would not pay.
 
         Where a mapper learns before a frozen language model it always pays: no gradient reaches text.

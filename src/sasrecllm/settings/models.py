@@ -108,7 +108,8 @@ class LLM(Section):
         1,
         ge=1,
         description="titles by which that window moves on: of 5 it holds up to 4 more, and questions of"
-        " one user begin alike, which is then read once",
+        " one user begin alike, which is then read once; where the prompt lists {events}, a window is"
+        " one example of loop.batch_size, with every question that stands in it",
     )
     title_tokens: int = Field(48, ge=1, description="longest title in tokens; the rest is cut")
     max_tokens: int = Field(1024, ge=32, description="longest prompt; the oldest titles go first")
