@@ -4,9 +4,9 @@
     python -m benchmarks.shared_text prepared/ml-1m
 
 A row each for what is learnt from (batches of the settings, in the micro-batches that a CPU gets) and
-for what validates: the settings' own template with the window of titles moving on title by title and
-in steps of five, and a list of events in steps of ten and twenty.  Tokens a prompt, whole and read.
-Nothing is trained, and no time is measured.
+for what validates: the paper's template, the one that asks before the title with its window of titles
+moving on title by title and in steps of five, and a list of events in steps of ten and twenty.  Tokens
+a prompt, whole and read.  Nothing is trained, and no time is measured.
 """
 
 from __future__ import annotations
@@ -36,15 +36,21 @@ BATCHES = 60
 """Training batches that are counted."""
 
 
-WAYS = ((None, 1), (None, 5), ("events-text", 10), ("events-text", 20))
-"""Template, None for the settings' own, and by how many titles its window moves on."""
+WAYS = (
+    ("paper-text", 1),
+    ("question-first-text", 1),
+    ("question-first-text", 5),
+    ("events-text", 10),
+    ("events-text", 20),
+)
+"""Template, and by how many titles its window moves on; lists of events are asked in no chat."""
 
 
-def rows(folder: Path, template: str | None, step: int) -> list[str]:
+def rows(folder: Path, template: str, step: int) -> list[str]:
     """The lines of a prepared folder whose windows move on by ``step`` titles."""
     config = stored_config(RunFolder(folder))
-    other = {} if template is None else {"text_prompt": template, "chat": "off"}
-    llm = config.llm.model_copy(update={"history_step": step, **other})
+    chat = "off" if template == "events-text" else config.llm.chat
+    llm = config.llm.model_copy(update={"history_step": step, "text_prompt": template, "chat": chat})
     config = config.model_copy(update={"llm": llm, "strategy": "text-only"})
     task = _task(folder, config)
     batch, lengths = config.llm.loop.batch_size, task.lengths
@@ -54,7 +60,7 @@ def rows(folder: Path, template: str | None, step: int) -> list[str]:
         task.validation_lengths, config.llm.score_batch, task.validation_prefix_ids, SCORED_ON_A_CPU
     )
     task.learn()
-    name = f"{template or config.llm.text_prompt}, steps of {step}"
+    name = f"{template}, steps of {step}"
     asked = [task.questions_of(part)[0] for part in learnt]
     found = [_line(f"training, {name}", task, task.questions, asked)]
     task.eval()
