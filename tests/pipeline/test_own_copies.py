@@ -11,12 +11,13 @@ from sasrecllm.checkpoint import commit_folder, read_json, save_part
 from sasrecllm.config import load_config, parse_config
 from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.pipeline.prepare import check_settings, claim_folder
+from sasrecllm.prompts.template import load_template
 from sasrecllm.runs.absolute_paths import with_absolute_paths
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.loaded import keep_part
 from sasrecllm.runs.opening import claim, open_run
 from sasrecllm.runs.stored import stored_config
-from sasrecllm.runs.templates import keep_templates, stored_templates
+from sasrecllm.runs.templates import keep_templates, named_templates, stored_templates
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 WORDS = "They liked {history|; |nothing}. Will they like {target}? Answer:"
@@ -97,6 +98,17 @@ def test_copies_are_to_the_letter_and_lines_may_end_as_on_windows(tmp_path):
     assert (tmp_path / "run/prompts/text.txt").read_bytes() == template.read_bytes()[3:]
     found = stored_templates(RunFolder(tmp_path / "run"), config)["text"]
     assert found.segments[0].text == "Liked:\n" and found.cue == "? Answer:"
+
+
+def test_a_pretrained_model_is_asked_before_the_title_and_one_built_from_titles_in_few_words():
+    built = named_templates(parse_config({}, "test"))
+    assert built == {"text": "short-text", "soft": "short-soft"}
+    config = parse_config({"llm": {"backbone": "owner/name", "soft_prompt": "paper-soft"}}, "test")
+    names = named_templates(config)
+    assert names == {"text": "question-first-text", "soft": "paper-soft"}
+    # Every candidate of a list reads the cue again.
+    shorter, paper = (load_template(name).cue for name in (names["text"], "paper-text"))
+    assert shorter == '". Answer:' and len(shorter) < len(paper)
 
 
 def test_a_wrong_template_leaves_no_folder_behind_and_is_named_as_it_was_typed(tmp_path, monkeypatch):
