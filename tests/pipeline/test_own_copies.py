@@ -100,11 +100,11 @@ def test_copies_are_to_the_letter_and_lines_may_end_as_on_windows(tmp_path):
     assert found.segments[0].text == "Liked:\n" and found.cue == "? Answer:"
 
 
-def test_a_pretrained_model_is_asked_before_the_title_and_one_built_from_titles_in_few_words():
+def test_a_pretrained_model_is_asked_in_the_papers_words_and_one_built_from_titles_in_few():
     built = named_templates(parse_config({}, "test"))
     assert built == {"text": "short-text", "soft": "short-soft"}
-    config = parse_config({"llm": {"backbone": "owner/name", "soft_prompt": "paper-soft"}}, "test")
-    names = named_templates(config)
+    asked = {"backbone": "owner/name", "text_prompt": "question-first-text"}
+    names = named_templates(parse_config({"llm": asked}, "test"))
     assert names == {"text": "question-first-text", "soft": "paper-soft"}
     # Every candidate of a list reads the cue again.
     shorter, paper = (load_template(name).cue for name in (names["text"], "paper-text"))

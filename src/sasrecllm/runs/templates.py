@@ -29,9 +29,8 @@ AUTO = "auto"
 def named_templates(config: Config) -> dict[str, str]:
     """``text`` and ``soft`` -> name or path of that prompt's template."""
     asked = {"text": config.llm.text_prompt, "soft": config.llm.soft_prompt}
-    # What knows no words yet learns as much from few of them, and reads these sooner.  What knows
-    # words is asked before the title: what stands behind it is read again for every candidate.
-    kind = "short" if source_of(config.llm.backbone).in_run else "question-first"
+    # What knows no words yet learns as much from few of them, and reads these sooner.
+    kind = "short" if source_of(config.llm.backbone).in_run else "paper"
     return {prompt: f"{kind}-{prompt}" if name == AUTO else name for prompt, name in asked.items()}
 
 

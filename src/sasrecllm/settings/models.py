@@ -96,7 +96,7 @@ class LLM(Section):
     text_prompt: str = Field(
         "auto",
         description="template name or path; auto: short-text for the model that the run builds,"
-        " question-first-text for a pretrained one",
+        " paper-text for a pretrained one; question-first-text: fewer tokens a candidate",
     )
     soft_prompt: str = Field("auto", description="likewise; auto: short-soft or question-first-soft")
     chat: Literal["auto", "off"] = Field(
