@@ -4,8 +4,8 @@
     python -m benchmarks.shared_text prepared/ml-1m
 
 A row each for what is learnt from (batches of the settings, in the micro-batches that a CPU gets) and
-for what validates: the paper's template with its window of titles moving on title by title and in steps of
-five, the one that asks before the title, and a list of events in steps of ten and twenty.  Tokens a
+for what validates: the paper's template with its window of titles moving on title by title and in steps
+of five, the one that asks before the title, and a list of events in steps of ten and twenty.  Tokens a
 prompt, whole and read.  Nothing is trained, and no time is measured.
 """
 

@@ -19,10 +19,14 @@ def test_a_shell_takes_it_as_it_was_given(monkeypatch):
 @pytest.mark.parametrize(
     ("word", "shown"),
     [
-        ("postgresql://ann:s3cret@db.shop:5432/likes", "postgresql://db.shop/likes"),
+        ("postgresql://ann:s3cret@db.shop:5432/likes", "postgresql://db.shop:5432/likes"),
         ("--from-store=postgresql://ann:s3cret@db/likes", "--from-store=postgresql://db/likes"),
         ("postgres://db/likes?user=ann&password=s3cret", "postgres://db/likes"),
         ("postgresql://ann:p%40s3cret@db/likes", "postgresql://db/likes"),
+        ("postgresql://ann:[x@db:6432/likes", "postgresql://db:6432/likes"),
+        ("postgresql://ann:p/s3cret@db/likes", "postgresql://..."),
+        ("postgresql://ann:p?s3cret@db/likes", "postgresql://..."),
+        ("https://files.shop/@ann/orders.csv", "https://files.shop/@ann/orders.csv"),
         ("https://files.shop/orders.csv", "https://files.shop/orders.csv"),
         ("sqlite:////tmp/a.sqlite", "sqlite:////tmp/a.sqlite"),
         ("ann@shop.example", "ann@shop.example"),

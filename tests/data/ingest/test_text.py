@@ -3,6 +3,8 @@
 import csv
 import gzip
 import io
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -259,6 +261,21 @@ def test_blank_lines_before_the_header_and_line_breaks_in_it_are_counted(tmp_pat
     with pytest.raises(DataError, match="UTF-16"):
         (tmp_path / "t.csv").write_bytes("a,b\n1,2\n".encode("utf-16-le"))
         read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+@pytest.mark.skipif(shutil.which("iconv") is None, reason="no iconv")
+def test_the_conversion_that_is_named_works(tmp_path: Path, encoding: str) -> None:
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    old.write_bytes("user,title\n1,Amélie\n".encode(encoding))
+    with pytest.raises(DataError, match="convert it: ") as refused:
+        read_table(old)
+    command = str(refused.value).split("convert it: ")[1].splitlines()[0]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    frame, _ = read_table(new)
+    assert frame["title"].to_list() == ["Amélie"]
 
 
 def test_what_was_made_of_the_marks_stands_in_the_notes(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ The rows are counted here too, so that the reader can hold its own count against
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import mmap
@@ -37,6 +38,19 @@ OTHERS = (
     *((sign, "JSON", "write one object a line into a .jsonl file") for sign in (b"[{", b"[\n", b"[\r")),
 )
 """How files begin that are sometimes named like text."""
+WIDE = (  # as iconv spells them
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # begins as UTF-16 does
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+ZEROS: dict[tuple[bool, ...], str] = {
+    (False, True, True, True): "UTF-32LE",
+    (True, True, True, False): "UTF-32BE",
+    (False, True, False, True): "UTF-16LE",
+    (True, False, True, False): "UTF-16BE",
+}
+CONVERT = "convert it: iconv -f {} -t UTF-8 old.csv > new.csv"
 AGAIN = "fetch or write it again"
 
 
@@ -160,7 +174,10 @@ def _header(path: Path) -> tuple[str, int]:
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}", AGAIN) from None
     if "\x00" in header:
-        raise _utf16(path)
+        raise _of_wide(path) or DataError(
+            f"{path}, line {skipped + 1}: the header holds a NUL character",
+            "write the header again without it",
+        )
     if "\r" in header:
         raise DataError(
             f"{path}, line 1: lines end with a carriage return alone",
@@ -182,20 +199,36 @@ def _refuse_other_kind(path: Path) -> None:
 
 
 def not_utf8(path: Path) -> DataError:
-    """Name the line and the byte that are not UTF-8."""
-    remedy = "convert it: iconv -f ISO-8859-1 -t UTF-8 old.csv > new.csv"
+    """Name the encoding, or the line and the byte that are not UTF-8."""
+    wide = _of_wide(path)
+    if wide is not None:
+        return wide
+    remedy = CONVERT.format("ISO-8859-1")
     with raw(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
-                if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    return _utf16(path)
                 byte = f"byte 0x{line[error.start]:02x} is not UTF-8 (latin-1 perhaps)"
                 return DataError(f"{path}, line {number}: {byte}", remedy)
     return DataError(f"{path} is not UTF-8", remedy)
 
 
-def _utf16(path: Path) -> DataError:
-    remedy = "convert it: iconv -f UTF-16 -t UTF-8 old.csv > new.csv"
-    return DataError(f"{path} is UTF-16, not UTF-8", remedy)
+def _of_wide(path: Path) -> DataError | None:
+    """The refusal of a file with two or four bytes a character; None for any other."""
+    with raw(path) as data:
+        wide = _wide(data.read(4))
+    if wide is None:
+        return None
+    return DataError(f"{path} is {wide[:6]}, not UTF-8", CONVERT.format(wide))
+
+
+def _wide(begins: bytes) -> str | None:
+    """The encoding of two or four bytes a character that a file has by its first four bytes.
+
+    Without a mark at the beginning, zeros tell: a table begins with a character of ASCII.
+    """
+    for mark, encoding in WIDE:
+        if begins.startswith(mark):
+            return encoding
+    return ZEROS.get(tuple(byte == 0 for byte in begins))
