@@ -242,7 +242,10 @@ def test_frozen_parts_stay_bit_identical_through_later_stages(run):
 
 def test_print_config_dry_run_evaluate_and_report(run, cli, tmp_path):
     assert "width: 16" in cli("run", "--config", TINY, "--print-config")
-    output = cli("run", "--config", TINY, "--out", tmp_path / "dry", "--dry-run")
+    output = cli(
+        "run", "--config", TINY, "--out", tmp_path / "dry", "--dry-run", "encoder.loop.max_steps=3"
+    )
+    assert re.search(r"stage encoder: [\d,]+ examples, at most 3 steps of 8 \(0\.\d\d epochs\)", output)
     assert "in all about" in output and not (tmp_path / "dry" / "stages").exists()
     folder = tmp_path / "again"
     shutil.copytree(run, folder)

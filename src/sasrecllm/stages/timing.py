@@ -66,7 +66,7 @@ class StageTime:
         copies: how many times it is trained (cross-fitting).
         other: what is no training.
         asks: it asks the language model.
-        said: examples, epochs and what learns, for people.
+        said: examples, steps and what learns, for people.
     """
 
     step: float = 0.0
@@ -179,8 +179,9 @@ def _stage(work: Work, stage: Stage) -> StageTime:
         copies,
         other,
         stage.kind.asks_language_model,
-        f"{len(task.lengths)} examples, at most {settings.epochs} epochs, validation on"
-        f" {task.n_validation} rows, {learns:,} parameters learn",
+        f"{len(task.lengths):,} examples, at most {steps:,} steps of {settings.batch_size}"
+        f" ({steps * settings.batch_size / max(1, len(task.lengths)):.2f} epochs), validation on"
+        f" {task.n_validation:,} rows, {learns:,} parameters learn",
     )
 
 
