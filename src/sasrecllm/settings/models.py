@@ -98,7 +98,7 @@ class LLM(Section):
         description="template name or path; auto: short-text for the model that the run builds,"
         " paper-text for a pretrained one; question-first-text: fewer tokens a candidate",
     )
-    soft_prompt: str = Field("auto", description="likewise; auto: short-soft or question-first-soft")
+    soft_prompt: str = Field("auto", description="likewise; auto: short-soft or paper-soft")
     chat: Literal["auto", "off"] = Field(
         "auto",
         description="auto: the prompt is a user's message in the model's chat template, if it has one",
