@@ -263,19 +263,27 @@ def test_blank_lines_before_the_header_and_line_breaks_in_it_are_counted(tmp_pat
         read_table(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("name", ["log of May.csv", "log.csv.gz"])
 @pytest.mark.parametrize(
-    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+    "encoding",
+    ["latin-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "a line end"],
 )
 @pytest.mark.skipif(shutil.which("iconv") is None, reason="no iconv")
-def test_the_conversion_that_is_named_works(tmp_path: Path, encoding: str) -> None:
-    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
-    old.write_bytes("user,title\n1,Amélie\n".encode(encoding))
-    with pytest.raises(DataError, match="convert it: ") as refused:
-        read_table(old)
-    command = str(refused.value).split("convert it: ")[1].splitlines()[0]
-    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
-    frame, _ = read_table(new)
+def test_the_conversion_that_is_named_works_as_it_stands(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
+    text = "user,title\n1,Amélie\n"
+    ends = encoding == "a line end"
+    old = text.replace("\n", "\r").encode() if ends else text.encode(encoding)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(old) if name.endswith(".gz") else old)
+    with pytest.raises(DataError, match="convert ") as refused:
+        read_table(path)
+    command = str(refused.value).split("convert ")[1].splitlines()[0].split(": ", 1)[1]
+    subprocess.run(command, shell=True, check=True)
+    frame, _ = read_table(tmp_path / f"new-{name.removesuffix('.gz')}")
     assert frame["title"].to_list() == ["Amélie"]
+    assert path.exists()
 
 
 def test_what_was_made_of_the_marks_stands_in_the_notes(tmp_path: Path) -> None:

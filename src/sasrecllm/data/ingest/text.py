@@ -21,6 +21,7 @@ import csv
 import gzip
 import mmap
 import re
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -50,7 +51,6 @@ ZEROS: dict[tuple[bool, ...], str] = {
     (False, True, False, True): "UTF-16LE",
     (True, False, True, False): "UTF-16BE",
 }
-CONVERT = "convert it: iconv -f {} -t UTF-8 old.csv > new.csv"
 AGAIN = "fetch or write it again"
 
 
@@ -181,7 +181,7 @@ def _header(path: Path) -> tuple[str, int]:
     if "\r" in header:
         raise DataError(
             f"{path}, line 1: lines end with a carriage return alone",
-            "convert the line ends: tr '\\r' '\\n' < old.csv > new.csv",
+            "convert the line ends: " + _remade(path, r"tr '\r' '\n'"),
         )
     return header, skipped
 
@@ -203,7 +203,7 @@ def not_utf8(path: Path) -> DataError:
     wide = _of_wide(path)
     if wide is not None:
         return wide
-    remedy = CONVERT.format("ISO-8859-1")
+    remedy = _converted(path, "ISO-8859-1")
     with raw(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -220,7 +220,18 @@ def _of_wide(path: Path) -> DataError | None:
         wide = _wide(data.read(4))
     if wide is None:
         return None
-    return DataError(f"{path} is {wide[:6]}, not UTF-8", CONVERT.format(wide))
+    return DataError(f"{path} is {wide[:6]}, not UTF-8", _converted(path, wide))
+
+
+def _converted(path: Path, encoding: str) -> str:
+    return "convert it: " + _remade(path, f"iconv -f {encoding} -t UTF-8")
+
+
+def _remade(path: Path, by: str) -> str:
+    """The command of a shell that puts what ``by`` makes of a file's text into a new one beside it."""
+    beside = path.with_name("new-" + (path.stem if _packed(path) else path.name))
+    old, new = shlex.quote(str(path)), shlex.quote(str(beside))
+    return f"gzip -dc {old} | {by} > {new}" if _packed(path) else f"{by} < {old} > {new}"
 
 
 def _wide(begins: bytes) -> str | None:
