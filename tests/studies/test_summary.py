@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from sasrecllm.evaluation.comparison import Judge
+from sasrecllm.reports.wording import number, span
 from sasrecllm.studies.report import html, markdown
 from sasrecllm.studies.summary import SeedScores, summarise
 from sasrecllm.types import Histories, Questions
@@ -80,3 +81,23 @@ def test_the_pages_name_failures_and_escape_what_comes_from_settings(table):
     assert evil not in page and "lost" in page and "No run has finished yet" in page
     assert "**Failed:** lost, seed 3, exit 7: nan \\| at step 8" in text
     assert page.count("<svg") == 5
+
+
+def test_a_row_is_compared_with_the_reference_on_every_slice_too(table):
+    _, _, rows = table
+    for row in rows.values():
+        row["costs"] = {}
+    data = {"rows": rows, "test_rows": N, "users": USERS, "trivial": [], "tuning": {}, "failures": [],
+            "slices": {"overall": N, "late": N // 2, "empty": 0}}  # fmt: skip
+    results = {"name": "n", "date": "d", "reference": "bad", "resamples": 200, "versions": {},
+               "datasets": {"a": data}}  # fmt: skip
+    for metric in ("auc", "uauc"):
+        gain = rows["good"]["differences"]["bad"][f"{metric} on late"]
+        assert gain[0] > 0
+        section = markdown(results).split(f"Δ{metric.upper()} to bad by slice:")[1]
+        lines = section.strip().split("\n")[:4]
+        assert lines[0] == f"| row | late ({N // 2:,} rows) |"
+        assert lines[2] == f"| good | {span(gain, True)} |" and lines[3].startswith("| one |")
+        part = html(results).split(f"<h3>Δ{metric.upper()} to bad</h3>")[1].split("</table>")[0]
+        assert f"<b>{number(gain[0], sign=True)}</b>" in part and f"late<br>{N // 2}" in part
+        assert "empty" not in section and "empty" not in part

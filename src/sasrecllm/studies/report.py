@@ -64,7 +64,7 @@ def _dataset(name: str, dataset: Mapping[str, Any], reference: str | None) -> li
             "|---" * (7 + len(COSTS)) + "|",
             *(_row(row, values, reference) for row, values in dataset["rows"].items()),
             "",
-            *_slices(dataset),
+            *_slices(dataset, reference),
             ranking_tables(dataset.get("ranking", {})),
             "",
         ]
@@ -112,17 +112,31 @@ def _range(values: Mapping[str, Any]) -> str:
     return f"[{values['low']}, {values['high']}]" + (" log" if values.get("log") else "")
 
 
-def _slices(dataset: Mapping[str, Any]) -> list[str]:
-    shown = [s for s, rows in dataset["slices"].items() if s != "overall" and rows]
-    head = " | ".join(f"{s} ({dataset['slices'][s]:,} rows)" for s in shown)
-    lines = ["AUC / UAUC by slice:", "", f"| row | {head} |", "|---" * (1 + len(shown)) + "|"]
+def slices_shown(dataset: Mapping[str, Any]) -> dict[str, int]:
+    """Slice -> rows, of those that a table shows: parts of the test split with a row in them."""
+    return {s: rows for s, rows in dataset["slices"].items() if s != "overall" and rows}
+
+
+def _slices(dataset: Mapping[str, Any], reference: str) -> list[str]:
+    """Each row's AUC / UAUC on every slice, then its differences to ``reference`` with intervals."""
+    shown = slices_shown(dataset)
+    head = " | ".join(f"{s} ({rows:,} rows)" for s, rows in shown.items())
+    above = [f"| row | {head} |", "|---" * (1 + len(shown)) + "|"]
+    lines = ["AUC / UAUC by slice:", "", *above]
     for row, values in dataset["rows"].items():
         got = values["intervals"]
         cells = [
             f"{number(got[f'auc on {s}'][0], 3)} / {number(got[f'uauc on {s}'][0], 3)}" for s in shown
         ]
         lines.append(f"| {cell(row)} | " + " | ".join(cells) + " |")
-    return lines
+    for metric in ("auc", "uauc"):
+        lines += ["", f"Δ{metric.upper()} to {cell(reference)} by slice:", "", *above]
+        for row, values in dataset["rows"].items():
+            if row != reference:
+                better = values["differences"].get(reference, {})
+                cells = [span(better.get(f"{metric} on {s}"), True) for s in shown]
+                lines.append(f"| {cell(row)} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def pictures(dataset: Mapping[str, Any]) -> dict[str, str]:
@@ -152,6 +166,7 @@ def html(results: Mapping[str, Any]) -> str:
         r=results,
         pictures=drawn,
         references=references,
+        slices_shown=slices_shown,
         cost_columns=COSTS,
         cost=cost,
         range_text=_range,
