@@ -13,8 +13,8 @@ FLOORS = {
     "errors": 1, "types": 1, "machine": 1, "names": 1, "seeds": 1, "plugins": 1, "ops": 1,
     "settings": 1, "former_settings": 1, "manifest": 1, "config": 2, "data": 2, "encoders": 2,
     "prompts": 2, "baselines": 2, "evaluation": 2,
-    "checkpoint": 2, "llm": 3, "training": 4, "runs": 5, "stages": 6, "inference": 7, "reports": 7,
-    "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "forget": 8,
+    "checkpoint": 2, "fusion": 3, "llm": 3, "training": 4, "runs": 5, "stages": 6, "inference": 7,
+    "reports": 7, "pipeline": 8, "batch": 9, "studies": 9, "serving": 9, "client": 9, "forget": 8,
     "updates": 9, "cli": 10, "trained": 10, "fitting": 11, "__main__": 11,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))

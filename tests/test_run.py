@@ -19,8 +19,8 @@ from benchmarks.bench import words
 from sasrecllm import SASRecLLM
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import load_config
+from sasrecllm.fusion.score_fusion import Fusion
 from sasrecllm.inference.requests import NewItem
-from sasrecllm.llm.fusion import Fusion
 from sasrecllm.manifest import file_digest
 
 TINY = Path(__file__).parent / "tiny.yaml"

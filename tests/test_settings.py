@@ -15,8 +15,8 @@ from sasrecllm.encoders.losses import LOSSES
 from sasrecllm.encoders.sasrec import SASRec
 from sasrecllm.encoders.sequence import EncoderArguments, SequentialEncoder
 from sasrecllm.encoders.table import ENCODERS
+from sasrecllm.fusion.score_fusion import fit_fusion
 from sasrecllm.llm.backbone import add_lora
-from sasrecllm.llm.fusion import fit_fusion
 from sasrecllm.llm.loading import build_llama
 from sasrecllm.llm.mapper import Mapper
 from sasrecllm.llm.scorer import LLMScorer

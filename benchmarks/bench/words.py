@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.bench.measure import Finding, absent
 from sasrecllm import SASRecLLM
+from sasrecllm.fusion.score_fusion import Fusion
 from sasrecllm.inference.requests import NewItem
-from sasrecllm.llm.fusion import Fusion
 from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import FloatArray, Histories
 

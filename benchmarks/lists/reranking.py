@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.contests import PLACES, Contests
-from sasrecllm.baselines.list_rerank import reranked_contests
 from sasrecllm.checkpoint import read_json
 from sasrecllm.data.candidates import servable_items, servable_likes
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.intervals import UserBootstrap, interval
 from sasrecllm.evaluation.served_lists import spread_over_users
+from sasrecllm.fusion.contests import PLACES, Contests
+from sasrecllm.fusion.list_rerank import reranked_contests
 from sasrecllm.machine.progress import Progress
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_config, stored_data

@@ -9,9 +9,9 @@ import pytest
 
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.item_attributes import ItemAttributes, is_shared
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.trivial import Popularity
+from sasrecllm.fusion.list_fusion import ListFusion
 from sasrecllm.types import Histories, Scorer
 
 GENRES = ["war", "war|space", "tea", "tea", None]

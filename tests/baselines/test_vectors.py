@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.list_fusion import knows_new_items
 from sasrecllm.baselines.vectors import VectorLikeness
+from sasrecllm.fusion.list_fusion import knows_new_items
 from sasrecllm.types import Scorer
 
 HALF = 0.5**0.5

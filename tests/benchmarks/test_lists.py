@@ -18,10 +18,10 @@ from benchmarks.lists.page import ABOVE, RIVALS, goals, page
 from benchmarks.lists.questions import answers, asked_of, export, served_by
 from benchmarks.lists.reranking import FUSION, judged_order, reranking, share_below
 from sasrecllm import SASRecLLM
-from sasrecllm.baselines.contests import Contests
 from sasrecllm.data.dataset import TEST, TRAIN, VALID
 from sasrecllm.errors import ConfigError, DataError
 from sasrecllm.evaluation.served_lists import PLACES, serve
+from sasrecllm.fusion.contests import Contests
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.settings import Config

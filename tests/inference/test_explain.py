@@ -10,9 +10,9 @@ from sasrecllm import SASRecLLM
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.fusion.score_fusion import Fusion, FusionWeights
 from sasrecllm.inference.explain import cosines, left_out
 from sasrecllm.inference.requests import one_history
-from sasrecllm.llm.fusion import Fusion, FusionWeights
 from sasrecllm.settings import Config
 
 GENRE = np.array([0, 0, 0, 1, 1, 1, 2, 2])  # three of the sea, three of the war, two of neither

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.list_rerank import Rerank
-from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.title_words import WordLikeness
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.list_rerank import Rerank
+from sasrecllm.fusion.new_items_in_lists import NewItems
 from sasrecllm.inference.fused import FusedLists
 from sasrecllm.inference.retrieve import best_of
 from sasrecllm.types import UNKNOWN, Histories

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 
 from sasrecllm.baselines.item_attributes import ItemAttributes
-from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.baselines.vectors import VectorLikeness
 from sasrecllm.data.catalog import Catalog
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.new_items_in_lists import NewItems
+from sasrecllm.fusion.score_fusion import Fusion, FusionWeights
 from sasrecllm.inference.new_items import grown, grown_lists
-from sasrecllm.llm.fusion import Fusion, FusionWeights
 from sasrecllm.types import Histories
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sasrecllm.baselines.list_rerank import Rerank
 from sasrecllm.checkpoint import read_json
 from sasrecllm.config import parse_config
+from sasrecllm.fusion.list_rerank import Rerank
 from sasrecllm.pipeline.ranking_table import rank, row_scorers
 from sasrecllm.pipeline.run import run_all
 from sasrecllm.reports.list_tables import ranking_tables

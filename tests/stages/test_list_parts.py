@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.data.candidates import servable_items
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.new_items_in_lists import NewItems
 from sasrecllm.stages import list_parts
 from sasrecllm.stages.list_parts import fitted_rerank, met_by_others, with_new_items
 from sasrecllm.types import Histories, Questions
@@ -66,7 +66,7 @@ class ByLikes:
 )
 def test_new_items_are_listed_in_the_best_way(monkeypatch, offset, liked_next, chosen):
     monkeypatch.setattr(list_parts, "PLACES", 1)
-    monkeypatch.setattr("sasrecllm.baselines.contests.PLACES", 1)
+    monkeypatch.setattr("sasrecllm.fusion.contests.PLACES", 1)
     monkeypatch.setattr(list_parts, "fitted_offset", lambda *_: offset)
     titles = [
         "red one",
@@ -124,7 +124,7 @@ def test_a_score_is_not_paid_for_preferring_what_is_in_the_log_for_being_liked(
     monkeypatch, liked_by, earns
 ):
     """Every new item is there because of its one like; where another user met it, it was to be had."""
-    monkeypatch.setattr("sasrecllm.baselines.contests.PLACES", 100)  # all new items tie
+    monkeypatch.setattr("sasrecllm.fusion.contests.PLACES", 100)  # all new items tie
     users = 40
     targets = 3 + np.arange(users) // liked_by
     n_items = int(targets.max()) + 1

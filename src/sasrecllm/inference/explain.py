@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
 from sasrecllm.evaluation.slices import is_member
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.score_fusion import Fusion
 from sasrecllm.inference.list_maker import ListMaker
-from sasrecllm.llm.fusion import Fusion
 from sasrecllm.runs.system import System
 from sasrecllm.types import FloatArray, Histories, IntArray, Scorer
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.new_items_in_lists import explored
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.new_items_in_lists import explored
 from sasrecllm.inference.diverse import Likeness
 from sasrecllm.inference.rerank import Ordered, TwoStage, dense_ranks, over_catalogue
 from sasrecllm.inference.retrieve import Channel, best_of

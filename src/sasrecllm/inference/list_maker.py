@@ -7,12 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
-from sasrecllm.baselines.contests import blocks
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.fusion.contests import blocks
+from sasrecllm.fusion.list_fusion import ListFusion
 from sasrecllm.inference.diverse import ItemLikeness
 from sasrecllm.inference.fused import FusedLists
 from sasrecllm.inference.requests import Found, Recommendation, flags_of, recommendations

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.item_attributes import ItemAttributes
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.user_regression_terms import RegressionTerm
 from sasrecllm.baselines.vectors import VectorLikeness
 from sasrecllm.data.catalog import Catalog
-from sasrecllm.llm.fusion import Fusion, with_new_titles
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.score_fusion import Fusion, with_new_titles
 from sasrecllm.runs.system import System
 from sasrecllm.types import Scorer
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.evaluation.calibration import Calibration
+from sasrecllm.fusion.list_fusion import ListFusion
 from sasrecllm.inference.arguments import count_of, flag_of, folder_of, ids_of, text_of
 from sasrecllm.inference.audience import audience_of
 from sasrecllm.inference.explain import Explanation, explained

@@ -1,1 +1,1 @@
-"""The language model: backbone, LoRA adapter, mapper, soft-token injection, scorer and fusion."""
+"""The language model: backbone, LoRA adapter, mapper, soft-token injection and scorer."""

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from sasrecllm.baselines.catalogue import ListChannel
 from sasrecllm.baselines.item_attributes import ItemAttributes, is_shared
-from sasrecllm.baselines.new_items_in_lists import NewItems
 from sasrecllm.baselines.pairs import Neighbours
 from sasrecllm.baselines.recent import RecentPopularity
 from sasrecllm.baselines.repeats import Repeats
@@ -30,6 +29,7 @@ from sasrecllm.baselines.vectors import VectorLikeness
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.encoders.scorer import EncoderScorer
 from sasrecllm.encoders.sequence import SequentialEncoder
+from sasrecllm.fusion.new_items_in_lists import NewItems
 from sasrecllm.machine.progress import Tell
 from sasrecllm.settings import CHANNELS as NAMES
 from sasrecllm.settings import Config

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.table import BASELINES
 from sasrecllm.encoders.checked_loading import load_checked
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.errors import ConfigError
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.score_fusion import FusionWeights
 from sasrecllm.llm.backbone import Backbone
-from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.model import SoftTokenLLM
 from sasrecllm.llm.title_vectors import ReadTitles
 from sasrecllm.plugins import resolve

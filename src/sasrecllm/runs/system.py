@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.features import ItemFeatures
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.baselines.train_interactions import TrainRows
 from sasrecllm.checkpoint import load_part, save_part
@@ -24,8 +23,9 @@ from sasrecllm.encoders.crossfit import CrossFitted, fold_of_user
 from sasrecllm.encoders.sequence import SequentialEncoder
 from sasrecllm.encoders.table import build_encoder
 from sasrecllm.errors import CheckpointError
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.score_fusion import FusionWeights
 from sasrecllm.llm.backbone import Backbone
-from sasrecllm.llm.fusion import FusionWeights
 from sasrecllm.llm.hub import cache_only
 from sasrecllm.llm.mapper import build_mapper
 from sasrecllm.llm.model import SoftTokenLLM

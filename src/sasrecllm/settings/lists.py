@@ -45,7 +45,7 @@ CHANNELS = (
 
 
 class Lists(Section):
-    """What orders the lists of ``recommend``: a fusion of channels (baselines/list_fusion.py)."""
+    """What orders the lists of ``recommend``: a fusion of channels (fusion/list_fusion.py)."""
 
     enabled: bool = Field(True, description="false: lists are ordered by P(like) alone")
     channels: list[str] = Field(

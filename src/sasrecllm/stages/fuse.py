@@ -9,7 +9,7 @@ import numpy as np
 
 from sasrecllm.baselines.table import baseline_of
 from sasrecllm.evaluation.ablated_scorers import Change
-from sasrecllm.llm.fusion import Fusion, fit_fusion
+from sasrecllm.fusion.score_fusion import Fusion, fit_fusion
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.scorers import component

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.list_fusion import RIDGES, ListFusion
 from sasrecllm.data.candidates import servable_items
+from sasrecllm.fusion.list_fusion import RIDGES, ListFusion
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, new_items, usable
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.stages.kind import Kind, Stage, Work

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sasrecllm.baselines.list_fusion import ListFusion
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.data.splits import TEST, TRAIN, VALID
+from sasrecllm.fusion.list_fusion import ListFusion
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Stages

@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, distinct_likes
-from sasrecllm.baselines.contests import PLACES, blocks, compete, is_above
-from sasrecllm.baselines.list_fusion import ListFusion, knows_new_items
-from sasrecllm.baselines.list_rerank import Rerank, reranked_contests
-from sasrecllm.baselines.new_items_in_lists import NewItems, fit_offset
 from sasrecllm.data.candidates import servable_items
 from sasrecllm.data.dataset import Dataset
+from sasrecllm.fusion.contests import PLACES, blocks, compete, is_above
+from sasrecllm.fusion.list_fusion import ListFusion, knows_new_items
+from sasrecllm.fusion.list_rerank import Rerank, reranked_contests
+from sasrecllm.fusion.new_items_in_lists import NewItems, fit_offset
 from sasrecllm.seeds import PRETENDED_NEW, RERANKED_LIKES
 from sasrecllm.stages.kind import Work
 from sasrecllm.stages.list_budget import prompt_budget

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sasrecllm.baselines.contests import (
+from sasrecllm.fusion.contests import (
     FOLDS,
     Contests,
     blocks,

@@ -9,7 +9,8 @@ import pytest
 from scipy.optimize import minimize
 
 from sasrecllm.baselines.catalogue import ListChannel
-from sasrecllm.baselines.contests import (
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.fusion.contests import (
     FOLDS,
     Contests,
     compete,
@@ -18,8 +19,7 @@ from sasrecllm.baselines.contests import (
     is_above,
     mark_best,
 )
-from sasrecllm.baselines.list_fusion import RIDGES, ListFusion
-from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.fusion.list_fusion import RIDGES, ListFusion
 from sasrecllm.types import Histories, Scorer
 
 USERS, ITEMS = 300, 40

@@ -6,11 +6,11 @@ those most like it in words:
     score(i) = Σ_j s_ij · score(j) + (1 − Σ_j s_ij) · mean of all liked items
     s_ij = cos²_ij / (Σ_j cos²_ij + ½),  j the 20 liked items with the nearest words and attributes
 
-where cos is that of :mod:`.title_words`.  The mean over several is never as high as the
-best of them, and what is new may be more or less wanted than what is old: one *offset*, the same for
-all new items, is fitted on validation likes.  An item that shares no word with a liked one stands
-where the mean stands.  One that was liked after training has what its channels make of these few likes
-where that is more.
+where cos is that of :mod:`sasrecllm.baselines.title_words`.  The mean over several is never as high
+as the best of them, and what is new may be more or less wanted than what is old: one *offset*, the
+same for all new items, is fitted on validation likes.  An item that shares no word with a liked one
+stands where the mean stands.  One that was liked after training has what its channels make of these
+few likes where that is more.
 
 Of what can not be learnt without trying a list shows a little all the same: *exploration* gives every
 n-th place to the best new item, if one stands among the first ``reach`` and none has a place before.
@@ -26,15 +26,15 @@ from functools import cached_property
 
 import numpy as np
 
-from sasrecllm.baselines.contests import (
+from sasrecllm.baselines.pairs import Neighbours
+from sasrecllm.baselines.title_words import WordLikeness
+from sasrecllm.fusion.contests import (
     blocks,
     contests_of,
     fit_beside,
     joined,
     mark_best,
 )
-from sasrecllm.baselines.pairs import Neighbours
-from sasrecllm.baselines.title_words import WordLikeness
 from sasrecllm.machine.progress import Tell
 from sasrecllm.types import UNKNOWN, BoolArray, FloatArray, Free, Histories, IntArray
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sasrecllm.baselines.list_rerank import Rerank, reranked_contests
+from sasrecllm.fusion.list_rerank import Rerank, reranked_contests
 from sasrecllm.types import Histories
 
 USERS, ITEMS, BEST = 400, 60, 12

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sasrecllm.baselines.list_fusion import ListFusion
-from sasrecllm.baselines.new_items_in_lists import SPARE, NewItems, explored, fit_offset
 from sasrecllm.baselines.title_words import WordLikeness
+from sasrecllm.fusion.list_fusion import ListFusion
+from sasrecllm.fusion.new_items_in_lists import SPARE, NewItems, explored, fit_offset
 from sasrecllm.types import UNKNOWN, Histories
 
 TITLES = ["red night", "red day", "blue night", "red night", "alone", "blue day"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sasrecllm.evaluation.metrics import auc, uauc
-from sasrecllm.llm.fusion import Fusion, FusionWeights, bounded, fit_fusion
+from sasrecllm.fusion.score_fusion import Fusion, FusionWeights, bounded, fit_fusion
 from sasrecllm.types import Histories
 
 RNG = np.random.default_rng(0)

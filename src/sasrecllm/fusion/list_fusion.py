@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 
 from sasrecllm.baselines.catalogue import ListChannel, read_out
-from sasrecllm.baselines.contests import (
+from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.fusion.contests import (
     FOLDS,
     Contests,
     compete,
@@ -41,9 +42,8 @@ from sasrecllm.baselines.contests import (
     folds_of,
     is_above,
 )
-from sasrecllm.baselines.list_rerank import Rerank
-from sasrecllm.baselines.new_items_in_lists import NewItems
-from sasrecllm.errors import ConfigError, DataError
+from sasrecllm.fusion.list_rerank import Rerank
+from sasrecllm.fusion.new_items_in_lists import NewItems
 from sasrecllm.machine.progress import Tell
 from sasrecllm.types import FloatArray, Free, Histories, IntArray
 
