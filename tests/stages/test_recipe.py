@@ -48,10 +48,18 @@ def test_what_is_named_stays():
 
 def test_a_model_that_is_built_here_is_trained_otherwise_than_a_pretrained_one():
     own, pretrained = chosen(data()), chosen(data(), "llm.backbone=some/model")
-    assert own.llm.lora.r == 16 and own.llm.loop.batch_size == 64 and own.mapper.encoder_logit
+    assert own.llm.lora.r == 16 and own.llm.loop.batch_size == 64
     assert pretrained.llm.lora.targets is None and pretrained.llm.loop.batch_size == 16
     alone = chosen(data(), "strategy=encoder-only")
     assert not [key for key in alone.chosen if key.startswith("llm.")], "nothing asks it"
+
+
+@pytest.mark.parametrize("words", [(), ("llm.backbone=some/model",)])
+def test_soft_tokens_read_the_encoders_logit_where_nobody_says_otherwise(words):
+    assert chosen(data(), *words).mapper.encoder_logit
+    assert not chosen(data(), "mapper.encoder_logit=false", *words).mapper.encoder_logit
+    alone = chosen(data(), "strategy=text-only", *words)
+    assert "mapper.encoder_logit" not in alone.chosen, "no slot to read anything"
 
 
 def test_many_rows_have_fewer_passes():

@@ -8,8 +8,10 @@ import pytest
 from sasrecllm import fit
 from sasrecllm.config import parse_config, reread_config
 from sasrecllm.errors import CheckpointError, ConfigError
+from sasrecllm.llm.mapper import SHAPE
 from sasrecllm.runs.choice import with_choice, with_values
 from sasrecllm.runs.folder import RunFolder
+from sasrecllm.runs.stored import stored_config
 from sasrecllm.stages import settle
 from sasrecllm.stages.timing import RunTime, StageTime, run_time
 
@@ -243,3 +245,17 @@ def test_a_loaded_adapter_brings_its_shape_where_nobody_names_one(run, tmp_path)
     assert (lora.r, lora.alpha, lora.targets) == (2, 4, ["q_proj", "v_proj"])
     with pytest.raises(CheckpointError, match="LoRA r = 2, this run has 4"):
         check_language_model(opened(r=4))
+
+
+def test_a_loaded_mapper_brings_its_shape_too(run, tmp_path):
+    from sasrecllm.runs.opening import open_run
+
+    load = {"encoder": str(run), "adapter": str(run), "mapper": str(run)}
+    soft = {"name": "soft", "task": "answer", "train": [], "prompt": "soft", "load": load}
+    values = {"llm": {"backbone": str(run / "llm")}, "strategy": [soft]}
+    (tmp_path / "run").mkdir()
+    opened = open_run(tmp_path / "run", parse_config(values, "test"), "x", quiet=True)
+    made = stored_config(RunFolder(run)).mapper
+    found = {k: v for k, v in settle.loaded_shape(opened).items() if k.startswith("mapper.")}
+    assert found == {f"mapper.{key}": getattr(made, key) for key in SHAPE}
+    assert found["mapper.hidden"] == 16 and found["mapper.encoder_logit"] is False, "as tiny.yaml says"

@@ -23,9 +23,17 @@ from sasrecllm.errors import CheckpointError, ConfigError, did_you_mean
 from sasrecllm.former_settings import translated
 
 KINDS = ("mlp", "linear")
+SHAPE = ("kind", "tokens", "hidden", "encoder_logit")
+"""Settings that a saved mapper brings with it."""
 
 OLDER = {"encoder_logit": False}
 """Settings that parts saved before there was such a setting were trained with."""
+
+
+def saved_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ``config`` of a saved mapper says, whichever version saved it, in today's names."""
+    found: dict[str, Any] = OLDER | translated({"mapper": config})["mapper"]
+    return found
 
 
 def slot_features(user_BD: Tensor, item_BD: Tensor, logits_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +125,7 @@ class Mapper(nn.Module):
         Raises:
             CheckpointError: another kind, width, language model width or number of tokens.
         """
-        about = OLDER | translated({"mapper": config})["mapper"]
+        about = saved_settings(config)
         for key, mine in self.config.items():
             theirs = about.get(key)
             if theirs != mine:

@@ -21,7 +21,7 @@ from sasrecllm.runs.choice import with_choice
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.opening import Run
 from sasrecllm.settings import READ_TITLES, Config
-from sasrecllm.stages.settle import loaded_adapters, loaded_shape
+from sasrecllm.stages.settle import loaded_parts, loaded_shape
 from sasrecllm.stages.strategies import asks_language_model, planned
 
 
@@ -67,7 +67,7 @@ def _check_reading(run: Run) -> None:
 
 def _check_adapters(run: Run, model: Backbone) -> None:
     """An adapter of another model or rank would only be met at its stage."""
-    for part in loaded_adapters(run):
+    for part in loaded_parts(run, "adapter"):
         model.load_adapter(*load_part(part, {"backbone": model.digest}))
 
 

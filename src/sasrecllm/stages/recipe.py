@@ -51,8 +51,8 @@ class Rule(NamedTuple):
 
 def recipe(config: Config, data: Dataset) -> list[Rule]:
     """The rules that this data and these settings call for; a later one goes before an earlier."""
-    rules = [_of_feedback(config, data), _own_language_model(config), _of_size(config, data)]
-    rules += [_of_attributes(data.catalog), _of_prior(config, data.catalog)]
+    rules = [_of_feedback(config, data), _own_language_model(config), _of_soft_tokens(config)]
+    rules += [_of_size(config, data), _of_attributes(data.catalog), _of_prior(config, data.catalog)]
     rules.append(_quick(data) if config.quick else None)
     return [rule for rule in rules if rule is not None and rule.values]
 
@@ -84,8 +84,14 @@ def _own_language_model(config: Config) -> Rule | None:
     }  # fmt: skip
     values: dict[str, Any] = {f"llm.loop.{key}": value for key, value in loop.items()}
     values |= {"llm.lora.r": 16, "llm.lora.alpha": 32, "llm.lora.targets": EVERY_LAYER}
-    values |= {"llm.offline.answers_loop.evals_per_epoch": 3, "mapper.encoder_logit": True}
+    values |= {"llm.offline.answers_loop.evals_per_epoch": 3}
     return Rule("the language model is built here", values)
+
+
+def _of_soft_tokens(config: Config) -> Rule | None:
+    """What an item's slot reads beside the vector: what two vectors in two places do not say."""
+    soft = (s.kind.asks_language_model and s.prompt == "soft" for s in planned(config).values())
+    return Rule("soft tokens read the pair", {"mapper.encoder_logit": True}) if any(soft) else None
 
 
 def _of_size(config: Config, data: Dataset) -> Rule | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from typing import Any
 from sasrecllm.checkpoint import PART, read_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.errors import ConfigError
-from sasrecllm.llm.backbone import SHAPE
+from sasrecllm.llm import backbone, mapper
 from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, process_count, wait_for_all
 from sasrecllm.machine.memory import hand_back_freed_memory
@@ -93,7 +93,7 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     rules = [] if named.update.of else recipe(named, dataset)  # an update has those of the run before
     rules += _of_machine(named, dataset)
     if shape := loaded_shape(run):
-        rules.append(Rule("the loaded adapter is of this shape", shape))
+        rules.append(Rule("what is loaded is of this shape", shape))
     chosen = _said(run, "recipe", named, rules)
     settled = with_choice(named, chosen)
     if named.budget and not named.quick:
@@ -110,23 +110,33 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     return with_choice(named, chosen)
 
 
-def loaded_adapters(run: Run) -> Iterator[Path]:
-    """The adapters that stages take from elsewhere.
+def loaded_parts(run: Run, part: str) -> Iterator[Path]:
+    """The parts of the kind ``part`` (adapter, mapper) that stages take from elsewhere.
 
     Raises:
         CheckpointError: there is none where a stage loads it from.
     """
     for folder, stage in run.folder.of_stages(planned(run.config)):
-        if "adapter" in stage.load:
-            yield loaded_part(folder, "adapter", stage.load["adapter"])
+        if part in stage.load:
+            yield loaded_part(folder, part, stage.load[part])
 
 
 def loaded_shape(run: Run) -> dict[str, Any]:
-    """Settings of LoRA that the first loaded adapter has; empty without one."""
-    for part in loaded_adapters(run):
-        made = read_json(part / PART, config=dict)["config"]
-        return {f"llm.lora.{key}": made[key] for key in SHAPE if made.get(key) is not None}
-    return {}
+    """Settings of LoRA and of the mapper that the first loaded ones have; empty without any."""
+    found: dict[str, Any] = {}
+    for path in loaded_parts(run, "adapter"):
+        found |= _keyed("llm.lora", backbone.SHAPE, read_json(path / PART, config=dict)["config"])
+        break
+    for path in loaded_parts(run, "mapper"):
+        saved = mapper.saved_settings(read_json(path / PART, config=dict)["config"])
+        found |= _keyed("mapper", mapper.SHAPE, saved)
+        break
+    return found
+
+
+def _keyed(section: str, keys: Sequence[str], made: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value, of those of ``keys`` that ``made`` has."""
+    return {f"{section}.{key}": made[key] for key in keys if made.get(key) is not None}
 
 
 def _of_machine(named: Config, dataset: Dataset) -> list[Rule]:
