@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from sasrecllm.errors import ConfigError, DataError, SasrecllmError
-from sasrecllm.evaluation.comparison import Judge
-from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.runs.scores import row_scores
 from sasrecllm.runs.seal import choose_run
-from sasrecllm.runs.stored import stored_calibration, stored_config, stored_data
+from sasrecllm.runs.stored import stored_config, stored_data
+from sasrecllm.studies.collect import judge_rows, seed_scores
 from sasrecllm.studies.report import markdown
-from sasrecllm.studies.summary import SeedScores, summarise
+from sasrecllm.studies.summary import SeedScores
 from sasrecllm.types import IntArray, Questions
 
 RESAMPLES = 1000
@@ -39,7 +38,7 @@ def paired(named: Sequence[str], without_repeats: bool = False, resamples: int =
         ConfigError: something else than ``NAME=RUN:ROW``, or no such row in the run's table.
         DataError: runs of different data.
     """
-    rows: dict[str, list[SeedScores]] = {}
+    rows: dict[str, SeedScores] = {}
     first = None
     for text in named:
         name, _, where = text.partition("=")
@@ -60,41 +59,21 @@ def paired(named: Sequence[str], without_repeats: bool = False, resamples: int =
             raise ConfigError(
                 f"{run} has no row {row!r}; its table has {', '.join(found)}", "name one of its rows"
             )
-        calibration = stored_calibration(folder, row)
-        scores = found[row]["test"]
-        seed = stored_config(folder).seed
-        rows[name] = [SeedScores(seed, scores, calibration.probabilities(scores))]
+        rows[name] = seed_scores(folder, row, found[row]["test"], stored_config(folder).seed)
     if first is None:
         raise ConfigError("no row was named", "write NAME=RUN:ROW")
     test = first.questions("test")
     kept = users_without_repeats(test) if without_repeats else np.arange(len(test))
-    asked = test.take(kept)
-    slices = slices_by_cause(
-        asked,
-        seen_users=first.seen_users,
-        seen_items=first.seen_items,
-        train_counts=first.train_counts,
-    )
-    judge = Judge(asked, slices, resamples, 0, [s for s in slices if s != "overall"])
-    judged = summarise(
-        judge,
-        {k: [SeedScores(s, a[kept], p[kept]) for s, a, p in each] for k, each in rows.items()},
-    )
+    scores = {k: [SeedScores(s, a[kept], p[kept])] for k, (s, a, p) in rows.items()}
+    judged = judge_rows(first, test.take(kept), scores, resamples)
+    for row in judged["rows"].values():
+        row["costs"] = {}
     return markdown({
         "name": "paired" + (", without users whose like is a repeat" if without_repeats else ""),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "reference": next(iter(rows)),
         "resamples": resamples,
-        "datasets": {
-            first.name: {
-                "rows": {k: v | {"costs": {}} for k, v in judged.items()},
-                "slices": {k: int(m.sum()) for k, m in slices.items()},
-                "test_rows": len(asked),
-                "users": len(np.unique(asked.histories.users)),
-                "failures": [],
-                "tuning": {},
-            }
-        },
+        "datasets": {first.name: judged | {"failures": [], "tuning": {}}},
     })  # fmt: skip
 
 

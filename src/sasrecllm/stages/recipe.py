@@ -91,7 +91,7 @@ def _own_language_model(config: Config) -> Rule | None:
 def _of_soft_tokens(config: Config) -> Rule | None:
     """What an item's slot reads beside the vector: what two vectors in two places do not say."""
     soft = (s.kind.asks_language_model and s.prompt == "soft" for s in planned(config).values())
-    return Rule("soft tokens read the pair", {"mapper.encoder_logit": True}) if any(soft) else None
+    return Rule("a stage has soft tokens", {"mapper.encoder_logit": True}) if any(soft) else None
 
 
 def _of_size(config: Config, data: Dataset) -> Rule | None:

@@ -124,13 +124,11 @@ def loaded_parts(run: Run, part: str) -> Iterator[Path]:
 def loaded_shape(run: Run) -> dict[str, Any]:
     """Settings of LoRA and of the mapper that the first loaded ones have; empty without any."""
     found: dict[str, Any] = {}
-    for path in loaded_parts(run, "adapter"):
+    if path := next(loaded_parts(run, "adapter"), None):
         found |= _keyed("llm.lora", backbone.SHAPE, read_json(path / PART, config=dict)["config"])
-        break
-    for path in loaded_parts(run, "mapper"):
+    if path := next(loaded_parts(run, "mapper"), None):
         saved = mapper.saved_settings(read_json(path / PART, config=dict)["config"])
         found |= _keyed("mapper", mapper.SHAPE, saved)
-        break
     return found
 
 

@@ -26,7 +26,7 @@ from sasrecllm.studies import report
 from sasrecllm.studies.plan import Cell, cells_of
 from sasrecllm.studies.run import Study, failures, tuning_of
 from sasrecllm.studies.summary import SeedScores, summarise
-from sasrecllm.types import FloatArray
+from sasrecllm.types import FloatArray, Questions
 
 
 def write_study(study: Study) -> dict[str, Any]:
@@ -62,26 +62,40 @@ def judge_dataset(study: Study, name: str) -> dict[str, Any]:
         return {"rows": {}, "slices": {}, "test_rows": 0, "users": 0, "trivial": [], "ranking": {}}
     dataset = stored_data(next(iter(runs.values())).folder)
     _refuse_other_data(runs, dataset)
-    test = dataset.questions("test")
+    scores, costs, trivial = _collect(study, runs)
+    judged = judge_rows(dataset, dataset.questions("test"), scores, study.plan.resamples)
+    for row, found in costs.items():
+        judged["rows"][row]["costs"] = {k: _mean([c.get(k) for c in found]) for k in found[0]}
+    return judged | {"trivial": trivial, "ranking": _ranking(study, runs)}
+
+
+def judge_rows(
+    dataset: Dataset, asked: Questions, scores: Mapping[str, Sequence[SeedScores]], resamples: int
+) -> dict[str, Any]:
+    """``rows`` (:func:`~.summary.summarise`), ``slices`` with their sizes, ``test_rows``, ``users``.
+
+    Args:
+        asked: questions [B] of the data set.
+        scores: row -> its seeds' scores of them.
+    """
     slices = slices_by_cause(
-        test,
+        asked,
         seen_users=dataset.seen_users,
         seen_items=dataset.seen_items,
         train_counts=dataset.train_counts,
     )
-    judge = Judge(test, slices, study.plan.resamples, 0, [k for k in slices if k != "overall"])
-    scores, costs, trivial = _collect(study, runs)
-    rows = summarise(judge, scores)
-    for row, found in costs.items():
-        rows[row]["costs"] = {k: _mean([c.get(k) for c in found]) for k in found[0]}
+    judge = Judge(asked, slices, resamples, 0, [k for k in slices if k != "overall"])
     return {
-        "rows": rows,
+        "rows": summarise(judge, scores),
         "slices": {k: int(m.sum()) for k, m in slices.items()},
-        "test_rows": len(test),
-        "users": len(np.unique(test.histories.users)),
-        "trivial": trivial,
-        "ranking": _ranking(study, runs),
+        "test_rows": len(asked),
+        "users": len(np.unique(asked.histories.users)),
     }
+
+
+def seed_scores(folder: RunFolder, row: str, test: FloatArray, seed: int) -> SeedScores:
+    """The scores of a run's row with the probabilities that its calibration makes of them."""
+    return SeedScores(seed, test, stored_calibration(folder, row).probabilities(test))
 
 
 def _reopened(folder: Path) -> Run:
@@ -112,9 +126,7 @@ def _collect(
                     f"rows.{cell.row}.show names {inside!r}; that run's table has {', '.join(found)}",
                     "name one of its rows",
                 )
-            test: FloatArray = found[inside]["test"]
-            calibration = stored_calibration(run.folder, inside)
-            one = SeedScores(cell.seed, test, calibration.probabilities(test))
+            one = seed_scores(run.folder, inside, found[inside]["test"], cell.seed)
             scores.setdefault(outside, []).append(one)
             cost = dict(about["costs"][inside]) | {"peak_megabytes": about["peak_megabytes"]}
             costs.setdefault(outside, []).append(cost)
