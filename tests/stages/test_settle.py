@@ -1,5 +1,6 @@
 """A budget is chosen for once, said in words, kept in the run's settings, and shown by a dry run."""
 
+import shutil
 from types import SimpleNamespace
 
 import polars as pl
@@ -247,6 +248,36 @@ def test_a_loaded_adapter_brings_its_shape_where_nobody_names_one(run, tmp_path)
         check_language_model(opened(r=4))
 
 
+@pytest.mark.parametrize("place", ["", "stages/*/parts/adapter"], ids=["of a run", "by its folder"])
+@pytest.mark.parametrize("named", [{}, {"history": 7}], ids=["nothing named", "history named"])
+def test_a_loaded_adapter_is_asked_as_it_was_taught(run, tmp_path, place, named):
+    from sasrecllm.runs.opening import open_run
+    from sasrecllm.runs.stored import stored_data
+
+    source = sorted(run.glob(place))[-1] if place else run
+    text = {"name": "text", "task": "answer", "train": [], "load": {"adapter": str(source)}}
+    llm = {"backbone": str(run / "llm"), "text_prompt": "short-text", "max_tokens": 128, **named}
+    (tmp_path / "run").mkdir()
+    config = parse_config({"llm": llm, "strategy": [text]}, "test")
+    opened = open_run(tmp_path / "run", config, "x", quiet=True)
+    chosen = settle.choose(opened, stored_data(RunFolder(run)), 0.0)
+    assert chosen.llm.history == named.get("history", 3) and chosen.llm.title_tokens == 16, "tiny.yaml"
+
+
+def test_of_an_adapter_outside_a_run_its_shape_alone_is_known(run, tmp_path):
+    from sasrecllm.runs.opening import open_run
+
+    apart = tmp_path / "adapter"
+    shutil.copytree(sorted(run.glob("stages/*/parts/adapter"))[-1], apart)
+    text = {"name": "text", "task": "answer", "train": [], "load": {"adapter": str(apart)}}
+    config = parse_config({"llm": {"backbone": str(run / "llm")}, "strategy": [text]}, "test")
+    (tmp_path / "run").mkdir()
+    opened = open_run(tmp_path / "run", config, "x", quiet=True)
+    assert settle.loaded_settings(opened).keys() == {
+        f"llm.lora.{key}" for key in ("r", "alpha", "targets")
+    }
+
+
 def test_a_loaded_mapper_brings_its_shape_too(run, tmp_path):
     from sasrecllm.runs.opening import open_run
 
@@ -256,6 +287,6 @@ def test_a_loaded_mapper_brings_its_shape_too(run, tmp_path):
     (tmp_path / "run").mkdir()
     opened = open_run(tmp_path / "run", parse_config(values, "test"), "x", quiet=True)
     made = stored_config(RunFolder(run)).mapper
-    found = {k: v for k, v in settle.loaded_shape(opened).items() if k.startswith("mapper.")}
+    found = {k: v for k, v in settle.loaded_settings(opened).items() if k.startswith("mapper.")}
     assert found == {f"mapper.{key}": getattr(made, key) for key in SHAPE}
     assert found["mapper.hidden"] == 16 and found["mapper.encoder_logit"] is False, "as tiny.yaml says"

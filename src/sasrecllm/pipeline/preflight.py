@@ -21,7 +21,7 @@ from sasrecllm.runs.choice import with_choice
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
 from sasrecllm.runs.opening import Run
 from sasrecllm.settings import READ_TITLES, Config
-from sasrecllm.stages.settle import loaded_parts, loaded_shape
+from sasrecllm.stages.settle import loaded_parts, loaded_settings
 from sasrecllm.stages.strategies import asks_language_model, planned
 
 
@@ -48,7 +48,7 @@ def check_language_model(run: Run) -> None:
     refuse_unable(model, c.llm.backbone, c.llm.max_tokens)
     for template in templates(run):
         answered_cue(model.tokenizer, in_chat(template, model.tokenizer, c.llm.chat).cue)
-    with_adapter(model, with_choice(c, loaded_shape(run)))
+    with_adapter(model, with_choice(c, loaded_settings(run)))
     _check_adapters(run, model)
 
 

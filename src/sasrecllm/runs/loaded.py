@@ -67,6 +67,13 @@ def foreign_part(part: str, place: str) -> Path:
     return found
 
 
+def run_of(part: Path) -> RunFolder | None:
+    """The run whose stage trained a part, or keeps a copy of it; None for a folder outside a run."""
+    parents = part.resolve().parents  # RUN/stages/1-name/parts/adapter
+    run = RunFolder(parents[3]) if len(parents) > 3 else None
+    return run if run is not None and run.config.is_file() else None
+
+
 def _copy_files(source: Path, target: Path) -> None:
     for name in read_manifest(source):
         (target / name).parent.mkdir(parents=True, exist_ok=True)

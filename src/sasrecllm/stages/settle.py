@@ -18,7 +18,7 @@ from sasrecllm.machine.distributed import is_main_process, process_count, wait_f
 from sasrecllm.machine.memory import hand_back_freed_memory
 from sasrecllm.runs.choice import goes_on_from_quick, is_named, with_choice
 from sasrecllm.runs.language_model import chosen_dtype, is_own
-from sasrecllm.runs.loaded import loaded_part
+from sasrecllm.runs.loaded import loaded_part, run_of
 from sasrecllm.runs.opening import Run, claim
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import keep_templates
@@ -46,6 +46,8 @@ ON_A_CPU: dict[str, Any] = {
     "llm.loop.evals_per_epoch": 4,
 }
 """For a pretrained language model that a CPU can train at all: a small one, once over the rows."""
+PROMPT = ("chat", "history", "history_step", "title_tokens")
+"""Settings of the prompts that an adapter has learnt to read, which it brings with it."""
 Measure = Callable[..., RunTime]
 """Takes what :func:`fit_in`'s own does."""
 
@@ -92,8 +94,8 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     named = run.config
     rules = [] if named.update.of else recipe(named, dataset)  # an update has those of the run before
     rules += _of_machine(named, dataset)
-    if shape := loaded_shape(run):
-        rules.append(Rule("what is loaded is of this shape", shape))
+    if brought := loaded_settings(run):
+        rules.append(Rule("what is loaded was trained so", brought))
     chosen = _said(run, "recipe", named, rules)
     settled = with_choice(named, chosen)
     if named.budget and not named.quick:
@@ -121,11 +123,16 @@ def loaded_parts(run: Run, part: str) -> Iterator[Path]:
             yield loaded_part(folder, part, stage.load[part])
 
 
-def loaded_shape(run: Run) -> dict[str, Any]:
-    """Settings of LoRA and of the mapper that the first loaded ones have; empty without any."""
+def loaded_settings(run: Run) -> dict[str, Any]:
+    """What the first loaded adapter and mapper were trained with: their shapes, the adapter's prompts.
+
+    A part's own folder, outside a run, tells nothing of prompts.  Empty where nothing is loaded.
+    """
     found: dict[str, Any] = {}
     if path := next(loaded_parts(run, "adapter"), None):
         found |= _keyed("llm.lora", backbone.SHAPE, read_json(path / PART, config=dict)["config"])
+        if there := run_of(path):
+            found |= _keyed("llm", PROMPT, vars(stored_config(there, None).llm))
     if path := next(loaded_parts(run, "mapper"), None):
         saved = mapper.saved_settings(read_json(path / PART, config=dict)["config"])
         found |= _keyed("mapper", mapper.SHAPE, saved)
