@@ -17,6 +17,9 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# bitsandbytes, which peft imports wherever it is installed, would import torch's compiler: more than a
+# second in each of the hundreds of processes that the tests start.  Nothing here compiles.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 import numpy as np
 import polars as pl

@@ -26,6 +26,8 @@ def test_a_shell_takes_it_as_it_was_given(monkeypatch):
         ("postgresql://ann:[x@db:6432/likes", "postgresql://db:6432/likes"),
         ("postgresql://ann:p/s3cret@db/likes", "postgresql://..."),
         ("postgresql://ann:p?s3cret@db/likes", "postgresql://..."),
+        ("postgresql://ann:s3 cret@db/likes", "postgresql://db/likes"),
+        ("--from-store=postgres://db/likes?password=s3 cret", "--from-store=postgres://db/likes"),
         ("https://files.shop/@ann/orders.csv", "https://files.shop/@ann/orders.csv"),
         ("https://files.shop/orders.csv", "https://files.shop/orders.csv"),
         ("sqlite:////tmp/a.sqlite", "sqlite:////tmp/a.sqlite"),

@@ -6,7 +6,8 @@ import re
 import shlex
 import sys
 
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+", re.DOTALL)
+"""To the end of a word: a password may hold a space."""
 _PARTS = re.compile(r"([^:]*)://([^/?#]*)([^?#]*)")
 """Scheme, who and where, path: also of what no parser of URLs takes."""
 
