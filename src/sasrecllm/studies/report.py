@@ -7,7 +7,7 @@ each of ``datasets`` its ``rows`` (see :func:`sasrecllm.studies.summary.summaris
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sasrecllm.reports.list_tables import ranking_tables
@@ -56,13 +56,13 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 def _dataset(name: str, dataset: Mapping[str, Any], reference: str | None) -> list[str]:
     lines = [f"## {name}", "", f"{dataset['test_rows']:,} test rows of {dataset['users']:,} users.", ""]
+    costs = [k for k in COSTS if any(cost(v["costs"], k) != "–" for v in dataset["rows"].values())]
     if reference is not None:
+        heads = "".join(f" {COSTS[key]} |" for key in costs)
         lines += [
-            f"| row | seeds | AUC | UAUC | log loss | ΔAUC to {cell(reference)} | ΔUAUC | "
-            + " | ".join(COSTS.values())
-            + " |",
-            "|---" * (7 + len(COSTS)) + "|",
-            *(_row(row, values, reference) for row, values in dataset["rows"].items()),
+            f"| row | seeds | AUC | UAUC | log loss | ΔAUC to {cell(reference)} | ΔUAUC |{heads}",
+            "|---" * (7 + len(costs)) + "|",
+            *(_row(row, values, reference, costs) for row, values in dataset["rows"].items()),
             "",
             *_slices(dataset, reference),
             ranking_tables(dataset.get("ranking", {})),
@@ -84,7 +84,7 @@ def _dataset(name: str, dataset: Mapping[str, Any], reference: str | None) -> li
     return [*lines, ""]
 
 
-def _row(row: str, values: Mapping[str, Any], reference: str) -> str:
+def _row(row: str, values: Mapping[str, Any], reference: str, costs: Sequence[str]) -> str:
     got, better = values["intervals"], values["differences"].get(reference, {})
     spread = values["spread"]
     cells = [cell(row), str(len(values["seeds"]))]
@@ -92,7 +92,7 @@ def _row(row: str, values: Mapping[str, Any], reference: str) -> str:
         apart = f" ± {number(spread[metric])}" if spread[metric] is not None else ""
         cells.append(span(got[metric]) + apart)
     cells += [number(got["log_loss"][0]), span(better.get("auc"), True), span(better.get("uauc"), True)]
-    cells += [cost(values["costs"], key) for key in COSTS]
+    cells += [cost(values["costs"], key) for key in costs]
     return "| " + " | ".join(cells) + " |"
 
 
