@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+import pytest
 
 from sasrecllm import fit
 from sasrecllm.checkpoint import read_json
@@ -31,3 +32,34 @@ def test_likes_of_what_the_history_holds_beside_others_that_it_never_holds(tmp_p
     assert said.startswith(
         "50% of the liked test items stand in their user's history, but 0% of the others"
     )
+
+
+def test_what_a_sum_gains_by_the_language_model_is_measured_against_the_sum_without_it(run):
+    """Made again from the kept scores, with the weights that the run would have had without."""
+    from sasrecllm.evaluation.metrics import auc
+    from sasrecllm.evaluation.protocol import score_questions
+    from sasrecllm.fusion.score_fusion import fit_fusion
+    from sasrecllm.runs.folder import RunFolder
+    from sasrecllm.runs.scorers import component
+    from sasrecllm.runs.system import System
+
+    results, system = read_json(run / "results.json"), System.load(RunFolder(run))
+    config, data = system.config, system.dataset
+    valid, test = data.questions("valid"), data.questions("test")
+    names = [n for n in config.fusion.components if n != "llm"]
+    scorers = [component(system, name, "text") for name in names]
+    columns = {
+        split: np.stack([score_questions(s, asked) for s in scorers], axis=1)
+        for split, asked in (("valid", valid), ("test", test))
+    }
+    unseen = {"valid": ~data.seen_items[valid.targets], "test": ~data.seen_items[test.targets]}
+    weights = fit_fusion(
+        columns["valid"], valid.labels, valid.histories.users, unseen["valid"],
+        components=names, pairwise=config.fusion.pairwise,
+        worded=["item quality", "user preference"],
+    )  # fmt: skip
+    without = auc(weights.combine(columns["test"], unseen["test"]), test.labels)
+    whole = results["rows"][results["final"]]["metrics"]["auc"]
+    asking = results["language_model_rows"]
+    assert asking[0] == "text-only LLM" and asking[-1] == results["final"] and "SASRec" not in asking
+    assert results["language_model_gain"]["auc"][0] == pytest.approx(whole - without, abs=1e-4)

@@ -180,6 +180,19 @@ def test_an_alarm_withholds_the_headline_and_what_the_language_model_added():
     assert "AUC" not in language and lists.startswith("Lists: deploy the run as it is")
 
 
+def test_a_sum_is_compared_with_the_same_sum_without_the_language_model():
+    """What a sum is above its best summand may come from the others."""
+    found = results(language_model_gain={"auc": SURE, "uauc": SURELY_WORSE})
+    said = verdict(found, COSTS)[2]
+    assert said.startswith(
+        "The language model added to AUC and took from UAUC: +.1000 [+.0500, +.2000]"
+    )
+    assert "(LLM against the same sum without it, its weights fitted anew)" in said
+    found["rows"]["soft"] = scored(0.9, SASRec=SURE, item_mean=SURE)
+    found |= {"language_model_rows": ["soft", "LLM"], "language_model_gain": {}}
+    assert "(LLM against SASRec, the best row without it)" in verdict(found, COSTS)[2], "not the best"
+
+
 def test_a_run_without_a_language_model_says_so():
     said = verdict(results(language_model_rows=[]), COSTS)[2]
     assert said == "Language model: the run has none, so it added nothing and cost nothing."

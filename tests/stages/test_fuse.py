@@ -3,7 +3,7 @@
 import pytest
 
 from sasrecllm.config import parse_config
-from sasrecllm.stages.fuse import fused, last_prompt, worded
+from sasrecllm.stages.fuse import asking, fused, last_prompt, worded
 from sasrecllm.stages.strategies import asks_language_model, planned
 
 LOADED = [
@@ -54,3 +54,19 @@ def test_the_components_keep_the_order_of_the_settings():
 def test_a_language_model_is_built_where_a_stage_asks_it(strategy):
     asks = asks_language_model(parse_config({"strategy": strategy}, "test"))
     assert asks == (strategy != "encoder-only")
+
+
+@pytest.mark.parametrize(
+    ("components", "asked"),
+    [
+        (["llm", "encoder"], ["llm"]),
+        (["encoder", "item quality"], []),
+        (["popularity", "llm"], ["llm"]),
+    ],
+)
+def test_a_sum_without_the_language_model_is_no_row_of_it(components, asked):
+    config = parse_config({"fusion": {"components": components}}, "test")
+    stages = planned(config)
+    last = list(stages.values())[-1]
+    assert asking(config, stages) == asked
+    assert (last.kind.prompt(last, stages, config) is None) == (not asked)

@@ -4,6 +4,7 @@ import pytest
 
 from sasrecllm.errors import ConfigError
 from sasrecllm.runs.parts import part_of
+from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Kind, Stage
 from sasrecllm.stages.kinds import KINDS, kind_of
 
@@ -26,4 +27,4 @@ def test_a_typo_is_refused_with_the_nearest_name():
 def test_a_kind_that_does_not_say_what_it_may_train_may_train_any_part():
     stage = Stage("a", Kind(), ("mapper", "encoder"), prompt="soft")
     assert not stage.reads_crossfit, "it asks no language model"
-    assert stage.kind.prompt(stage, {"a": stage}) is None
+    assert stage.kind.prompt(stage, {"a": stage}, Config()) is None

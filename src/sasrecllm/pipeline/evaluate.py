@@ -28,6 +28,8 @@ from sasrecllm.runs.standing import written_under
 from sasrecllm.runs.system import System
 from sasrecllm.stages.ablations import ablated
 from sasrecllm.stages.costs import parameter_counts
+from sasrecllm.stages.fuse import Fuse, without_language_model
+from sasrecllm.stages.kind import Stage, Work
 from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.stages.strategies import Stages, asks_language_model, planned
 from sasrecllm.types import FloatArray, Questions
@@ -47,6 +49,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     found_rows = _compared(run, dataset, rows, valid, test)
     final = list(stages.values())[-1]
     ranking = rank(run, dataset, system)
+    work = Work(run, dataset, system, stages)
     trivial = [name for name in baselines if baseline_of(name, "").trivial]
     asks = asks_language_model(run.config)
     results = {
@@ -58,7 +61,10 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         **written_under(run.config),
         "resamples": run.config.evaluation.resamples,
         "rows": found_rows,
-        "language_model_rows": [s.row for s in stages.values() if asks and not s.kind.ranks_catalogue],
+        "language_model_rows": [
+            s.row for s in stages.values() if s.kind.prompt(s, stages, run.config) is not None
+        ],
+        "language_model_gain": _gain(work, final, scores[final.row]),
         "ablations": ablate(run, system, stages, test, scores[final.row])
         if run.config.evaluation.ablations
         else {},
@@ -159,18 +165,34 @@ def ablate(
     run: Run, system: System, stages: Stages, test: Questions, whole: FloatArray
 ) -> dict[str, dict[str, list[float | None]]]:
     """Change of the final row without one thing: ablation -> metric -> [value, low, high]."""
-    boot = UserBootstrap(test.histories.users, run.config.evaluation.resamples, run.config.seed)
-    users, labels = test.histories.users, test.labels
     out = {}
     final = list(stages.values())[-1]
     for name, scorer in ablated(system, final, stages, test.histories):
         run.progress.line(f"ablation: {name}")
         got = score_questions(scorer, test, progress=run.progress.bar(f"ablation, {name}"))
-        changes = {}
-        for metric, value in (("auc", auc), ("uauc", lambda s, y: uauc(s, y, users).value)):
-            before, after = value(whole, labels), value(got, labels)
-            draws = getattr(boot, metric)(got, labels) - getattr(boot, metric)(whole, labels)
-            difference = after - before if before is not None and after is not None else None
-            changes[metric] = interval(difference, draws).to_list()
-        out[name] = changes
+        out[name] = _difference(run, test, got, whole)
+    return out
+
+
+def _gain(work: Work, final: Stage, whole: FloatArray) -> dict[str, list[float | None]]:
+    """What a sum gains by the language model: the scores ``whole`` minus those of the sum without it.
+
+    Empty where the final row is no sum of it with something else.
+    """
+    without = without_language_model(work, final) if isinstance(final.kind, Fuse) else None
+    return {} if without is None else _difference(work.run, work.questions("test"), whole, without)
+
+
+def _difference(
+    run: Run, test: Questions, ours: FloatArray, theirs: FloatArray
+) -> dict[str, list[float | None]]:
+    """``auc`` and ``uauc`` of scores minus those of others, [value, low, high] of paired resamples."""
+    users, labels = test.histories.users, test.labels
+    boot = UserBootstrap(users, run.config.evaluation.resamples, run.config.seed)
+    out = {}
+    for metric, value in (("auc", auc), ("uauc", lambda s, y: uauc(s, y, users).value)):
+        mine, other = value(ours, labels), value(theirs, labels)
+        draws = getattr(boot, metric)(ours, labels) - getattr(boot, metric)(theirs, labels)
+        difference = mine - other if mine is not None and other is not None else None
+        out[metric] = interval(difference, draws).to_list()
     return out

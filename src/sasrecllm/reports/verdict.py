@@ -198,23 +198,32 @@ def _aucs(rows: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _language(results: Mapping[str, Any], costs: Mapping[str, Any], alarmed: bool) -> str:
-    """What the language model added to the best row without it, and what it costs."""
+    """What the language model added, and what it costs.
+
+    To a sum that holds it, against the same sum without it; else to the best row that does not ask it.
+    """
     rows = results["rows"]
     asking = [n for n in results.get("language_model_rows", []) if n in rows]
     if not asking:
         return "Language model: the run has none, so it added nothing and cost nothing."
     values = _aucs(rows)
-    ours = {n: values[n] for n in asking if n in values}
+    ours = [n for n in asking if n in values]
     theirs = {n: v for n, v in values.items() if n not in asking}
     if not ours or not theirs:
         return "Language model: what it added cannot be told, for there is no AUC to compare."
-    best, other = max(ours, key=lambda n: ours[n]), max(theirs, key=lambda n: theirs[n])
+    best, other = ours[-1], max(theirs, key=lambda n: theirs[n])
+    gain = results.get("language_model_gain")
     if alarmed:
         said = (
             "Language model: what it added cannot be told, for the table may not show what users like."
         )
+    elif gain:
+        said = _added(
+            gain, f"{results['final']} against the same sum without it, its weights fitted anew"
+        )
     else:
-        said = _added(rows[best]["differences"].get(other, {}), best, other)
+        gained = rows[best]["differences"].get(other, {})
+        said = _added(gained, f"{best} against {other}, the best row without it")
     mine, its = costs.get(best), costs.get(other)
     if mine and its:
         said += (
@@ -225,7 +234,7 @@ def _language(results: Mapping[str, Any], costs: Mapping[str, Any], alarmed: boo
     return said
 
 
-def _added(gained: Mapping[str, Triple], best: str, other: str) -> str:
+def _added(gained: Mapping[str, Triple], compared: str) -> str:
     sure = {name: gained.get(name.lower()) for name in ("AUC", "UAUC")}
     up = [name for name, triple in sure.items() if _above(triple)]
     down = [name for name, triple in sure.items() if surely(triple) and name not in up]
@@ -240,7 +249,7 @@ def _added(gained: Mapping[str, Triple], best: str, other: str) -> str:
         word = "added nothing that is sure:"
     return (
         f"The language model {word} {span(sure['AUC'], True)} AUC and {span(sure['UAUC'], True)} UAUC"
-        f" ({best} against {other}, the best row without it)."
+        f" ({compared})."
     )
 
 

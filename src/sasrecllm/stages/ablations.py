@@ -43,7 +43,7 @@ def ablated(
     """
     scorer = stage.kind.scorer(system, stage, stages)
     yield "history shuffled", ShuffledHistory(scorer, seed=system.config.seed)
-    prompt = stage.kind.prompt(stage, stages)
+    prompt = stage.kind.prompt(stage, stages, system.config)
     for name, row in ABLATIONS.items():
         if prompt in row.prompts:
             yield name, stage.kind.scorer(system, stage, stages, row.change(strangers))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sasrecllm.baselines.table import baseline_of
 from sasrecllm.evaluation.ablated_scorers import Change
-from sasrecllm.fusion.score_fusion import Fusion, fit_fusion
+from sasrecllm.fusion.score_fusion import Fusion, FusionWeights, fit_fusion
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.parts import MODELS
 from sasrecllm.runs.scorers import component
-from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
+from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.types import FloatArray, Scorer
 
 COMPONENTS = "fusion.components"
@@ -28,23 +28,14 @@ class Fuse(Kind):
     name = "fuse"
     may_train = (frozenset({"fusion"}),)
 
-    def prompt(self, stage: Stage, stages: Stages) -> str | None:
-        """The prompt of the last stage that asks the language model."""
-        return last_prompt(stages)
+    def prompt(self, stage: Stage, stages: Stages, config: Config) -> str | None:
+        """The prompt of the last stage that asks the language model; None where no component does."""
+        return last_prompt(stages) if asking(config, stages) else None
 
     def fit(self, work: Work, stage: Stage, folder: StageFolder) -> dict[str, Any]:
         """The weights, from the validation scores of the stages before and of baselines."""
-        c, valid = work.config.fusion, work.questions("valid")
-        work.system.fusion = fit_fusion(
-            _columns(work, stage, "valid"),
-            valid.labels,
-            valid.histories.users,
-            ~work.dataset.seen_items[valid.targets],
-            components=tuple(fused(work.config, work.stages)),
-            pairwise=c.pairwise,
-            worded=worded(work.config, work.stages),
-            most=c.new_item_words,
-        )
+        names = fused(work.config, work.stages)
+        work.system.fusion = _fitted(work, _columns(work, stage, "valid"), names)
         return {"weights": work.system.fusion.to_dict()}
 
     def scorer(
@@ -88,6 +79,28 @@ def worded(config: Config, stages: Stages) -> list[str]:
     return [name for name in names if name in readers]
 
 
+def asking(config: Config, stages: Stages) -> list[str]:
+    """Of the fusion's components those that ask the language model."""
+    models = {s.kind.component for s in stages.values() if s.kind.asks_language_model}
+    return [name for name in fused(config, stages) if name in models]
+
+
+def without_language_model(work: Work, stage: Stage) -> FloatArray | None:
+    """Test scores [Q] of the sum of all components that do not ask it, with weights fitted anew.
+
+    What a sum is above its best summand is no merit of one of them: this is what it has without.  None
+    where nothing of it asks the language model, or nothing else is left.
+    """
+    names = fused(work.config, work.stages)
+    left = [name for name in names if name not in asking(work.config, work.stages)]
+    if not 0 < len(left) < len(names):
+        return None
+    kept = [names.index(name) for name in left]
+    weights = _fitted(work, _columns(work, stage, "valid")[:, kept], left)
+    unseen = ~work.dataset.seen_items[work.questions("test").targets]
+    return weights.combine(_columns(work, stage, "test")[:, kept], unseen)
+
+
 def last_prompt(stages: Stages) -> str | None:
     """Prompt of the last stage that asks the language model; None where none does."""
     prompts = [s.prompt for s in stages.values() if s.kind.asks_language_model]
@@ -106,6 +119,22 @@ def _giver(name: str, stage: Stage, stages: Stages) -> Stage | None:
     return next((s for s in reversed(before) if s.kind.component == name), None)
 
 
+def _fitted(work: Work, scores_QF: FloatArray, names: Sequence[str]) -> FusionWeights:
+    """Weights of the components ``names``, by their scores of the validation split."""
+    c, valid = work.config.fusion, work.questions("valid")
+    return fit_fusion(
+        scores_QF,
+        valid.labels,
+        valid.histories.users,
+        ~work.dataset.seen_items[valid.targets],
+        components=names,
+        pairwise=c.pairwise,
+        seed=work.config.seed,
+        worded=[name for name in worded(work.config, work.stages) if name in names],
+        most=c.new_item_words,
+    )
+
+
 def _columns(work: Work, stage: Stage, split: str) -> FloatArray:
     """Scores of each component for every question of a split, [Q, F]."""
     key = (stage.name, split)
@@ -120,5 +149,5 @@ def _component(work: Work, stage: Stage, name: str, split: str) -> FloatArray:
     """Scores of one summand: those of the newest stage that gives it, or asked for now."""
     giver = _giver(name, stage, work.stages)
     if giver is not None:
-        return load_scores(work.folder(giver))[split]
+        return stage_scores(work.run, work.dataset, work.stages, work.folder(giver), giver)[split]
     return work.score(component(work.system, name, last_prompt(work.stages) or "text"), split)

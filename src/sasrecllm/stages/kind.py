@@ -248,7 +248,7 @@ class Kind:
             ConfigError: with what is allowed.
         """
 
-    def prompt(self, stage: Stage, stages: Stages) -> str | None:
+    def prompt(self, stage: Stage, stages: Stages, config: Config) -> str | None:
         """The prompt that its scores depend on; None where no language model is asked."""
         return stage.prompt if self.asks_language_model else None
 

@@ -322,7 +322,7 @@ def _judged(work: Work, found: RunTime, language: bool) -> RunTime:
 def _with_lists(work: Work, found: RunTime, row: IntArray) -> RunTime:
     """With what the language model's lists would take, timed on one list of the test ``row``."""
     c, data, stages = work.config, work.dataset, planned(work.config)
-    asking = [s for s in stages.values() if s.kind.prompt(s, stages) is not None]
+    asking = [s for s in stages.values() if s.kind.prompt(s, stages, c) is not None]
     text = next(s for s in asking if s.kind.asks_language_model)
     items = np.arange(min(c.lists.best, data.n_items))[None, :]
     scorer = text.kind.scorer(work.system, text, stages)
