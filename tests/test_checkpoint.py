@@ -16,6 +16,7 @@ from sasrecllm.checkpoint import (
     load_part,
     read_json,
     save_part,
+    seconds_in,
     write_json,
 )
 from sasrecllm.errors import CheckpointError, ConfigError, ResourceError
@@ -93,6 +94,22 @@ def test_a_save_that_dies_at_any_point_leaves_the_last_checkpoint(tmp_path, monk
             break
         points += 1
     assert points >= 6
+
+
+def test_seconds_of_all_sittings_up_to_the_newest_checkpoint_are_known(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    folder = tmp_path / "c"
+    assert seconds_in(folder) == 0.0, "none"
+    store = CheckpointFolder(folder)
+    now[0] += 7
+    store.save(1, TENSORS, {"step": 1})
+    now[0] += 50  # lost with the process
+    assert seconds_in(folder) == 7.0
+    store = CheckpointFolder(folder)
+    now[0] += 5
+    store.save(2, TENSORS, {"step": 2})
+    assert seconds_in(folder) == 12.0
 
 
 def test_only_the_last_two_checkpoints_stay(tmp_path):

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ PART = "part.json"
 METRICS = "metrics.jsonl"
 """Beside the checkpoints of a training: its losses and validations, a record a line."""
 REQUIRES = "requires.json"
+SECONDS = "seconds.json"
 """Among the checkpoints of a stage: digests of what its parts are trained with."""
 
 
@@ -181,6 +183,17 @@ def load_part(folder: Path, requires: Mapping[str, str]) -> tuple[dict[str, Tens
     return tensors, about["config"]
 
 
+def seconds_in(folder: Path) -> float:
+    """Seconds of training, in all sittings, up to the newest checkpoint of ``folder``; 0 without one.
+
+    A damaged one is passed over, as it is where training goes on.
+    """
+    for path in sorted(folder.glob(f"step-*/{SECONDS}"), reverse=True):
+        with contextlib.suppress(CheckpointError):
+            return float(read_json(path, seconds=(int, float))["seconds"])
+    return 0.0
+
+
 class CheckpointFolder:
     """The training loop's store: ``step-00000100/`` folders, the last ``keep`` of them, and metrics.
 
@@ -192,6 +205,7 @@ class CheckpointFolder:
         self.keep = keep
         self.metrics = folder.parent / METRICS
         folder.mkdir(parents=True, exist_ok=True)
+        self._before, self._since = seconds_in(folder), time.monotonic()
 
     def begin(self, requires: Mapping[str, str], *, writes: bool = True) -> None:
         """Refuse to go on with what was begun with something else, another language model say.
@@ -224,6 +238,8 @@ class CheckpointFolder:
         def write(temporary: Path) -> None:
             _save_tensors(temporary / "state.safetensors", tensors)
             write_json(temporary / "state.json", state)
+            spent = self._before + time.monotonic() - self._since
+            write_json(temporary / SECONDS, {"seconds": spent})
 
         target = self.folder / f"step-{step:08d}"
         if target.exists() and is_whole(target):
@@ -254,10 +270,6 @@ class CheckpointFolder:
         """Append one JSON record to the metrics."""
         with self.metrics.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, allow_nan=False) + "\n")
-
-    def clear(self) -> None:
-        """Remove the checkpoints once the stage's parts are committed."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _steps(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if not p.name.endswith(".tmp"))

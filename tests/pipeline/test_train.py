@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from sasrecllm.checkpoint import REQUIRES, read_json
+from sasrecllm.checkpoint import REQUIRES, SECONDS, read_json, write_json
 from sasrecllm.config import load_config
 from sasrecllm.errors import CheckpointError
 from sasrecllm.llm.loading import build_llama, save_backbone
 from sasrecllm.llm.offline import train_tokenizer
 from sasrecllm.machine import trace
+from sasrecllm.manifest import MANIFEST, manifest_of
 from sasrecllm.pipeline import train
 from sasrecllm.pipeline.run import train_all
 from sasrecllm.runs.opening import run_at_work
@@ -97,8 +98,13 @@ def test_a_stage_begun_with_another_language_model_does_not_go_on(models, half_w
     assert refused.value.exit_code == 5 and "--force" in refused.value.remedy
     assert (checkpoints / REQUIRES).read_text() == noted and list(checkpoints.glob("step-*"))
     placed(models, models.a)
+    (newest,) = checkpoints.glob("step-*")
+    write_json(newest / SECONDS, {"seconds": 5000.0})
+    files = sorted(path for path in newest.iterdir() if path.name != MANIFEST)
+    (newest / MANIFEST).write_text(manifest_of(newest, files))
     trained(models, half_way)
     about = read_json(half_way / "stages" / "1-text" / "stage.json")
+    assert about["seconds"] >= 5000, "of both sittings"
     assert about["result"]["steps"] == 4 and "resumed at step 1/4" in (half_way / "log.txt").read_text()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sasrecllm.checkpoint import save_part, write_json
+from sasrecllm.checkpoint import SECONDS, save_part, write_json
 from sasrecllm.config import parse_config
 from sasrecllm.names import aside
 from sasrecllm.runs.folder import RunFolder, folds_beside
@@ -68,6 +68,23 @@ def test_a_part_that_is_not_ours_has_a_folder_that_every_system_can_name(folder)
     assert ":" not in place.name
     kept(place)
     assert folder.newest_parts() == {"package.module:PART": place}
+
+
+def test_seconds_are_those_of_finished_stages_and_of_begun_ones_up_to_their_checkpoints(folder):
+    folder.stage(1, "encoder").path.mkdir(parents=True)
+    write_json(folder.stage(1, "encoder").about, {"seconds": 30.0})
+    for place, seconds in (
+        (folder.language_stage("titles").checkpoints, 2.0),
+        (folder.stage(1, "encoder").checkpoints, 29.0),  # it is finished, and says so itself
+        (folder.stage(2, "soft").checkpoints, 5.0),
+        (folder.stage(2, "soft").fold(1).checkpoints, 4.0),
+    ):
+        (place / "step-00000001").mkdir(parents=True)
+        write_json(place / "step-00000001" / SECONDS, {"seconds": seconds})
+    assert folder.stage(2, "soft").seconds() == 9.0
+    assert folder.seconds() == 2.0 + 30.0 + 9.0
+    write_json(folder.language_seconds, {"seconds": 3.0})
+    assert folder.seconds() == 3.0 + 30.0 + 9.0, "the language model is built"
 
 
 def test_a_run_is_finished_under_the_settings_of_evaluation_that_judged_it(folder):

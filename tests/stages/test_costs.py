@@ -41,16 +41,16 @@ def test_a_text_prompt_costs_the_language_model_and_its_own_stage(found):
     assert row["rows_per_second"] == 100.0
 
 
-def test_a_soft_prompt_costs_all_before_it_and_asks_the_encoder_too(found):
+def test_a_soft_prompt_costs_all_before_it_and_its_own_time_has_the_encoder_in_it(found):
     row = found["SASRecLLM"]
     assert row["train_seconds"] == 300.0 + 10 + 1 + 20 + 40 + 80 and row["parameters"] == 1112
-    assert row["rows_per_second"] == pytest.approx(1 / 0.03, abs=0.1), "encoder, prior, own"
+    assert row["rows_per_second"] == 100.0
 
 
-def test_a_sum_costs_everything_and_is_as_slow_as_its_slowest_model(found):
+def test_a_sum_costs_everything_and_is_as_slow_as_its_models_together(found):
     row = found["SASRecLLM + fusion"]
     assert row["train_seconds"] == 300.0 + sum(SECONDS.values())
-    assert row["rows_per_second"] == pytest.approx(1 / 0.03, abs=0.1)
+    assert row["rows_per_second"] == 50.0, "the encoder once, though two stages have it"
     assert row["trained_parameters"] == 3
 
 

@@ -44,7 +44,7 @@ def run_all(run: Run) -> dict[str, Any]:
         said = f"{run.folder} is finished already; --force trains it again"
         run.progress.line(said, keep=False)
         return about
-    started = time.monotonic()
+    started, before = time.monotonic(), run.folder.seconds()
     dataset = train_all(run)
     if is_main_process():
         found = standing(run.folder.results, run.config) or evaluate_run(run, dataset)
@@ -54,16 +54,23 @@ def run_all(run: Run) -> dict[str, Any]:
             run.progress.line(system.said_of_index)
         write_json(run.folder.showcase, showcase(system))
         write_report(run, dataset)
-        _finish(run, dataset, found, time.monotonic() - started)
+        _finish(run, dataset, found, time.monotonic() - started, before)
     wait_for_all()
     return read_json(run.folder.summary)
 
 
-def _finish(run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: float) -> None:
-    """Write the summary and seal the run; costs of an earlier sitting, which trained it, stay in."""
+def _finish(
+    run: Run, dataset: Dataset, results: Mapping[str, Any], seconds: float, trained: float
+) -> None:
+    """Write the summary and seal the run; costs of earlier sittings, which trained it, stay in.
+
+    Args:
+        seconds: of this sitting.
+        trained: seconds of training before it.
+    """
     path = run.folder.summary
     number = (int, float)
-    before = {"seconds": 0.0, "peak_megabytes": 0}
+    before = {"seconds": trained, "peak_megabytes": 0}
     if path.is_file():
         before = read_json(path, seconds=number, peak_megabytes=number)
     stages = planned(run.config)

@@ -71,7 +71,7 @@ def _keep_grown(work: Work, part: str, there: Path, own: Path) -> None:
 
 
 def _train(work: Work, stage: Stage, folder: StageFolder) -> None:
-    started = time.monotonic()
+    started = time.monotonic() - folder.seconds()  # as if what a killed start had done were done now
     say = work.run.progress.line
     if stage.train:
         requires = [part_of(part).requires(work.system) for part in stage.train]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sasrecllm.checkpoint import METRICS, CheckpointFolder
+from sasrecllm.checkpoint import METRICS, CheckpointFolder, read_json, seconds_in
 from sasrecllm.machine.lock import NAME as LOCK
 from sasrecllm.manifest import MANIFEST
 from sasrecllm.runs.standing import standing
@@ -101,6 +101,16 @@ class StageFolder(_Folder):
     def fold(self, number: int) -> StageFolder:
         """Where a fold encoder is trained before it is a part."""
         return StageFolder(self.path / f"{FOLD}{number}")
+
+    def seconds(self) -> float:
+        """Seconds of training so far, in all sittings: of the finished stage, or up to its checkpoints.
+
+        Raises:
+            CheckpointError: the file of the finished stage is damaged.
+        """
+        if self.about.is_file():
+            return float(read_json(self.about, seconds=(int, float))["seconds"])
+        return sum(seconds_in(folder) for folder in self.path.glob(f"**/{CHECKPOINTS}"))
 
     def trained_parts(self) -> list[Path]:
         """Folders of everything that the stage trained, fold encoders too."""
@@ -314,6 +324,17 @@ class RunFolder(_Folder):
     def is_finished(self, config: Config) -> bool:
         """Whether the run is finished under these settings of evaluation."""
         return self.is_sealed() and standing(self.summary, config) is not None
+
+    def seconds(self) -> float:
+        """Seconds of training so far, in all sittings.
+
+        Raises:
+            CheckpointError: a file that says so is damaged.
+        """
+        path, own = self.language_seconds, [s for s in self.stage_folders() if s.number == 0]
+        language = read_json(path, seconds=(int, float))["seconds"] if path.is_file() else None
+        before = sum(stage.seconds() for stage in own) if language is None else float(language)
+        return before + sum(stage.seconds() for stage in self.stage_folders() if stage.number)
 
     def digest(self) -> str:
         """Identity of a run: its settings, its summary and its results."""

@@ -103,6 +103,6 @@ class Answer(Kind):
         """A text prompt needs the language model alone, a soft one the encoder and all before too."""
         if stage.prompt == "soft":
             everything = sum(parameters.values())
-            return Cost(spent.language + spent.everything, everything, spent.asking + per_row)
+            return Cost(spent.language + spent.everything, everything, per_row)
         llm = sum(n for part, n in parameters.items() if part not in ("encoder", "mapper"))
         return Cost(spent.language + spent.own, llm, per_row)

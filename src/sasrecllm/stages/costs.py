@@ -34,7 +34,8 @@ def costs(
         cost = stage.kind.cost(stage, spent, per_row, parameters)
         trained = about["result"].get("trained_parameters", 0)
         out[stage.row] = _cost(cost.seconds, trained, cost.parameters, 1 / cost.seconds_per_row)
-        spent.last = per_row
+        if stage.kind.component:
+            spent.per_row[stage.kind.component] = per_row
     return out
 
 

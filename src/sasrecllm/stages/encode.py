@@ -41,7 +41,6 @@ class EncoderKind(Kind):
     def cost(self, stage: Stage, spent: Spent, per_row: float, parameters: Mapping[str, int]) -> Cost:
         """The encoder's own stages, and nothing of the language model."""
         spent.encoder += spent.own
-        spent.asking += per_row
         return Cost(spent.encoder, parameters["encoder"], per_row)
 
 

@@ -59,8 +59,8 @@ class Fuse(Kind):
         return work.system.fusion.combine(_columns(work, stage, split), unseen)
 
     def cost(self, stage: Stage, spent: Spent, per_row: float, parameters: Mapping[str, int]) -> Cost:
-        """Everything that the run trained, and the time of the slowest model."""
-        asked = spent.asking + spent.last or per_row  # no model was asked: what the sum itself takes
+        """Everything that the run trained, and the time of all models."""
+        asked = sum(spent.per_row.values()) or per_row  # no model was asked: what the sum itself takes
         return Cost(spent.language + spent.everything, sum(parameters.values()), asked)
 
 

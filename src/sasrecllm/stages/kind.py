@@ -198,16 +198,14 @@ class Spent:
         own: seconds of this stage.
         everything: seconds of all stages up to this one.
         encoder: seconds of the stages that gave the encoder.
-        asking: seconds that the encoder needs for a row.
-        last: seconds that the stage before needs for a row.
+        per_row: component -> seconds that a row takes of the newest stage that gives it.
     """
 
     language: float
     own: float = 0.0
     everything: float = 0.0
     encoder: float = 0.0
-    asking: float = 0.0
-    last: float = 0.0
+    per_row: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def lists_per_row(config: Config, dataset: Dataset, stages: Stages, fused: int =
     ranking = config.evaluation.ranking
     if ranking.when == "always":
         return ListsPerRow(ranking.users, ranking.users)
-    asking = [s for s in stages.values() if not s.kind.ranks_catalogue]
+    asking = [s for s in stages.values() if s.kind.prompt(s, stages, config) is not None]
     # Two channels name candidates: the encoder, and the words of the items without a vector.
     prompts = max(1, min(2 * ranking.rerank, dataset.n_items))
     budget = prompt_budget(config, dataset, stages)

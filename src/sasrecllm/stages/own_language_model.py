@@ -46,7 +46,8 @@ def _take_over(run: Run, before: RunFolder) -> None:
 
 
 def _pretrain(run: Run, dataset: Dataset) -> None:
-    c, folder, started = run.config, run.folder.language_model, time.monotonic()
+    c, folder, phases = run.config, run.folder.language_model, ("titles", "answers")
+    started = time.monotonic() - sum(run.folder.language_stage(name).seconds() for name in phases)
     templates = stored_templates(run.folder, c)
     backbone = pretrain_offline(
         dataset.catalog.titles,
@@ -57,10 +58,7 @@ def _pretrain(run: Run, dataset: Dataset) -> None:
         settings=c.llm.offline,
         title_tokens=c.llm.title_tokens,
         seed=c.seed,
-        stores=(
-            run.tracking.store(run.folder.language_stage("titles")),
-            run.tracking.store(run.folder.language_stage("answers")),
-        ),
+        stores=[run.tracking.store(run.folder.language_stage(name)) for name in phases],
         progress=run.progress,
         device=pick_device(c.device),
     )

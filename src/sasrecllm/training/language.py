@@ -5,7 +5,7 @@ Legend: B documents, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +42,7 @@ def pretrain_offline(
     settings: Offline | None = None,
     title_tokens: int = 48,
     seed: int = 0,
-    stores: tuple[Store | None, Store | None] = (None, None),
+    stores: Sequence[Store | None] = (None, None),
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> Backbone:
