@@ -72,7 +72,7 @@ class Lists(Section):
     rerank: bool = Field(
         True,
         description="weigh the run's own P(like) as one more channel, for the best of the others alone;"
-        " a language model is asked within a tenth of the run's prompts",
+        " to weigh it, a language model is asked within a twentieth of the run's prompts",
     )
     next_item: NextItem = Field(NextItem(), description="the encoder among the channels")
 
