@@ -117,7 +117,8 @@ def update(
         items: ids and titles of new items; None where there are none, or where their titles stand in
             ``interactions``.
         out: folder of the new run; the next number behind ``run`` without.
-        promote: ``auto`` and ``always`` move the link that a server was started on.
+        promote: ``never`` moves no link; ``always`` moves the one that a server was started on,
+            ``auto`` does unless the new run is surely worse.
         temporary: the new run lies in a temporary folder for as long as the system is in use.
         settings: those in which an update may differ: ``update={"epochs": 5}``, or
             ``**{"data.columns.user_id": "who"}``.
