@@ -10,7 +10,9 @@ parameters without embeddings.  Scoring needs 2 N.  Hours assume 40 % of 989 TFL
 rate that the maker states for H100 and H200; NF4 is computed in bf16 and pays for unpacking besides.
 Memory: weights, plus bf16 activations of about 34 bytes per token, layer and unit of width at the
 longest prompt (Korthikanti et al. 2022, eq. 2, without attention scores).  Prompt lengths are those of
-the ML-1M split under a tokenizer of 4,000 merges; pretrained tokenizers need fewer tokens.
+the ML-1M split under a tokenizer of 4,000 merges; pretrained tokenizers need fewer tokens.  Trained
+parameters are those of a mapper of vectors alone: one that reads the encoder's logit too, which a run
+chooses where the recipe does not say, has as many more as its hidden layer has units.
 """
 
 from __future__ import annotations
