@@ -37,7 +37,7 @@ def main() -> None:
     rows["order"] = np.arange(len(rows))
     frame = pd.DataFrame({
         Columns.User: rows["user_id"], Columns.Item: rows["item_id"], Columns.Weight: 1.0,
-        # One day a row: RecTools orders by date, and ours by the row's place.
+        # One second a row: RecTools orders by time, and ours by the row's place.
         Columns.Datetime: pd.Timestamp("2000-01-01") + pd.to_timedelta(rows["order"], unit="s"),
     })  # fmt: skip
     split = rows["split"].to_numpy()

@@ -1,4 +1,4 @@
-"""The terms of the user regression (:mod:`.user_regression`) as scorers, and their sum.
+"""The terms of the user regression (``user_regression.py``) as scorers, and their sum.
 
 Level and drift move all candidates of one request together: pooled AUC sees them, the order within a
 request does not.  Preference and quality make the order.  They are kept apart, so that a fusion can

@@ -33,7 +33,7 @@ def choose_run(path: Path) -> RunFolder:
     """A run folder that is finished and whole, ready to be opened.
 
     Checks the run's own files and the manifests of the folders inside; who reads such a folder checks
-    its files (:func:`sasrecllm.checkpoint.verify_folder`).
+    its files (:func:`sasrecllm.manifest.verify_folder`).
 
     Raises:
         CheckpointError: it is not finished (with the nearest name when it was misspelt), a file of it
