@@ -28,7 +28,8 @@ HEAD = """# Settings
 
 Every setting with its default and what it may be. A YAML file (`--config`) holds what differs;
 `SASRECLLM_SECTION__KEY` in the environment and `section.key=value` on the command line come on top.
-The environment counts for `run`, `prepare`, `train`, `tune` and Python's `fit` alone ([cli.md](cli.md#what-is-printed)).
+The environment counts for `run`, `prepare`, `train`, `tune` and Python's `fit` alone
+([cli.md](cli.md#what-is-printed)).
 `sasrecllm run --print-config` prints a whole configuration. A name of an earlier version is refused
 with today's. This page is generated (`python docs/build.py settings`).
 """

@@ -24,8 +24,8 @@ class MeanOfLikes(SequentialEncoder):
 
 
 if __name__ == "__main__":
-    # In a YAML file the same is `encoder: {kind: "examples.own_encoder:MeanOfLikes"}`, which is found with
-    # PYTHONPATH=. from the root of a checkout alone: the current folder is not searched.
+    # In a YAML file the same is `encoder: {kind: "examples.own_encoder:MeanOfLikes"}`, which is
+    # found only with PYTHONPATH=. from the root of a checkout: the current folder is not searched.
     system = sasrecllm.fit(
         strategy="encoder-only",
         encoder={"kind": MeanOfLikes, "width": 16, "loop": {"epochs": 2}},
