@@ -240,6 +240,9 @@ def test_an_outside_kind_serves_several_stages(modules):
 
 WRONG = """
 import numpy as np
+import torch
+from sasrecllm.encoders.mf import MF
+from sasrecllm.stages.kind import Kind
 
 
 class Made:
@@ -329,6 +332,18 @@ def no_tables(request):
 
 def other_tables(request):
     raise ValueError("no rows")
+
+
+class Breaks(MF):
+    def states(self, *batch):
+        return super().states(*batch) @ torch.zeros(3, 5)
+
+
+class Stage(Kind):
+    may_train = (frozenset({"encoder"}),)
+
+    def fit(self, work, stage, folder):
+        return {"share": 1 // len(work.stages.get("nobody", ""))}
 """
 
 
@@ -408,6 +423,25 @@ def test_a_rule_or_source_that_fails_is_a_refusal(wrong, tmp_path, override, say
     assert not (tmp_path / "run/data").exists()
 
 
-def test_what_our_own_rows_raise_stays_what_it_is():
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("encoder.kind=wrong:Breaks", r"wrong:Breaks failed: RuntimeError: .*wrong\.py, line \d+"),
+        ("strategy=[{name: a, task: 'wrong:Stage', train: [encoder], row: a}]",
+         r"wrong:Stage failed: ZeroDivisionError: .*wrong\.py, line \d+"),
+    ],
+)  # fmt: skip
+def test_an_encoder_or_a_stage_that_fails_while_it_is_trained_is_a_refusal(
+    wrong, tmp_path, override, says
+):
+    changes = ["strategy=encoder-only", "lists.enabled=false", override]
+    with pytest.raises(ConfigError, match=says) as refused:
+        run_all(open_run(tmp_path / "run", load_config(TINY, changes), "test", quiet=True))
+    assert refused.value.exit_code == 2
+
+
+def test_what_our_own_rows_raise_stays_what_it_is(wrong):
     with pytest.raises(ZeroDivisionError), plugins.called("item mean"):
+        1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError), plugins.at_work(["sasrec", "wrong:Breaks"]):
         1 / 0  # noqa: B018

@@ -226,10 +226,15 @@ def test_parts_of_another_run_are_swapped_in_by_path(run, cli, tmp_path):
     mapper = "parts/mapper/weights.safetensors"
     own, swapped = run / "stages/3-mapper" / mapper, other / "stages/1-mapper" / mapper
     assert file_digest(own) == file_digest(swapped)
-    for setting, said in (("encoder.width=8", "width"), ("seed=1", "another division of the users")):
+    for setting, said in (
+        ("encoder.width=8", "width"),
+        ("seed=1", "give seed=0 encoder.folds=2, or train"),
+        ("data.world.items=121", "another catalog"),
+    ):
         message = cli("run", "--config", TINY, "--out", tmp_path / setting, "--quiet", stages,
                       f"llm.backbone={run / 'llm'}", "data.seed=0", setting, expect=5)  # fmt: skip
         assert said in message
+        assert not (tmp_path / setting / "stages").exists() or setting == "encoder.width=8", "at once"
 
 
 def test_frozen_parts_stay_bit_identical_through_later_stages(run):

@@ -164,6 +164,23 @@ def load_part(folder: Path, requires: Mapping[str, str]) -> tuple[dict[str, Tens
         CheckpointError: damaged, or trained with another catalogue or language model.
     """
     verify_folder(folder)
+    about = refuse_other(folder, requires)
+    tensors = _load_tensors(folder / "weights.safetensors")
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{folder}: {name} holds numbers that are not finite",
+                "use a part that was trained to its end, or train this part again",
+            )
+    return tensors, about["config"]
+
+
+def refuse_other(folder: Path, requires: Mapping[str, str]) -> dict[str, Any]:
+    """What a part says of itself, where it was trained with what this run has.
+
+    Raises:
+        CheckpointError: damaged, or trained with another catalogue or language model.
+    """
     about = read_json(folder / PART, config=dict, requires=dict)
     for key, wanted in requires.items():
         got = about["requires"].get(key)
@@ -173,14 +190,7 @@ def load_part(folder: Path, requires: Mapping[str, str]) -> tuple[dict[str, Tens
                 f" {wanted[:12]})",
                 f"use a part trained with the same {key}, or train this part here",
             )
-    tensors = _load_tensors(folder / "weights.safetensors")
-    for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError(
-                f"{folder}: {name} holds numbers that are not finite",
-                "use a part that was trained to its end, or train this part again",
-            )
-    return tensors, about["config"]
+    return about
 
 
 def seconds_in(folder: Path) -> float:

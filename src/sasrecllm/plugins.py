@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -113,15 +114,42 @@ def called(name: str) -> Iterator[None]:
         ) from error
 
 
-def _said(error: BaseException) -> str:
-    """An exception in one line, with the place that raised it: the last one outside this package."""
+@contextlib.contextmanager
+def at_work(names: Iterable[str]) -> Iterator[None]:
+    """A block in which code of ours calls that behind ``names`` somewhere, and it calls ours.
+
+    What passes through a module of theirs is theirs to mend; anything else is raised as it is.
+
+    Raises:
+        ConfigError: with the exception and their line.
+    """
+    try:
+        yield
+    except SasrecllmError:
+        raise
+    except Exception as error:
+        passed = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+        for name in names:
+            module = sys.modules.get(name.partition(":")[0])
+            file = getattr(module, "__file__", None)
+            if ":" in name and not name.startswith("sasrecllm.") and file in passed:
+                raise ConfigError(
+                    f"the plug-in {name} failed: {_said(error, file)}",
+                    "correct it there, or take it out of the settings that name it",
+                ) from error
+        raise
+
+
+def _said(error: BaseException, file: str = "") -> str:
+    """An exception in one line, with the place that raised it: the last one in ``file``, or outside
+    this package."""
     text = " ".join(str(error).split())
     kind = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError):
         return kind  # which ends with the file and the line
     here = os.path.dirname(__file__)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_file(f.filename)]
-    others = [f for f in frames if not f.filename.startswith(here)]
+    others = [f for f in frames if (f.filename == file if file else not f.filename.startswith(here))]
     return kind + (f" ({others[-1].filename}, line {others[-1].lineno})" if others else "")
 
 

@@ -42,6 +42,7 @@ def refused(name, kind=SasrecllmError):
         ("~/no-such-model", "check the path"),
         ("a model", "check the path"),
         ("mistral:7b-instruct", "other programs"),
+        ("llama3.2:latest", "other programs"),
         ("owner/name@v1.0", "--revision"),
         ("$HOME/model", "not replaced"),
         ("https://example.org/owner/name", "hub id alone"),

@@ -59,6 +59,8 @@ def package(file, tmp_path, monkeypatch):
         ("my.module:model", "plug-in"),
         ("no_such_package_here:model", "folder or hub id"),
         ("mistral:7b-instruct", "folder or hub id"),
+        ("llama3.2:latest", "folder or hub id"),
+        ("qwen2.5:instruct", "folder or hub id"),
         ("owner/name", "folder or hub id"),
         ("owner/name-GGUF", "folder or hub id"),
         ("", "folder or hub id"),

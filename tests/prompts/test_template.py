@@ -28,6 +28,14 @@ def test_every_shipped_template_keeps_the_rules_and_takes_the_words_of_the_domai
     assert not any("-word>" in segment.text for segment in filled.segments)
 
 
+def test_words_of_the_domain_are_taken_inside_a_list_too():
+    words = {"item": "book", "items": "books", "consumed": "read"}
+    text = "{events|, a good <item-word>; |, a bad <item-word>; |no <items-word>} {target}? Answer:"
+    found = parse_template(text).spoken(words).segments[0]
+    assert (found.joiner, found.disliked) == (", a good book; ", ", a bad book; ")
+    assert found.empty == "no books"
+
+
 @pytest.mark.parametrize(
     ("template", "says"),
     [
@@ -42,6 +50,9 @@ def test_every_shipped_template_keeps_the_rules_and_takes_the_words_of_the_domai
         ("{history} {target}?\\nAnswer:", "backslash"),
         ("{history {target}? Answer:", "brace without its partner"),
         ("{history} {target} <itm-word>? Answer:", "did you mean 'item'"),
+        ("{history|, |no <itm-word> yet} {target}? Answer:", "did you mean 'item'"),
+        ("{history|, |no\\nthing} {target}? Answer:", "backslash"),
+        ("{events|.|\\n|none} {target}? Answer:", "backslash"),
         ("{events|a} {target}? Answer:", "write {events|"),
     ],
 )

@@ -278,7 +278,7 @@ def test_of_an_adapter_outside_a_run_its_shape_alone_is_known(run, tmp_path):
     }
 
 
-def test_a_loaded_mapper_brings_its_shape_too(run, tmp_path):
+def test_a_loaded_mapper_and_encoder_bring_their_shapes_too(run, tmp_path):
     from sasrecllm.runs.opening import open_run
 
     load = {"encoder": str(run), "adapter": str(run), "mapper": str(run)}
@@ -289,4 +289,9 @@ def test_a_loaded_mapper_brings_its_shape_too(run, tmp_path):
     made = stored_config(RunFolder(run)).mapper
     found = {k: v for k, v in settle.loaded_settings(opened).items() if k.startswith("mapper.")}
     assert found == {f"mapper.{key}": getattr(made, key) for key in SHAPE}
+    encoder = stored_config(RunFolder(run)).encoder
+    brought = settle.loaded_settings(opened)
+    assert {key: brought[f"encoder.{key}"] for key in settle.ENCODER} == {
+        key: getattr(encoder, key) for key in settle.ENCODER
+    }
     assert found["mapper.hidden"] == 16 and found["mapper.encoder_logit"] is False, "as tiny.yaml says"

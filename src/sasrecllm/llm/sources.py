@@ -219,9 +219,11 @@ def _digest(path: Path, size: int, changed: int) -> str:
 
 
 def _names_plugin(name: str) -> bool:
-    """``package.module:function`` of a package that is here; else it is another program's name."""
+    """``package.module:function``; else it is another program's name, as of a model with its tag."""
     found = _PLUGIN.fullmatch(name)
     if found is None or folder_of(name) is not None:
+        return False
+    if not all(part.isidentifier() for part in found[1].split(".")):  # llama3.2:latest
         return False
     return "." in found[1] or _find(found[1]) is not None
 

@@ -6,7 +6,7 @@ import time
 
 from sasrecllm.machine.device import use_threads
 from sasrecllm.machine.progress import readable_seconds
-from sasrecllm.pipeline.preflight import check_language_model, check_prompts
+from sasrecllm.pipeline.preflight import check_language_model, check_loaded, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.runs.opening import Run
 from sasrecllm.stages.settle import choose
@@ -26,6 +26,7 @@ def estimate(run: Run) -> float:
     dataset = prepare(run)
     run.config = choose(run, dataset, started)
     check_prompts(run, dataset)
+    check_loaded(run, dataset)
     found = run_time(run, dataset)
     if found.documents:
         seconds = readable_seconds(found.document * found.documents)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from sasrecllm.checkpoint import load_part
+from sasrecllm.checkpoint import PART, load_part, read_json, refuse_other
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.errors import ConfigError
+from sasrecllm.encoders.crossfit import fold_of_user
+from sasrecllm.errors import CheckpointError, ConfigError
 from sasrecllm.llm.ability import refuse_longer, refuse_unable
 from sasrecllm.llm.backbone import Backbone
 from sasrecllm.llm.loading import llama_shape, load_tokenizer
 from sasrecllm.llm.sources import located
 from sasrecllm.llm.targets import lora_targets
 from sasrecllm.machine.device import pick_device
-from sasrecllm.pipeline.prepare import asked_templates
+from sasrecllm.pipeline.prepare import asked_templates, crossfitted_from
 from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.chat import in_chat
 from sasrecllm.prompts.template import Template
 from sasrecllm.prompts.titles import TitleTokens
 from sasrecllm.runs.choice import with_choice
+from sasrecllm.runs.folder import folds_beside
 from sasrecllm.runs.language_model import base_model, is_own, with_adapter
+from sasrecllm.runs.loaded import foreign_part, loaded_part, run_of
 from sasrecllm.runs.opening import Run
+from sasrecllm.runs.parts import DIVISION, division_of
+from sasrecllm.runs.stored import stored_config
 from sasrecllm.settings import READ_TITLES, Config
 from sasrecllm.stages.settle import loaded_parts, loaded_settings
 from sasrecllm.stages.strategies import asks_language_model, planned
@@ -69,6 +74,41 @@ def _check_adapters(run: Run, model: Backbone) -> None:
     """An adapter of another model or rank would only be met at its stage."""
     for part in loaded_parts(run, "adapter"):
         model.load_adapter(*load_part(part, {"backbone": model.digest}))
+
+
+def check_loaded(run: Run, dataset: Dataset) -> None:
+    """Ask whether what stages load knows this catalogue, and whether the fold encoders beside a loaded
+    encoder never saw the users that they will read.
+
+    Only the stage would notice, after those before it have been trained.
+
+    Raises:
+        CheckpointError: trained with another catalogue; the users were divided by another ``seed`` or
+            ``encoder.folds``.
+    """
+    c = run.config
+    if not c.update.of:  # whose parts are grown to its catalogue
+        for stage_folder, stage in run.folder.of_stages(planned(c)):
+            for part, place in stage.load.items():
+                refuse_other(
+                    loaded_part(stage_folder, part, place), {"catalog": dataset.catalog.digest}
+                )
+    wanted = division_of(fold_of_user(dataset.n_users, c.encoder.folds, c.seed))
+    for stage, place in crossfitted_from(run):
+        encoder = foreign_part("encoder", place)
+        (fold, *_), there = folds_beside(encoder), run_of(encoder)
+        if read_json(fold / PART, requires=dict)["requires"].get(DIVISION, wanted) == wanted:
+            continue
+        made = None if there is None else stored_config(there, None)
+        theirs = f"seed={made.seed} encoder.folds={made.encoder.folds}" if made else ""
+        raise CheckpointError(
+            f"stage {stage.name!r}: the fold encoders of {place} were trained with another {DIVISION},"
+            f" so they have seen users that they would read here (seed={c.seed}"
+            f" encoder.folds={c.encoder.folds} here" + (f", {theirs} there)" if theirs else ")"),
+            "give "
+            + (theirs or "the seed and encoder.folds that they were trained with")
+            + ", or train the encoder here",
+        )
 
 
 def _check_offline(config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.stages.advice import run_card
+from sasrecllm.stages.kind import Stage
 from sasrecllm.stages.names import check_names
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 from sasrecllm.stages.user_partition import held_out_users, holdout_share
@@ -51,6 +53,19 @@ def check_settings(run: Run) -> None:
 
 def _refuse_without_folds(run: Run) -> None:
     """Refuse to teach by cross-fitted soft tokens where the loaded encoder has no fold encoders."""
+    for stage, place in crossfitted_from(run):
+        if not folds_beside(foreign_part("encoder", place)):
+            raise ConfigError(
+                f"stage {stage.name!r}: vectors is 'crossfit', but the encoder of {place} has no fold"
+                " encoders, so the soft tokens would be of users whom it was trained on",
+                "load one of a run with a stage whose prompt is soft and encoder.folds of 2 or more; or"
+                " learn without: set the stage's vectors to encoder",
+            )
+
+
+def crossfitted_from(run: Run) -> Iterator[tuple[Stage, str]]:
+    """Stages taught by cross-fitted vectors of an encoder of another run, which is not copied yet, and
+    the place that it is loaded from."""
     if run.config.encoder.folds < 2 or run.config.update.of:
         return
     place = ""  # where the encoder in use comes from, if from another run
@@ -59,14 +74,8 @@ def _refuse_without_folds(run: Run) -> None:
             place = ""
         else:
             place = stage.load.get("encoder", place)
-        asks = place and stage.train and stage.reads_crossfit
-        if asks and not folds_beside(foreign_part("encoder", place)):
-            raise ConfigError(
-                f"stage {stage.name!r}: vectors is 'crossfit', but the encoder of {place} has no fold"
-                " encoders, so the soft tokens would be of users whom it was trained on",
-                "load one of a run with a stage whose prompt is soft and encoder.folds of 2 or more; or"
-                " learn without: set the stage's vectors to encoder",
-            )
+        if place and stage.train and stage.reads_crossfit:
+            yield stage, place
 
 
 def asked_templates(run: Run) -> dict[str, Template]:

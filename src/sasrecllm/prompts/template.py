@@ -81,9 +81,15 @@ class Template:
                 )
             return words[match[1]]
 
-        return replace(
-            self, segments=tuple(replace(s, text=_WORD.sub(word, s.text)) for s in self.segments)
-        )
+        def said(s: Segment) -> Segment:
+            return replace(s, **{name: _WORD.sub(word, text) for name, text in literals(s).items()})
+
+        return replace(self, segments=tuple(map(said, self.segments)))
+
+
+def literals(segment: Segment) -> dict[str, str]:
+    """Field -> words of a segment that reach the model as they stand: between slots, and in a list."""
+    return {name: getattr(segment, name) for name in ("text", "joiner", "empty", "disliked")}
 
 
 def load_template(name_or_path: str | Path) -> Template:
@@ -200,8 +206,7 @@ def _slot(inside: str, name: str) -> Segment:
 
 
 def _check_literals(template: Template) -> None:
-    for segment in template.segments:
-        literal = segment.text
+    for literal in (text for s in template.segments for text in literals(s).values()):
         if "{" in literal or "}" in literal:
             raise _refusal(
                 template.name, f"a brace without its partner in {literal!r}", "close the slot"

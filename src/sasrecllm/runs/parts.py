@@ -122,10 +122,18 @@ def of_backbone(system: HasParts) -> dict[str, str]:
     return {"backbone": system.backbone.digest}
 
 
+DIVISION = "division of the users into folds"
+"""What a fold encoder must have been trained with."""
+
+
+def division_of(fold_of_user: IntArray) -> str:
+    """Digest of the fold of every user, [n_users]."""
+    return hashlib.sha256(fold_of_user.tobytes()).hexdigest()
+
+
 def _of_folds(system: HasParts) -> dict[str, str]:
     """Another division of the users would let a fold encoder read users that it has seen."""
-    division = hashlib.sha256(system.fold_of_user.tobytes()).hexdigest()
-    return of_catalog(system) | {"division of the users into folds": division}
+    return of_catalog(system) | {DIVISION: division_of(system.fold_of_user)}
 
 
 def _encoder(

@@ -37,9 +37,18 @@ class Encoder(Section):
         description="touched: a step moves the items of its batch alone; auto: touched from 100,000"
         " items on, in one process and without a full softmax",
     )
-    folds: int = Field(4, ge=0, description="cross-fitted encoders for the LLM stages; 0 for none")
+    folds: int = Field(
+        4, ge=0, description="cross-fitted encoders for the LLM stages, two at least; 0 for none"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="arguments of a class of your own")
     loop: EncoderLoop = Field(EncoderLoop(), description="its training")
+
+    @field_validator("folds")
+    @classmethod
+    def _others_are_left(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("is 1: of a single fold no user is left to train on; 0 for none, or 2")
+        return folds
 
 
 class Lora(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 
 from sasrecllm.errors import ConfigError
 from sasrecllm.plugins import resolve
@@ -20,6 +21,12 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+@cache
+def _made(cls: type[Kind]) -> Kind:
+    """One object of a class, whoever asks: it serves all stages of its kind."""
+    return cls()
+
+
 def kind_of(task: str, stage: str) -> Kind:
     """The kind that a stage's ``task`` names: a row of ``KINDS``, or ``package.module:NAME``.
 
@@ -31,7 +38,7 @@ def kind_of(task: str, stage: str) -> Kind:
     """
     what = f"stage {stage!r}: task"
     found = resolve(task, KINDS, what)
-    kind = found() if inspect.isclass(found) and issubclass(found, Kind) else found
+    kind = _made(found) if inspect.isclass(found) and issubclass(found, Kind) else found
     if not isinstance(kind, Kind):
         raise ConfigError(
             f"{what} is {task!r}, which is no Kind",

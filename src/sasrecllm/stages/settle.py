@@ -46,6 +46,8 @@ ON_A_CPU: dict[str, Any] = {
     "llm.loop.evals_per_epoch": 4,
 }
 """For a pretrained language model that a CPU can train at all: a small one, once over the rows."""
+ENCODER = ("kind", "width", "blocks", "heads", "length", "likes_only", "item_bias", "user_bias")
+"""Settings that a saved encoder brings with it."""
 PROMPT = ("chat", "history", "history_step", "title_tokens")
 """Settings of the prompts that an adapter has learnt to read, which it brings with it."""
 Measure = Callable[..., RunTime]
@@ -79,7 +81,8 @@ def settle(run: Run, dataset: Dataset, started: float) -> None:
         if asks_language_model(run.config):
             keep_templates(run.folder, run.config)
     wait_for_all()
-    run.config = with_choice(run.config, stored_config(run.folder, None).chosen)
+    if not is_main_process():
+        run.config = with_choice(run.config, stored_config(run.folder, None).chosen)
 
 
 def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None = None) -> Config:
@@ -124,11 +127,14 @@ def loaded_parts(run: Run, part: str) -> Iterator[Path]:
 
 
 def loaded_settings(run: Run) -> dict[str, Any]:
-    """What the first loaded adapter and mapper were trained with: their shapes, the adapter's prompts.
+    """What the first loaded encoder, adapter and mapper were trained with: their shapes, and of the
+    adapter its prompts.
 
     A part's own folder, outside a run, tells nothing of prompts.  Empty where nothing is loaded.
     """
     found: dict[str, Any] = {}
+    if path := next(loaded_parts(run, "encoder"), None):
+        found |= _keyed("encoder", ENCODER, read_json(path / PART, config=dict)["config"])
     if path := next(loaded_parts(run, "adapter"), None):
         found |= _keyed("llm.lora", backbone.SHAPE, read_json(path / PART, config=dict)["config"])
         if there := run_of(path):

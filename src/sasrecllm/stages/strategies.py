@@ -112,12 +112,21 @@ def stages_of(
 
 
 def _refuse_alike(stages: tuple[Stage, ...]) -> None:
-    names = [s.name for s in stages]
-    rows = [s.row for s in stages if s.kind.has_row]
-    if not rows or len(set(names)) < len(names) or len(set(rows)) < len(rows):
+    names, with_row = [s.name for s in stages], [s for s in stages if s.kind.has_row]
+    if not with_row:
         raise ConfigError(
-            f"strategy has stages {names}", "give at least one stage, each its own name and row"
+            f"strategy: none of its stages ({', '.join(names) or 'it has none'}) ends with a row of the"
+            " table",
+            "add one that says P(like): a task of encode, answer or fuse",
         )
+    for what, values in (("name", names), ("row", [s.row for s in with_row])):
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ConfigError(
+                f"strategy: two stages have the {what} {twice!r}; a run adds stages of its own, so its"
+                f" {what}s are {', '.join(values)}",
+                f"give each stage another {what}",
+            )
 
 
 def all_stages(config: Config) -> Stages:
