@@ -227,7 +227,10 @@ def memory(path: Path, asked: int) -> dict[str, Any]:
     train, valid = data.questions("train"), data.questions("valid")
     sample = train.take(np.sort(np.random.default_rng(0).permutation(len(train))[:asked]))
     words = llm_scorer(system, "words", "text").score(sample.histories, sample.targets[:, None])[:, 0]
-    encoders = {"encoder": system.encoder, "encoder, cross-fitted": system.crossfitted()}
+    encoders: dict[str, Any] = {}
+    if "encoder" in system.origin:  # else this strategy has trained none so far
+        system.bring_in_folds(run, folder.number)
+        encoders = {"encoder": system.encoder, "encoder, cross-fitted": system.crossfitted()}
     known = {name: logits(e, sample) for name, e in encoders.items() if e is not None}
     rows = taught(work, stage, folder)
     met = np.isin(sample.rows, rows)
@@ -237,7 +240,9 @@ def memory(path: Path, asked: int) -> dict[str, Any]:
         if part.any():
             scores = {"words": words, **known}
             out[name] = _known({k: v[part] for k, v in scores.items()}, sample.labels[part])
-    scores = {"words": load_scores(folder)["valid"], "encoder": logits(system.encoder, valid)}
+    scores = {"words": load_scores(folder)["valid"]}
+    if encoders:
+        scores["encoder"] = logits(system.encoder, valid)
     out["valid"] = _known(scores, valid.labels)
     return out
 

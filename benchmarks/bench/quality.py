@@ -29,7 +29,7 @@ Build = Callable[[System, bool], tuple[Task, Loop]]
 
 def bench(run: Path | None, seeds: int) -> list[Finding]:
     """Mean best validation AUC of both ways over ``seeds`` seeds."""
-    if run is None or not (run / "run.json").is_file():
+    if run is None or not RunFolder(run).summary.is_file():
         why = "no run: make demo, then --run runs/demo"
         return [absent(f"equal quality: {ours}", theirs, why) for ours, theirs, _ in WAYS]
     folder = RunFolder(run)

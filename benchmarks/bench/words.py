@@ -20,6 +20,7 @@ from benchmarks.bench.measure import Finding, absent
 from sasrecllm import SASRecLLM
 from sasrecllm.fusion.score_fusion import Fusion
 from sasrecllm.inference.requests import NewItem
+from sasrecllm.runs.folder import RunFolder
 from sasrecllm.stages.strategies import asks_language_model
 from sasrecllm.types import FloatArray, Histories
 
@@ -61,7 +62,7 @@ class Tried:
 def bench(run: Path | None, titles: int = TITLES, users: int = USERS, seed: int = 0) -> list[Finding]:
     """Highest P(like) and place that words alone reach, with the run's bound and without it."""
     work = "words of an item nobody has rated"
-    if run is None or not (run / "run.json").is_file():
+    if run is None or not RunFolder(run).summary.is_file():
         return [absent(work, "no bound", "no run: make demo, then --run runs/demo")]
     system = SASRecLLM.from_pretrained(run)
     free, most = unbounded(system)

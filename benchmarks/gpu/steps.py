@@ -330,7 +330,7 @@ def _steps(path: Path) -> int | None:
 
 
 def _aucs(rows: dict[str, Any]) -> dict[str, Any]:
-    return {name: row.get("auc") for name, row in rows.items()}
+    return {name: row["metrics"]["auc"] for name, row in rows.items()}
 
 
 def _done(command: Sequence[Any]) -> None:

@@ -1,5 +1,8 @@
 """One seed, many draws that have nothing to do with each other: what is drawn has a number of its own.
 
+A draw whose second number counts something else (the epoch of a batch plan, the users of a fold) has
+none here; none of them permutes what another one does.
+
 ``np.random.default_rng([seed, CROSSFIT_FOLDS])`` draws the same whatever else is drawn.  A number never
 changes its meaning, for a run's division of users and its lists depend on it.  (Held-out items and
 held-out users of the language model share theirs: one permutes items, the other users.)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.smollm2 import Runner, weights, with_encoder
+from benchmarks.smollm2 import Runner, memory, weights, with_encoder
 from sasrecllm.machine.progress import Progress
 from sasrecllm.studies.plan import Cell, load_plan, settings_of
 from sasrecllm.studies.run import Study
@@ -29,6 +29,15 @@ def test_an_encoder_that_is_brought_is_loaded_and_none_is_trained(plan):
         stages = settings(plan, row).strategy
         assert {s["task"] for s in stages} == {"answer"}
         assert stages[0]["load"]["encoder"] == "/brought/encoder"
+
+
+def test_what_is_known_by_heart_is_told_of_the_words_the_encoder_and_the_cross_fitted_ones(run):
+    found = memory(run, 300)
+    assert found["stage"] == "text"
+    for part in ("taught", "valid"):
+        assert 0 <= found[part]["words"] <= 1 and 0 <= found[part]["encoder"] <= 1
+    assert found["taught"]["encoder, cross-fitted"] != found["taught"]["encoder"]
+    assert "weights of words and encoder, cross-fitted" in found["taught"]
 
 
 def test_rows_wait_for_those_that_they_load_parts_of(plan, tmp_path):

@@ -14,8 +14,6 @@ from sasrecllm.baselines.table import baseline_of, shown_baselines
 from sasrecllm.checkpoint import write_json
 from sasrecllm.data.dataset import Dataset
 from sasrecllm.evaluation.alarms import alarms
-from sasrecllm.evaluation.intervals import UserBootstrap, interval
-from sasrecllm.evaluation.metrics import auc, uauc
 from sasrecllm.evaluation.protocol import compare, score_questions
 from sasrecllm.evaluation.slices import slices_by_cause
 from sasrecllm.evaluation.table_metrics import further_metrics
@@ -26,10 +24,9 @@ from sasrecllm.runs.scores import save_scores
 from sasrecllm.runs.seal import resealed
 from sasrecllm.runs.standing import written_under
 from sasrecllm.runs.system import System
-from sasrecllm.stages.ablations import ablated
+from sasrecllm.stages.ablations import ablate, language_model_gain
 from sasrecllm.stages.costs import parameter_counts
-from sasrecllm.stages.fuse import Fuse, without_language_model
-from sasrecllm.stages.kind import Stage, Work
+from sasrecllm.stages.kind import Work
 from sasrecllm.stages.stored_scores import stage_scores
 from sasrecllm.stages.strategies import Stages, asks_language_model, planned
 from sasrecllm.types import FloatArray, Questions
@@ -64,7 +61,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         "language_model_rows": [
             s.row for s in stages.values() if s.kind.prompt(s, stages, run.config) is not None
         ],
-        "language_model_gain": _gain(work, final, scores[final.row]),
+        "language_model_gain": language_model_gain(work, final, scores[final.row]),
         "ablations": ablate(run, system, stages, test, scores[final.row])
         if run.config.evaluation.ablations
         else {},
@@ -159,40 +156,3 @@ def _shares(dataset: Dataset, test: Questions) -> dict[str, tuple[float, float]]
         again = np.isin(np.arange(len(test)), test.histories.owners[met])
         facts["stand in their user's history"] = again
     return {what: (float(of[liked].mean()), float(of[~liked].mean())) for what, of in facts.items()}
-
-
-def ablate(
-    run: Run, system: System, stages: Stages, test: Questions, whole: FloatArray
-) -> dict[str, dict[str, list[float | None]]]:
-    """Change of the final row without one thing: ablation -> metric -> [value, low, high]."""
-    out = {}
-    final = list(stages.values())[-1]
-    for name, scorer in ablated(system, final, stages, test.histories):
-        run.progress.line(f"ablation: {name}")
-        got = score_questions(scorer, test, progress=run.progress.bar(f"ablation, {name}"))
-        out[name] = _difference(run, test, got, whole)
-    return out
-
-
-def _gain(work: Work, final: Stage, whole: FloatArray) -> dict[str, list[float | None]]:
-    """What a sum gains by the language model: the scores ``whole`` minus those of the sum without it.
-
-    Empty where the final row is no sum of it with something else.
-    """
-    without = without_language_model(work, final) if isinstance(final.kind, Fuse) else None
-    return {} if without is None else _difference(work.run, work.questions("test"), whole, without)
-
-
-def _difference(
-    run: Run, test: Questions, ours: FloatArray, theirs: FloatArray
-) -> dict[str, list[float | None]]:
-    """``auc`` and ``uauc`` of scores minus those of others, [value, low, high] of paired resamples."""
-    users, labels = test.histories.users, test.labels
-    boot = UserBootstrap(users, run.config.evaluation.resamples, run.config.seed)
-    out = {}
-    for metric, value in (("auc", auc), ("uauc", lambda s, y: uauc(s, y, users).value)):
-        mine, other = value(ours, labels), value(theirs, labels)
-        draws = getattr(boot, metric)(ours, labels) - getattr(boot, metric)(theirs, labels)
-        difference = mine - other if mine is not None and other is not None else None
-        out[metric] = interval(difference, draws).to_list()
-    return out

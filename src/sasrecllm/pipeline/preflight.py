@@ -12,7 +12,7 @@ from sasrecllm.llm.loading import llama_shape, load_tokenizer
 from sasrecllm.llm.sources import located
 from sasrecllm.llm.targets import lora_targets
 from sasrecllm.machine.device import pick_device
-from sasrecllm.pipeline.prepare import asked_templates, crossfitted_from
+from sasrecllm.pipeline.prepare import asked_templates
 from sasrecllm.prompts.answers import answered_cue
 from sasrecllm.prompts.batch import PromptBuilder
 from sasrecllm.prompts.chat import in_chat
@@ -26,7 +26,7 @@ from sasrecllm.runs.opening import Run
 from sasrecllm.runs.parts import DIVISION, division_of
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.settings import READ_TITLES, Config
-from sasrecllm.stages.settle import loaded_parts, loaded_settings
+from sasrecllm.stages.settle import crossfitted_from, loaded_parts, loaded_settings
 from sasrecllm.stages.strategies import asks_language_model, planned
 
 

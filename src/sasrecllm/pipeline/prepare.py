@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.runs.templates import keep_templates, stored_templates
 from sasrecllm.stages.advice import run_card
-from sasrecllm.stages.kind import Stage
 from sasrecllm.stages.names import check_names
+from sasrecllm.stages.settle import crossfitted_from
 from sasrecllm.stages.strategies import all_stages, asks_language_model, planned
 from sasrecllm.stages.user_partition import held_out_users, holdout_share
 
@@ -61,21 +60,6 @@ def _refuse_without_folds(run: Run) -> None:
                 "load one of a run with a stage whose prompt is soft and encoder.folds of 2 or more; or"
                 " learn without: set the stage's vectors to encoder",
             )
-
-
-def crossfitted_from(run: Run) -> Iterator[tuple[Stage, str]]:
-    """Stages taught by cross-fitted vectors of an encoder of another run, which is not copied yet, and
-    the place that it is loaded from."""
-    if run.config.encoder.folds < 2 or run.config.update.of:
-        return
-    place = ""  # where the encoder in use comes from, if from another run
-    for folder, stage in run.folder.of_stages(planned(run.config)):
-        if stage.kind.trains_folds or folder.loaded_part("encoder").is_dir():  # its own, or begun with
-            place = ""
-        else:
-            place = stage.load.get("encoder", place)
-        if place and stage.train and stage.reads_crossfit:
-            yield stage, place
 
 
 def asked_templates(run: Run) -> dict[str, Template]:

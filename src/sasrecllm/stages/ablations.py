@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sasrecllm.evaluation.ablated_scorers import Change, ShuffledHistory
+from sasrecllm.evaluation.intervals import UserBootstrap, interval
+from sasrecllm.evaluation.metrics import auc, uauc
+from sasrecllm.evaluation.protocol import score_questions
+from sasrecllm.runs.opening import Run
 from sasrecllm.runs.system import System
-from sasrecllm.stages.kind import Stage, Stages
-from sasrecllm.types import Histories, Scorer
+from sasrecllm.stages.fuse import Fuse, without_language_model
+from sasrecllm.stages.kind import Stage, Stages, Work
+from sasrecllm.types import FloatArray, Histories, Questions, Scorer
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,40 @@ def ablated(
     for name, row in ABLATIONS.items():
         if prompt in row.prompts:
             yield name, stage.kind.scorer(system, stage, stages, row.change(strangers))
+
+
+def ablate(
+    run: Run, system: System, stages: Stages, test: Questions, whole: FloatArray
+) -> dict[str, dict[str, list[float | None]]]:
+    """Change of the final row without one thing: ablation -> metric -> [value, low, high]."""
+    out = {}
+    final = list(stages.values())[-1]
+    for name, scorer in ablated(system, final, stages, test.histories):
+        run.progress.line(f"ablation: {name}")
+        got = score_questions(scorer, test, progress=run.progress.bar(f"ablation, {name}"))
+        out[name] = _difference(run, test, got, whole)
+    return out
+
+
+def language_model_gain(work: Work, final: Stage, whole: FloatArray) -> dict[str, list[float | None]]:
+    """What a sum gains by the language model: the scores ``whole`` minus those of the sum without it.
+
+    Empty where the final row is no sum of it with something else.
+    """
+    without = without_language_model(work, final) if isinstance(final.kind, Fuse) else None
+    return {} if without is None else _difference(work.run, work.questions("test"), whole, without)
+
+
+def _difference(
+    run: Run, test: Questions, ours: FloatArray, theirs: FloatArray
+) -> dict[str, list[float | None]]:
+    """``auc`` and ``uauc`` of scores minus those of others, [value, low, high] of paired resamples."""
+    users, labels = test.histories.users, test.labels
+    boot = UserBootstrap(users, run.config.evaluation.resamples, run.config.seed)
+    out = {}
+    for metric, value in (("auc", auc), ("uauc", lambda s, y: uauc(s, y, users).value)):
+        mine, other = value(ours, labels), value(theirs, labels)
+        draws = getattr(boot, metric)(ours, labels) - getattr(boot, metric)(theirs, labels)
+        difference = mine - other if mine is not None and other is not None else None
+        out[metric] = interval(difference, draws).to_list()
+    return out

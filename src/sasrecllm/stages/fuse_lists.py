@@ -18,12 +18,10 @@ from sasrecllm.fusion.list_fusion import RIDGES, ListFusion
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, new_items, usable
 from sasrecllm.runs.folder import StageFolder
 from sasrecllm.stages.kind import Kind, Stage, Work
-from sasrecllm.stages.list_parts import fitted_rerank, with_new_items
+from sasrecllm.stages.list_parts import FEWEST_LIKES, fitted_rerank, with_new_items
 from sasrecllm.stages.next_item import validation_likes
 from sasrecllm.types import Questions
 
-FEWEST_LIKES = 20
-"""Validation likes below which weights would be luck."""
 FALLBACK = "popularity"
 
 

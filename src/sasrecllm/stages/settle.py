@@ -24,6 +24,7 @@ from sasrecllm.runs.stored import stored_config
 from sasrecllm.runs.templates import keep_templates
 from sasrecllm.settings import Config
 from sasrecllm.stages.budget import fit_in
+from sasrecllm.stages.kind import Stage
 from sasrecllm.stages.quick import take_over
 from sasrecllm.stages.recipe import Rule, recipe
 from sasrecllm.stages.strategies import asks_language_model, planned
@@ -124,6 +125,21 @@ def loaded_parts(run: Run, part: str) -> Iterator[Path]:
     for folder, stage in run.folder.of_stages(planned(run.config)):
         if part in stage.load:
             yield loaded_part(folder, part, stage.load[part])
+
+
+def crossfitted_from(run: Run) -> Iterator[tuple[Stage, str]]:
+    """Stages taught by cross-fitted vectors of an encoder of another run, which is not copied yet, and
+    the place that it is loaded from."""
+    if run.config.encoder.folds < 2 or run.config.update.of:
+        return
+    place = ""  # where the encoder in use comes from, if from another run
+    for folder, stage in run.folder.of_stages(planned(run.config)):
+        if stage.kind.trains_folds or folder.loaded_part("encoder").is_dir():  # its own, or begun with
+            place = ""
+        else:
+            place = stage.load.get("encoder", place)
+        if place and stage.train and stage.reads_crossfit:
+            yield stage, place
 
 
 def loaded_settings(run: Run) -> dict[str, Any]:
