@@ -16,7 +16,7 @@ from sasrecllm.evaluation.table_metrics import further_metrics
 from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.pipeline.run import evaluate_again, run_all
 from sasrecllm.runs.folder import RunFolder
-from sasrecllm.runs.opening import open_run, reopen_run, run_again
+from sasrecllm.runs.opening import open_run, reopen_run, run_again, run_at_work
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.stored import stored_config
 from sasrecllm.stages.strategies import planned
@@ -435,8 +435,11 @@ def test_an_encoder_or_a_stage_that_fails_while_it_is_trained_is_a_refusal(
     wrong, tmp_path, override, says
 ):
     changes = ["strategy=encoder-only", "lists.enabled=false", override]
-    with pytest.raises(ConfigError, match=says) as refused:
-        run_all(open_run(tmp_path / "run", load_config(TINY, changes), "test", quiet=True))
+    with (
+        pytest.raises(ConfigError, match=says) as refused,
+        run_at_work(tmp_path / "run", load_config(TINY, changes), "test", quiet=True) as opened,
+    ):
+        run_all(opened)
     assert refused.value.exit_code == 2
 
 

@@ -22,13 +22,12 @@ from sasrecllm.pipeline.evaluate import evaluate_run
 from sasrecllm.pipeline.preflight import check_language_model, check_loaded, check_prompts
 from sasrecllm.pipeline.prepare import check_settings, prepare
 from sasrecllm.pipeline.train import train_stages
-from sasrecllm.plugins import at_work
 from sasrecllm.reports.write import write_report
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.replaced import discard
 from sasrecllm.runs.seal import seal, unseal, verify_run
 from sasrecllm.runs.standing import standing, written_under
-from sasrecllm.runs.stored import named_objects, stored_data
+from sasrecllm.runs.stored import stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.costs import costs
 from sasrecllm.stages.kind import Work
@@ -45,12 +44,6 @@ def run_all(run: Run) -> dict[str, Any]:
         said = f"{run.folder} is finished already; --force trains it again"
         run.progress.line(said, keep=False)
         return about
-    with at_work(name for _, name in named_objects(run.config)):
-        _run(run)
-    return read_json(run.folder.summary)
-
-
-def _run(run: Run) -> None:
     started, before = time.monotonic(), run.folder.seconds()
     dataset = train_all(run)
     if is_main_process():
@@ -63,6 +56,7 @@ def _run(run: Run) -> None:
         write_report(run, dataset)
         _finish(run, dataset, found, time.monotonic() - started, before)
     wait_for_all()
+    return read_json(run.folder.summary)
 
 
 def _finish(
@@ -122,8 +116,7 @@ def evaluate_again(run: Run) -> None:
     """Judge a trained run anew; a report that stands is written anew too, so that both say the same."""
     use_threads(run.config.threads)
     dataset = stored_data(run.folder)
-    with at_work(name for _, name in named_objects(run.config)):
-        evaluate_run(run, dataset)
+    evaluate_run(run, dataset)
     if run.folder.report.is_file():
         write_report(run, dataset)
 

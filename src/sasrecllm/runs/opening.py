@@ -18,6 +18,7 @@ from sasrecllm.machine.distributed import is_main_process, wait_for_all
 from sasrecllm.machine.environment import git_revision, versions
 from sasrecllm.machine.lock import in_use
 from sasrecllm.machine.progress import Progress
+from sasrecllm.plugins import at_work
 from sasrecllm.runs.absolute_paths import with_absolute_paths
 from sasrecllm.runs.choice import as_chosen, goes_on_from_quick, value_at, with_values
 from sasrecllm.runs.folder import RunFolder
@@ -30,7 +31,7 @@ from sasrecllm.runs.seal import (
     unseal,
     verify_run,
 )
-from sasrecllm.runs.stored import stored_config
+from sasrecllm.runs.stored import named_objects, stored_config
 from sasrecllm.runs.templates import edited_template
 from sasrecllm.runs.tracking import STOP_PATIENCE, Tracking, tracking_of
 from sasrecllm.settings import Config
@@ -102,9 +103,11 @@ def run_again(folder: Path, *, quiet: bool = False) -> Iterator[Run]:
 
 
 def _followed(run: Run) -> Iterator[Run]:
-    """The run, whose tracker hears of everything before the block ends."""
+    """The run, whose tracker hears of everything before the block ends; what its plug-ins raise in the
+    block is refused by their name."""
     try:
-        yield run
+        with at_work(name for _, name in named_objects(run.config)):
+            yield run
     except BaseException:
         run.tracking.close(STOP_PATIENCE, warn=False)
         raise
