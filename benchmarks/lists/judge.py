@@ -25,12 +25,14 @@ from sasrecllm.evaluation.intervals import UserBootstrap
 from sasrecllm.evaluation.metrics import auc
 from sasrecllm.evaluation.ranking import gains
 from sasrecllm.evaluation.served_lists import PLACES, ListTable, serve
+from sasrecllm.fusion.list_fusion import ListFusion
 from sasrecllm.runs.channels import CHANNEL_SPLITS, make_channels, usable
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.scores import row_scores
 from sasrecllm.runs.stored import stored_config, stored_data
 from sasrecllm.runs.system import System
 from sasrecllm.stages.fuse_lists import said
+from sasrecllm.stages.list_parts import WITHOUT_OFFSET
 from sasrecllm.types import FloatArray, Histories, IntArray, Questions
 
 OURS = "ours"
@@ -86,8 +88,7 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
         valid = fusion.whole.get(channel.name, fusion.judged.get(channel.name))
         rows[channel.name] = found | {"of": OURS, "valid": valid}
     served = table.judge(fusion.name, serve(lists, asked, dataset.n_items))
-    valid = max(fusion.whole.values(), default=fusion.judged.get("served"))
-    rows[fusion.name] = served | {"of": OURS, "valid": valid}
+    rows[fusion.name] = served | {"of": OURS, "valid": _valid_of_served(fusion)}
     valid_asked = asked_of(dataset, "valid")
     for got in answers(rivals):
         found = table.judge(got.name, served_by(got.name, got.test, asked, dataset.n_items))
@@ -112,6 +113,15 @@ def judge(run: Path, rivals: Path) -> dict[str, Any]:
         "commit": read_json(folder.environment)["git"],
         "versions": read_json(folder.environment),
     }
+
+
+def _valid_of_served(fusion: ListFusion) -> float | None:
+    """NDCG@10 on validation of what is served: another way may have more, and not surely."""
+    alone = fusion.channels[0].name if len(fusion.channels) == 1 else ""
+    if alone in fusion.whole:
+        return fusion.whole[alone]
+    mixtures = [fusion.whole[n] for n in (fusion.name, WITHOUT_OFFSET) if n in fusion.whole]
+    return max(mixtures, default=fusion.judged.get("served"))
 
 
 def compare(run: Path, other: Path) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks import lists_rival
-from benchmarks.lists.judge import METRICS, OURS, compare, judge
+from benchmarks.lists.judge import METRICS, OURS, _valid_of_served, compare, judge
 from benchmarks.lists.page import ABOVE, RIVALS, goals, page
 from benchmarks.lists.questions import answers, asked_of, export, served_by
 from benchmarks.lists.reranking import FUSION, judged_order, reranking, share_below
@@ -25,6 +26,7 @@ from sasrecllm.fusion.contests import Contests
 from sasrecllm.runs.folder import RunFolder
 from sasrecllm.runs.stored import stored_data
 from sasrecllm.settings import Config
+from sasrecllm.stages.list_parts import WITHOUT_OFFSET
 from sasrecllm.studies.plan import cells_of, load_plan, settings_of
 from sasrecllm.types import UNKNOWN
 
@@ -398,3 +400,20 @@ def test_every_row_of_a_run_is_tried_on_the_same_likes_and_another_is_refused(le
     assert reranking(left_out, ["SASRec"], 25)["rows"]["SASRec"] == found["rows"]["SASRec"]
     with pytest.raises(ConfigError, match="no row 'SASRek'"):
         reranking(left_out, ["SASRek"], 25)
+
+
+@pytest.mark.parametrize(
+    ("channels", "whole", "valid"),
+    [
+        (["ItemKNN", "EASE"], {"list fusion": 0.2, WITHOUT_OFFSET: 0.1, "title words": 0.21}, 0.2),
+        (["ItemKNN", "EASE"], {"list fusion": 0.2, WITHOUT_OFFSET: 0.3}, 0.3),
+        (["title words"], {"list fusion": 0.2, WITHOUT_OFFSET: 0.1, "title words": 0.4}, 0.4),
+        (["ItemKNN"], {"list fusion": 0.2, WITHOUT_OFFSET: 0.1, "title words": 0.4}, 0.2),
+        (["ItemKNN", "EASE"], {}, 0.15),
+    ],
+)
+def test_the_validation_value_of_what_is_served_is_its_own(channels, whole, valid):
+    """A channel that was better, and not surely, is not served."""
+    named = [SimpleNamespace(name=name) for name in channels]
+    fusion = SimpleNamespace(channels=named, whole=whole, judged={"served": 0.15}, name="list fusion")
+    assert _valid_of_served(fusion) == valid
