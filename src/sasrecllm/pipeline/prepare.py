@@ -44,9 +44,7 @@ def check_settings(run: Run) -> None:
     before = run_before(run.config)
     for folder, stage in run.folder.of_stages(all_stages(run.config)):
         for part, place in stage.load.items():
-            copy = before and before.stage(folder.number, stage.name).loaded_part(part)
-            if not (copy and copy.is_dir()):  # an update has the copy of the run before
-                loaded_part(folder, part, place)
+            loaded_part(folder, part, place, before)
     _refuse_without_folds(run)
 
 

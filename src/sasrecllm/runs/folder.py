@@ -268,6 +268,10 @@ class RunFolder(_Folder):
         """The folder of the ``number``-th stage, from 1 on."""
         return StageFolder(self.stages / f"{number}-{name}")
 
+    def same_stage(self, other: StageFolder) -> StageFolder:
+        """The folder that has the number and the name of a stage of another run."""
+        return StageFolder(self.stages / other.path.name)
+
     def language_stage(self, phase: str) -> StageFolder:
         """Where a phase of the language model's own training keeps its checkpoints."""
         return self.stage(0, f"language-{phase}")

@@ -41,14 +41,19 @@ def copy_folder(source: Path, target: Path) -> None:
     commit_folder(target, partial(_copy_files, source))
 
 
-def loaded_part(stage: StageFolder, part: str, place: str) -> Path:
+def loaded_part(stage: StageFolder, part: str, place: str, before: RunFolder | None = None) -> Path:
     """A part that a stage takes from elsewhere: the run's own copy of it, or its place.
+
+    Args:
+        before: the run that this one goes on from, whose copy comes before the place.
 
     Raises:
         CheckpointError: the run has none yet, and there is none at ``place``.
     """
-    own = stage.loaded_part(part)
-    return own if own.is_dir() else foreign_part(part, place)
+    for folder in (stage, None if before is None else before.same_stage(stage)):
+        if folder is not None and (own := folder.loaded_part(part)).is_dir():
+            return own
+    return foreign_part(part, place)
 
 
 def foreign_part(part: str, place: str) -> Path:

@@ -17,6 +17,7 @@ from sasrecllm.machine.device import pick_device
 from sasrecllm.machine.distributed import is_main_process, process_count, wait_for_all
 from sasrecllm.machine.memory import hand_back_freed_memory
 from sasrecllm.runs.choice import goes_on_from_quick, is_named, with_choice
+from sasrecllm.runs.folder import run_before
 from sasrecllm.runs.language_model import chosen_dtype, is_own
 from sasrecllm.runs.loaded import loaded_part, run_of
 from sasrecllm.runs.opening import Run, claim
@@ -122,9 +123,10 @@ def loaded_parts(run: Run, part: str) -> Iterator[Path]:
     Raises:
         CheckpointError: there is none where a stage loads it from.
     """
+    before = run_before(run.config)
     for folder, stage in run.folder.of_stages(planned(run.config)):
         if part in stage.load:
-            yield loaded_part(folder, part, stage.load[part])
+            yield loaded_part(folder, part, stage.load[part], before)
 
 
 def crossfitted_from(run: Run) -> Iterator[tuple[Stage, str]]:
