@@ -27,8 +27,8 @@ from sasrecllm.runs.system import System
 from sasrecllm.stages.ablations import ablate, language_model_gain
 from sasrecllm.stages.costs import parameter_counts
 from sasrecllm.stages.kind import Work
-from sasrecllm.stages.stored_scores import stage_scores
-from sasrecllm.stages.strategies import Stages, asks_language_model, planned
+from sasrecllm.stages.stored_scores import scores_of
+from sasrecllm.stages.strategies import asks_language_model, planned
 from sasrecllm.types import FloatArray, Questions
 
 
@@ -37,16 +37,16 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     valid, test = dataset.questions("valid"), dataset.questions("test")
     stages = planned(run.config)
     system = System.load(run.folder, run.config.device, run.config, dataset)
+    work = Work(run, dataset, system, stages)
     baselines = shown_baselines(dataset.implicit, run.config.evaluation.baselines)
     rows = [
         *_baseline_scores(run, system, baselines, valid, test),
-        *_all_stage_scores(run, dataset, stages),
+        *_all_stage_scores(work),
     ]
     scores = {row.name: row.scores["test"] for row in rows}
     found_rows = _compared(run, dataset, rows, valid, test)
     final = list(stages.values())[-1]
     ranking = rank(run, dataset, system)
-    work = Work(run, dataset, system, stages)
     trivial = [name for name in baselines if baseline_of(name, "").trivial]
     asks = asks_language_model(run.config)
     results = {
@@ -137,11 +137,10 @@ def _baseline_scores(
         yield _Row(name, scores, run.folder.baseline(number, name), about)
 
 
-def _all_stage_scores(run: Run, dataset: Dataset, stages: Stages) -> Iterator[_Row]:
-    for folder, stage in run.folder.of_stages(stages):
+def _all_stage_scores(work: Work) -> Iterator[_Row]:
+    for folder, stage in work.run.folder.of_stages(work.stages):
         about = {} if folder.scores.is_dir() else {"row": stage.row}
-        scores = stage_scores(run, dataset, stages, folder, stage)
-        yield _Row(stage.row, scores, folder.scores, about)
+        yield _Row(stage.row, scores_of(work, stage), folder.scores, about)
 
 
 def _shares(dataset: Dataset, test: Questions) -> dict[str, tuple[float, float]]:

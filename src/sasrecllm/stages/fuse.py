@@ -16,7 +16,7 @@ from sasrecllm.runs.scorers import component
 from sasrecllm.runs.system import System
 from sasrecllm.settings import Config
 from sasrecllm.stages.kind import Cost, Kind, Spent, Stage, Stages, Work
-from sasrecllm.stages.stored_scores import stage_scores
+from sasrecllm.stages.stored_scores import scores_of
 from sasrecllm.types import FloatArray, Scorer
 
 COMPONENTS = "fusion.components"
@@ -149,5 +149,5 @@ def _component(work: Work, stage: Stage, name: str, split: str) -> FloatArray:
     """Scores of one summand: those of the newest stage that gives it, or asked for now."""
     giver = _giver(name, stage, work.stages)
     if giver is not None:
-        return stage_scores(work.run, work.dataset, work.stages, work.folder(giver), giver)[split]
+        return scores_of(work, giver)[split]
     return work.score(component(work.system, name, last_prompt(work.stages) or "text"), split)

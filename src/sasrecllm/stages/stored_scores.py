@@ -8,7 +8,7 @@ from sasrecllm.runs.folder import StageFolder
 from sasrecllm.runs.opening import Run
 from sasrecllm.runs.scores import load_scores
 from sasrecllm.runs.system import System
-from sasrecllm.stages.kind import Stage, Stages
+from sasrecllm.stages.kind import Stage, Stages, Work
 from sasrecllm.types import FloatArray
 
 
@@ -26,3 +26,12 @@ def stage_scores(
     system = System.load(run.folder, run.config.device, run.config, dataset, until=folder.number)
     scorer = stage.kind.scorer(system, stage, stages)
     return {split: score_questions(scorer, dataset.questions(split)) for split in ("valid", "test")}
+
+
+def scores_of(work: Work, stage: Stage) -> dict[str, FloatArray]:
+    """:func:`stage_scores` of a stage of ``work``, which keeps them."""
+    key = ("scores", stage.name)
+    if key not in work.cache:
+        work.cache[key] = stage_scores(work.run, work.dataset, work.stages, work.folder(stage), stage)
+    found: dict[str, FloatArray] = work.cache[key]
+    return found
