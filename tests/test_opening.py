@@ -117,6 +117,14 @@ def test_the_flag_is_what_the_refusal_says(named, cli):
     assert "m0" in cli("recommend", named, "--liked", "m0003", "-k", 2, "--allow-plugin", "somebodys")
 
 
+def test_what_an_allowed_plug_in_raises_while_it_answers_is_a_refusal(named, tmp_path, cli):
+    path = tmp_path / "modules/somebodys.py"
+    broken = "    def states(self, *batch):\n        raise LookupError('not today')\n"
+    path.write_text(path.read_text() + broken)
+    said = cli("recommend", named, "--liked", "m0003", "-k", 2, "--allow-plugin", "somebodys", expect=2)
+    assert "the plug-in somebodys failed: LookupError: not today" in said and str(path) in said
+
+
 def test_a_module_of_ours_that_is_no_encoder_is_refused(named):
     for kind in ("sasrecllm.machine.environment:subprocess", "sasrecllm.runs.opening:open_run"):
         text = (named / "config.yaml").read_text()

@@ -57,6 +57,11 @@ def allowed() -> list[str]:
     return [m.strip() for m in os.environ.get(VARIABLE, "").split(",") if m.strip()]
 
 
+def allowed_by_then() -> Iterator[str]:
+    """``package.module:`` of those allowed when the first is asked for, for :func:`at_work`."""
+    yield from (f"{module}:" for module in allowed())
+
+
 def resolve(name: str, table: Mapping[str, T], what: str = "name") -> T:
     """Row ``name`` of ``table``, or the object behind ``package.module:Name``.
 
@@ -120,6 +125,9 @@ def at_work(names: Iterable[str]) -> Iterator[None]:
 
     What passes through a module of theirs is theirs to mend; anything else is raised as it is.
 
+    Args:
+        names: ``package.module:Name``, or ``package.module:`` for all of it.
+
     Raises:
         ConfigError: with the exception and their line.
     """
@@ -134,7 +142,7 @@ def at_work(names: Iterable[str]) -> Iterator[None]:
             file = getattr(module, "__file__", None)
             if ":" in name and not name.startswith("sasrecllm.") and file in passed:
                 raise ConfigError(
-                    f"the plug-in {name} failed: {_said(error, file)}",
+                    f"the plug-in {name.rstrip(':')} failed: {_said(error, file)}",
                     "correct it there, or take it out of the settings that name it",
                 ) from error
         raise

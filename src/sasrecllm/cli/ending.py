@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from sasrecllm import plugins
 from sasrecllm.machine import output, signals
 from sasrecllm.machine.distributed import is_main_process, process_count
 from sasrecllm.machine.os_errors import refusal
@@ -33,7 +34,8 @@ def _ended(commands: typer.Typer, program: str) -> int:
     """Run the verb and say how it ended where that was not well; its exit code."""
     try:
         # typer turns Ctrl-C, and its own ways out, into a code that it returns.
-        answer = commands(standalone_mode=False)
+        with plugins.at_work(plugins.allowed_by_then()):
+            answer = commands(standalone_mode=False)
         say("", end="")  # what stands in the buffer, while a full disk can still be told
         code = answer if isinstance(answer, int) else 0
     except SystemExit as ended:
