@@ -31,8 +31,9 @@ PART = "part.json"
 METRICS = "metrics.jsonl"
 """Beside the checkpoints of a training: its losses and validations, a record a line."""
 REQUIRES = "requires.json"
-SECONDS = "seconds.json"
 """Among the checkpoints of a stage: digests of what its parts are trained with."""
+SECONDS = "seconds.json"
+"""In a checkpoint: seconds of training up to it, in all sittings."""
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None]) -> Path:

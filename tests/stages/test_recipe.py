@@ -67,6 +67,14 @@ def test_many_rows_have_fewer_passes():
     large = chosen(data(rows=2_000_000))
     assert large.encoder.loop.epochs == 3 and large.llm.loop.max_steps == 100_000 // 64
     assert chosen(data(rows=10**8)).encoder.loop.epochs == 1
+    likes = chosen(data(rows=210_000, implicit=True)).encoder.loop.epochs
+    assert likes == 20, "as of fewer rows: 4.2 million are no more than may be read"
+    assert chosen(data(rows=400_000, implicit=True)).encoder.loop.epochs == 15
+
+
+def test_steps_of_the_language_model_are_counted_in_the_batches_that_it_has():
+    named = chosen(data(rows=200_000), "llm.backbone=some/model", "llm.loop.batch_size=50")
+    assert named.llm.loop.max_steps == 100_000 // 50
 
 
 def test_columns_that_tell_kinds_describe_the_items():

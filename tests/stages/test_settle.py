@@ -278,6 +278,21 @@ def test_of_an_adapter_outside_a_run_its_shape_alone_is_known(run, tmp_path):
     }
 
 
+def test_a_loaded_encoder_names_no_class_to_import(run, tmp_path):
+    from sasrecllm.runs.opening import open_run
+
+    apart = tmp_path / "encoder"
+    shutil.copytree(sorted(run.glob("stages/*/parts/encoder"))[-1], apart)
+    text = (apart / "part.json").read_text()
+    (apart / "part.json").write_text(text.replace('"sasrec"', '"somebodys:Mine"'))
+    text = {"name": "text", "task": "answer", "train": [], "load": {"encoder": str(apart)}}
+    config = parse_config({"llm": {"backbone": str(run / "llm")}, "strategy": [text]}, "test")
+    (tmp_path / "run").mkdir()
+    opened = open_run(tmp_path / "run", config, "x", quiet=True)
+    found = settle.loaded_settings(opened)
+    assert found["encoder.width"] == 16 and "encoder.kind" not in found
+
+
 def test_a_loaded_mapper_and_encoder_bring_their_shapes_too(run, tmp_path):
     from sasrecllm.runs.opening import open_run
 

@@ -7,7 +7,7 @@ recipe on every machine.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from sasrecllm.baselines.features import ItemFeatures
 from sasrecllm.data.catalog import Catalog
 from sasrecllm.data.dataset import Dataset
-from sasrecllm.runs.choice import is_named
+from sasrecllm.runs.choice import is_named, with_choice
 from sasrecllm.runs.language_model import is_own
 from sasrecllm.settings import Config
 from sasrecllm.stages.strategies import PRIOR, asks_language_model, planned
@@ -50,11 +50,21 @@ class Rule(NamedTuple):
 
 
 def recipe(config: Config, data: Dataset) -> list[Rule]:
-    """The rules that this data and these settings call for; a later one goes before an earlier."""
+    """The rules that this data and these settings call for; a later one goes before an earlier.
+
+    Args:
+        config: the settings, with what the machine asks for.
+    """
     rules = [_of_feedback(config, data), _own_language_model(config), _of_soft_tokens(config)]
-    rules += [_of_size(config, data), _of_attributes(data.catalog), _of_prior(config, data.catalog)]
+    so_far = with_choice(config, values_of(rule for rule in rules if rule is not None))
+    rules += [_of_size(so_far, data), _of_attributes(data.catalog), _of_prior(config, data.catalog)]
     rules.append(_quick(data) if config.quick else None)
     return [rule for rule in rules if rule is not None and rule.values]
+
+
+def values_of(rules: Iterable[Rule]) -> dict[str, Any]:
+    """Dotted key -> value of all ``rules``; the later of two counts."""
+    return {key: value for rule in rules for key, value in rule.values.items()}
 
 
 def _of_feedback(config: Config, data: Dataset) -> Rule | None:
@@ -102,8 +112,7 @@ def _of_size(config: Config, data: Dataset) -> Rule | None:
     if rows * config.encoder.loop.epochs > ROWS:
         values["encoder.loop.epochs"] = max(1, ROWS // rows)
     if prompts > PROMPTS:
-        batch = 64 if is_own(config) else config.llm.loop.batch_size
-        values["llm.loop.max_steps"] = PROMPTS // batch
+        values["llm.loop.max_steps"] = PROMPTS // config.llm.loop.batch_size
     return Rule(f"{rows:,} training rows", values)
 
 

@@ -27,7 +27,7 @@ from sasrecllm.settings import Config
 from sasrecllm.stages.budget import fit_in
 from sasrecllm.stages.kind import Stage
 from sasrecllm.stages.quick import take_over
-from sasrecllm.stages.recipe import Rule, recipe
+from sasrecllm.stages.recipe import Rule, recipe, values_of
 from sasrecllm.stages.strategies import asks_language_model, planned
 from sasrecllm.stages.timing import RunTime, run_time
 
@@ -97,8 +97,10 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
     if not _is_open(run):
         return run.config
     named = run.config
-    rules = [] if named.update.of else recipe(named, dataset)  # an update has those of the run before
-    rules += _of_machine(named, dataset)
+    machine = _of_machine(named, dataset)
+    asked = with_choice(named, values_of(machine))
+    rules = [] if named.update.of else recipe(asked, dataset)  # an update has those of the run before
+    rules += machine
     if brought := loaded_settings(run):
         rules.append(Rule("what is loaded was trained so", brought))
     chosen = _said(run, "recipe", named, rules)
@@ -153,6 +155,8 @@ def loaded_settings(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if path := next(loaded_parts(run, "encoder"), None):
         found |= _keyed("encoder", ENCODER, read_json(path / PART, config=dict)["config"])
+        if ":" in str(found.get("encoder.kind")):  # a class that its file names: nobody allowed that
+            del found["encoder.kind"]
     if path := next(loaded_parts(run, "adapter"), None):
         found |= _keyed("llm.lora", backbone.SHAPE, read_json(path / PART, config=dict)["config"])
         if there := run_of(path):
