@@ -60,6 +60,8 @@ def test_soft_tokens_read_the_encoders_logit_where_nobody_says_otherwise(words):
     assert not chosen(data(), "mapper.encoder_logit=false", *words).mapper.encoder_logit
     alone = chosen(data(), "strategy=text-only", *words)
     assert "mapper.encoder_logit" not in alone.chosen, "no slot to read anything"
+    live = chosen(data(), "strategy=dual-stage", *words)
+    assert live.mapper.encoder_logit == (not words), "a pretrained one beside a live encoder"
 
 
 def test_many_rows_have_fewer_passes():

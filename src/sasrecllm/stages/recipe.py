@@ -99,9 +99,16 @@ def _own_language_model(config: Config) -> Rule | None:
 
 
 def _of_soft_tokens(config: Config) -> Rule | None:
-    """What an item's slot reads beside the vector: what two vectors in two places do not say."""
-    soft = (s.kind.asks_language_model and s.prompt == "soft" for s in planned(config).values())
-    return Rule("a stage has soft tokens", {"mapper.encoder_logit": True}) if any(soft) else None
+    """What an item's slot reads beside the vector: what two vectors in two places do not say.
+
+    Not where a pretrained model learns from a live encoder alone, which knows its training rows by
+    heart: there the logit was worth less than nothing (docs/results/smollm2.md).
+    """
+    stages = planned(config).values()
+    soft = [s for s in stages if s.kind.asks_language_model and s.prompt == "soft"]
+    if not soft or not (is_own(config) or any(s.reads_crossfit for s in soft)):
+        return None
+    return Rule("a stage has soft tokens", {"mapper.encoder_logit": True})
 
 
 def _of_size(config: Config, data: Dataset) -> Rule | None:
