@@ -168,10 +168,8 @@ def _fastest(
 ) -> tuple[Callable[[], None], str]:
     """Their side in the number format that takes the fewest CPU seconds here, and its name."""
     ways = []
-    first = Rival(
-        loaded(folder, FORMATS[0][0]), p, parts
-    )  # imports and first products count for nobody
-    trained_by_trainer(first, rows[:BATCH], FORMATS[0][1])
+    dtype, autocast = FORMATS[0]  # what is imported and made at first counts for no format
+    trained_by_trainer(Rival(loaded(folder, dtype), p, parts), rows[:BATCH], autocast)
     for dtype, autocast in FORMATS:
         model = by_the_library(loaded(folder, dtype))
         way = partial(trained_by_trainer, Rival(model, p, parts), rows, autocast)

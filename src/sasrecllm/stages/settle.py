@@ -120,7 +120,7 @@ def choose(run: Run, dataset: Dataset, started: float, measure: Measure | None =
 
 
 def loaded_parts(run: Run, part: str) -> Iterator[Path]:
-    """The parts of the kind ``part`` (adapter, mapper) that stages take from elsewhere.
+    """The parts of the kind ``part`` (encoder, adapter, mapper) that stages take from elsewhere.
 
     Raises:
         CheckpointError: there is none where a stage loads it from.
